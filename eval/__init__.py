@@ -1,0 +1,1 @@
+"""Evaluation over plain records: detection mAP, classification accuracy, the printed table."""

@@ -1,0 +1,190 @@
+"""Detection mAP: interpolated average precision per class and tIoU, VOC style (SPEC 7).
+
+    result = evaluate_detections(ground_truth, detections, num_classes=20, tious=(0.1, 0.2))
+
+    python -m eval.detection --ground_truth gt.json --detections detections.json --subset test [--json]
+
+Works on plain arrays and imports neither torch nor anything else of the training code.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.report import map_table, per_class_table
+from utils.annotations import class_names, ground_truth_segments, read_annotations
+from utils.errors import InputError
+from utils.ranges import parse_grid
+from utils.result_file import read_detections
+from utils.segments import Segments, temporal_iou
+
+
+@dataclass(frozen=True)
+class DetectionResult:
+    """Fractions, not percent."""
+
+    tious: tuple[float, ...]  # [K]
+    per_class_ap: NDArray[np.float64]  # [K,C]; NaN for classes without ground truth
+
+    @property
+    def map(self) -> NDArray[np.float64]:
+        """mAP per tIoU [K]: the mean over the classes that have ground truth."""
+        return np.asarray(np.nanmean(self.per_class_ap, axis=1))
+
+    def average_map(self, low: float = 0.0, high: float = 1.0) -> float:
+        """Mean of the mAP over the tIoUs within low .. high, both included."""
+        inside = [low - 1e-9 <= t <= high + 1e-9 for t in self.tious]
+        return float(self.map[inside].mean())
+
+    def map_by_tiou(self) -> dict[str, float]:
+        return {f"{t:g}": float(m) for t, m in zip(self.tious, self.map, strict=True)}
+
+    def ap_by_class(self, classes: Sequence[str]) -> dict[str, dict[str, float]]:
+        """{class: {tIoU: AP}} of the classes that have ground truth."""
+        return {
+            name: {f"{t:g}": float(ap) for t, ap in zip(self.tious, column, strict=True)}
+            for name, column in zip(classes, self.per_class_ap.T, strict=True)
+            if not np.isnan(column).any()
+        }
+
+
+def evaluate_detections(
+    ground_truth: Segments, detections: Segments, *, num_classes: int, tious: Sequence[float]
+) -> DetectionResult:
+    """Both coded against the same videos and classes. Raises InputError when there is no ground truth at all."""
+    if len(ground_truth) == 0:
+        raise InputError("no ground-truth segments to evaluate against")
+    # By class, best score first; equal scores keep the given order (lexsort is stable).
+    detections = _take(detections, np.lexsort((-detections.score, detections.label)))
+    ground_truth = _take(ground_truth, np.lexsort((ground_truth.video, ground_truth.label)))
+    detection, truth, overlap = _candidate_pairs(ground_truth, detections, min(tious))
+    level, pair = np.nonzero(overlap >= np.asarray(tious)[:, None])  # [K,pairs]
+    matched = _match(
+        level * len(detections) + detection[pair],
+        level * len(ground_truth) + truth[pair],
+        len(tious) * len(detections),
+        len(tious) * len(ground_truth),
+    ).reshape(len(tious), len(detections))
+
+    per_class_ap = np.full((len(tious), num_classes), np.nan)
+    bounds = np.searchsorted(detections.label, np.arange(num_classes + 1))
+    for label, count in enumerate(np.bincount(ground_truth.label, minlength=num_classes)):
+        if count:
+            per_class_ap[:, label] = average_precision(matched[:, bounds[label] : bounds[label + 1]], int(count))
+    return DetectionResult(tuple(tious), per_class_ap)
+
+
+def average_precision(true_positive: NDArray[np.bool_], ground_truth_count: int) -> NDArray[np.float64]:
+    """[K,N] hits in descending score -> AP [K]: the area under the interpolated precision-recall curve.
+
+    Recall moves at hits alone, by 1 / count each, so the area is the sum of the interpolated precision there.
+    """
+    precision = np.cumsum(true_positive, axis=1) / np.arange(1, true_positive.shape[1] + 1)
+    interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray((interpolated * true_positive).sum(1) / ground_truth_count)
+
+
+def _take(segments: Segments, order: NDArray[np.int64]) -> Segments:
+    return Segments(*(getattr(segments, name)[order] for name in ("video", "label", "start", "end", "score")))
+
+
+def _candidate_pairs(
+    ground_truth: Segments, detections: Segments, min_tiou: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Detection-ground-truth pairs of the same video and class with tIoU >= min_tiou -> (detection, truth, tIoU).
+
+    Sorted by detection, the largest tIoU first; of equal ones the later ground truth, as in the field's usual evaluator.
+    Ground truth must be sorted by class, then video.
+    """
+    videos = 1 + max(ground_truth.video.max(initial=0), detections.video.max(initial=0))
+    truth_key = ground_truth.label * videos + ground_truth.video
+    key = detections.label * videos + detections.video
+    first = np.searchsorted(truth_key, key, side="left")
+    count = np.searchsorted(truth_key, key, side="right") - first
+    detection = np.repeat(np.arange(len(detections)), count)
+    position = np.arange(len(detection)) - np.repeat(np.cumsum(count) - count, count)
+    truth = np.repeat(first, count) + position
+    overlap = temporal_iou(
+        detections.start[detection], detections.end[detection], ground_truth.start[truth], ground_truth.end[truth]
+    )
+    near = np.flatnonzero(overlap >= min_tiou)
+    near = near[np.lexsort((-truth[near], -overlap[near], detection[near]))]
+    return detection[near], truth[near], overlap[near]
+
+
+def _match(
+    detection: NDArray[np.int64], truth: NDArray[np.int64], num_detections: int, num_truth: int
+) -> NDArray[np.bool_]:
+    """Which detections [num_detections] take a ground truth, when each in turn takes its best that is still free.
+
+    Pairs are sorted by detection, the preferred ground truth first. One at a time is slow, so all ask at once: every ground
+    truth holds on to the earliest detection that asked for it, and who is refused asks for its next. Since all ground truth
+    agree on who comes first, this deferred acceptance ends where taking turns does (the stable matching is then unique).
+    """
+    nobody = num_detections
+    holder = np.full(num_truth, nobody)
+    pointer = np.searchsorted(detection, np.arange(num_detections))  # each detection's next pair
+    stop = np.searchsorted(detection, np.arange(num_detections), side="right")
+    asking = np.flatnonzero(pointer < stop)
+    while len(asking):
+        wanted = truth[pointer[asking]]
+        before = holder[wanted]
+        np.minimum.at(holder, wanted, asking)
+        refused = asking[holder[wanted] != asking]
+        displaced = before[(holder[wanted] != before) & (before != nobody)]
+        asking = np.unique(np.concatenate([refused, displaced]))
+        pointer[asking] += 1
+        asking = asking[pointer[asking] < stop[asking]]
+    matched = np.zeros(num_detections + 1, bool)
+    matched[holder] = True
+    return matched[:num_detections]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m eval.detection", description="Detection mAP of a result file.")
+    parser.add_argument("--ground_truth", required=True, type=pathlib.Path, help="gt.json")
+    parser.add_argument("--detections", required=True, type=pathlib.Path, help="result file, ActivityNet format")
+    parser.add_argument("--subset", default="test", help="subset of the ground truth (default: test)")
+    parser.add_argument("--tious", default="0.1:0.7:0.1", help="tIoU thresholds, first:last:step (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print a JSON object instead of the table")
+    args = parser.parse_args(argv)
+    try:
+        print(_evaluate_files(args.ground_truth, args.detections, args.subset, parse_grid(args.tious), args.json))
+    except InputError as error:
+        print(f"eval.detection: error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _evaluate_files(
+    ground_truth: pathlib.Path, detections: pathlib.Path, subset: str, tious: tuple[float, ...], as_json: bool
+) -> str:
+    annotations = read_annotations(ground_truth)
+    classes = class_names(annotations)
+    videos = tuple(video for video, entry in annotations.items() if entry.subset == subset)
+    if not videos:
+        known = ", ".join(sorted({entry.subset for entry in annotations.values()}))
+        raise InputError(f"--subset {subset}: {ground_truth} has no such videos (it has: {known})")
+    truth = ground_truth_segments(annotations, videos, classes)
+    if len(truth) == 0:
+        raise InputError(f"--subset {subset}: {ground_truth} has no annotated instances there")
+    detected, _ = read_detections(detections, videos, classes)
+    result = evaluate_detections(truth, detected, num_classes=len(classes), tious=tious)
+    if as_json:
+        per_class = result.ap_by_class(classes)
+        return json.dumps(
+            {"mAP": result.map_by_tiou(), "average_mAP": result.average_map(), "per_class_AP": per_class}, indent=2
+        )
+    name = f"{tious[0]:g}:{tious[-1]:g}"
+    rows = {"mAP %": (result.map_by_tiou(), {name: result.average_map()})}
+    return map_table(rows) + "\n\n" + per_class_table(result.ap_by_class(classes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

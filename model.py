@@ -1,0 +1,202 @@
+"""The SAL network: multilevel semantic learning (MSL) and the actionness branches of AAL.
+
+    model = SAL(SalConfig(num_classes=20))
+    output = model(features)            # features [B,T,D], RGB channels first, flow second
+
+Letters: B videos, T snippets, D feature channels, H hidden channels, C classes. Everything inside is snippet-major
+([B,T,H], not [B,H,T]): a k-tap convolution is then k plain matrix products over rows that are already contiguous, which
+beats the library's convolution on a CPU and needs no transposition anywhere.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from utils.mixup import add_partner
+from utils.wide_linear import wide_linear
+
+
+@dataclass(frozen=True)
+class SalConfig:
+    """Shape and fixed numbers of the network (SPEC: paper section 3; defaults are the THUMOS'14 recipe).
+
+    streams: the streams present, in the order of their channels in the features.
+    """
+
+    num_classes: int
+    streams: tuple[str, ...] = ("rgb", "flow")
+    feature_size: int = 1024  # channels per stream
+    hidden_size: int = 512  # H
+    kernel_size: int = 3  # snippets, encoder
+    actionness_kernel_size: int = 3  # snippets, per-stream encoders
+    rgb_fusion: float = 0.1  # weight of RGB in the fused actionness; flow has the rest
+    dropout: float = 0.5
+    sqrt_eps: float = 1e-5  # inside the signed square root
+
+
+@dataclass(frozen=True)
+class SalOutput:
+    """What one forward pass computes. The dicts have one entry per stream.
+
+    The last two fields serve the losses alone and are empty in test.
+    """
+
+    cas: Tensor  # [B,T,C] class activation sequence, logits
+    actionness: Tensor  # [B,T] fused actionness, in (0,1)
+    stream_actionness: dict[str, Tensor]  # [B,T] each, in (0,1)
+    video_logits: Tensor  # [B,C] from second-order video semantics
+    cas_bg: Tensor  # [B,T,C] cas where actionness is low
+    stream_video_logits: dict[str, Tensor] = field(default_factory=dict)  # [B,C] each
+    mixed_actionness: dict[str, Tensor] = field(default_factory=dict)  # [B,T] each, of the mixed-up features
+
+
+def temporal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Same-padded 1-D convolution over snippets: [B,T,D] x [H,D,k] -> [B,T,H], k odd.
+
+    The padded videos are laid end to end, so that each tap is one matrix product over shifted rows.
+    """
+    b, t, d = x.shape
+    taps = weight.shape[2]
+    if taps == 1:
+        return F.linear(x, weight[:, :, 0], bias)
+    pad = taps // 2
+    rows = F.pad(x, (0, 0, pad, pad)).reshape(b * (t + 2 * pad), d)
+    count = rows.shape[0] - 2 * pad
+    out = torch.addmm(bias, rows[:count], weight[:, :, 0].t())
+    for tap in range(1, taps):
+        out = torch.addmm(out, rows[tap : tap + count], weight[:, :, tap].t())
+    # The last 2*pad rows of every video but the last reach into its neighbour: they are dropped here.
+    return F.pad(out, (0, 0, 0, 2 * pad)).reshape(b, t + 2 * pad, -1)[:, :t]
+
+
+def second_order_pooling(x: Tensor, *, eps: float) -> Tensor:
+    """Second-order video semantics Q (MSL): [B,T,H] -> [B,H*H], unit length.
+
+    Bilinear pooling of the snippets with themselves, then the signed square root (`eps` inside) and L2 normalisation.
+    """
+    t = x.shape[1]
+    pooled = torch.bmm(x.transpose(1, 2), x) / t**2  # [B,H,H]
+    rooted = torch.sign(pooled) * torch.sqrt(pooled.abs() + eps)
+    return F.normalize(rooted.flatten(1), dim=1)  # [B,H*H]
+
+
+def propagate_semantics(encoded: Tensor, semantics: Tensor, actionness: Tensor) -> Tensor:
+    """Add the video's semantics [B,H] to its snippets [B,T,H], as much as each snippet is action [B,T]."""
+    return encoded + actionness.unsqueeze(2) * semantics.unsqueeze(1)
+
+
+class SAL(nn.Module):
+    """Parameter names and shapes are those of the published checkpoints, so that these load strictly."""
+
+    def __init__(self, config: SalConfig) -> None:
+        super().__init__()
+        self.config = config
+        h, c, d = config.hidden_size, config.num_classes, config.feature_size
+        self.encoder = _conv(d * len(config.streams), h, config.kernel_size)
+        # action_* encodes a stream, cls_* turns that into its actionness.
+        for stream in config.streams:
+            self.add_module(f"action_{stream}", _conv(d, h, config.actionness_kernel_size))
+            self.add_module(f"cls_{stream}", _conv(h, 1, 1))
+        self.cls = _conv(h, c, 1)
+        self.fc = nn.Linear(h * h, c)
+        self.fc1 = nn.Linear(h * h, h)
+        if not self.fc1.weight.is_meta:
+            nn.init.kaiming_normal_(self.fc1.weight)
+            nn.init.zeros_(self.fc1.bias)
+
+    def forward(self, features: Tensor) -> SalOutput:
+        """features [B,T,D] -> SalOutput. Raises ValueError when D is not the model's."""
+        streams, size = self.config.streams, self.config.feature_size
+        if features.shape[-1] != size * len(streams):
+            raise ValueError(f"features have {features.shape[-1]} channels, the model takes {size * len(streams)}")
+        split = dict(zip(streams, features.split(size, dim=2), strict=True))
+
+        encoded = self._activate(self._apply_conv("encoder", features))
+        pre_activation = {s: self._apply_conv(f"action_{s}", x) for s, x in split.items()}
+        stream_encoded = {s: self._activate(z) for s, z in pre_activation.items()}
+        stream_actionness = {s: self._actionness(s, e) for s, e in stream_encoded.items()}
+        actionness = self._fuse(stream_actionness)
+
+        semantics = self._pool(encoded)  # [B,H*H]
+        propagated = propagate_semantics(encoded, wide_linear(semantics, self.fc1.weight, self.fc1.bias), actionness)
+        cas = self._apply_conv("cls", propagated)
+
+        stream_video_logits: dict[str, Tensor] = {}
+        mixed_actionness: dict[str, Tensor] = {}
+        if self.training:
+            # One product for all the video logits: the wide weight is then read, and its gradient written, once.
+            pooled = torch.cat([semantics, *(self._pool(e) for e in stream_encoded.values())])
+            video_logits, *rest = wide_linear(pooled, self.fc.weight, self.fc.bias).split(len(features))
+            stream_video_logits = dict(zip(streams, rest, strict=True))
+            mixed_actionness = {s: self._mixed_actionness(s, z) for s, z in pre_activation.items()}
+        else:
+            video_logits = wide_linear(semantics, self.fc.weight, self.fc.bias)
+        return SalOutput(
+            cas=cas,
+            actionness=actionness,
+            stream_actionness=stream_actionness,
+            video_logits=video_logits,
+            cas_bg=cas * (1 - actionness).unsqueeze(2),
+            stream_video_logits=stream_video_logits,
+            mixed_actionness=mixed_actionness,
+        )
+
+    def _apply_conv(self, name: str, x: Tensor) -> Tensor:
+        conv = self.get_submodule(name + ".0")
+        assert isinstance(conv, nn.Conv1d) and conv.bias is not None
+        return temporal_conv(x, conv.weight, conv.bias)
+
+    def _activate(self, pre_activation: Tensor) -> Tensor:
+        return F.dropout(F.relu(pre_activation), self.config.dropout, self.training)
+
+    def _pool(self, encoded: Tensor) -> Tensor:
+        return second_order_pooling(encoded, eps=self.config.sqrt_eps)
+
+    def _actionness(self, stream: str, encoded: Tensor) -> Tensor:
+        """[B,T,H] -> [B,T]"""
+        return torch.sigmoid(self._apply_conv(f"cls_{stream}", encoded)).squeeze(2)
+
+    def _mixed_actionness(self, stream: str, pre_activation: Tensor) -> Tensor:
+        """Actionness of the mixed-up stream (AAL). The convolution is linear, so the mixed pre-activation is
+        Conv(x + roll x) = Conv(x) + roll(Conv(x)) - bias and costs no second convolution."""
+        bias = self.get_submodule(f"action_{stream}.0").bias
+        assert isinstance(bias, Tensor)
+        return self._actionness(stream, self._activate(add_partner(pre_activation) - bias))
+
+    def _fuse(self, stream_actionness: dict[str, Tensor]) -> Tensor:
+        """Fused actionness A [B,T]; with a single stream, that stream's."""
+        if len(stream_actionness) == 1:
+            return next(iter(stream_actionness.values()))
+        rgb = self.config.rgb_fusion
+        return (1 - rgb) * stream_actionness["flow"] + rgb * stream_actionness["rgb"]
+
+
+def topk_mean(values: Tensor, by: Tensor, k: int) -> Tensor:
+    """Mean of `values` over the k snippets where `by` is largest, per video and class: [B,T,C] x2 -> [B,C]."""
+    index = by.detach().topk(k, dim=1).indices
+    return values.gather(1, index).mean(1)
+
+
+def combined_sequence(output: SalOutput, weights: dict[str, float]) -> Tensor:
+    """q [B,T,C]: the CAS's class probabilities and each stream's actionness, as a weighted mean.
+
+    `weights` has "cas", "rgb" and "flow"; those of absent streams are left out and the rest scaled to keep the sum.
+    """
+    present = {"cas": weights["cas"], **{s: weights[s] for s in output.stream_actionness}}
+    rescale = sum(weights.values()) / sum(present.values())
+    combined = present["cas"] * rescale * output.cas.softmax(2)
+    for stream, actionness in output.stream_actionness.items():
+        combined = combined + present[stream] * rescale * actionness.unsqueeze(2)
+    return combined
+
+
+def topk_count(ratio: float, num_segments: int) -> int:
+    """K = floor(ratio * T), at least 1. A small slack keeps 0.8 * 50 at 40."""
+    return max(1, int(ratio * num_segments + 1e-9))
+
+
+def _conv(channels: int, out: int, kernel_size: int) -> nn.Sequential:
+    """A convolution's parameters under the published name ("encoder.0.weight", ...)."""
+    return nn.Sequential(nn.Conv1d(channels, out, kernel_size))

@@ -1,0 +1,1 @@
+"""Named building blocks: one module per idea, each usable on its own."""

@@ -1,0 +1,35 @@
+"""Files that are whole or not there: written under a temporary name in the same folder, then put in place.
+
+A full disk or a killed process leaves the file of that name as it was.
+"""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import BinaryIO
+
+from utils.errors import InputError
+
+
+def write_file(path: pathlib.Path, write: Callable[[BinaryIO], None]) -> None:
+    """Calls write(file) on the temporary file. Raises InputError when the file can't be written; the old one survives."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        # torch.save reports a failed write as RuntimeError, with the OSError as its cause or context.
+        cause = next((e for e in (error, error.__cause__, error.__context__) if isinstance(e, OSError)), None)
+        if cause is None:
+            raise
+        kept = "the file that was there is unharmed" if path.exists() else "nothing was left behind"
+        raise InputError(f"{path}: can't be written ({cause.strerror}); {kept}; free some space or check the folder") from error
+
+
+def write_text(path: pathlib.Path, text: str) -> None:
+    write_file(path, lambda file: file.write(text.encode("utf-8")) and None)

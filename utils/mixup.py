@@ -1,0 +1,27 @@
+"""Segment mix-up (AAL): each video of a batch is mixed with its partner, the video before it (the first with the last).
+
+The three rules stand side by side: features add up, pseudo labels join, mask weights are averaged.
+"""
+
+import torch
+from torch import Tensor
+
+
+def partner(x: Tensor) -> Tensor:
+    """roll(x)[b] = x[b-1] along the batch."""
+    return torch.roll(x, 1, dims=0)
+
+
+def add_partner(x: Tensor) -> Tensor:
+    """Features: a sum, not a mean. Any [B,...]."""
+    return x + partner(x)
+
+
+def join_labels(labels: Tensor) -> Tensor:
+    """Pseudo labels: action where either video has action. [B,T] of 0 and 1."""
+    return torch.maximum(labels, partner(labels))
+
+
+def average_weights(weights: Tensor) -> Tensor:
+    """Mask weights: the mean of both. [B,T]"""
+    return (weights + partner(weights)) / 2
