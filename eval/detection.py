@@ -99,8 +99,7 @@ def _candidate_pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Detection-ground-truth pairs of the same video and class with tIoU >= min_tiou -> (detection, truth, tIoU).
 
-    Sorted by detection, the largest tIoU first; of equal ones the later ground truth, as in the field's usual evaluator.
-    Ground truth must be sorted by class, then video.
+    Sorted by detection, the largest tIoU first. Ground truth must be sorted by class, then video.
     """
     videos = 1 + max(ground_truth.video.max(initial=0), detections.video.max(initial=0))
     truth_key = ground_truth.label * videos + ground_truth.video
@@ -114,8 +113,25 @@ def _candidate_pairs(
         detections.start[detection], detections.end[detection], ground_truth.start[truth], ground_truth.end[truth]
     )
     near = np.flatnonzero(overlap >= min_tiou)
-    near = near[np.lexsort((-truth[near], -overlap[near], detection[near]))]
+    near = near[np.lexsort((-overlap[near], detection[near]))]
+    _order_ties(near, detection, overlap)
     return detection[near], truth[near], overlap[near]
+
+
+def _order_ties(near: NDArray[np.int64], detection: NDArray[np.int64], overlap: NDArray[np.float64]) -> None:
+    """Reorder in place the pairs of detections that overlap several ground truths exactly alike.
+
+    The field's evaluators leave this order to numpy's argsort, reversed, and published figures rest on it; so these few
+    detections (69 of 31,587 in the real result file of the tests) are sorted just so, each by itself. numpy's order of equal
+    values depends on the processor's vector instructions (AVX-512 or not): on that file the mAP at tIoU 0.1 moves by 1.4e-4.
+    """
+    same = (np.diff(detection[near]) == 0) & (np.diff(overlap[near]) == 0)
+    for tied in np.unique(detection[near[1:][same]]):
+        mine = slice(*np.searchsorted(detection, [tied, tied + 1]))
+        first = np.searchsorted(detection[near], tied)
+        order = np.argsort(overlap[mine])[::-1]
+        count = int((detection[near] == tied).sum())
+        near[first : first + count] = mine.start + order[:count]
 
 
 def _match(

@@ -1,0 +1,338 @@
+"""Every option of the program: its flag, group, default, unit and range in one line, and the recipes as presets.
+
+    flags = parse_flags(sys.argv[1:])          # what the user typed, nothing else
+    options = resolve(flags)                   # preset, then flags on top; checked
+
+The defaults are the published THUMOS'14 recipe. To change one for good, edit its line here.
+"""
+
+import argparse
+import dataclasses
+import pathlib
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from losses import LossConfig
+from model import SalConfig, topk_count
+from utils.actionness import PseudoLabelConfig, pseudo_label_count
+from utils.errors import InputError
+from utils.nms import NmsConfig
+from utils.proposals import ProposalConfig
+from utils.ranges import parse_grid, parse_span
+
+# What differs from the defaults, by --dataset. Flags override.
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "thumos14": MappingProxyType({}),
+        "demo": MappingProxyType(
+            {
+                "data_path": "data/demo",
+                "num_segments": 100,
+                "num_epochs": 10,
+                "detection_inf_step": 30,
+            }
+        ),
+    }
+)
+
+
+def _option(
+    group: str,
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    range: str | None = None,
+    grid: str | None = None,
+) -> Any:
+    """A field with what argparse and the checks need. `range` is an interval such as "(0,1]"; `grid` "grid" or "span"."""
+    meta = {"group": group, "help": help, "choices": choices, "range": range, "grid": grid}
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The resolved options of a run. Field names are flag names."""
+
+    # fmt: off
+    dataset: str = _option("data", "thumos14", "recipe: a frozen set of defaults that other flags override", choices=tuple(PRESETS))
+    data_path: str = _option("data", "", "folder with gt.json, split_train.txt, split_test.txt and features/")
+    modal: str = _option("data", "all", "streams to use", choices=("all", "rgb", "flow"))
+    num_segments: int = _option("data", 750, "T, snippets that a video is resampled to", range="[1,inf)")
+    feature_size: int = _option("data", 1024, "channels of each stream's features", range="[1,inf)")
+    snippet_frames: int = _option("data", 16, "frames that a snippet covers", range="[1,inf)")
+    fps: float = _option("data", 25.0, "frame rate the features were extracted at, frames per second", range="(0,inf)")
+    cache: str = _option("data", "ram", "keep features in memory, or memory-map their files", choices=("ram", "mmap"))
+    num_workers: int = _option("data", 0, "processes that prepare batches; 0: the training process itself, fastest while features are in memory", range="[0,inf)")
+
+    exp_name: str = _option("run", "", "name of the experiment, a folder in --output_dir (default: dataset and time; with --resume or --inference_only: the last experiment)")
+    output_dir: str = _option("run", "output", "folder of the experiments")
+    resume: bool = _option("run", False, "continue the experiment from its last.pt, to the same numbers as if never interrupted")
+    overwrite: bool = _option("run", False, "start anew in the folder of an experiment that has checkpoints")
+    inference_only: bool = _option("run", False, "no training: load a checkpoint, write detections, print the table")
+    model_file: str = _option("run", "", "checkpoint for --inference_only, ours or a published state dict (default: the experiment's best.pt)")
+    device: str = _option("run", "auto", "auto (a CUDA GPU when there is one), cpu, cuda or cuda:INDEX")
+    seed: int = _option("run", 1, "seed of weights, batches and dropout", range="[0,inf)")
+    verbose: bool = _option("run", False, "print every evaluation as it is made, and AP per class at the end")
+
+    hidden_size: int = _option("model", 512, "H, hidden channels", range="[1,inf)")
+    kernel_size: int = _option("model", 3, "encoder convolution, snippets, odd", range="[1,inf)")
+    actionness_kernel_size: int = _option("model", 3, "per-stream encoders' convolution, snippets, odd", range="[1,inf)")
+    rgb_fusion: float = _option("model", 0.1, "weight of RGB in the fused actionness; flow has the rest", range="[0,1]")
+    dropout: float = _option("model", 0.5, "share of hidden values dropped in training", range="[0,1)")
+    sqrt_eps: float = _option("model", 1e-5, "added inside the signed square root of second-order pooling", range="(0,inf)")
+
+    w_mil: float = _option("losses", 1.0, "weight of top-k multiple instance learning", range="[0,inf)")
+    w_bg: float = _option("losses", 10.0, "weight of the background loss", range="[0,inf)")
+    w_act: float = _option("losses", 1.0, "weight of the masked generalized cross entropy of actionness", range="[0,inf)")
+    w_mix: float = _option("losses", 1.0, "weight of the same on mixed-up segments", range="[0,inf)")
+    w_mutual: float = _option("losses", 5.0, "weight of the mutual loss between the streams' actionness", range="[0,inf)")
+    w_so: float = _option("losses", 3.0, "weight of the second-order video classification", range="[0,inf)")
+    mil_ratio: float = _option("losses", 0.125, "share of T in the top-k mean of MIL, and of the video's class scores", range="(0,1]")
+    mil_rank: str = _option("losses", "combined", "rank snippets for MIL by the combined sequence, or by the cas itself", choices=("combined", "cas"))
+    bg_ratio: float = _option("losses", 0.125, "share of T in the top-k mean of the background loss", range="(0,1]")
+    q_val: float = _option("losses", 0.5, "q of the generalized cross entropy", range="(0,1]")
+    gce_eps: float = _option("losses", 1e-7, "e of the generalized cross entropy", range="(0,inf)")
+    label_eps: float = _option("losses", 1e-10, "added to every class's share of the video label", range="[0,inf)")
+
+    pseudo_ratio: float = _option("actionness learning", 0.125, "share of T, by actionness, that gets a pseudo label", range="[0,1]")
+    pseudo_extra: int = _option("actionness learning", 17, "snippets more that get one", range="[0,inf)")
+    confidence_ratio: float = _option("actionness learning", 0.5, "share of T, by class evidence, within which pseudo labels must lie; 0: no such test", range="[0,1]")
+    mask_momentum: float = _option("actionness learning", 0.7, "share of the old value in the adaptive mask's running mean and variance", range="[0,1]")
+    mask_var_factor: float = _option("actionness learning", 0.5, "f in the mask's weight exp(-d^2 / (f variance))", range="(0,inf)")
+    mask_mean_init: float | None = _option("actionness learning", None, "running mean before the first step (default: 1 / classes)", range="[0,1]")
+    mask_var_init: float = _option("actionness learning", 1.0, "running variance before the first step", range="(0,inf)")
+
+    fuse_cas: float = _option("combined sequence", 1 / 3, "weight of the class probabilities", range="[0,1]")
+    fuse_rgb: float = _option("combined sequence", 1 / 3, "weight of the RGB actionness", range="[0,1]")
+    fuse_flow: float = _option("combined sequence", 1 / 3, "weight of the flow actionness", range="[0,1]")
+
+    lr: float = _option("optimisation", 1e-4, "Adam's learning rate", range="(0,inf)")
+    beta1: float = _option("optimisation", 0.9, "Adam's decay of the mean gradient", range="[0,1)")
+    beta2: float = _option("optimisation", 0.999, "Adam's decay of the mean squared gradient", range="[0,1)")
+    weight_decay: float = _option("optimisation", 5e-4, "L2 weight decay, added to the gradient", range="[0,inf)")
+    batch_size: int = _option("optimisation", 2, "B, videos a step", range="[1,inf)")
+    drop_last: bool = _option("optimisation", False, "leave out an epoch's last batch when it is not full")
+    num_epochs: int = _option("optimisation", 100, "passes over the training videos", range="[1,inf)")
+    save_epochs: int = _option("optimisation", 1, "epochs between writes of last.pt", range="[1,inf)")
+    log_steps: int = _option("optimisation", 10, "steps between TensorBoard points", range="[1,inf)")
+
+    scale: int = _option("localization", 24, "points a snippet that sequences are upsampled to", range="[1,inf)")
+    class_th: float = _option("localization", 0.25, "class score from which a class is predicted; the best class always is", range="[0,1]")
+    beta: float = _option("localization", 0.35, "weight of the top-k class logits against the second-order ones in the class score", range="[0,1]")
+    proposal_th: str = _option("localization", "0.1:0.9:0.1", "thresholds of the proposals, first:last:step", grid="grid")
+    outer_margin: float = _option("localization", 0.2, "outer region on each side, share of a proposal's length", range="[0,inf)")
+    gamma: float = _option("localization", 0.2, "weight of the class score in a proposal's score", range="[0,inf)")
+    soft_nms: bool = _option("localization", True, "soft NMS: decay removed proposals instead of dropping them")
+    nms_alpha: float = _option("localization", 0.3, "width a of soft NMS's decay exp(-tIoU^2 / a)", range="(0,inf)")
+    nms_thresh: float = _option("localization", 0.4, "tIoU above which a better proposal removes another", range="[0,1]")
+    nms_offset: float = _option("localization", 1.0, "added to every length in the tIoU of NMS, seconds", range="[0,inf)")
+
+    detection_inf_step: int = _option("evaluation", 10, "steps between evaluations on the test split", range="[1,inf)")
+    eval_from_epoch: int = _option("evaluation", 2, "first epoch, counted from 1, with evaluations; the last step always has one", range="[1,inf)")
+    test_batch_size: int = _option("evaluation", 8, "videos a forward pass in test", range="[1,inf)")
+    tious: str = _option("evaluation", "0.1:0.7:0.1", "tIoU thresholds of the mAP, first:last:step", grid="grid")
+    average_tious: tuple[str, ...] = _option("evaluation", ("0.1:0.5", "0.1:0.7"), "stretches of tIoU that the mAP is averaged over; the last one chooses the best model", grid="span")
+    # fmt: on
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return ("rgb", "flow") if self.modal == "all" else (self.modal,)
+
+    @property
+    def fusion(self) -> dict[str, float]:
+        return {"cas": self.fuse_cas, "rgb": self.fuse_rgb, "flow": self.fuse_flow}
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        return {name: getattr(self, f"w_{name}") for name in ("mil", "bg", "act", "mix", "mutual", "so")}
+
+    @property
+    def tiou_grid(self) -> tuple[float, ...]:
+        return parse_grid(self.tious)
+
+    def model_config(self, num_classes: int) -> SalConfig:
+        return SalConfig(
+            num_classes=num_classes,
+            streams=self.streams,
+            feature_size=self.feature_size,
+            hidden_size=self.hidden_size,
+            kernel_size=self.kernel_size,
+            actionness_kernel_size=self.actionness_kernel_size,
+            rgb_fusion=self.rgb_fusion,
+            dropout=self.dropout,
+            sqrt_eps=self.sqrt_eps,
+        )
+
+    def loss_config(self) -> LossConfig:
+        return LossConfig(
+            mil_ratio=self.mil_ratio,
+            mil_rank=self.mil_rank,
+            bg_ratio=self.bg_ratio,
+            gce_q=self.q_val,
+            gce_eps=self.gce_eps,
+            label_eps=self.label_eps,
+            fusion=self.fusion,
+        )
+
+    def pseudo_label_config(self) -> PseudoLabelConfig:
+        return PseudoLabelConfig(self.pseudo_ratio, self.pseudo_extra, self.confidence_ratio)
+
+    def proposal_config(self) -> ProposalConfig:
+        return ProposalConfig(
+            scale=self.scale,
+            thresholds=parse_grid(self.proposal_th),
+            outer_margin=self.outer_margin,
+            gamma=self.gamma,
+            snippet_frames=self.snippet_frames,
+            fps=self.fps,
+        )
+
+    def nms_config(self) -> NmsConfig:
+        return NmsConfig(soft=self.soft_nms, thresh=self.nms_thresh, alpha=self.nms_alpha, offset=self.nms_offset)
+
+
+# Flags that say where, on what and how loudly a run runs, not what it computes: --resume may change them, and an
+# experiment's own values are no defaults for --inference_only.
+RUN_FLAGS = frozenset(
+    {"exp_name", "output_dir", "resume", "overwrite", "inference_only", "model_file", "device", "verbose"}
+    | {"data_path", "cache", "num_workers", "test_batch_size", "save_epochs", "log_steps"}
+)
+
+_FIELDS = {f.name: f for f in dataclasses.fields(Options)}
+_TYPES = typing.get_type_hints(Options)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; --help lists the flags")
+
+
+def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
+    """The flags that were typed, and only those. Raises InputError for an unknown flag or a value of the wrong type."""
+    parser = _Parser(
+        prog="main.py",
+        description="SAL: weakly supervised temporal action localization. Trains on video-level labels, finds every "
+        "action instance, and reports mAP.",
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    groups: dict[str, Any] = {}
+    for name, spec in _FIELDS.items():
+        group_name = spec.metadata["group"]
+        if group_name not in groups:
+            groups[group_name] = parser.add_argument_group(group_name)
+        groups[group_name].add_argument(f"--{name}", help=_help(name), **_argument(name))
+    return vars(parser.parse_args(arguments))
+
+
+def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) -> Options:
+    """Defaults, then the preset, then an experiment's saved options, then the flags. Raises InputError naming the flag."""
+    saved = {name: value for name, value in (saved or {}).items() if name in _FIELDS}
+    dataset = flags.get("dataset", saved.get("dataset", _FIELDS["dataset"].default))
+    merged = {**PRESETS[dataset], **saved, **flags}
+    merged["average_tious"] = tuple(merged.get("average_tious", _FIELDS["average_tious"].default))
+    options = Options(**merged)
+    _check(options)
+    return options
+
+
+def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
+    """For --resume: raises InputError naming the flags whose value differs from the experiment's."""
+    changed = []
+    for name, value in flags.items():
+        before = saved.get(name)
+        same = list(value) == list(before or ()) if isinstance(value, list | tuple) else value == before
+        if name not in RUN_FLAGS and not same:
+            changed.append(f"--{name} is {value}, the experiment has {before}")
+    if changed:
+        raise InputError(f"--resume with changed options: {'; '.join(changed)}; drop them or start another --exp_name")
+
+
+def as_plain(options: Options) -> dict[str, Any]:
+    """For JSON and checkpoints."""
+    plain = dataclasses.asdict(options)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+
+def _argument(name: str) -> dict[str, Any]:
+    spec, kind = _FIELDS[name], _TYPES[name]
+    if kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if kind == tuple[str, ...]:
+        return {"nargs": "+", "metavar": "FIRST:LAST"}
+    if spec.metadata["choices"]:
+        return {"choices": spec.metadata["choices"]}
+    number = float if kind == float | None else kind
+    return {"type": number, "metavar": {int: "N", float: "X"}.get(number, "TEXT")}
+
+
+def _help(name: str) -> str:
+    spec = _FIELDS[name]
+    default = spec.default
+    shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else default
+    shown = " ".join(default) if isinstance(default, tuple) else shown
+    shown = f"{default:.4g}" if isinstance(default, float) else shown
+    presets = [f"{preset}: {values[name]}" for preset, values in PRESETS.items() if name in values]
+    says_default = "(default:" in spec.metadata["help"]
+    parts = [] if says_default or shown in ("", None) else [f"default: {shown}"]
+    suffix = "; ".join(parts + presets)
+    return (spec.metadata["help"] + (f" ({suffix})" if suffix else "")).replace("%", "%%")
+
+
+def _check(options: Options) -> None:
+    for name, spec in _FIELDS.items():
+        value, meta = getattr(options, name), spec.metadata
+        if meta["range"] and value is not None and not _within(value, meta["range"]):
+            raise InputError(f"--{name} {value}: must lie in {meta['range']}")
+        if meta["choices"] and value not in meta["choices"]:
+            raise InputError(f"--{name} {value}: must be one of {', '.join(meta['choices'])}")
+        if meta["grid"]:
+            for text in value if isinstance(value, tuple) else (value,):
+                _check_grid(name, text, meta["grid"])
+    for name in ("kernel_size", "actionness_kernel_size"):
+        if getattr(options, name) % 2 == 0:
+            raise InputError(f"--{name} {getattr(options, name)}: must be odd, so that the number of snippets stays")
+    if pathlib.PurePath(options.exp_name).name != options.exp_name:
+        raise InputError(f"--exp_name {options.exp_name}: must be a plain folder name; its place is --output_dir")
+    if options.fuse_cas + sum(options.fusion[s] for s in options.streams) <= 0:
+        raise InputError("--fuse_cas, --fuse_rgb, --fuse_flow: at least one of those in use must be above 0")
+    _check_averages(options)
+    _check_topk(options)
+
+
+def _check_grid(name: str, text: str, kind: str) -> None:
+    try:
+        (parse_grid if kind == "grid" else parse_span)(text)
+    except InputError as error:
+        raise InputError(f"--{name}: {error}") from None
+
+
+def _check_averages(options: Options) -> None:
+    for span in options.average_tious:
+        low, high = parse_span(span)
+        if not any(low - 1e-9 <= t <= high + 1e-9 for t in options.tiou_grid):
+            raise InputError(f"--average_tious {span}: no threshold of --tious {options.tious} lies there")
+
+
+def _check_topk(options: Options) -> None:
+    t, config = options.num_segments, options.pseudo_label_config()
+    for name in ("mil_ratio", "bg_ratio", "confidence_ratio"):
+        ratio = getattr(options, name)
+        if ratio > 0 and ratio * t < 1 - 1e-9:
+            raise InputError(f"--num_segments {t}: too small for --{name} {ratio:g}, whose top-k would be empty")
+    count = pseudo_label_count(config, t)
+    if count > t:
+        raise InputError(
+            f"--num_segments {t}: too small for the pseudo labels' top-k, {topk_count(config.ratio, t)} of --pseudo_ratio "
+            f"and {config.extra} of --pseudo_extra; raise it or lower these"
+        )
+
+
+def _within(value: float, interval: str) -> bool:
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value > low if interval[0] == "(" else value >= low
+    return above and (value < high if interval[-1] == ")" else value <= high)

@@ -1,0 +1,95 @@
+"""Checkpoints: tensors and plain types in one file, written whole or not at all, loaded with weights_only and strictly.
+
+Two kinds are read: this project's (a dict with "format") and published bare state dicts, THUMOS'14 and ActivityNet names alike.
+"""
+
+import pathlib
+import pickle
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from utils.atomic import write_file
+from utils.errors import InputError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds. A published state dict has `model` alone."""
+
+    model: dict[str, Tensor]
+    options: dict[str, Any] | None = None
+    classes: tuple[str, ...] | None = None
+    training: dict[str, Any] = field(default_factory=dict)  # step, results; in last.pt optimiser, mask and random states
+
+
+def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:
+    """Raises InputError when the file can't be written, a full disk say; a file of that name then stays as it was."""
+    content = {
+        "format": FORMAT,
+        "model": checkpoint.model,
+        "options": checkpoint.options,
+        "classes": list(checkpoint.classes or ()),
+        "training": checkpoint.training,
+    }
+    write_file(path, lambda file: torch.save(content, file))
+
+
+def load_checkpoint(path: pathlib.Path) -> Checkpoint:
+    """Tensors on the CPU. Raises InputError when the file is missing, corrupt, truncated or something else."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; check --model_file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise InputError(f"{path}: not a checkpoint of tensors and plain values (corrupt, or unsafe to load)") from None
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: corrupt or truncated checkpoint ({_first_line(error)})") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
+    if "format" not in content:
+        if not content or not all(isinstance(value, Tensor) for value in content.values()):
+            raise InputError(f"{path}: neither a checkpoint of this project nor a state dict of tensors")
+        return Checkpoint(model={_current_name(name): value for name, value in content.items()})
+    if content["format"] != FORMAT or not {"model", "options", "classes", "training"} <= content.keys():
+        raise InputError(f"{path}: checkpoint of format {content['format']}, this version reads {FORMAT}")
+    return Checkpoint(content["model"], content["options"], tuple(content["classes"]), content["training"])
+
+
+def load_model(model: nn.Module, state: dict[str, Tensor], path: pathlib.Path) -> None:
+    """Strict: raises InputError naming the missing and left-over keys, or a parameter of another shape."""
+    expected = model.state_dict()
+    missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or unknown:
+        parts = [f"{what} {', '.join(keys)}" for what, keys in (("missing", missing), ("left over", unknown)) if keys]
+        raise InputError(f"{path}: not this model's parameters: {'; '.join(parts)}; check --modal")
+    for name, value in state.items():
+        if value.shape != expected[name].shape:
+            raise InputError(
+                f"{path}: {name} has shape {list(value.shape)}, the model needs {list(expected[name].shape)}; "
+                "check the classes of the data, --feature_size, --hidden_size and the kernel sizes"
+            )
+    model.load_state_dict(state)
+
+
+def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], path: pathlib.Path) -> None:
+    """Raises InputError when the checkpoint was trained for other classes than the data has."""
+    if checkpoint.classes and checkpoint.classes != classes:
+        differing = sorted(set(checkpoint.classes) ^ set(classes))
+        raise InputError(
+            f"{path}: trained for {len(checkpoint.classes)} other classes than the data's {len(classes)} "
+            f"(in one only: {', '.join(differing[:5])}); use the data it was trained for"
+        )
+
+
+def _current_name(name: str) -> str:
+    """The published ActivityNet code calls the encoder base_module."""
+    return "encoder." + name.removeprefix("base_module.") if name.startswith("base_module.") else name
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

@@ -1,0 +1,1 @@
+def ensure_demo_set(path): pass

@@ -1,0 +1,27 @@
+"""What a result rests on: versions and the git commit."""
+
+import pathlib
+import platform
+import subprocess
+from importlib.metadata import version
+
+PACKAGES = ("torch", "numpy")
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def git_commit() -> str | None:
+    """The commit of this source tree, with "+changes" when files differ from it; None outside a git checkout."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    commit = _git(root, "rev-parse", "HEAD")
+    return commit + ("+changes" if _git(root, "status", "--porcelain") else "") if commit else None
+
+
+def _git(root: pathlib.Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,20 @@
+"""Which of a video's L snippets stand for it when it is resampled to T (SPEC 2). Index arrays, non-decreasing."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def uniform_indices(num_snippets: int, num_segments: int) -> NDArray[np.int64]:
+    """Test: floor(i * L / T) for i = 0 .. T-1."""
+    return np.arange(num_segments) * num_snippets // num_segments
+
+
+def random_indices(num_snippets: int, num_segments: int, generator: np.random.Generator) -> NDArray[np.int64]:
+    """Training: the i-th uniform over the integers floor(i L / T) .. floor((i+1) L / T), the last over .. L-1.
+
+    The identity when L == T.
+    """
+    low = uniform_indices(num_snippets, num_segments)
+    if num_snippets == num_segments:
+        return low
+    return generator.integers(low, np.append(low[1:], num_snippets - 1), endpoint=True)
