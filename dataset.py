@@ -218,14 +218,20 @@ def _check_splits(
                 )
     both = set(names["train"]) & set(names["test"])
     if both:
-        raise InputError(f"{path}: video '{min(both)}' is in both split_train.txt and split_test.txt; remove it from one")
+        raise InputError(
+            f"{path}: video '{min(both)}' is in both split_train.txt and split_test.txt; remove it from one"
+        )
     listed = set(names["train"]) | set(names["test"])
     for video in annotations:
         if video not in listed:
-            raise InputError(f"{gt}: annotated video '{video}' is in no split file; list it there or remove it from {gt}")
+            raise InputError(
+                f"{gt}: annotated video '{video}' is in no split file; list it there or remove it from {gt}"
+            )
     for video in names["train"]:
         if not annotations[video].labels:
-            raise InputError(f"{gt}: training video '{video}' has no labels; annotate it or drop it from split_train.txt")
+            raise InputError(
+                f"{gt}: training video '{video}' has no labels; annotate it or drop it from split_train.txt"
+            )
     learnable = {label for video in names["train"] for label in annotations[video].labels}
     for video in names["test"]:
         unknown = annotations[video].labels - learnable

@@ -1,12 +1,11 @@
 """The losses of SAL: one pure function a term, and their weighted sum (SPEC 4).
 
-    losses = sal_losses(output, labels, targets, config)      # {"mil": ..., "bg": ..., ...}, unweighted
-    weighted_total(losses, weights).backward()
+losses = sal_losses(output, labels, targets, config)      # {"mil": ..., "bg": ..., ...}, unweighted
+weighted_total(losses, weights).backward()
 """
 
-from dataclasses import dataclass, field
-
 import math
+from dataclasses import dataclass, field
 
 import torch.nn.functional as F
 from torch import Tensor, stack
@@ -69,9 +68,7 @@ def mutual_loss(stream_actionness: dict[str, Tensor]) -> Tensor:
     return F.mse_loss(first, rest[0]) if rest else first.new_zeros(())
 
 
-def sal_losses(
-    output: SalOutput, labels: Tensor, targets: ActionnessTargets, config: LossConfig
-) -> dict[str, Tensor]:
+def sal_losses(output: SalOutput, labels: Tensor, targets: ActionnessTargets, config: LossConfig) -> dict[str, Tensor]:
     """Every term, unweighted. labels [B,C] multi-hot, at least one class a video."""
 
     def gce(streams: dict[str, Tensor], label: Tensor, weight: Tensor) -> Tensor:

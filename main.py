@@ -1,7 +1,7 @@
 """SAL: train on video-level labels, find every action instance, report mAP. Wiring only; `--help` lists the options.
 
-    python main.py --data_path DATA                        # train, evaluate
-    python main.py --inference_only --data_path DATA       # load the last experiment's best checkpoint, evaluate
+python main.py --data_path DATA                        # train, evaluate
+python main.py --inference_only --data_path DATA       # load the last experiment's best checkpoint, evaluate
 """
 
 import os

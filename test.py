@@ -1,8 +1,8 @@
 """Test: predict -> localize -> evaluate, three steps over plain records. Nothing here knows of training.
 
-    predictions = predict(model, batches, device=device, config=PredictConfig())
-    detections = localize(predictions, proposals=ProposalConfig(), suppression=NmsConfig())
-    evaluation = evaluate(model, data, ...)                # all three, with mAP and video accuracy
+predictions = predict(model, batches, device=device, config=PredictConfig())
+detections = localize(predictions, proposals=ProposalConfig(), suppression=NmsConfig())
+evaluation = evaluate(model, data, ...)                # all three, with mAP and video accuracy
 """
 
 import time
@@ -65,9 +65,7 @@ def predicted_classes(scores: NDArray[np.float32], threshold: float) -> NDArray[
 
 
 @torch.inference_mode()
-def predict(
-    model: SAL, batches: Iterable[Batch], *, device: torch.device, config: PredictConfig
-) -> list[Prediction]:
+def predict(model: SAL, batches: Iterable[Batch], *, device: torch.device, config: PredictConfig) -> list[Prediction]:
     """One Prediction a video, in order. Puts the model into evaluation mode."""
     model.eval()
     predictions = []
@@ -82,9 +80,7 @@ def predict(
     return predictions
 
 
-def localize(
-    predictions: Iterable[Prediction], *, proposals: ProposalConfig, suppression: NmsConfig
-) -> Segments:
+def localize(predictions: Iterable[Prediction], *, proposals: ProposalConfig, suppression: NmsConfig) -> Segments:
     """Detections of all videos; a video is its position among the predictions."""
     parts = []
     for video, prediction in enumerate(predictions):

@@ -1,8 +1,8 @@
 """Training: one step, the loop around it, when to evaluate, save and resume (SPEC 4 and 5).
 
-    trainer = Trainer(model, mask, optimizer, data, ...)
-    trainer.resume(checkpoint)             # only to continue a run
-    trainer.run(evaluate)                  # evaluate() -> Evaluation
+trainer = Trainer(model, mask, optimizer, data, ...)
+trainer.resume(checkpoint)             # only to continue a run
+trainer.run(evaluate)                  # evaluate() -> Evaluation
 """
 
 import contextlib
@@ -158,7 +158,9 @@ class Trainer:
         if "optimizer" not in state:
             raise InputError(f"{path}: holds no training state; --resume needs the last.pt of a run")
         if state["videos"] != [video.video_id for video in self.data.train]:
-            raise InputError(f"{path}: trained on other videos than split_train.txt lists now; give the same --data_path")
+            raise InputError(
+                f"{path}: trained on other videos than split_train.txt lists now; give the same --data_path"
+            )
         load_model(self.model, checkpoint.model, path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.mask.load_state_dict(state["mask"])

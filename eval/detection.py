@@ -167,7 +167,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--ground_truth", required=True, type=pathlib.Path, help="gt.json")
     parser.add_argument("--detections", required=True, type=pathlib.Path, help="result file, ActivityNet format")
     parser.add_argument("--subset", default="test", help="subset of the ground truth (default: test)")
-    parser.add_argument("--tious", default="0.1:0.7:0.1", help="tIoU thresholds, first:last:step (default: %(default)s)")
+    parser.add_argument(
+        "--tious", default="0.1:0.7:0.1", help="tIoU thresholds, first:last:step (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of the table")
     args = parser.parse_args(argv)
     try:

@@ -1,6 +1,6 @@
 """Ground truth: reading gt.json, {"database": {video: {"subset", "annotations": [{"label", "segment": [s, e]}]}}}.
 
-    annotations = read_annotations("gt.json")          # {video: VideoAnnotation}
+annotations = read_annotations("gt.json")          # {video: VideoAnnotation}
 """
 
 import json
@@ -74,7 +74,9 @@ def _video_annotation(where: str, entry: Any) -> VideoAnnotation:
     notes = entry.get("annotations") if isinstance(entry, dict) else None
     if not isinstance(notes, list) or not isinstance(entry.get("subset"), str):
         raise InputError(f'{where}: expected {{"subset": "...", "annotations": [...]}}')
-    return VideoAnnotation(entry["subset"], tuple(_instance(f"{where}, annotation {i}", n) for i, n in enumerate(notes)))
+    return VideoAnnotation(
+        entry["subset"], tuple(_instance(f"{where}, annotation {i}", n) for i, n in enumerate(notes))
+    )
 
 
 def _instance(where: str, note: Any) -> Instance:

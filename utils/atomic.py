@@ -11,7 +11,7 @@ from typing import BinaryIO
 from utils.errors import InputError
 
 
-def write_file(path: pathlib.Path, write: Callable[[BinaryIO], None]) -> None:
+def write_file(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
     """Calls write(file) on the temporary file. Raises InputError when the file can't be written; the old one survives."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -28,8 +28,10 @@ def write_file(path: pathlib.Path, write: Callable[[BinaryIO], None]) -> None:
         if cause is None:
             raise
         kept = "the file that was there is unharmed" if path.exists() else "nothing was left behind"
-        raise InputError(f"{path}: can't be written ({cause.strerror}); {kept}; free some space or check the folder") from error
+        raise InputError(
+            f"{path}: can't be written ({cause.strerror}); {kept}; free some space or check the folder"
+        ) from error
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    write_file(path, lambda file: file.write(text.encode("utf-8")) and None)
+    write_file(path, lambda file: file.write(text.encode("utf-8")))

@@ -24,7 +24,9 @@ class Checkpoint:
     model: dict[str, Tensor]
     options: dict[str, Any] | None = None
     classes: tuple[str, ...] | None = None
-    training: dict[str, Any] = field(default_factory=dict)  # step, results; in last.pt optimiser, mask and random states
+    training: dict[str, Any] = field(
+        default_factory=dict
+    )  # step, results; in last.pt optimiser, mask and random states
 
 
 def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:

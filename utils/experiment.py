@@ -1,6 +1,6 @@
 """An experiment's folder: where its files are, which was the last, and how results are written.
 
-    output_dir/exp_name/{options.json, results.json, detections_best.json, best.pt, last.pt, tensorboard/}
+output_dir/exp_name/{options.json, results.json, detections_best.json, best.pt, last.pt, tensorboard/}
 """
 
 import json

@@ -12,7 +12,9 @@ def parse_grid(text: str) -> tuple[float, ...]:
     if len(numbers) == 1:
         numbers = [numbers[0], numbers[0], 1.0]
     if len(numbers) != 3 or not (0 < numbers[0] <= numbers[1] < 1 and 1e-6 < numbers[2] <= 1):
-        raise InputError(f"'{text}' is no grid of thresholds: write first:last:step within 0 and 1, such as 0.1:0.7:0.1")
+        raise InputError(
+            f"'{text}' is no grid of thresholds: write first:last:step within 0 and 1, such as 0.1:0.7:0.1"
+        )
     first, last, step = numbers
     return tuple(round(first + i * step, 10) for i in range(int((last - first) / step + 1e-9) + 1))
 
