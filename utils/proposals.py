@@ -33,12 +33,13 @@ def upsample(sequences: NDArray[np.floating], scale: int) -> NDArray[np.float64]
     rest is float64. The end is extrapolated from the last snippet but one, likewise. (Either choice moves scores by 1e-8.)
     """
     values = sequences.T.astype(np.float32)
-    if values.shape[1] == 1:
+    columns, t = values.shape
+    if t == 1:
         return np.repeat(values.astype(np.float64), scale, axis=1)
     slope = np.diff(values, axis=1)[:, :, None]  # [P,T-1,1]
     start = values[:, :-1, None].astype(np.float64)
     steps = np.arange(1, 2 * scale) / scale
-    between = (start + slope * steps[:scale]).reshape(len(values), -1)  # each snippet's points end at the next snippet
+    between = (start + slope * steps[:scale]).reshape(columns, (t - 1) * scale)  # each snippet's points end at the next
     beyond = (start + slope * steps[scale:])[:, -1]
     return np.concatenate([values[:, :1].astype(np.float64), between, beyond], axis=1)
 

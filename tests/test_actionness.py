@@ -1,0 +1,66 @@
+"""Pseudo labels, the adaptive actionness mask, and the targets of a step."""
+
+import math
+
+import oracles
+import pytest
+import torch
+
+from model import SAL, SalConfig
+from utils.actionness import AdaptiveMask, PseudoLabelConfig, actionness_targets, pseudo_labels
+
+
+def make_mask(momentum=0.7, var_factor=0.5):
+    return AdaptiveMask(momentum=momentum, var_factor=var_factor, mean_init=0.25, var_init=1.0)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.0])
+def test_pseudo_labels(confidence):
+    actionness, cas = torch.rand(3, 40), torch.randn(3, 40, 5)
+    label = pseudo_labels(actionness, cas, PseudoLabelConfig(ratio=0.125, extra=17, confidence_ratio=confidence))
+    for b in range(3):
+        confident = 20 if confidence else 0
+        assert label[b].tolist() == oracles.pseudo_labels(actionness[b], cas[b], 5 + 17, confident)
+
+
+def test_adaptive_mask_by_hand():
+    mask = make_mask()
+    cas = torch.log(torch.tensor([[[0.9, 0.1], [0.6, 0.4], [0.5, 0.5]]]))  # confidence 0.9, 0.6, 0.5
+    weight = mask(cas)
+    mean = 0.7 * 0.25 + 0.3 * 2 / 3
+    var = 0.7 * 1.0 + 0.3 * ((0.9 - 2 / 3) ** 2 + (0.6 - 2 / 3) ** 2 + (0.5 - 2 / 3) ** 2) / 2
+    assert mask.mean.item() == pytest.approx(mean, rel=1e-6)
+    assert mask.var.item() == pytest.approx(var, rel=1e-6)
+    # mean is 0.375: all are above it
+    assert weight.tolist() == [[1.0, 1.0, 1.0]]
+    low = mask(torch.log(torch.tensor([[[0.26, 0.25, 0.25, 0.24], [0.97, 0.01, 0.01, 0.01]]])))
+    expected = math.exp(-((0.26 - mask.mean.item()) ** 2) / (2 * mask.var.item() / 4))
+    assert low[0, 0].item() == pytest.approx(expected, rel=1e-5)
+    assert low[0, 1] == 1
+
+
+def test_mask_statistics_are_buffers():
+    mask = make_mask()
+    mask(torch.randn(2, 5, 3))
+    other = make_mask()
+    other.load_state_dict(mask.state_dict())
+    assert set(mask.state_dict()) == {"mean", "var"}
+    assert (other.mean, other.var) == (mask.mean, mask.var)
+    assert not list(mask.parameters())
+
+
+def test_mask_of_a_single_snippet_and_of_equal_ones_is_finite():
+    assert make_mask()(torch.randn(1, 1, 3)).isfinite().all()
+    flat = make_mask(momentum=0.0)
+    assert flat(torch.zeros(2, 6, 4)).tolist() == [[1.0] * 6] * 2
+
+
+def test_targets_carry_no_gradient_and_mix_by_the_rules():
+    torch.manual_seed(0)
+    model = SAL(SalConfig(num_classes=3, feature_size=4, hidden_size=8))
+    targets = actionness_targets(model(torch.randn(3, 20, 8)), make_mask(), PseudoLabelConfig(0.125, 2, 0.5))
+    for field in (targets.label, targets.weight, targets.mixed_label, targets.mixed_weight):
+        assert not field.requires_grad
+    for b in range(3):
+        assert torch.equal(targets.mixed_label[b], ((targets.label[b] + targets.label[b - 1]) > 0).float())
+        torch.testing.assert_close(targets.mixed_weight[b], (targets.weight[b] + targets.weight[b - 1]) / 2)

@@ -1,0 +1,116 @@
+"""The network, the losses, the targets and Adam against the golden files (SPEC 10), at SPEC's tolerance."""
+
+import numpy as np
+import pytest
+import recipe
+import torch
+from conftest import GOLDEN
+
+from losses import THUMOS14_WEIGHTS, LossConfig, masked_gce, sal_losses, weighted_total
+from model import SAL, SalConfig
+from utils.actionness import AdaptiveMask, PseudoLabelConfig, actionness_targets
+
+TOLERANCE = 1e-5  # of the array's largest magnitude
+
+
+def assert_close(name, actual, expected):
+    actual = np.asarray(actual.detach() if torch.is_tensor(actual) else actual, np.float64)
+    expected = np.asarray(expected, np.float64).reshape(actual.shape)
+    error = np.abs(actual - expected).max() / max(np.abs(expected).max(), 1e-30)
+    assert error <= TOLERANCE, f"{name}: off by {error:.2e} of the largest magnitude"
+
+
+def golden_model(config):
+    with torch.device("meta"):
+        model = SAL(config)
+    state = {n: torch.from_numpy(recipe.weight(n, tuple(p.shape))) for n, p in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+    return model.requires_grad_(True)
+
+
+def assert_forward(golden, output):
+    expected = {
+        "cas": output.cas,
+        "cas_bg": output.cas_bg,
+        "action_flow": output.stream_actionness["flow"],
+        "action_rgb": output.stream_actionness["rgb"],
+        "action_flow_aug": output.mixed_actionness["flow"],
+        "action_rgb_aug": output.mixed_actionness["rgb"],
+        "sc": output.video_logits,
+        "sc_flow": output.stream_video_logits["flow"],
+        "sc_rgb": output.stream_video_logits["rgb"],
+    }
+    for name, actual in expected.items():
+        assert_close(name, actual, golden[f"forward/{name}"])
+
+
+def adaptive_mask():
+    return AdaptiveMask(momentum=0.7, var_factor=0.5, mean_init=1 / 20, var_init=1.0)
+
+
+def test_three_training_steps():
+    golden = np.load(GOLDEN / "thumos_step.npz")
+    model = golden_model(SalConfig(num_classes=20, dropout=0.0))
+    assert sum(p.numel() for p in model.parameters()) == 145_765_418
+    features = torch.from_numpy(recipe.features(3, 96, 2048, key=1))
+    labels = torch.from_numpy(recipe.labels(3, 20))
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, weight_decay=5e-4, fused=True)
+    mask = adaptive_mask()
+    for step in range(3):
+        output = model(features)
+        if step == 0:
+            assert_forward(golden, output)
+        targets = actionness_targets(output, mask, PseudoLabelConfig())
+        losses = sal_losses(output, labels, targets, LossConfig())
+        total = weighted_total(losses, THUMOS14_WEIGHTS)
+        actual = {
+            "mil": losses["mil"],
+            "bg_kl": losses["bg"],
+            "mutual_mse": losses["mutual"],
+            "total": total,
+            "pseudo_label": targets.label,
+            "pseudo_label_mix": targets.mixed_label,
+            "mask": targets.weight,
+            "mask_mix": targets.mixed_weight,
+            "ema_mean": mask.mean,
+            "ema_var": mask.var,
+        }
+        for name, value in actual.items():
+            assert_close(f"step {step} {name}", value, golden[f"step{step}/{name}"])
+        for name, term in (("second_order", losses["so"]), ("act", losses["act"]), ("mix", losses["mix"])):
+            assert_close(f"step {step} {name}", term, golden[f"step{step}/{name}"].sum())
+        for i, stream in enumerate(("flow", "rgb")):
+            act = masked_gce(output.stream_actionness[stream], targets.label, targets.weight, q=0.5, eps=1e-7)
+            assert_close(f"step {step} act {stream}", act, golden[f"step{step}/act"][i])
+            mixed = output.mixed_actionness[stream]
+            mix = masked_gce(mixed, targets.mixed_label, targets.mixed_weight, q=0.5, eps=1e-7)
+            assert_close(f"step {step} mix {stream}", mix, golden[f"step{step}/mix"][i])
+        optimizer.zero_grad()
+        total.backward()
+        if step == 0:
+            for name, parameter in model.named_parameters():
+                assert_close(f"{name} gradient", parameter.grad.flatten()[:16], golden[f"grad_head/{name}"])
+                assert_close(f"{name} gradient norm", parameter.grad.double().norm(), golden[f"grad_norm/{name}"])
+        optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert_close(f"{name} after three steps", parameter.flatten()[:16], golden[f"after3/{name}"])
+
+
+def test_activitynet_forward():
+    config = SalConfig(num_classes=200, kernel_size=7, rgb_fusion=0.3, dropout=0.0)
+    with torch.no_grad():
+        output = golden_model(config)(torch.from_numpy(recipe.features(3, 50, 2048, key=2)))
+    assert_forward(np.load(GOLDEN / "activitynet_forward.npz"), output)
+
+
+@pytest.mark.parametrize("update", range(12))
+def test_adaptive_mask_and_its_cross_entropy(update):
+    golden = np.load(GOLDEN / "adaptive_mask.npz")
+    mask = adaptive_mask()
+    for i in range(update + 1):
+        weight = mask(torch.from_numpy(golden[f"{i}/logits"]))
+    assert_close("mask", weight, golden[f"{update}/mask"])
+    assert_close("mean", mask.mean, golden[f"{update}/mean"])
+    assert_close("variance", mask.var, golden[f"{update}/var"])
+    prob, label = (torch.from_numpy(golden[f"{update}/{name}"]) for name in ("prob", "label"))
+    assert_close("gce", masked_gce(prob, label, weight, q=0.5, eps=1e-7), golden[f"{update}/gce_masked"])

@@ -1,0 +1,115 @@
+"""Each loss term against a plain loop or an answer worked by hand."""
+
+import math
+
+import oracles
+import pytest
+import torch
+
+from losses import (
+    THUMOS14_WEIGHTS,
+    LossConfig,
+    background_loss,
+    masked_gce,
+    mil_loss,
+    mutual_loss,
+    sal_losses,
+    video_cross_entropy,
+    weighted_total,
+)
+from model import SalOutput, combined_sequence
+from utils.actionness import ActionnessTargets
+
+THIRDS = {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3}
+
+
+def random_output(b=2, t=16, c=3, streams=("rgb", "flow")):
+    torch.manual_seed(0)
+    actionness = {s: torch.rand(b, t) for s in streams}
+    cas = torch.randn(b, t, c)
+    fused = sum(actionness.values()) / len(streams)
+    logits = {s: torch.randn(b, c) for s in streams}
+    mixed = {s: torch.rand(b, t) for s in streams}
+    return SalOutput(cas, fused, actionness, torch.randn(b, c), cas * (1 - fused).unsqueeze(2), logits, mixed)
+
+
+def random_targets(b=2, t=16):
+    label, weight = (torch.rand(b, t) > 0.7).float(), torch.rand(b, t)
+    return ActionnessTargets(label, weight, (torch.rand(b, t) > 0.5).float(), torch.rand(b, t))
+
+
+def test_video_cross_entropy():
+    logits, labels = torch.randn(3, 5), torch.tensor([[1.0, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
+    expected = sum(oracles.cross_entropy(z, y) for z, y in zip(logits, labels, strict=True)) / 3
+    assert video_cross_entropy(logits, labels, eps=1e-10).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("rank", ["combined", "cas"])
+def test_mil_loss(rank):
+    output, labels = random_output(), torch.tensor([[1.0, 0, 0], [0, 1, 1]])
+    by = output.cas if rank == "cas" else combined_sequence(output, THIRDS)
+    expected = 0.0
+    for b in range(2):
+        logits = [oracles.topk_mean(output.cas[b, :, c], by[b, :, c], 2) for c in range(3)]
+        expected += oracles.cross_entropy(logits, labels[b]) / 2
+    assert mil_loss(output, labels, LossConfig(mil_rank=rank)).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_background_loss():
+    cas_bg = torch.randn(2, 16, 3)
+    by = cas_bg.softmax(2)
+    expected = 0.0
+    for b in range(2):
+        z = torch.tensor([oracles.topk_mean(cas_bg[b, :, c], by[b, :, c], 2) for c in range(3)])
+        expected += sum((math.log(1 / 3) - math.log(p)) / 3 for p in z.softmax(0).tolist()) / 2
+    assert background_loss(cas_bg, 0.125).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_background_loss_is_zero_where_all_classes_are_alike():
+    assert background_loss(torch.ones(2, 16, 20), 0.125).item() == pytest.approx(0, abs=1e-7)
+
+
+@pytest.mark.parametrize("q", [0.5, 0.7, 1.0])
+def test_masked_gce(q):
+    prob, targets = torch.rand(3, 10), random_targets(3, 10)
+    expected = sum(oracles.masked_gce(prob[b], targets.label[b], targets.weight[b], q, 1e-7) for b in range(3))
+    actual = masked_gce(prob, targets.label, targets.weight, q=q, eps=1e-7).item()
+    assert actual == pytest.approx(expected / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_masked_gce_with_labels_of_one_kind_or_no_weight(label):
+    labels = torch.full((1, 4), label)
+    assert masked_gce(torch.full((1, 4), label), labels, torch.ones(1, 4), q=0.5, eps=1e-7).item() == pytest.approx(
+        0, abs=1e-5
+    )
+    assert masked_gce(torch.full((1, 4), 0.5), labels, torch.zeros(1, 4), q=0.5, eps=1e-7).item() == 0
+
+
+def test_mutual_loss():
+    a, b = torch.rand(2, 5), torch.rand(2, 5)
+    assert mutual_loss({"rgb": a, "flow": b}).item() == pytest.approx(((a - b) ** 2).mean().item(), rel=1e-6)
+    assert mutual_loss({"rgb": a}).item() == 0
+
+
+def test_terms_sum_streams_and_the_total_is_weighted():
+    output, targets, config = random_output(), random_targets(), LossConfig()
+    labels = torch.tensor([[1.0, 0, 0], [0, 1, 1]])
+    losses = sal_losses(output, labels, targets, config)
+    act = sum(masked_gce(a, targets.label, targets.weight, q=0.5, eps=1e-7) for a in output.stream_actionness.values())
+    mix = sum(
+        masked_gce(a, targets.mixed_label, targets.mixed_weight, q=0.5, eps=1e-7)
+        for a in output.mixed_actionness.values()
+    )
+    logits = [output.video_logits, *output.stream_video_logits.values()]
+    so = sum(video_cross_entropy(z, labels, eps=1e-10) for z in logits)
+    torch.testing.assert_close(torch.stack([losses["act"], losses["mix"], losses["so"]]), torch.stack([act, mix, so]))
+    spec = {"mil": 1, "bg": 10, "act": 1, "mix": 1, "mutual": 5, "so": 3}  # SPEC 4
+    expected = sum(spec[name] * losses[name].item() for name in spec)
+    assert weighted_total(losses, THUMOS14_WEIGHTS).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_single_stream_losses_are_finite():
+    losses = sal_losses(random_output(streams=("rgb",)), torch.ones(2, 3), random_targets(), LossConfig())
+    assert all(torch.isfinite(term) for term in losses.values())
+    assert losses["mutual"] == 0

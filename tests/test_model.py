@@ -1,0 +1,164 @@
+"""The network's parts against plain loops and the library's own convolution."""
+
+import oracles
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model import (
+    SAL,
+    SalConfig,
+    combined_sequence,
+    propagate_semantics,
+    second_order_pooling,
+    temporal_conv,
+    topk_count,
+    topk_mean,
+)
+from utils.mixup import add_partner, average_weights, join_labels
+from utils.wide_linear import wide_linear
+
+SMALL = {"num_classes": 4, "feature_size": 5, "hidden_size": 8, "dropout": 0.0}
+
+
+def small_model(**changes):
+    torch.manual_seed(0)
+    return SAL(SalConfig(**{**SMALL, **changes}))
+
+
+@pytest.mark.parametrize("taps", [1, 3, 7])
+@pytest.mark.parametrize(("b", "t"), [(1, 1), (1, 9), (3, 2), (4, 20)])
+def test_temporal_conv_is_the_padded_convolution(taps, b, t):
+    x, weight, bias = torch.randn(b, t, 5), torch.randn(6, 5, taps), torch.randn(6)
+    expected = F.conv1d(x.transpose(1, 2), weight, bias, padding=taps // 2).transpose(1, 2)
+    torch.testing.assert_close(temporal_conv(x, weight, bias), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_temporal_conv_gradients():
+    x, weight, bias = (torch.randn(s, dtype=torch.double, requires_grad=True) for s in ((2, 4, 3), (2, 3, 3), (2,)))
+    assert torch.autograd.gradcheck(temporal_conv, (x, weight, bias))
+
+
+@pytest.mark.parametrize("t", [1, 7])
+def test_second_order_pooling(t):
+    x = torch.randn(2, t, 5, dtype=torch.double)
+    x[0, :, 2] = 0  # a channel that never fires
+    expected = torch.stack([oracles.second_order_pooling(video) for video in x])
+    torch.testing.assert_close(second_order_pooling(x, eps=1e-5), expected)
+
+
+def test_second_order_pooling_of_nothing_is_zero():
+    assert second_order_pooling(torch.zeros(1, 3, 4), eps=1e-5).abs().sum() == 0
+
+
+def test_propagate_semantics_by_hand():
+    encoded = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    out = propagate_semantics(encoded, torch.tensor([[10.0, 20.0]]), torch.tensor([[0.0, 0.5]]))
+    assert out.tolist() == [[[1.0, 2.0], [8.0, 14.0]]]
+
+
+def test_topk_mean():
+    values, by = torch.randn(3, 11, 4), torch.randn(3, 11, 4)
+    out = topk_mean(values, by, 5)
+    for b in range(3):
+        for c in range(4):
+            assert out[b, c].item() == pytest.approx(oracles.topk_mean(values[b, :, c], by[b, :, c], 5), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "t", "k"), [(0.125, 750, 93), (0.125, 7, 1), (0.8, 50, 40), (0.5, 51, 25), (1, 3, 3)]
+)
+def test_topk_count(ratio, t, k):
+    assert topk_count(ratio, t) == k
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+def test_mixed_actionness_is_that_of_the_mixed_features(batch):
+    model = small_model()
+    features = torch.randn(batch, 12, 10)
+    output = model(features)
+    expected = oracles.separate_convolutions(model, features)
+    for stream in ("rgb", "flow"):
+        torch.testing.assert_close(output.mixed_actionness[stream], expected[stream], rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_masks_of_the_mixed_path_are_its_own():
+    # With a batch of one and no bias the mixed pre-activation is twice the plain one; so would be the scores under one mask.
+    model = small_model(dropout=0.5)
+    for stream in ("rgb", "flow"):
+        torch.nn.init.zeros_(model.get_submodule(f"action_{stream}.0").bias)
+        torch.nn.init.zeros_(model.get_submodule(f"cls_{stream}.0").bias)
+    features = torch.randn(1, 12, 10)
+    for dropout, same in ((model, False), (small_model(dropout=0.0), True)):
+        dropout.load_state_dict(model.state_dict())
+        output = dropout(features)
+        plain, mixed = torch.logit(output.stream_actionness["rgb"]), torch.logit(output.mixed_actionness["rgb"])
+        assert torch.allclose(mixed, 2 * plain, atol=1e-4) is same
+
+
+def test_in_test_only_what_test_needs_is_computed():
+    model = small_model(dropout=0.5)
+    features = torch.randn(2, 12, 10)
+    calls = []
+    original = model._pool
+    model._pool = lambda x: calls.append(1) or original(x)
+    output = model.eval()(features)
+    assert output.mixed_actionness == {} and output.stream_video_logits == {}
+    assert len(calls) == 1
+    train = small_model()  # the same weights, no dropout
+    for name in ("cas", "actionness", "video_logits", "cas_bg"):
+        torch.testing.assert_close(getattr(output, name), getattr(train(features), name))
+
+
+def test_single_stream():
+    model = small_model(streams=("flow",))
+    output = model(torch.randn(2, 9, 5))
+    torch.testing.assert_close(output.actionness, output.stream_actionness["flow"])
+    assert set(output.stream_video_logits) == set(output.mixed_actionness) == {"flow"}
+    assert not any("rgb" in name for name in model.state_dict())
+    combined = combined_sequence(output, {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3})
+    expected = (output.cas.softmax(2) + output.actionness.unsqueeze(2)) / 2
+    torch.testing.assert_close(combined, expected)
+
+
+def test_combined_sequence_is_the_mean_of_three():
+    output = small_model()(torch.randn(2, 9, 10))
+    combined = combined_sequence(output, {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3})
+    streams = output.stream_actionness
+    expected = (output.cas.softmax(2) + (streams["rgb"] + streams["flow"]).unsqueeze(2)) / 3
+    torch.testing.assert_close(combined, expected)
+
+
+def test_fused_actionness_leans_on_flow():
+    output = small_model(rgb_fusion=0.1)(torch.randn(2, 9, 10))
+    expected = 0.9 * output.stream_actionness["flow"] + 0.1 * output.stream_actionness["rgb"]
+    torch.testing.assert_close(output.actionness, expected)
+
+
+def test_wrong_number_of_channels():
+    with pytest.raises(ValueError, match="9 channels, the model takes 10"):
+        small_model()(torch.randn(2, 9, 9))
+
+
+def test_constructor_leaves_the_seed_alone():
+    torch.manual_seed(3)
+    first = SAL(SalConfig(**SMALL)).cls[0].weight.clone()
+    second = SAL(SalConfig(**SMALL)).cls[0].weight.clone()
+    assert not torch.equal(first, second)
+
+
+def test_partner_is_the_video_before():
+    x = torch.tensor([[1.0], [2.0], [4.0]])
+    assert add_partner(x).flatten().tolist() == [5, 3, 6]
+    assert join_labels(torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])).tolist() == [[1, 1], [1, 0], [0, 1]]
+    assert average_weights(x).flatten().tolist() == [2.5, 1.5, 3]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 4, 5, 9])
+@pytest.mark.parametrize("width", [64, 30])
+def test_wide_linear_is_linear(rows, width):
+    x, weight, bias = (
+        torch.randn(s, dtype=torch.double, requires_grad=True) for s in ((rows, width), (3, width), (3,))
+    )
+    torch.testing.assert_close(wide_linear(x, weight, bias), F.linear(x, weight, bias))
+    assert torch.autograd.gradcheck(wide_linear, (x, weight, bias))
