@@ -97,6 +97,7 @@ class Trainer:
     ) -> None:
         self.model, self.mask, self.optimizer, self.data = model, mask, optimizer, data
         self.config, self.device, self.experiment, self.options = config, device, experiment, options
+        self.provenance = provenance(options)
         self.loss_config, self.label_config, self.loss_weights = loss_config, label_config, loss_weights
         self.steps_per_epoch = steps_per_epoch(len(data.train), config.batch_size, config.drop_last)
         if self.steps_per_epoch == 0:
@@ -241,7 +242,7 @@ class Trainer:
                     "seconds": self.seconds,
                     "steps": self.step,
                     "history": self.history,
-                    **provenance(self.options),
+                    **self.provenance,
                 }
             )
 

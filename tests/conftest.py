@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 
 import main
 
@@ -80,6 +81,7 @@ class Outcome:
 @pytest.fixture
 def run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
     """run(data_path, *flags): main.py with the tiny flags, results under tmp_path/out."""
+    torch.set_num_threads(1)  # tensors are tiny: threads would only wait for each other
 
     def call(data_path: pathlib.Path | str, *flags: str) -> Outcome:
         capsys.readouterr()

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Train and evaluate. Any flag of options.py can be appended.
+#   bash scripts/train.sh                                   the built-in demo set, synthetic
+#   bash scripts/train.sh --data_path /path/to/THUMOS14     the published recipe; or set DATA_PATH
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt
+
+# What is trained on: the flags say so, or DATA_PATH does, or else it is the demo set. --resume knows its data.
+data=(--dataset demo)
+for flag in "$@"; do
+    case $flag in --data_path | --data_path=* | --dataset | --dataset=* | --resume | -h | --help) data=() ;; esac
+done
+if [ ${#data[@]} -gt 0 ]; then
+    if [ -n "${DATA_PATH:-}" ]; then
+        data=(--data_path "$DATA_PATH")
+    else
+        echo "no --data_path: training on the built-in demo set (data/demo), which is synthetic"
+    fi
+fi
+exec "$PYTHON" "$ROOT/main.py" "${data[@]}" "$@"

@@ -1,0 +1,254 @@
+"""Training runs on the tiny set: resuming, schedules, what is written, and what stops a run."""
+
+import json
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import main
+import train
+from utils.checkpoint import load_checkpoint
+
+# 7 videos in batches of 2 are 4 steps an epoch, 3 epochs are 12 steps; evaluations every 4 steps from the second epoch on.
+
+
+def load(tmp_path, experiment, name="last.pt"):
+    return load_checkpoint(tmp_path / "out" / experiment / name)
+
+
+def read_results(tmp_path, experiment):
+    return json.loads((tmp_path / "out" / experiment / "results.json").read_text())
+
+
+def assert_same(a, b, where="checkpoint"):
+    """Nested dicts and lists of tensors and plain values, bit for bit; seconds may differ."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a.keys() - {"seconds"}:
+            assert_same(a[key], b[key], f"{where}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{i}]")
+    elif torch.is_tensor(a):
+        assert torch.equal(a, b), where
+    else:
+        assert a == b, where
+
+
+def interrupt_at(monkeypatch, step, number=signal.SIGINT):
+    """Have the process send itself a signal during that step."""
+    original, count = train.train_step, [0]
+
+    def step_then_signal(*args, **kwargs):
+        count[0] += 1
+        if count[0] == step:
+            os.kill(os.getpid(), number)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(train, "train_step", step_then_signal)
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 6, 8, 11])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tiny, run, tmp_path, monkeypatch, step, number):
+    assert run(tiny.path, "--exp_name", "whole").code == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step, number)
+        outcome = run(tiny.path, "--exp_name", "parts")
+    assert outcome.code == 1
+    assert f"interrupted at step {step} of 12" in outcome.err and "--resume --exp_name parts" in outcome.err
+    assert run(tiny.path, "--exp_name", "parts", "--resume").code == 0
+    whole, parts = load(tmp_path, "whole"), load(tmp_path, "parts")
+    assert_same(whole.model, parts.model)
+    assert_same(whole.training, parts.training)
+    assert_same(load(tmp_path, "whole", "best.pt").model, load(tmp_path, "parts", "best.pt").model)
+    for name in ("best", "last", "history"):
+        assert read_results(tmp_path, "whole")[name] == read_results(tmp_path, "parts")[name]
+    for name in ("detections_best.json",):
+        texts = [(tmp_path / "out" / e / name).read_text() for e in ("whole", "parts")]
+        assert texts[0] == texts[1]
+
+
+def test_a_killed_run_resumes_from_its_last_checkpoint(tiny, run, tmp_path, monkeypatch):
+    assert run(tiny.path, "--exp_name", "whole").code == 0
+
+    def dies(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 7:  # in epoch 2; last.pt is of the end of epoch 1
+            raise MemoryError
+        return original(*args, **kwargs)
+
+    original, calls = train.train_step, []
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", dies)
+        with pytest.raises(MemoryError):
+            run(tiny.path, "--exp_name", "parts")
+    assert load(tmp_path, "parts").training["step"] == 4
+    assert run(tiny.path, "--exp_name", "parts", "--resume").code == 0
+    assert_same(load(tmp_path, "whole").training, load(tmp_path, "parts").training)
+
+
+def test_the_last_experiment_is_resumed_without_a_name(tiny, run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        run(tiny.path, "--exp_name", "only")
+    assert run(tiny.path, "--resume").code == 0
+    assert load(tmp_path, "only").training["step"] == 12
+
+
+def test_resuming_a_finished_run_prints_its_table_again(tiny, run):
+    first = run(tiny.path, "--exp_name", "done")
+    again = run(tiny.path, "--exp_name", "done", "--resume")
+    assert again.code == 0
+    assert [line for line in first.out.splitlines() if line.startswith(("best", "last"))] == [
+        line for line in again.out.splitlines() if line.startswith(("best", "last"))
+    ]
+
+
+@pytest.mark.parametrize(
+    "flags", [["--num_workers", "2"], ["--cache", "mmap"], ["--test_batch_size", "1"], ["--verbose"]]
+)
+def test_what_a_run_computes_does_not_depend_on_how_it_runs(tiny, run, tmp_path, flags):
+    run(tiny.path, "--exp_name", "plain")
+    run(tiny.path, "--exp_name", "other", *flags)
+    assert_same(load(tmp_path, "plain").model, load(tmp_path, "other").model)
+
+
+def test_the_seed_fixes_a_run(tiny, run, tmp_path):
+    for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        run(tiny.path, "--exp_name", name, "--seed", seed)
+    assert_same(load(tmp_path, "a").training, load(tmp_path, "b").training)
+    assert not torch.equal(load(tmp_path, "a").model["cls.0.weight"], load(tmp_path, "c").model["cls.0.weight"])
+
+
+def test_evaluations_do_not_disturb_training(tiny, run, tmp_path):
+    run(tiny.path, "--exp_name", "few")
+    run(tiny.path, "--exp_name", "many", "--detection_inf_step", "1", "--eval_from_epoch", "1")
+    assert_same(load(tmp_path, "few").model, load(tmp_path, "many").model)
+
+
+@pytest.mark.parametrize(
+    ("flags", "steps"),
+    [
+        ([], [8, 12]),  # step 4 is in the first epoch
+        (["--detection_inf_step", "5"], [5, 10, 12]),  # the last step always
+        (["--eval_from_epoch", "1", "--detection_inf_step", "3"], [3, 6, 9, 12]),
+        (["--num_epochs", "1"], [4]),
+        (["--drop_last"], [4, 8, 9]),  # 3 steps an epoch
+    ],
+)
+def test_when_evaluations_happen(tiny, run, tmp_path, flags, steps):
+    assert run(tiny.path, "--exp_name", "x", *flags).code == 0
+    assert [entry["step"] for entry in read_results(tmp_path, "x")["history"]] == steps
+
+
+def test_everything_that_influences_training_is_in_last_pt(tiny, run, tmp_path):
+    run(tiny.path, "--exp_name", "x")
+    checkpoint = load(tmp_path, "x")
+    state = checkpoint.training
+    assert {"step", "best", "last", "optimizer", "mask", "random", "history", "seconds", "videos"} == state.keys()
+    assert state["step"] == 12
+    assert state["mask"]["mean"] != pytest.approx(1 / 3)
+    assert len(state["optimizer"]["state"]) == len(checkpoint.model)
+    assert checkpoint.classes == ("Dive", "Jump", "Throw")
+    best = load(tmp_path, "x", "best.pt")
+    assert best.training["step"] == state["best"]["step"]
+
+
+@pytest.mark.parametrize("modal", ["rgb", "flow"])
+def test_single_stream_runs(tiny, run, tmp_path, modal):
+    assert run(tiny.path, "--exp_name", "x", "--modal", modal).code == 0
+    assert load(tmp_path, "x").model["encoder.0.weight"].shape[1] == 6
+    outcome = run(tiny.path, "--exp_name", "x", "--inference_only")
+    assert outcome.code == 0  # the modality comes from the checkpoint
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tiny, run, tmp_path, monkeypatch):
+    original, calls = train.sal_losses, []
+
+    def spoiled(*args, **kwargs):
+        losses = original(*args, **kwargs)
+        calls.append(1)
+        if len(calls) == 6:
+            losses["mix"] = losses["mix"] * float("nan")
+        return losses
+
+    monkeypatch.setattr(train, "sal_losses", spoiled)
+    outcome = run(tiny.path, "--exp_name", "x")
+    assert outcome.code == 1 and "Traceback" not in outcome.err and outcome.err.count("\n") == 1
+    assert "step 6 (epoch 2)" in outcome.err and "mix nan" in outcome.err
+    for term in ("mil", "bg", "act", "mutual", "so", "total"):
+        assert f"{term} " in outcome.err
+    assert outcome.err.count("train_") == 2  # the videos of the batch
+    checkpoint = load(tmp_path, "x")  # the end of epoch 1
+    assert checkpoint.training["step"] == 4
+    assert all(torch.isfinite(value).all() for value in checkpoint.model.values())
+
+
+def test_training_lowers_the_loss_and_finds_the_actions(tiny, run, tmp_path):
+    run(tiny.path, "--exp_name", "x", "--num_epochs", "40", "--detection_inf_step", "20", "--eval_from_epoch", "1")
+    results = read_results(tmp_path, "x")
+    assert results["last"]["average_mAP"]["0.1:0.7"] > 0.3
+    assert results["last"]["video_accuracy"] >= 0.5
+
+
+def test_tensorboard_has_every_curve(tiny, run, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(tiny.path, "--exp_name", "x", "--log_steps", "1")
+    events = EventAccumulator(str(tmp_path / "out" / "x" / "tensorboard")).Reload()
+    tags = set(events.Tags()["scalars"])
+    assert {f"loss/{name}" for name in ("mil", "bg", "act", "mix", "mutual", "so", "total")} <= tags
+    assert {f"mAP/0.{i}" for i in range(1, 8)} <= tags
+    assert {"average_mAP/0.1-0.7", "video_accuracy", "seconds/step", "seconds/evaluation"} <= tags
+    assert {"actionness/mask_mean", "actionness/pseudo_label_share", "optimisation/learning_rate"} <= tags
+    assert [event.step for event in events.Scalars("loss/total")] == list(range(1, 13))
+    assert [event.step for event in events.Scalars("mAP/0.5")] == [8, 12]
+    assert events.Scalars("optimisation/learning_rate")[0].value == pytest.approx(0.01)
+
+
+def test_results_file(tiny, run, tmp_path):
+    run(tiny.path, "--exp_name", "x", "--seed", "3")
+    results = read_results(tmp_path, "x")
+    for row in ("best", "last"):
+        assert list(results[row]["mAP"]) == ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7"]
+        values = list(results[row]["mAP"].values())
+        assert results[row]["average_mAP"] == pytest.approx(
+            {"0.1:0.5": np.mean(values[:5]), "0.1:0.7": np.mean(values)}
+        )
+        assert 0 <= results[row]["video_accuracy"] <= 1
+        assert {"step", "epoch"} <= results[row].keys()
+    assert results["seed"] == results["options"]["seed"] == 3
+    assert {"python", "torch", "numpy"} <= results["versions"].keys()
+    assert results["seconds"].keys() == {"training", "evaluation"} and "git_commit" in results
+    best = max(results["history"], key=lambda entry: entry["average_mAP"])
+    assert results["best"]["step"] == best["step"] and results["last"]["step"] == 12
+    assert json.loads((tmp_path / "out" / "x" / "options.json").read_text()) == results["options"]
+    files = {p.name for p in (tmp_path / "out" / "x").iterdir()}
+    assert files == {"options.json", "results.json", "detections_best.json", "best.pt", "last.pt", "tensorboard"}
+
+
+def test_no_threads_needed_for_signal_handlers(tiny, run, tmp_path):
+    """Signal handlers can be set in the main thread only; elsewhere a run goes without."""
+    codes = []
+    thread = threading.Thread(target=lambda: codes.append(run(tiny.path, "--exp_name", "x").code))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+def test_main_reports_no_bug_as_a_mistake(tiny, run, monkeypatch):
+    """Only InputError and TrainingError lose their traceback."""
+
+    def bug(*args, **kwargs):
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(main, "load_dataset", bug)
+    with pytest.raises(ValueError, match="a bug"):
+        run(tiny.path)
