@@ -6,15 +6,18 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt
 
 # What is trained on: the flags say so, or DATA_PATH does, or else it is the demo set. --resume knows its data.
-data=(--dataset demo)
+named=no dataset=no
 for flag in "$@"; do
-    case $flag in --data_path | --data_path=* | --dataset | --dataset=* | --resume | -h | --help) data=() ;; esac
+    case $flag in
+        --data_path | --data_path=* | --resume | -h | --help) named=yes ;;
+        --dataset | --dataset=*) dataset=yes ;;
+    esac
 done
-if [ ${#data[@]} -gt 0 ]; then
-    if [ -n "${DATA_PATH:-}" ]; then
-        data=(--data_path "$DATA_PATH")
-    else
-        echo "no --data_path: training on the built-in demo set (data/demo), which is synthetic"
-    fi
+data=()
+if [ $named = no ] && [ -n "${DATA_PATH:-}" ]; then
+    data=(--data_path "$DATA_PATH")
+elif [ $named = no ] && [ $dataset = no ]; then
+    echo "no --data_path: training on the built-in demo set (data/demo), which is synthetic"
+    data=(--dataset demo)
 fi
 exec "$PYTHON" "$ROOT/main.py" "${data[@]}" "$@"
