@@ -9,6 +9,7 @@ Features are read and checked once, then kept in memory (cache "ram") or memory-
 """
 
 import pathlib
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -126,6 +127,7 @@ def train_batches(
         num_workers=num_workers,
         collate_fn=collate,
         pin_memory=pin_memory,
+        worker_init_fn=_ignore_interrupts,
         # The loader draws its workers' seeds from this generator, and so leaves the global one alone.
         generator=torch.Generator(),
     )
@@ -151,6 +153,11 @@ def collate(samples: list[tuple[Video, NDArray[np.float32]]]) -> Batch:
         tuple(v.video_id for v in videos),
         tuple(v.num_snippets for v in videos),
     )
+
+
+def _ignore_interrupts(_: int) -> None:
+    """Ctrl-C reaches the workers too; only the training process, which still wants its batch, may act on it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class _TrainSamples(TorchDataset[tuple[Video, NDArray[np.float32]]]):
@@ -232,6 +239,8 @@ def _check_splits(
             raise InputError(
                 f"{gt}: training video '{video}' has no labels; annotate it or drop it from split_train.txt"
             )
+    if not any(annotations[video].labels for video in names["test"]):
+        raise InputError(f"{gt}: no test video has annotations, so there is nothing to evaluate against")
     learnable = {label for video in names["train"] for label in annotations[video].labels}
     for video in names["test"]:
         unknown = annotations[video].labels - learnable

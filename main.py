@@ -22,7 +22,7 @@ from eval.report import map_table, per_class_table
 from model import SAL
 from options import Options, as_plain, check_unchanged, parse_flags, resolve
 from test import Evaluation, PredictConfig, evaluate
-from train import TrainConfig, Trainer, evaluation_summary
+from train import TrainConfig, Trainer
 from utils.actionness import AdaptiveMask
 from utils.atomic import write_text
 from utils.checkpoint import check_classes, load_checkpoint, load_model
@@ -81,6 +81,8 @@ def run_training(flags: Mapping[str, Any]) -> None:
     )
     if checkpoint:
         trainer.resume(checkpoint)
+    else:
+        experiment.clear()
     experiment.write_options(as_plain(options))
     print(
         f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
@@ -102,7 +104,8 @@ def run_inference(flags: Mapping[str, Any]) -> None:
     output_dir, name = _output_dir(flags), flags.get("exp_name", "")
     if flags.get("model_file"):
         path = pathlib.Path(flags["model_file"])
-        experiment = Experiment(output_dir / name if name else path.parent)
+        beside = path.parent if (path.parent / "options.json").exists() else output_dir / path.stem
+        experiment = Experiment(output_dir / name if name else beside)
     else:
         experiment = find_experiment(output_dir, name, needs="best.pt")
         path = experiment.best
@@ -116,7 +119,7 @@ def run_inference(flags: Mapping[str, Any]) -> None:
     model.to_empty(device=device)
     load_model(model, checkpoint.model, path)
     evaluation = _evaluator(model, data, options, device)()
-    summary = evaluation_summary(evaluation, options.average_tious)
+    summary = evaluation.summary(options.average_tious)
     videos = tuple(video.video_id for video in data.test)
     write_detections(experiment.inference / "detections.json", evaluation.detections, videos, data.classes)
     results = {"model_file": str(path), **summary, "seconds": evaluation.seconds, **provenance(as_plain(options))}

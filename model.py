@@ -102,9 +102,8 @@ class SAL(nn.Module):
         self.cls = _conv(h, c, 1)
         self.fc = nn.Linear(h * h, c)
         self.fc1 = nn.Linear(h * h, h)
-        if not self.fc1.weight.is_meta:
-            nn.init.kaiming_normal_(self.fc1.weight)
-            nn.init.zeros_(self.fc1.bias)
+        nn.init.kaiming_normal_(self.fc1.weight)
+        nn.init.zeros_(self.fc1.bias)
 
     def forward(self, features: Tensor) -> SalOutput:
         """features [B,T,D] -> SalOutput. Raises ValueError when D is not the model's."""

@@ -195,12 +195,12 @@ class Options:
         return NmsConfig(soft=self.soft_nms, thresh=self.nms_thresh, alpha=self.nms_alpha, offset=self.nms_offset)
 
 
-# Flags that say where, on what and how loudly a run runs, not what it computes: --resume may change them, and an
-# experiment's own values are no defaults for --inference_only.
-RUN_FLAGS = frozenset(
+# Flags that speak of one call of the program: an experiment's own values are no defaults for a later call.
+CALL_FLAGS = frozenset(
     {"exp_name", "output_dir", "resume", "overwrite", "inference_only", "model_file", "device", "verbose"}
-    | {"data_path", "cache", "num_workers", "test_batch_size", "save_epochs", "log_steps"}
 )
+# Flags that change nothing of what a run computes: --resume may change these too.
+NEUTRAL_FLAGS = frozenset({"data_path", "cache", "num_workers", "test_batch_size", "save_epochs", "log_steps"})
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Options)}
 _TYPES = typing.get_type_hints(Options)
@@ -231,7 +231,7 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
 
 def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) -> Options:
     """Defaults, then the preset, then an experiment's saved options, then the flags. Raises InputError naming the flag."""
-    saved = {name: value for name, value in (saved or {}).items() if name in _FIELDS}
+    saved = {name: value for name, value in (saved or {}).items() if name in _FIELDS.keys() - CALL_FLAGS}
     dataset = flags.get("dataset", saved.get("dataset", _FIELDS["dataset"].default))
     merged = {**PRESETS[dataset], **saved, **flags}
     merged["average_tious"] = tuple(merged.get("average_tious", _FIELDS["average_tious"].default))
@@ -246,7 +246,7 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     for name, value in flags.items():
         before = saved.get(name)
         same = list(value) == list(before or ()) if isinstance(value, list | tuple) else value == before
-        if name not in RUN_FLAGS and not same:
+        if name not in CALL_FLAGS | NEUTRAL_FLAGS and not same:
             changed.append(f"--{name} is {value}, the experiment has {before}")
     if changed:
         raise InputError(f"--resume with changed options: {'; '.join(changed)}; drop them or start another --exp_name")

@@ -8,6 +8,7 @@ evaluation = evaluate(model, data, ...)                # all three, with mAP and
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from model import SAL, SalOutput, combined_sequence, topk_count, topk_mean
 from utils.annotations import ground_truth_segments
 from utils.nms import NmsConfig, nms
 from utils.proposals import ProposalConfig, generate_proposals
+from utils.ranges import parse_span
 from utils.segments import Segments
 
 
@@ -50,6 +52,14 @@ class Evaluation:
     result: DetectionResult
     video_accuracy: float  # fraction
     seconds: float
+
+    def summary(self, average_tious: tuple[str, ...]) -> dict[str, Any]:
+        """mAP per tIoU, its averages and video accuracy, for a result file; fractions."""
+        return {
+            "mAP": self.result.map_by_tiou(),
+            "average_mAP": {span: self.result.average_map(*parse_span(span)) for span in average_tious},
+            "video_accuracy": self.video_accuracy,
+        }
 
 
 def class_scores(output: SalOutput, combined: torch.Tensor, config: PredictConfig) -> torch.Tensor:

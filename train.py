@@ -26,7 +26,6 @@ from utils.actionness import ActionnessTargets, AdaptiveMask, PseudoLabelConfig,
 from utils.checkpoint import Checkpoint, load_model, save_checkpoint
 from utils.errors import InputError, TrainingError
 from utils.experiment import Experiment, provenance
-from utils.ranges import parse_span
 from utils.result_file import write_detections
 
 
@@ -229,7 +228,7 @@ class Trainer:
         return {
             "step": self.step,
             "epoch": math.ceil(self.step / self.steps_per_epoch),
-            **evaluation_summary(evaluation, self.config.average_tious),
+            **evaluation.summary(self.config.average_tious),
             "per_class_AP": evaluation.result.ap_by_class(self.data.classes),
         }
 
@@ -284,15 +283,6 @@ class Trainer:
 
     def _best_percent(self) -> str:
         return "-" if self.best is None else f"{100 * self.best['average_mAP'][self.config.average_tious[-1]]:.1f}"
-
-
-def evaluation_summary(evaluation: Evaluation, average_tious: tuple[str, ...]) -> dict[str, Any]:
-    """mAP per tIoU, averages and video accuracy; fractions."""
-    return {
-        "mAP": evaluation.result.map_by_tiou(),
-        "average_mAP": {span: evaluation.result.average_map(*parse_span(span)) for span in average_tious},
-        "video_accuracy": evaluation.video_accuracy,
-    }
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ output_dir/exp_name/{options.json, results.json, detections_best.json, best.pt, 
 
 import json
 import pathlib
+import shutil
 import time
 from typing import Any
 
@@ -25,6 +26,13 @@ class Experiment:
         self.last = folder / "last.pt"
         self.tensorboard = folder / "tensorboard"
         self.inference = folder / "inference"
+
+    def clear(self) -> None:
+        """Remove what an earlier run of that name left, so that nothing of it is taken for this one's."""
+        for path in (self.options, self.results, self.detections, self.best, self.last):
+            path.unlink(missing_ok=True)
+        for folder in (self.tensorboard, self.inference):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def write_options(self, options: dict[str, Any]) -> None:
         write_text(self.options, json.dumps(options, indent=2) + "\n")
