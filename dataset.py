@@ -12,7 +12,7 @@ import pathlib
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -214,6 +214,11 @@ def _check_splits(
     path: pathlib.Path, annotations: dict[str, VideoAnnotation], names: dict[str, tuple[str, ...]]
 ) -> None:
     gt = path / "gt.json"
+    both = set(names["train"]) & set(names["test"])
+    if both:
+        raise InputError(
+            f"{path}: video '{min(both)}' is in both split_train.txt and split_test.txt; remove it from one"
+        )
     for split, videos in names.items():
         for video in videos:
             if video not in annotations:
@@ -223,11 +228,6 @@ def _check_splits(
                 raise InputError(
                     f"{gt}: video '{video}' has subset '{other}' but is listed in split_{split}.txt; mend either"
                 )
-    both = set(names["train"]) & set(names["test"])
-    if both:
-        raise InputError(
-            f"{path}: video '{min(both)}' is in both split_train.txt and split_test.txt; remove it from one"
-        )
     listed = set(names["train"]) | set(names["test"])
     for video in annotations:
         if video not in listed:
@@ -263,23 +263,38 @@ def _check_present(files: list[pathlib.Path]) -> None:
 
 
 def _read_features(path: pathlib.Path, feature_size: int, cache: str) -> NDArray[np.floating]:
-    try:
-        array = np.load(path, mmap_mode="r" if cache == "mmap" else None, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror or error})") from None
-    except (ValueError, EOFError) as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error) or "pickled" in str(error):
-            raise InputError(f"{path}: holds pickled objects, which could run code; save a plain float array") from None
-        raise InputError(f"{path}: not a whole .npy file ({error}); write it again") from None
-    if not isinstance(array, np.ndarray) or array.dtype not in (np.float32, np.float16, np.float64):
-        raise InputError(f"{path}: not an array of float32 or float16")
+    array = _load_npy(path, mmap=cache == "mmap")
+    if array.dtype not in (np.float16, np.float32, np.float64):
+        raise InputError(f"{path}: an array of {array.dtype}, expected float32 or float16")
     if array.ndim != 2 or array.shape[1] != feature_size:
         raise InputError(
             f"{path}: shape {array.shape}, expected [snippets, {feature_size}]; see --feature_size and --modal"
         )
     if len(array) == 0:
         raise InputError(f"{path}: no snippets; extract it again or drop the video")
-    if not np.isfinite(array).all():
-        row = int(np.flatnonzero(~np.isfinite(array).all(1))[0])
+    with np.errstate(over="ignore"):  # batches are float32, where a large float64 is infinite
+        finite = np.isfinite(array.astype(np.float32, copy=False)).all(1)
+    if not finite.all():
+        row = int(np.flatnonzero(~finite)[0])
         raise InputError(f"{path}: NaN or infinity in the features of video '{path.stem}', first at snippet {row}")
-    return np.asarray(array) if cache == "ram" else array
+    return array
+
+
+def _load_npy(path: pathlib.Path, *, mmap: bool) -> NDArray[Any]:
+    """Raises InputError for anything but a whole .npy file without pickled objects."""
+    with open(path, "rb") as file:
+        start = file.read(6)
+    pickled = InputError(f"{path}: holds pickled objects, which could run code; save a plain float array")
+    if start[:1] == b"\x80":
+        raise pickled
+    if start != b"\x93NUMPY":
+        raise InputError(f"{path}: not an array in the .npy format; save it with numpy.save")
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # a broken header raises whatever Python's own parser does
+        if "pickle" in str(error) or "Python objects" in str(error):
+            raise pickled from None
+        raise InputError(f"{path}: not a whole .npy file ({type(error).__name__}); write it again") from None
+    return array

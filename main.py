@@ -81,9 +81,9 @@ def run_training(flags: Mapping[str, Any]) -> None:
     )
     if checkpoint:
         trainer.resume(checkpoint)
-    else:
-        experiment.clear()
     experiment.write_options(as_plain(options))
+    if not checkpoint:
+        experiment.start_anew()
     print(
         f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
         f"steps {trainer.step} to {trainer.total_steps} on {device}"
@@ -137,6 +137,11 @@ def main(arguments: Sequence[str]) -> int:
         (run_inference if flags.get("inference_only") else run_training)(flags)
     except InputError as error:
         print(f"main.py: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None:
+            raise
+        print(f"main.py: error: {error.filename}: {error.strerror}; check the path and the disk", file=sys.stderr)
         return 2
     except TrainingError as error:
         print(f"main.py: {error}", file=sys.stderr)

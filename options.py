@@ -8,6 +8,7 @@ The defaults are the published THUMOS'14 recipe. To change one for good, edit it
 
 import argparse
 import dataclasses
+import os
 import pathlib
 import typing
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             {
                 "data_path": "data/demo",
                 "num_segments": 100,
-                "num_epochs": 10,
+                "lr": 3e-4,
+                "num_epochs": 8,
                 "detection_inf_step": 30,
             }
         ),
@@ -75,7 +77,7 @@ class Options:
     inference_only: bool = _option("run", False, "no training: load a checkpoint, write detections, print the table")
     model_file: str = _option("run", "", "checkpoint for --inference_only, ours or a published state dict (default: the experiment's best.pt)")
     device: str = _option("run", "auto", "auto (a CUDA GPU when there is one), cpu, cuda or cuda:INDEX")
-    seed: int = _option("run", 1, "seed of weights, batches and dropout", range="[0,inf)")
+    seed: int = _option("run", 1, "seed of weights, batches and dropout", range="[0,4294967296)")
     verbose: bool = _option("run", False, "print every evaluation as it is made, and AP per class at the end")
 
     hidden_size: int = _option("model", 512, "H, hidden channels", range="[1,inf)")
@@ -296,8 +298,11 @@ def _check(options: Options) -> None:
     for name in ("kernel_size", "actionness_kernel_size"):
         if getattr(options, name) % 2 == 0:
             raise InputError(f"--{name} {getattr(options, name)}: must be odd, so that the number of snippets stays")
-    if pathlib.PurePath(options.exp_name).name != options.exp_name:
-        raise InputError(f"--exp_name {options.exp_name}: must be a plain folder name; its place is --output_dir")
+    name = options.exp_name
+    if pathlib.PurePath(name).name != name or name == ".." or len(os.fsencode(name)) > 255:
+        raise InputError(
+            f"--exp_name {name}: must be a plain folder name, 255 bytes at most; its place is --output_dir"
+        )
     if options.fuse_cas + sum(options.fusion[s] for s in options.streams) <= 0:
         raise InputError("--fuse_cas, --fuse_rgb, --fuse_flow: at least one of those in use must be above 0")
     _check_averages(options)

@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.tensorboard.writer import SummaryWriter
 from tqdm import tqdm
 
 from dataset import Batch, Dataset, steps_per_epoch, train_batches
@@ -24,6 +23,7 @@ from model import SAL
 from test import Evaluation
 from utils.actionness import ActionnessTargets, AdaptiveMask, PseudoLabelConfig, actionness_targets
 from utils.checkpoint import Checkpoint, load_model, save_checkpoint
+from utils.curves import CurveWriter
 from utils.errors import InputError, TrainingError
 from utils.experiment import Experiment, provenance
 from utils.result_file import write_detections
@@ -123,7 +123,7 @@ class Trainer:
         )
         with (
             _Interrupt() as interrupt,
-            SummaryWriter(str(self.experiment.tensorboard), purge_step=self.step + 1) as writer,
+            CurveWriter(self.experiment.tensorboard, first_step=self.step + 1) as curves,
             tqdm(total=self.total_steps, initial=self.step, desc="training", unit="step", disable=None) as bar,
         ):
             for batch in batches:
@@ -133,11 +133,11 @@ class Trainer:
                 self.seconds["training"] += seconds
                 self.step += 1
                 if self.step % self.config.log_steps == 0:
-                    self._log_step(writer, result, seconds)
+                    self._log_step(curves, result, seconds)
                 bar.update()
                 bar.set_postfix(loss=f"{result.losses['total'].item():.3f}", best_mAP=self._best_percent())
                 if self._evaluation_due():
-                    self._evaluate(evaluate, writer, bar)
+                    self._evaluate(evaluate, curves, bar)
                 done = self.step == self.total_steps
                 if done or interrupt.requested or self.step % (self.config.save_epochs * self.steps_per_epoch) == 0:
                     self.save()
@@ -194,7 +194,7 @@ class Trainer:
         regular = self.step > after and self.step % self.config.evaluation_steps == 0
         return regular or self.step == self.total_steps
 
-    def _evaluate(self, evaluate: Callable[[], Evaluation], writer: SummaryWriter, bar: "tqdm[Any]") -> None:
+    def _evaluate(self, evaluate: Callable[[], Evaluation], curves: CurveWriter, bar: "tqdm[Any]") -> None:
         with _untouched_random_state(self.device):
             evaluation = evaluate()
         self.seconds["evaluation"] += evaluation.seconds
@@ -215,7 +215,7 @@ class Trainer:
             save_checkpoint(self.experiment.best, self._checkpoint({"step": self.step, "best": self.best}))
             write_detections(self.experiment.detections, evaluation.detections, videos, self.data.classes)
         self._write_results()
-        self._log_evaluation(writer, evaluation)
+        self._log_evaluation(curves, evaluation)
         if improved or self.config.verbose:
             bar.write(
                 f"step {self.step} (epoch {self.last['epoch']}): average mAP {chosen} "
@@ -262,24 +262,23 @@ class Trainer:
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
         }
 
-    def _log_step(self, writer: SummaryWriter, result: StepResult, seconds: float) -> None:
-        for name, term in result.losses.items():
-            writer.add_scalar(f"loss/{name}", term.item(), self.step)
-        writer.add_scalar("actionness/mask_mean", result.targets.weight.mean().item(), self.step)
-        writer.add_scalar("actionness/pseudo_label_share", result.targets.label.mean().item(), self.step)
-        writer.add_scalar("actionness/confidence_mean", self.mask.mean.item(), self.step)
-        writer.add_scalar("actionness/confidence_variance", self.mask.var.item(), self.step)
-        writer.add_scalar("optimisation/learning_rate", self.optimizer.param_groups[0]["lr"], self.step)
-        writer.add_scalar("seconds/step", seconds, self.step)
+    def _log_step(self, curves: CurveWriter, result: StepResult, seconds: float) -> None:
+        values = {f"loss/{name}": term.item() for name, term in result.losses.items()}
+        values["actionness/mask_mean"] = result.targets.weight.mean().item()
+        values["actionness/pseudo_label_share"] = result.targets.label.mean().item()
+        values["actionness/confidence_mean"] = self.mask.mean.item()
+        values["actionness/confidence_variance"] = self.mask.var.item()
+        values["optimisation/learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        values["seconds/step"] = seconds
+        curves.add(values, self.step)
 
-    def _log_evaluation(self, writer: SummaryWriter, evaluation: Evaluation) -> None:
+    def _log_evaluation(self, curves: CurveWriter, evaluation: Evaluation) -> None:
         assert self.last is not None
-        for tiou, value in self.last["mAP"].items():
-            writer.add_scalar(f"mAP/{tiou}", value, self.step)
-        for span, value in self.last["average_mAP"].items():
-            writer.add_scalar(f"average_mAP/{span.replace(':', '-')}", value, self.step)
-        writer.add_scalar("video_accuracy", evaluation.video_accuracy, self.step)
-        writer.add_scalar("seconds/evaluation", evaluation.seconds, self.step)
+        values = {f"mAP/{tiou}": value for tiou, value in self.last["mAP"].items()}
+        values |= {f"average_mAP/{span.replace(':', '-')}": value for span, value in self.last["average_mAP"].items()}
+        values["video_accuracy"] = evaluation.video_accuracy
+        values["seconds/evaluation"] = evaluation.seconds
+        curves.add(values, self.step)
 
     def _best_percent(self) -> str:
         return "-" if self.best is None else f"{100 * self.best['average_mAP'][self.config.average_tious[-1]]:.1f}"

@@ -89,9 +89,11 @@ def _instance(where: str, note: Any) -> Instance:
 def parse_segment(where: str, segment: Any) -> tuple[float, float]:
     """[start, end] in seconds, as numbers or strings. Raises InputError when it is neither, or ends before it starts."""
     try:
+        if not isinstance(segment, list) or any(isinstance(value, bool) for value in segment):
+            raise ValueError
         start, end = (float(value) for value in segment)
-    except (TypeError, ValueError):
-        raise InputError(f"{where}: segment {segment!r} is not [start, end] in seconds") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{where}: segment {str(segment)[:80]} is not [start, end] in seconds") from None
     if not (math.isfinite(start) and math.isfinite(end)):
         raise InputError(f"{where}: segment {segment!r} is not finite")
     if end <= start:

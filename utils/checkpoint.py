@@ -5,6 +5,8 @@ Two kinds are read: this project's (a dict with "format") and published bare sta
 
 import pathlib
 import pickle
+import warnings
+import zipfile
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,22 +46,49 @@ def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:
 def load_checkpoint(path: pathlib.Path) -> Checkpoint:
     """Tensors on the CPU. Raises InputError when the file is missing, corrupt, truncated or something else."""
     if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; check --model_file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(f"{path}: not a checkpoint of tensors and plain values (corrupt, or unsafe to load)") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: corrupt or truncated checkpoint ({_first_line(error)})") from None
+        raise InputError(f"{path}: no such checkpoint; check --model_file, --exp_name and --output_dir")
+    content = _load_tensors(path)
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
     if "format" not in content:
-        if not content or not all(isinstance(value, Tensor) for value in content.values()):
+        if not _is_state_dict(content):
             raise InputError(f"{path}: neither a checkpoint of this project nor a state dict of tensors")
         return Checkpoint(model={_current_name(name): value for name, value in content.items()})
-    if content["format"] != FORMAT or not {"model", "options", "classes", "training"} <= content.keys():
+    if content["format"] != FORMAT:
         raise InputError(f"{path}: checkpoint of format {content['format']}, this version reads {FORMAT}")
+    kinds = {"model": dict, "options": dict, "classes": list, "training": dict}
+    broken = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
+    if broken or not _is_state_dict(content["model"]):
+        raise InputError(f"{path}: not a whole checkpoint: {', '.join(broken or ['model'])} is missing or not as saved")
     return Checkpoint(content["model"], content["options"], tuple(content["classes"]), content["training"])
+
+
+def _load_tensors(path: pathlib.Path) -> Any:
+    """torch.load with weights_only, after the file's own checksums, which torch does not look at."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged is not None:
+                raise InputError(f"{path}: corrupt checkpoint (checksum of {damaged}); use another copy")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (InputError, MemoryError):
+        raise
+    except pickle.UnpicklingError:
+        raise InputError(f"{path}: not a checkpoint of tensors and plain values (corrupt, or unsafe to load)") from None
+    except Exception as error:  # a damaged file can make the readers fail in any way
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: corrupt or truncated checkpoint ({reason})") from None
+
+
+def _is_state_dict(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and len(content) > 0
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    )
 
 
 def load_model(model: nn.Module, state: dict[str, Tensor], path: pathlib.Path) -> None:
@@ -91,7 +120,3 @@ def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], path: pathli
 def _current_name(name: str) -> str:
     """The published ActivityNet code calls the encoder base_module."""
     return "encoder." + name.removeprefix("base_module.") if name.startswith("base_module.") else name
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -40,11 +40,12 @@ def ensure_demo_set(path: pathlib.Path) -> None:
     """Write the set at `path` unless a data set is there; whole or not at all. Raises InputError when it can't be."""
     if (path / "gt.json").exists():
         return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    final = path.resolve()
+    unfinished = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         _write(unfinished)
-        unfinished.replace(path)
+        unfinished.replace(final)
     except OSError as error:
         raise InputError(f"--data_path {path}: can't write the demo set there ({error.strerror})") from None
     finally:
@@ -81,7 +82,7 @@ def _make_world(generator: np.random.Generator) -> _World:
     actions, scenes, motions = {}, {}, {}
     for stream in ("rgb", "flow"):
         own, shared = patterns(len(CLASSES), 2), patterns(len(CLASSES) // 2, 2)
-        actions[stream] = 0.6 * own + 0.8 * np.repeat(shared, 2, axis=0)  # classes of a pair look alike
+        actions[stream] = 0.8 * own + 0.6 * np.repeat(shared, 2, axis=0)  # classes of a pair look alike
         scenes[stream] = patterns(len(CLASSES) // 2)
         motions[stream] = patterns(4)
     return _World(actions, scenes, motions)
@@ -100,7 +101,7 @@ def _make_video(
     scene = main_class // 2 if generator.random() < 0.85 else int(generator.integers(len(CLASSES) // 2))
     features = {}
     motion = _stretches(generator, length, len(world.motions["flow"]))  # the same in both streams
-    for stream, scene_gain, action_gain, motion_gain in (("rgb", 0.7, 0.55, 0.2), ("flow", 0.15, 0.75, 0.6)):
+    for stream, scene_gain, action_gain, motion_gain in (("rgb", 0.5, 0.65, 0.15), ("flow", 0.15, 0.85, 0.4)):
         signal = scene_gain * world.scenes[stream][scene] + motion_gain * motion @ world.motions[stream]
         for label, first, end in instances:
             fade = np.linspace(0.0, 1.0, end - first)[:, None]

@@ -27,10 +27,9 @@ class Experiment:
         self.tensorboard = folder / "tensorboard"
         self.inference = folder / "inference"
 
-    def clear(self) -> None:
-        """Remove what an earlier run of that name left, so that nothing of it is taken for this one's."""
-        for path in (self.options, self.results, self.detections, self.best, self.last):
-            path.unlink(missing_ok=True)
+    def start_anew(self) -> None:
+        """Remove the curves and the inference of an earlier run of that name. Its checkpoints and results stay until
+        this run's take their place: until then nothing is lost."""
         for folder in (self.tensorboard, self.inference):
             shutil.rmtree(folder, ignore_errors=True)
 

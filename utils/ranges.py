@@ -4,11 +4,8 @@ from utils.errors import InputError
 
 
 def parse_grid(text: str) -> tuple[float, ...]:
-    """first:last:step, both ends included, strictly between 0 and 1. Raises InputError."""
-    try:
-        numbers = [float(part) for part in text.split(":")]
-    except ValueError:
-        numbers = []
+    """first:last:step, both ends included, strictly between 0 and 1; or one number. Raises InputError."""
+    numbers = _numbers(text)
     if len(numbers) == 1:
         numbers = [numbers[0], numbers[0], 1.0]
     if len(numbers) != 3 or not (0 < numbers[0] <= numbers[1] < 1 and 1e-6 < numbers[2] <= 1):
@@ -20,7 +17,16 @@ def parse_grid(text: str) -> tuple[float, ...]:
 
 
 def parse_span(text: str) -> tuple[float, float]:
-    """first:last, a stretch of a grid to average over. Raises InputError."""
-    grid = parse_grid(text if text.count(":") != 1 else text + ":1")
-    first, _, last = text.partition(":")
-    return grid[0], float(last or first)
+    """first:last, a stretch of a grid to average over; or one number. Raises InputError."""
+    numbers = _numbers(text)
+    if len(numbers) not in (1, 2) or not 0 < numbers[0] <= numbers[-1] < 1:
+        raise InputError(f"'{text}' is no stretch of thresholds: write first:last within 0 and 1, such as 0.1:0.7")
+    return numbers[0], numbers[-1]
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers between the colons; none when one of them is not a number."""
+    try:
+        return [float(part) for part in text.split(":")]
+    except ValueError:
+        return []

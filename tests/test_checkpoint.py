@@ -1,0 +1,82 @@
+"""Checkpoints: round trips, published state dicts, and strictness."""
+
+import pytest
+import torch
+
+from model import SAL, SalConfig
+from utils.checkpoint import Checkpoint, check_classes, load_checkpoint, load_model, save_checkpoint
+from utils.errors import InputError
+
+CONFIG = SalConfig(num_classes=3, feature_size=4, hidden_size=8)
+
+
+def saved(path, **changes):
+    checkpoint = Checkpoint(SAL(CONFIG).state_dict(), {"lr": 0.1}, ("a", "b", "c"), {"step": 3, "best": None})
+    save_checkpoint(path, checkpoint)
+    return checkpoint
+
+
+def same_tensors(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_round_trip(tmp_path):
+    before, after = saved(tmp_path / "c.pt"), load_checkpoint(tmp_path / "c.pt")
+    assert same_tensors(before.model, after.model)
+    assert (after.options, after.classes, after.training) == (before.options, before.classes, before.training)
+    assert [p.name for p in tmp_path.iterdir()] == ["c.pt"]
+
+
+def test_saving_replaces(tmp_path):
+    saved(tmp_path / "c.pt")
+    second = saved(tmp_path / "c.pt")
+    assert same_tensors(load_checkpoint(tmp_path / "c.pt").model, second.model)
+
+
+@pytest.mark.parametrize("encoder", ["encoder", "base_module"])
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
+def test_published_state_dicts(tmp_path, encoder, zipped):
+    source, target = SAL(CONFIG), SAL(CONFIG)
+    state = {name.replace("encoder", encoder): value for name, value in source.state_dict().items()}
+    torch.save(state, tmp_path / "published.pth", _use_new_zipfile_serialization=zipped)
+    checkpoint = load_checkpoint(tmp_path / "published.pth")
+    assert checkpoint.options is None and checkpoint.classes is None
+    load_model(target, checkpoint.model, tmp_path / "published.pth")
+    assert same_tensors(source.state_dict(), target.state_dict())
+
+
+def test_parameter_names_and_shapes_are_the_published_ones():
+    with torch.device("meta"):
+        shapes = {name: tuple(p.shape) for name, p in SAL(SalConfig(num_classes=20)).named_parameters()}
+    streams = {
+        f"{part}_{s}.0.weight": shape
+        for s in ("rgb", "flow")
+        for part, shape in (("action", (512, 1024, 3)), ("cls", (1, 512, 1)))
+    }
+    weights = {"encoder.0.weight": (512, 2048, 3), "cls.0.weight": (20, 512, 1), **streams}
+    weights |= {"fc.weight": (20, 512 * 512), "fc1.weight": (512, 512 * 512)}
+    biases = {name.replace("weight", "bias"): shape[:1] for name, shape in weights.items()}
+    assert shapes == weights | biases
+
+
+def test_missing_and_left_over_keys_are_named(tmp_path):
+    state = SAL(CONFIG).state_dict()
+    state["fc2.weight"] = state.pop("fc1.weight")
+    with pytest.raises(InputError, match=r"missing fc1.weight; left over fc2.weight") as caught:
+        load_model(SAL(CONFIG), state, tmp_path / "x.pt")
+    assert str(tmp_path / "x.pt") in str(caught.value)
+
+
+def test_another_shape_is_named(tmp_path):
+    other = SAL(SalConfig(num_classes=4, feature_size=4, hidden_size=8)).state_dict()
+    with pytest.raises(InputError, match=r"cls.0.weight has shape \[4, 8, 1\], the model needs \[3, 8, 1\]"):
+        load_model(SAL(CONFIG), other, tmp_path / "x.pt")
+
+
+def test_class_lists(tmp_path):
+    checkpoint = saved(tmp_path / "c.pt")
+    check_classes(checkpoint, ("a", "b", "c"), tmp_path / "c.pt")
+    check_classes(Checkpoint({}), ("x",), tmp_path / "c.pt")  # a published state dict has none to compare
+    for other in (("a", "b", "d"), ("b", "a", "c"), ("a", "b")):
+        with pytest.raises(InputError, match="other classes"):
+            check_classes(checkpoint, other, tmp_path / "c.pt")

@@ -1,0 +1,149 @@
+"""Reading the "thumos" layout, and batches that depend on the seed and the step alone."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES, FEATURE_SIZE
+
+from dataset import load_dataset, steps_per_epoch, test_batches, train_batches
+from utils.annotations import ground_truth_segments
+from utils.resample import uniform_indices
+
+
+def load(tiny, streams=("rgb", "flow"), **options):
+    return load_dataset(tiny.path, streams=streams, feature_size=FEATURE_SIZE, **{"cache": "ram", **options})
+
+
+def batches(videos, *, seed=1, first=0, last=8, workers=0, drop_last=False):
+    return list(
+        train_batches(
+            videos,
+            num_segments=20,
+            batch_size=2,
+            drop_last=drop_last,
+            seed=seed,
+            first_step=first,
+            last_step=last,
+            num_workers=workers,
+            pin_memory=False,
+        )
+    )
+
+
+def assert_same_batches(a, b):
+    assert [batch.video_ids for batch in a] == [batch.video_ids for batch in b]
+    assert all(torch.equal(x.features, y.features) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("cache", ["ram", "mmap"])
+def test_what_is_read(tiny, cache):
+    data = load(tiny, cache=cache)
+    assert data.classes == CLASSES
+    assert [v.video_id for v in data.train] == [f"train_{i}" for i in range(7)]
+    assert [v.video_id for v in data.test] == [f"test_{i}" for i in range(4)]
+    for split, videos in (("train", data.train), ("test", data.test)):
+        for i, video in enumerate(videos):
+            rgb, flow = (np.load(tiny.feature(split, stream, video.video_id)) for stream in ("rgb", "flow"))
+            assert video.num_snippets == len(rgb)
+            expected = np.concatenate([rgb, flow], 1).astype(np.float32)[[0, 2, 2, 5]]
+            sample = video.sample(np.array([0, 2, 2, 5]))
+            assert sample.dtype == np.float32 and np.array_equal(sample, expected)
+            labelled = video.video_id != "test_3"
+            assert video.labels.tolist() == [float(labelled and c == i % 3) for c in range(3)]
+    if cache == "mmap":
+        assert all(isinstance(stream, np.memmap) for video in data.train for stream in video.streams)
+
+
+def test_segments_may_be_strings(tiny):
+    data = load(tiny)
+    truth = ground_truth_segments(data.annotations, tuple(v.video_id for v in data.test), data.classes)
+    notes = {name: entry["annotations"] for name, entry in json.loads(tiny.gt.read_text())["database"].items()}
+    assert any(isinstance(n["segment"][0], str) for v in data.test for n in notes[v.video_id])
+    expected = [float(n["segment"][0]) for v in data.test for n in notes[v.video_id]]
+    assert truth.start.tolist() == expected and len(truth) == 3
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_single_stream_needs_no_files_of_the_other(tiny, stream):
+    other = "flow" if stream == "rgb" else "rgb"
+    for split in ("train", "test"):
+        for file in (tiny.path / "features" / split / other).iterdir():
+            file.unlink()
+    data = load(tiny, streams=(stream,))
+    assert data.train[0].sample(np.arange(3)).shape == (3, FEATURE_SIZE)
+
+
+def test_a_split_that_is_not_asked_for_is_not_read(tiny):
+    tiny.feature("train", "rgb", "train_0").unlink()
+    data = load(tiny, splits=("test",))
+    assert data.train == () and len(data.test) == 4
+
+
+def test_the_seed_fixes_the_batches(tiny):
+    videos = load(tiny).train
+    assert_same_batches(batches(videos), batches(videos))
+    other = batches(videos, seed=2)
+    assert [b.video_ids for b in other] != [b.video_ids for b in batches(videos)]
+
+
+def test_workers_change_nothing(tiny):
+    videos = load(tiny).train
+    assert_same_batches(batches(videos), batches(videos, workers=2))
+
+
+@pytest.mark.parametrize("first", [1, 4, 6])
+def test_a_resumed_run_gets_the_later_batches(tiny, first):
+    videos = load(tiny).train
+    assert_same_batches(batches(videos)[first:], batches(videos, first=first))
+
+
+def test_global_generators_are_neither_used_nor_moved(tiny):
+    videos = load(tiny).train
+    torch.manual_seed(0)
+    np.random.seed(0)
+    first = batches(videos)
+    states = torch.get_rng_state(), np.random.get_state()[1].copy()
+    torch.manual_seed(0)
+    np.random.seed(0)
+    assert torch.equal(states[0], torch.get_rng_state()) and np.array_equal(states[1], np.random.get_state()[1])
+    torch.manual_seed(5)
+    np.random.seed(5)
+    assert_same_batches(first, batches(videos))
+
+
+def test_an_epoch_has_every_video_once(tiny):
+    videos = load(tiny).train
+    names = {v.video_id for v in videos}
+    steps = batches(videos)
+    assert [len(b.video_ids) for b in steps] == [2, 2, 2, 1] * 2  # the partial batch is kept
+    orders = [[name for b in steps[e : e + 4] for name in b.video_ids] for e in (0, 4)]
+    assert all(set(order) == names and len(order) == 7 for order in orders)
+    assert orders[0] != orders[1]
+    dropped = batches(videos, last=6, drop_last=True)
+    assert [len(b.video_ids) for b in dropped] == [2] * 6
+
+
+@pytest.mark.parametrize(("drop_last", "steps"), [(False, 4), (True, 3)])
+def test_steps_per_epoch(drop_last, steps):
+    assert steps_per_epoch(7, 2, drop_last) == steps
+    assert steps_per_epoch(200, 2, drop_last) == 100
+
+
+def test_snippets_are_drawn_anew_every_epoch(tiny):
+    videos = load(tiny).train[:2]
+    first, second = batches(videos, last=2)
+    order = [second.video_ids.index(name) for name in first.video_ids]
+    assert not torch.equal(first.features, second.features[order])
+
+
+def test_test_batches_are_uniform_and_in_order(tiny):
+    videos = load(tiny).test
+    steps = list(test_batches(videos, num_segments=20, batch_size=3))
+    assert [b.video_ids for b in steps] == [("test_0", "test_1", "test_2"), ("test_3",)]
+    for batch in steps:
+        for features, name, count in zip(batch.features, batch.video_ids, batch.num_snippets, strict=True):
+            (video,) = (v for v in videos if v.video_id == name)
+            assert count == video.num_snippets
+            assert np.array_equal(features.numpy(), video.sample(uniform_indices(count, 20)))

@@ -1,0 +1,54 @@
+"""Resampling against a loop over indices, straight from SPEC 2."""
+
+import math
+
+import numpy as np
+import pytest
+
+from utils.resample import random_indices, uniform_indices
+
+SHAPES = [(1, 1), (1, 9), (9, 1), (5, 12), (12, 5), (12, 12), (47, 64), (300, 100), (2600, 750), (14, 750)]
+
+
+def allowed(i, snippets, segments):
+    """The integers that the i-th draw may be."""
+    low, high = math.floor(i * snippets / segments), math.floor((i + 1) * snippets / segments)
+    if snippets == segments:
+        return [i]
+    if i == segments - 1:
+        return list(range(low, snippets))
+    return list(range(low, high + 1)) if low != high else [low]
+
+
+@pytest.mark.parametrize(("snippets", "segments"), SHAPES)
+def test_uniform(snippets, segments):
+    expected = [math.floor(i * snippets / segments) for i in range(segments)]
+    assert uniform_indices(snippets, segments).tolist() == expected
+
+
+@pytest.mark.parametrize(("snippets", "segments"), SHAPES)
+def test_random_draws_every_allowed_integer_and_no_other(snippets, segments):
+    generator = np.random.default_rng(0)
+    draws = np.stack([random_indices(snippets, segments, generator) for _ in range(60)])
+    assert draws.shape == (60, segments) and draws.min() >= 0 and draws.max() < snippets
+    for i in range(segments):
+        options = allowed(i, snippets, segments)
+        seen = set(draws[:, i].tolist())
+        assert seen <= set(options)
+        if len(options) <= 3:  # each is missed with probability (2/3)^60 at most
+            assert seen == set(options)
+
+
+@pytest.mark.parametrize(("snippets", "segments"), SHAPES)
+def test_random_draws_follow_time(snippets, segments):
+    indices = random_indices(snippets, segments, np.random.default_rng(1))
+    low = uniform_indices(snippets, segments)
+    assert np.all(np.diff(low) >= 0)
+    # Each draw lies between its own boundary and the next one's: time never runs backwards past a shared boundary.
+    assert np.all(indices >= low) and np.all(indices[:-1] <= low[1:]) and indices[-1] <= snippets - 1
+    assert np.all(np.diff(indices) >= 0)
+
+
+def test_the_same_generator_draws_the_same():
+    a, b = (random_indices(300, 100, np.random.default_rng(7)).tolist() for _ in range(2))
+    assert a == b != random_indices(300, 100, np.random.default_rng(8)).tolist()

@@ -1,0 +1,53 @@
+"""TensorBoard curves whose disk may fill: what goes wrong in its writing thread comes out as one clear error.
+
+with CurveWriter(folder, first_step=1) as curves:
+    curves.add({"loss/total": 1.5}, step)
+"""
+
+import pathlib
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+
+from torch.utils.tensorboard.writer import SummaryWriter
+
+from utils.errors import InputError
+
+
+class CurveWriter:
+    """Points of an earlier run from `first_step` on, which a resumed run makes again, are dropped."""
+
+    def __init__(self, folder: pathlib.Path, *, first_step: int) -> None:
+        self.folder = folder
+        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+        # The thread's error is raised again by the next call here; printed by the thread it would only come twice.
+        self._thread_hook, threading.excepthook = threading.excepthook, self._on_thread_error
+
+    def add(self, values: Mapping[str, float], step: int) -> None:
+        """Raises InputError when the disk refuses them."""
+        try:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+        except OSError as error:
+            raise self._refused(error) from None
+
+    def __enter__(self) -> "CurveWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._writer.close()
+        except OSError as error:
+            if kind is None:
+                raise self._refused(error) from None
+        finally:
+            threading.excepthook = self._thread_hook
+
+    def _refused(self, error: OSError) -> InputError:
+        return InputError(f"{self.folder}: curves can't be written ({error.strerror}); free some space")
+
+    def _on_thread_error(self, args: threading.ExceptHookArgs) -> None:
+        if not isinstance(args.exc_value, OSError):
+            self._thread_hook(args)
