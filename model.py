@@ -102,6 +102,8 @@ class SAL(nn.Module):
         self.cls = _conv(h, c, 1)
         self.fc = nn.Linear(h * h, c)
         self.fc1 = nn.Linear(h * h, h)
+        if self.fc1.weight.is_meta:  # about to be loaded; drawing numbers for nothing would take a second
+            return
         nn.init.kaiming_normal_(self.fc1.weight)
         nn.init.zeros_(self.fc1.bias)
 

@@ -10,6 +10,7 @@ import argparse
 import dataclasses
 import os
 import pathlib
+import sys
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -228,7 +229,9 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
         if group_name not in groups:
             groups[group_name] = parser.add_argument_group(group_name)
         groups[group_name].add_argument(f"--{name}", help=_help(name), **_argument(name))
-    return vars(parser.parse_args(arguments))
+    flags = vars(parser.parse_args(arguments))
+    _check_calls(flags)
+    return flags
 
 
 def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) -> Options:
@@ -258,6 +261,15 @@ def as_plain(options: Options) -> dict[str, Any]:
     """For JSON and checkpoints."""
     plain = dataclasses.asdict(options)
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+
+
+def _check_calls(flags: Mapping[str, Any]) -> None:
+    """Flags that ask for two things at once."""
+    if flags.get("model_file") and not flags.get("inference_only"):
+        raise InputError("--model_file is read with --inference_only alone; add it, or --resume to continue a run")
+    for name in ("inference_only", "overwrite"):
+        if flags.get("resume") and flags.get(name):
+            raise InputError(f"--resume and --{name} contradict each other; give one of them")
 
 
 def _argument(name: str) -> dict[str, Any]:
@@ -339,5 +351,7 @@ def _check_topk(options: Options) -> None:
 
 def _within(value: float, interval: str) -> bool:
     low, high = (float(end) for end in interval[1:-1].split(","))
+    if abs(value) > sys.float_info.max:  # a whole number that no float holds
+        return False
     above = value > low if interval[0] == "(" else value >= low
     return above and (value < high if interval[-1] == ")" else value <= high)

@@ -572,6 +572,20 @@ def test_training_again_under_a_name(refused, tmp_path, present):
     assert "--exp_name x" in line and "--overwrite" in line and "--resume" in line
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [["--lr", "nan"], ["--drop_last", "--batch_size", "8"], ["--feature_size", "7"], ["--data_path", "/nonexistent"]],
+    ids=["range", "no batch", "features", "path"],
+)
+def test_a_mistake_with_overwrite_overwrites_nothing(refused, tmp_path, flags):
+    """Everything is checked before the old run is touched."""
+    for name in ("last.pt", "best.pt", "tensorboard/events", "inference/results.json"):
+        path = tmp_path / "out" / "x" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"precious")
+    refused("--exp_name", "x", "--overwrite", *flags)
+
+
 def test_training_under_another_name_is_fine(tiny, run, tmp_path):
     tiny_checkpoint(tmp_path / "out" / "x" / "last.pt")
     assert run(tiny.path, "--exp_name", "y", "--num_epochs", "1").code == 0
@@ -770,9 +784,14 @@ def test_as_a_process(tmp_path, arguments):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """full_disk(room): from now on a file that utils.atomic writes has room for so many bytes."""
+    """full_disk(room): from now on a file that utils.atomic writes has room for so many bytes.
 
-    def fill(room):
+    With `name` and `time`: that file alone, from the time-th that it is written on.
+    """
+
+    def fill(room, name="", time=1):
+        count = 0
+
         class Full(io.FileIO):
             def write(self, data):
                 fits = room - self.tell()
@@ -782,8 +801,10 @@ def full_disk(monkeypatch):
                 return super().write(data)
 
         def opened(path, mode):
+            nonlocal count
             assert mode == "wb"
-            return io.BufferedWriter(Full(path, mode))
+            count += name in path.name
+            return io.BufferedWriter(Full(path, mode)) if name in path.name and count >= time else open(path, mode)
 
         monkeypatch.setattr("utils.atomic.open", opened, raising=False)
 
@@ -859,6 +880,19 @@ def test_full_disk_while_training(tiny, run, tmp_path, full_disk, room, named):
     for name in ("best.pt", "last.pt"):
         load_checkpoint(folder / name)
     json.loads((folder / "results.json").read_text())
+
+
+def test_a_run_goes_on_after_a_full_disk(tiny, run, tmp_path, full_disk):
+    """The second write of last.pt fails: the first is still there, and leads to the same numbers."""
+    assert run(tiny.path, "--exp_name", "whole").code == 0
+    full_disk(1000, "last.pt", 2)
+    outcome = run(tiny.path, "--exp_name", "x")
+    assert "last.pt: can't be written" in complaint(outcome.code, outcome.err)
+    assert load_checkpoint(tmp_path / "out" / "x" / "last.pt").training["step"] == 4
+    full_disk(10**9)
+    assert run(tiny.path, "--exp_name", "x", "--resume").code == 0
+    whole, resumed = (load_checkpoint(tmp_path / "out" / name / "last.pt").model for name in ("whole", "x"))
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
 def test_full_disk_while_inferring(tiny, run, tmp_path, full_disk):

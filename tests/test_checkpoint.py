@@ -1,9 +1,12 @@
 """Checkpoints: round trips, published state dicts, and strictness."""
 
+import os
+
 import pytest
 import torch
 
 from model import SAL, SalConfig
+from utils.atomic import write_file, write_text
 from utils.checkpoint import Checkpoint, check_classes, load_checkpoint, load_model, save_checkpoint
 from utils.errors import InputError
 
@@ -80,3 +83,49 @@ def test_class_lists(tmp_path):
     for other in (("a", "b", "d"), ("b", "a", "c"), ("a", "b")):
         with pytest.raises(InputError, match="other classes"):
             check_classes(checkpoint, other, tmp_path / "c.pt")
+
+
+def test_values_of_every_plain_kind_survive(tmp_path):
+    """What last.pt holds besides the model: optimiser and random states, and results with None in them."""
+    training = {
+        "step": 3,
+        "best": None,
+        "history": [{"mAP": 0.25, "name": "0.1:0.7", "done": True}],
+        "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"betas": (0.9, 0.999)}]},
+        "random": {"cpu": torch.get_rng_state(), "cuda": None},
+    }
+    save_checkpoint(tmp_path / "c.pt", Checkpoint({"w": torch.ones(2)}, {}, ("a",), training))
+    after = load_checkpoint(tmp_path / "c.pt").training
+    assert torch.equal(after["random"].pop("cpu"), training["random"].pop("cpu"))
+    assert after == training
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path, monkeypatch):
+    path, order, fsync, replace = tmp_path / "deep" / "er" / "f", [], os.fsync, os.replace
+    write_text(path, "old")  # folders are made
+    monkeypatch.setattr(os, "fsync", lambda file: (order.append("fsync"), fsync(file)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("replace"), replace(a, b)))
+
+    def write(file):
+        file.write(b"new")
+        file.flush()
+        order.append(path.read_text())
+
+    write_file(path, write)
+    assert order == ["old", "fsync", "replace"]  # on the disk before it takes the name
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ZeroDivisionError])
+def test_what_is_no_failure_of_the_disk_passes_through(tmp_path, error):
+    path = tmp_path / "f"
+    write_text(path, "old")
+
+    def write(file):
+        file.write(b"half")
+        raise error
+
+    with pytest.raises(error):
+        write_file(path, write)
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

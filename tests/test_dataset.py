@@ -1,6 +1,7 @@
 """Reading the "thumos" layout, and batches that depend on the seed and the step alone."""
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -147,3 +148,53 @@ def test_test_batches_are_uniform_and_in_order(tiny):
             (video,) = (v for v in videos if v.video_id == name)
             assert count == video.num_snippets
             assert np.array_equal(features.numpy(), video.sample(uniform_indices(count, 20)))
+
+
+def test_classes_are_sorted_whatever_comes_first(tiny):
+    """The first video's class becomes the last of the list, and its labels move along."""
+    new = {"Dive": "Zumba"}
+
+    def rename(database):
+        for entry in database.values():
+            for note in entry["annotations"]:
+                note["label"] = new.get(note["label"], note["label"])
+
+    tiny.edit_gt(rename)
+    data = load(tiny)
+    assert data.classes == ("Jump", "Throw", "Zumba")
+    assert [v.labels.tolist() for v in data.train[:3]] == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+
+
+def test_a_video_may_have_several_classes(tiny):
+    tiny.edit_gt(lambda d: d["train_0"]["annotations"].extend([{"label": "Throw", "segment": [1, 2]}] * 2))
+    assert load(tiny).train[0].labels.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_no_global_generator_is_touched(tiny, workers):
+    videos = load(tiny).train
+    before = random.getstate(), torch.get_rng_state(), str(np.random.get_state())
+    batches(videos, workers=workers)
+    assert random.getstate() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert str(np.random.get_state()) == before[2]
+
+
+def test_dropping_the_last_batch_starts_a_new_epoch(tiny):
+    """Three steps of two videos, then another order of all seven."""
+    videos = load(tiny).train
+    steps = batches(videos, last=60, drop_last=True)
+    epochs = [[name for b in steps[e : e + 3] for name in b.video_ids] for e in range(0, 60, 3)]
+    assert all(len(set(epoch)) == 6 for epoch in epochs)
+    assert len({name for epoch in epochs for name in epoch}) == 7  # not always the same one is left out
+    kept = batches(videos, last=4)  # the partial batch is what is left out
+    assert [b.video_ids for b in kept[:3]] == [b.video_ids for b in steps[:3]]
+    assert_same_batches(steps[4:], batches(videos, first=4, last=60, drop_last=True))
+
+
+def test_labels_and_lengths_go_with_their_videos(tiny):
+    videos = {v.video_id: v for v in load(tiny).train}
+    for batch in batches(tuple(videos.values())):
+        assert batch.features.dtype == batch.labels.dtype == torch.float32
+        assert batch.labels.tolist() == [videos[name].labels.tolist() for name in batch.video_ids]
+        assert batch.num_snippets == tuple(videos[name].num_snippets for name in batch.video_ids)

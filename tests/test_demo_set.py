@@ -81,3 +81,54 @@ def test_the_subsets_of_gt_json_are_the_splits(tmp_path, small_channels):
     for split in ("train", "test"):
         names = (tmp_path / "demo" / f"split_{split}.txt").read_text().split()
         assert names == [name for name, entry in database.items() if entry["subset"] == split]
+
+
+def test_files_are_those_of_two_stream_i3d(tmp_path, monkeypatch):
+    """1024 channels a stream, float16; a few videos are enough to see it."""
+    monkeypatch.setattr(demo_set, "VIDEOS", {"train": 2, "test": 1})
+    np.random.seed(1)  # not used
+    demo_set.ensure_demo_set(tmp_path / "a")
+    np.random.seed(2)
+    demo_set.ensure_demo_set(tmp_path / "b")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    for split, names in (("train", ["demo_train_000", "demo_train_001"]), ("test", ["demo_test_000"])):
+        for name in names:
+            rgb, flow = (np.load(tmp_path / "a/features" / split / s / f"{name}.npy") for s in ("rgb", "flow"))
+            assert rgb.shape == flow.shape and rgb.shape[1] == 1024
+            assert rgb.dtype == flow.dtype == np.float16
+            assert np.isfinite(rgb).all() and rgb.min() >= 0 and not np.array_equal(rgb, flow)
+
+
+def test_lengths_lie_on_both_sides_of_t(tmp_path, small_channels):
+    demo_set.ensure_demo_set(tmp_path)  # an empty folder will do
+    for split in ("train", "test"):
+        lengths = [len(np.load(file, mmap_mode="r")) for file in (tmp_path / "features" / split / "rgb").iterdir()]
+        assert sum(length < 100 for length in lengths) >= 5 and sum(length > 100 for length in lengths) >= 5
+
+
+def test_what_a_user_has_there_is_left_alone(tmp_path):
+    (tmp_path / "gt.json").write_text("mine")
+    demo_set.ensure_demo_set(tmp_path)
+    assert files(tmp_path) == {"gt.json": b"mine"}
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path, small_channels):
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "notes").write_text("mine")
+    with pytest.raises(InputError, match="--data_path"):
+        demo_set.ensure_demo_set(tmp_path / "demo")
+    assert files(tmp_path) == {"demo/notes": b"mine"}
+
+
+def test_two_runs_at_once_write_one_set(tmp_path, small_channels, monkeypatch):
+    """Another process puts the set in place while this one is writing."""
+    demo_set.ensure_demo_set(tmp_path / "other")
+    write = demo_set._write
+
+    def outrun(path):
+        write(path)
+        (tmp_path / "other").replace(tmp_path / "demo")
+
+    monkeypatch.setattr(demo_set, "_write", outrun)
+    demo_set.ensure_demo_set(tmp_path / "demo")
+    assert [p.name for p in tmp_path.iterdir()] == ["demo"]

@@ -96,8 +96,12 @@ def test_verbose_ends_with_ap_per_class(tiny, run):
 
 def test_overwrite_starts_anew(tiny, run, tmp_path):
     run(tiny.path, "--exp_name", "x")
+    run(tiny.path, "--inference_only")
+    old_curves = set((tmp_path / "out" / "x" / "tensorboard").iterdir())
     assert run(tiny.path, "--exp_name", "x").code == 2
     assert run(tiny.path, "--exp_name", "x", "--overwrite", "--num_epochs", "1").code == 0
+    assert not (tmp_path / "out" / "x" / "inference").exists()
+    assert not old_curves & set((tmp_path / "out" / "x" / "tensorboard").iterdir())
     assert json.loads((tmp_path / "out" / "x" / "results.json").read_text())["steps"] == 4
 
 
@@ -109,3 +113,17 @@ def test_an_experiment_without_a_name_gets_one(tiny, run, tmp_path):
 
 def test_resampling_shorter_and_longer_videos_works_in_test(tiny, run):
     assert run(tiny.path, "--num_segments", "150").code == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--model_file", "m.pt"], "--model_file"),
+        (["--resume", "--inference_only"], "--inference_only"),
+        (["--resume", "--overwrite"], "--overwrite"),
+    ],
+)
+def test_flags_that_contradict_each_other(tiny, run, tmp_path, flags, named):
+    outcome = run(tiny.path, *flags)
+    assert outcome.code == 2 and named in outcome.err and outcome.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -52,3 +52,27 @@ def test_random_draws_follow_time(snippets, segments):
 def test_the_same_generator_draws_the_same():
     a, b = (random_indices(300, 100, np.random.default_rng(7)).tolist() for _ in range(2))
     assert a == b != random_indices(300, 100, np.random.default_rng(8)).tolist()
+
+
+def test_every_small_shape():
+    """All L and T up to 12, so that no corner is left out."""
+    generator = np.random.default_rng(0)
+    for snippets in range(1, 13):
+        for segments in range(1, 13):
+            draws = np.stack([random_indices(snippets, segments, generator) for _ in range(8)])
+            sets = [allowed(i, snippets, segments) for i in range(segments)]
+            assert all(set(draws[:, i].tolist()) <= set(options) for i, options in enumerate(sets))
+            assert np.all(np.diff(draws, axis=1) >= 0)
+            expected = [math.floor(i * snippets / segments) for i in range(segments)]
+            assert uniform_indices(snippets, segments).tolist() == expected
+
+
+@pytest.mark.parametrize(("snippets", "segments", "index"), [(23, 5, 1), (23, 5, 4), (9, 1, 0), (4, 6, 2)])
+def test_random_draws_are_uniform(snippets, segments, index):
+    """Each allowed integer as often as another, within five standard deviations."""
+    generator, count = np.random.default_rng(3), 4000
+    drawn = [int(random_indices(snippets, segments, generator)[index]) for _ in range(count)]
+    options = allowed(index, snippets, segments)
+    share = 1 / len(options)
+    for value in options:
+        assert abs(drawn.count(value) - count * share) <= 5 * (count * share * (1 - share)) ** 0.5

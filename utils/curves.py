@@ -46,7 +46,9 @@ class CurveWriter:
             threading.excepthook = self._thread_hook
 
     def _refused(self, error: OSError) -> InputError:
-        return InputError(f"{self.folder}: curves can't be written ({error.strerror}); free some space")
+        return InputError(
+            f"{self.folder}: curves can't be written ({error.strerror}); free some space or check the folder"
+        )
 
     def _on_thread_error(self, args: threading.ExceptHookArgs) -> None:
         if not isinstance(args.exc_value, OSError):

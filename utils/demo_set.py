@@ -41,12 +41,16 @@ def ensure_demo_set(path: pathlib.Path) -> None:
     if (path / "gt.json").exists():
         return
     final = path.resolve()
+    if not final.name:
+        raise InputError(f"--data_path {path}: is no folder that the demo set could be written to; name another")
     unfinished = final.with_name(f".{final.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         _write(unfinished)
         unfinished.replace(final)
     except OSError as error:
+        if (path / "gt.json").exists():  # another run has just written it
+            return
         raise InputError(f"--data_path {path}: can't write the demo set there ({error.strerror})") from None
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
