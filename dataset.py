@@ -128,6 +128,7 @@ def train_batches(
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=_ignore_interrupts,
+        multiprocessing_context="fork" if num_workers else None,  # shares the features; other ways would copy them
         # The loader draws its workers' seeds from this generator, and so leaves the global one alone.
         generator=torch.Generator(),
     )
@@ -156,8 +157,10 @@ def collate(samples: list[tuple[Video, NDArray[np.float32]]]) -> Batch:
 
 
 def _ignore_interrupts(_: int) -> None:
-    """Ctrl-C reaches the workers too; only the training process, which still wants its batch, may act on it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C and a scheduler's SIGTERM reach the workers too; only the training process, which still wants its batch, may
+    act on them. Workers end with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _TrainSamples(TorchDataset[tuple[Video, NDArray[np.float32]]]):
@@ -196,7 +199,7 @@ class _TrainKeys:
 
 def _read_split(path: pathlib.Path) -> tuple[str, ...]:
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"{path}: can't be read ({reason}); expected one video name a line") from None
@@ -224,13 +227,14 @@ def _check_splits(
             if video not in annotations:
                 raise InputError(f"{path / f'split_{split}.txt'}: video '{video}' is not in {gt}; add it or remove it")
             other = next(s for s in SPLITS if s != split)
-            if annotations[video].subset == other:
+            subset = annotations[video].subset
+            if subset.lower() == other:
                 raise InputError(
-                    f"{gt}: video '{video}' has subset '{other}' but is listed in split_{split}.txt; mend either"
+                    f"{gt}: video '{video}' has subset '{subset}' but is listed in split_{split}.txt; mend either"
                 )
     listed = set(names["train"]) | set(names["test"])
-    for video in annotations:
-        if video not in listed:
+    for video, entry in annotations.items():
+        if entry.instances and video not in listed:
             raise InputError(
                 f"{gt}: annotated video '{video}' is in no split file; list it there or remove it from {gt}"
             )

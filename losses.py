@@ -56,9 +56,9 @@ def masked_gce(prob: Tensor, label: Tensor, weight: Tensor, *, q: float, eps: fl
     Action and background snippets are averaged apart, so that few of one kind count as much as many of the other.
     """
     action, background = weight * label, weight * (1 - label)
-    action_loss = action * (1 - (prob + eps) ** q) / q
-    background_loss_ = background * (1 - (1 - prob + eps) ** q) / q
-    per_video = action_loss.sum(1) / (action.sum(1) + eps) + background_loss_.sum(1) / (background.sum(1) + eps)
+    action_term = action * (1 - (prob + eps) ** q) / q
+    background_term = background * (1 - (1 - prob + eps) ** q) / q
+    per_video = action_term.sum(1) / (action.sum(1) + eps) + background_term.sum(1) / (background.sum(1) + eps)
     return per_video.mean()
 
 

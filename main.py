@@ -20,7 +20,7 @@ import torch
 from dataset import Dataset, load_dataset
 from eval.report import map_table, per_class_table
 from model import SAL
-from options import Options, as_plain, check_unchanged, parse_flags, resolve
+from options import PRESETS, Options, as_plain, check_unchanged, parse_flags, resolve
 from test import Evaluation, PredictConfig, evaluate
 from train import TrainConfig, Trainer
 from utils.actionness import AdaptiveMask
@@ -81,9 +81,10 @@ def run_training(flags: Mapping[str, Any]) -> None:
     )
     if checkpoint:
         trainer.resume(checkpoint)
+        experiment.remove_unfinished()
+    else:
+        experiment.claim(named=bool(options.exp_name))
     experiment.write_options(as_plain(options))
-    if not checkpoint:
-        experiment.start_anew()
     print(
         f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
         f"steps {trainer.step} to {trainer.total_steps} on {device}"
@@ -146,6 +147,9 @@ def main(arguments: Sequence[str]) -> int:
     except TrainingError as error:
         print(f"main.py: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("main.py: interrupted", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -157,7 +161,7 @@ def _load_data(options: Options, splits: tuple[str, ...]) -> Dataset:
     if not options.data_path:
         raise InputError("--data_path is missing: give the data set's folder, or --dataset demo for the built-in one")
     path = pathlib.Path(options.data_path)
-    if options.dataset == "demo":
+    if options.data_path == PRESETS["demo"].get("data_path"):  # any other path that is missing is a mistake
         ensure_demo_set(path)
     return load_dataset(
         path, streams=options.streams, feature_size=options.feature_size, cache=options.cache, splits=splits

@@ -47,9 +47,13 @@ class SalOutput:
     actionness: Tensor  # [B,T] fused actionness, in (0,1)
     stream_actionness: dict[str, Tensor]  # [B,T] each, in (0,1)
     video_logits: Tensor  # [B,C] from second-order video semantics
-    cas_bg: Tensor  # [B,T,C] cas where actionness is low
     stream_video_logits: dict[str, Tensor] = field(default_factory=dict)  # [B,C] each
     mixed_actionness: dict[str, Tensor] = field(default_factory=dict)  # [B,T] each, of the mixed-up features
+
+    @property
+    def cas_bg(self) -> Tensor:
+        """[B,T,C] cas where actionness is low; for the background loss."""
+        return self.cas * (1 - self.actionness).unsqueeze(2)
 
 
 def temporal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -139,7 +143,6 @@ class SAL(nn.Module):
             actionness=actionness,
             stream_actionness=stream_actionness,
             video_logits=video_logits,
-            cas_bg=cas * (1 - actionness).unsqueeze(2),
             stream_video_logits=stream_video_logits,
             mixed_actionness=mixed_actionness,
         )

@@ -74,7 +74,7 @@ class Options:
     exp_name: str = _option("run", "", "name of the experiment, a folder in --output_dir (default: dataset and time; with --resume or --inference_only: the last experiment)")
     output_dir: str = _option("run", "output", "folder of the experiments")
     resume: bool = _option("run", False, "continue the experiment from its last.pt, to the same numbers as if never interrupted")
-    overwrite: bool = _option("run", False, "start anew in the folder of an experiment that has checkpoints")
+    overwrite: bool = _option("run", False, "start anew under the name of an experiment that has checkpoints; its folder is kept as NAME.old")
     inference_only: bool = _option("run", False, "no training: load a checkpoint, write detections, print the table")
     model_file: str = _option("run", "", "checkpoint for --inference_only, ours or a published state dict (default: the experiment's best.pt)")
     device: str = _option("run", "auto", "auto (a CUDA GPU when there is one), cpu, cuda or cuda:INDEX")
@@ -260,6 +260,8 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
 def as_plain(options: Options) -> dict[str, Any]:
     """For JSON and checkpoints."""
     plain = dataclasses.asdict(options)
+    if options.data_path:
+        plain["data_path"] = os.path.abspath(options.data_path)  # a later call may come from another folder
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 

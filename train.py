@@ -126,10 +126,12 @@ class Trainer:
             CurveWriter(self.experiment.tensorboard, first_step=self.step + 1) as curves,
             tqdm(total=self.total_steps, initial=self.step, desc="training", unit="step", disable=None) as bar,
         ):
+            start = time.perf_counter()
             for batch in batches:
-                start = time.perf_counter()
                 result = self._train_step(batch)
+                # From step to step: the waiting for batches and the saving of checkpoints are in it.
                 seconds = time.perf_counter() - start
+                start = time.perf_counter()
                 self.seconds["training"] += seconds
                 self.step += 1
                 if self.step % self.config.log_steps == 0:
@@ -138,17 +140,20 @@ class Trainer:
                 bar.set_postfix(loss=f"{result.losses['total'].item():.3f}", best_mAP=self._best_percent())
                 if self._evaluation_due():
                     self._evaluate(evaluate, curves, bar)
+                    start = time.perf_counter()
                 done = self.step == self.total_steps
                 if done or interrupt.requested or self.step % (self.config.save_epochs * self.steps_per_epoch) == 0:
                     self.save()
                 if interrupt.requested and not done:
+                    folder = self.experiment.folder
                     raise TrainingError(
                         f"interrupted at step {self.step} of {self.total_steps}; continue with "
-                        f"--resume --exp_name {self.experiment.folder.name}"
+                        f"--resume --exp_name {folder.name} --output_dir {folder.parent}"
                     )
 
     def save(self) -> None:
         """last.pt, complete, and results.json."""
+        self._check_weights()
         save_checkpoint(self.experiment.last, self._checkpoint(self._training_state()))
         self._write_results()
 
@@ -181,13 +186,19 @@ class Trainer:
             weights=self.loss_weights,
         )
         if not torch.isfinite(result.losses["total"]):
+            kept = "last.pt is whole" if self.experiment.last.exists() else "no last.pt was written yet"
             terms = ", ".join(f"{name} {term.item():g}" for name, term in result.losses.items())
             raise TrainingError(
                 f"loss not finite at step {self.step + 1} (epoch {self.step // self.steps_per_epoch + 1}), videos "
-                f"{', '.join(batch.video_ids)}: {terms}; the weights are those of the step before, last.pt is whole; "
-                "try a lower --lr"
+                f"{', '.join(batch.video_ids)}: {terms}; {kept}; try a lower --lr"
             )
         return result
+
+    def _check_weights(self) -> None:
+        """A finite loss may still have made an update that is not: neither evaluate nor save that."""
+        for name, parameter in self.model.named_parameters():
+            if not torch.isfinite(parameter.detach().sum()):
+                raise TrainingError(f"weights of {name} not finite after step {self.step}; try a lower --lr")
 
     def _evaluation_due(self) -> bool:
         after = (self.config.eval_from_epoch - 1) * self.steps_per_epoch
@@ -195,6 +206,7 @@ class Trainer:
         return regular or self.step == self.total_steps
 
     def _evaluate(self, evaluate: Callable[[], Evaluation], curves: CurveWriter, bar: "tqdm[Any]") -> None:
+        self._check_weights()
         with _untouched_random_state(self.device):
             evaluation = evaluate()
         self.seconds["evaluation"] += evaluation.seconds

@@ -30,7 +30,7 @@ def random_output(b=2, t=16, c=3, streams=("rgb", "flow")):
     fused = sum(actionness.values()) / len(streams)
     logits = {s: torch.randn(b, c) for s in streams}
     mixed = {s: torch.rand(b, t) for s in streams}
-    return SalOutput(cas, fused, actionness, torch.randn(b, c), cas * (1 - fused).unsqueeze(2), logits, mixed)
+    return SalOutput(cas, fused, actionness, torch.randn(b, c), logits, mixed)
 
 
 def random_targets(b=2, t=16):

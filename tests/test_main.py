@@ -8,6 +8,8 @@ import pytest
 import torch
 from conftest import ROOT, TINY_FLAGS
 
+import main
+import train
 from eval.detection import main as evaluate_files
 
 
@@ -100,9 +102,52 @@ def test_overwrite_starts_anew(tiny, run, tmp_path):
     old_curves = set((tmp_path / "out" / "x" / "tensorboard").iterdir())
     assert run(tiny.path, "--exp_name", "x").code == 2
     assert run(tiny.path, "--exp_name", "x", "--overwrite", "--num_epochs", "1").code == 0
+    assert json.loads((tmp_path / "out" / "x" / "results.json").read_text())["steps"] == 4
     assert not (tmp_path / "out" / "x" / "inference").exists()
     assert not old_curves & set((tmp_path / "out" / "x" / "tensorboard").iterdir())
-    assert json.loads((tmp_path / "out" / "x" / "results.json").read_text())["steps"] == 4
+    assert json.loads((tmp_path / "out" / "x.old" / "results.json").read_text())["steps"] == 12
+
+
+def test_a_run_that_saved_nothing_gives_way(tiny, run, tmp_path, monkeypatch):
+    def dies(*args, **kwargs):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", dies)
+        with pytest.raises(MemoryError):
+            run(tiny.path, "--exp_name", "x")
+    assert run(tiny.path, "--exp_name", "x").code == 0
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["x"]
+
+
+def test_runs_without_a_name_that_start_together_stay_apart(tiny, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("time.strftime", lambda _: "now")
+    for _ in range(3):
+        assert run(tiny.path, "--num_epochs", "1").code == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"thumos14_now{n}" for n in ("", "-2", "-3")]
+
+
+def test_temporary_files_of_a_killed_run_are_removed_on_resume(tiny, run, tmp_path):
+    run(tiny.path, "--exp_name", "x")
+    (tmp_path / "out" / "x" / ".last.pt.123.tmp").write_bytes(b"half")
+    assert run(tiny.path, "--exp_name", "x", "--resume").code == 0
+    assert not list((tmp_path / "out" / "x").glob(".*.tmp"))
+
+
+def test_a_relative_data_path_is_found_from_another_folder(tiny, tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tiny.path.parent)
+    assert run(tiny.path.name, "--exp_name", "x").code == 0
+    monkeypatch.chdir("/")
+    assert main.main(["--inference_only", "--model_file", str(tmp_path / "out" / "x" / "best.pt")]) == 0
+
+
+def test_ctrl_c_outside_the_loop_is_one_line(tiny, run, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "load_dataset", interrupted)
+    outcome = run(tiny.path)
+    assert (outcome.code, outcome.err) == (1, "main.py: interrupted\n")
 
 
 def test_an_experiment_without_a_name_gets_one(tiny, run, tmp_path):

@@ -191,6 +191,12 @@ def test_a_loss_that_is_not_finite_stops_the_run(tiny, run, tmp_path, monkeypatc
     assert all(torch.isfinite(value).all() for value in checkpoint.model.values())
 
 
+def test_weights_that_are_not_finite_are_not_saved(tiny, run, tmp_path):
+    outcome = run(tiny.path, "--exp_name", "x", "--batch_size", "64", "--num_epochs", "1", "--lr", "1e38")
+    assert outcome.code == 1 and "not finite after step 1" in outcome.err and outcome.err.count("\n") == 1
+    assert not list((tmp_path / "out" / "x").glob("*.pt"))
+
+
 def test_training_lowers_the_loss_and_finds_the_actions(tiny, run, tmp_path):
     run(tiny.path, "--exp_name", "x", "--num_epochs", "40", "--detection_inf_step", "20", "--eval_from_epoch", "1")
     results = read_results(tmp_path, "x")

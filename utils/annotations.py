@@ -35,7 +35,7 @@ class VideoAnnotation:
 def read_json(path: pathlib.Path) -> Any:
     """Raises InputError naming the file when it is missing, unreadable or malformed."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None
     except (ValueError, RecursionError) as error:

@@ -19,19 +19,64 @@ class Experiment:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
-        self.options = folder / "options.json"
-        self.results = folder / "results.json"
-        self.detections = folder / "detections_best.json"
-        self.best = folder / "best.pt"
-        self.last = folder / "last.pt"
-        self.tensorboard = folder / "tensorboard"
-        self.inference = folder / "inference"
 
-    def start_anew(self) -> None:
-        """Remove the curves and the inference of an earlier run of that name. Its checkpoints and results stay until
-        this run's take their place: until then nothing is lost."""
-        for folder in (self.tensorboard, self.inference):
-            shutil.rmtree(folder, ignore_errors=True)
+    @property
+    def options(self) -> pathlib.Path:
+        return self.folder / "options.json"
+
+    @property
+    def results(self) -> pathlib.Path:
+        return self.folder / "results.json"
+
+    @property
+    def detections(self) -> pathlib.Path:
+        return self.folder / "detections_best.json"
+
+    @property
+    def best(self) -> pathlib.Path:
+        return self.folder / "best.pt"
+
+    @property
+    def last(self) -> pathlib.Path:
+        return self.folder / "last.pt"
+
+    @property
+    def tensorboard(self) -> pathlib.Path:
+        return self.folder / "tensorboard"
+
+    @property
+    def inference(self) -> pathlib.Path:
+        return self.folder / "inference"
+
+    def claim(self, *, named: bool) -> None:
+        """Make the folder, once everything that was given has been checked.
+
+        An earlier run of that name is set aside as NAME.old, in the place of the one before, so that no two runs mix. A
+        name that was not chosen gets a number when another run has just taken it.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        name, count = self.folder.name, 1
+        while True:
+            try:
+                self.folder.mkdir()
+                return
+            except FileExistsError:
+                if not named:
+                    count += 1
+                    self.folder = self.folder.with_name(f"{name}-{count}")
+                elif self.last.exists() or self.best.exists():
+                    old = self.folder.with_name(f"{name}.old")
+                    if old.exists():
+                        shutil.rmtree(old)
+                    self.folder.rename(old)
+                else:  # a run that ended before it saved anything
+                    shutil.rmtree(self.tensorboard, ignore_errors=True)
+                    return
+
+    def remove_unfinished(self) -> None:
+        """Temporary files of a run that was killed while it wrote; they can be large."""
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink()
 
     def write_options(self, options: dict[str, Any]) -> None:
         write_text(self.options, json.dumps(options, indent=2) + "\n")
@@ -41,11 +86,12 @@ class Experiment:
 
 
 def new_experiment(output_dir: pathlib.Path, name: str, *, dataset: str, overwrite: bool) -> Experiment:
-    """Raises InputError when the named experiment already has checkpoints and `overwrite` is off."""
-    name = name or f"{dataset}_{time.strftime('%Y%m%d-%H%M%S')}"
-    experiment = Experiment(output_dir / name)
+    """Raises InputError when the named experiment already has checkpoints and `overwrite` is off. Writes nothing yet."""
+    experiment = Experiment(output_dir / (name or f"{dataset}_{time.strftime('%Y%m%d-%H%M%S')}"))
+    if experiment.folder.exists() and not experiment.folder.is_dir():
+        raise InputError(f"{experiment.folder}: is no folder; give another --exp_name")
     existing = [path for path in (experiment.last, experiment.best) if path.exists()]
-    if existing and not overwrite:
+    if name and existing and not overwrite:
         raise InputError(
             f"{existing[0]} exists: --exp_name {name} has been trained; "
             "give --resume to continue it, --overwrite to start anew, or another --exp_name"

@@ -13,10 +13,12 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of this source tree, with "+changes" when files differ from it; None outside a git checkout."""
+    """The commit of this source tree, with "+changes" when tracked files differ from it; None outside its own checkout."""
     root = pathlib.Path(__file__).resolve().parent.parent
     commit = _git(root, "rev-parse", "HEAD")
-    return commit + ("+changes" if _git(root, "status", "--porcelain") else "") if commit else None
+    if not commit or _git(root, "rev-parse", "--show-prefix") != "":
+        return None
+    return commit + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
 
 
 def _git(root: pathlib.Path, *arguments: str) -> str | None:
