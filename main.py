@@ -18,12 +18,11 @@ from typing import Any
 import torch
 
 from dataset import Dataset, load_dataset
-from eval.report import map_table, per_class_table
+from eval.report import evaluation_report, per_class_table
 from model import SAL
 from options import PRESETS, Options, as_plain, check_unchanged, parse_flags, resolve
-from test import Evaluation, PredictConfig, evaluate
-from train import TrainConfig, Trainer
-from utils.actionness import AdaptiveMask
+from test import Evaluation, evaluate
+from train import Trainer
 from utils.atomic import write_text
 from utils.checkpoint import check_classes, load_checkpoint, load_model
 from utils.demo_set import ensure_demo_set
@@ -52,13 +51,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
 
     torch.manual_seed(options.seed)
     model = SAL(options.model_config(len(data.classes))).to(device)
-    mean_init = 1 / len(data.classes) if options.mask_mean_init is None else options.mask_mean_init
-    mask = AdaptiveMask(
-        momentum=options.mask_momentum,
-        var_factor=options.mask_var_factor,
-        mean_init=mean_init,
-        var_init=options.mask_var_init,
-    ).to(device)
+    mask = options.adaptive_mask(len(data.classes)).to(device)
     optimizer = torch.optim.Adam(
         model.parameters(),
         lr=options.lr,
@@ -71,7 +64,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
         mask,
         optimizer,
         data,
-        config=_train_config(options),
+        config=options.train_config(),
         loss_config=options.loss_config(),
         label_config=options.pseudo_label_config(),
         loss_weights=options.loss_weights,
@@ -91,12 +84,9 @@ def run_training(flags: Mapping[str, Any]) -> None:
     )
     trainer.run(_evaluator(model, data, options, device))
     assert trainer.best and trainer.last
-    print(_table({"best": trainer.best, "last": trainer.last}))
-    print(
-        f"video accuracy: best {100 * trainer.best['video_accuracy']:.1f} %, last "
-        f"{100 * trainer.last['video_accuracy']:.1f} %; seconds: training {trainer.seconds['training']:.0f}, evaluation "
-        f"{trainer.seconds['evaluation']:.0f}; results in {experiment.folder}"
-    )
+    print(evaluation_report({"best": trainer.best, "last": trainer.last}))
+    seconds = ", ".join(f"{what} {count:.0f}" for what, count in trainer.seconds.items())
+    print(f"seconds: {seconds}; results in {experiment.folder}")
     if options.verbose:
         print(per_class_table(trainer.best["per_class_AP"]))
 
@@ -125,8 +115,8 @@ def run_inference(flags: Mapping[str, Any]) -> None:
     write_detections(experiment.inference / "detections.json", evaluation.detections, videos, data.classes)
     results = {"model_file": str(path), **summary, "seconds": evaluation.seconds, **provenance(as_plain(options))}
     write_text(experiment.inference / "results.json", json.dumps(results, indent=2) + "\n")
-    print(_table({path.name: summary}))
-    print(f"video accuracy {100 * evaluation.video_accuracy:.1f} %; results in {experiment.inference}")
+    print(evaluation_report({path.name: summary}))
+    print(f"results in {experiment.inference}")
     if options.verbose:
         print(per_class_table(evaluation.result.ap_by_class(data.classes)))
 
@@ -168,40 +158,18 @@ def _load_data(options: Options, splits: tuple[str, ...]) -> Dataset:
     )
 
 
-def _train_config(options: Options) -> TrainConfig:
-    return TrainConfig(
-        num_segments=options.num_segments,
-        batch_size=options.batch_size,
-        drop_last=options.drop_last,
-        num_epochs=options.num_epochs,
-        seed=options.seed,
-        num_workers=options.num_workers,
-        evaluation_steps=options.detection_inf_step,
-        eval_from_epoch=options.eval_from_epoch,
-        save_epochs=options.save_epochs,
-        log_steps=options.log_steps,
-        average_tious=options.average_tious,
-        verbose=options.verbose,
-    )
-
-
 def _evaluator(model: SAL, data: Dataset, options: Options, device: torch.device) -> Callable[[], Evaluation]:
-    config = PredictConfig(options.class_th, options.beta, options.mil_ratio, options.fusion)
     return lambda: evaluate(
         model,
         data,
         device=device,
         num_segments=options.num_segments,
         batch_size=options.test_batch_size,
-        prediction=config,
+        prediction=options.predict_config(),
         proposals=options.proposal_config(),
         suppression=options.nms_config(),
         tious=options.tiou_grid,
     )
-
-
-def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    return map_table({name: (row["mAP"], row["average_mAP"]) for name, row in rows.items()})
 
 
 if __name__ == "__main__":

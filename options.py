@@ -19,7 +19,9 @@ from typing import Any, NoReturn
 
 from losses import LossConfig
 from model import SalConfig, topk_count
-from utils.actionness import PseudoLabelConfig, pseudo_label_count
+from test import PredictConfig
+from train import TrainConfig
+from utils.actionness import AdaptiveMask, PseudoLabelConfig, pseudo_label_count
 from utils.errors import InputError
 from utils.nms import NmsConfig
 from utils.proposals import ProposalConfig
@@ -180,6 +182,33 @@ class Options:
             label_eps=self.label_eps,
             fusion=self.fusion,
         )
+
+    def adaptive_mask(self, num_classes: int) -> AdaptiveMask:
+        return AdaptiveMask(
+            momentum=self.mask_momentum,
+            var_factor=self.mask_var_factor,
+            mean_init=1 / num_classes if self.mask_mean_init is None else self.mask_mean_init,
+            var_init=self.mask_var_init,
+        )
+
+    def train_config(self) -> TrainConfig:
+        return TrainConfig(
+            num_segments=self.num_segments,
+            batch_size=self.batch_size,
+            drop_last=self.drop_last,
+            num_epochs=self.num_epochs,
+            seed=self.seed,
+            num_workers=self.num_workers,
+            evaluation_steps=self.detection_inf_step,
+            eval_from_epoch=self.eval_from_epoch,
+            save_epochs=self.save_epochs,
+            log_steps=self.log_steps,
+            average_tious=self.average_tious,
+            verbose=self.verbose,
+        )
+
+    def predict_config(self) -> PredictConfig:
+        return PredictConfig(self.class_th, self.beta, self.mil_ratio, self.fusion)
 
     def pseudo_label_config(self) -> PseudoLabelConfig:
         return PseudoLabelConfig(self.pseudo_ratio, self.pseudo_extra, self.confidence_ratio)

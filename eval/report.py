@@ -1,6 +1,7 @@
 """The tables a run ends with, in percent."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 def map_table(rows: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]]) -> str:
@@ -9,6 +10,13 @@ def map_table(rows: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]
     header = ["tIoU", *by_tiou, *(f"avg {span}" for span in averages)]
     body = [[name, *_percent(values.values()), *_percent(means.values())] for name, (values, means) in rows.items()]
     return _aligned([header, *body])
+
+
+def evaluation_report(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """{row name: summary of an evaluation, as in results.json} -> the table, then a line of video accuracies."""
+    accuracies = ", ".join(f"{name} {100 * row['video_accuracy']:.1f} %" for name, row in rows.items())
+    table = map_table({name: (row["mAP"], row["average_mAP"]) for name, row in rows.items()})
+    return f"{table}\nvideo accuracy: {accuracies}"
 
 
 def per_class_table(per_class_ap: Mapping[str, Mapping[str, float]]) -> str:
