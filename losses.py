@@ -1,4 +1,4 @@
-"""The losses of SAL: one pure function a term, and their weighted sum (SPEC 4).
+"""The losses of SAL: one pure function a term, and their weighted sum (docs/method.md, section 3).
 
 losses = sal_losses(output, labels, targets, config)      # {"mil": ..., "bg": ..., ...}, unweighted
 weighted_total(losses, weights).backward()
@@ -51,7 +51,7 @@ def background_loss(cas_bg: Tensor, ratio: float) -> Tensor:
 
 
 def masked_gce(prob: Tensor, label: Tensor, weight: Tensor, *, q: float, eps: float) -> Tensor:
-    """Masked generalized cross entropy of probabilities against labels under weights, all [B,T] (SPEC 4.6).
+    """Masked generalized cross entropy of probabilities against labels under weights, all [B,T] (docs/method.md, section 3).
 
     Action and background snippets are averaged apart, so that few of one kind count as much as many of the other.
     """

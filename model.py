@@ -20,7 +20,7 @@ from utils.wide_linear import wide_linear
 
 @dataclass(frozen=True)
 class SalConfig:
-    """Shape and fixed numbers of the network (SPEC: paper section 3; defaults are the THUMOS'14 recipe).
+    """Shape and fixed numbers of the network (docs/method.md, section 2); defaults are the THUMOS'14 recipe.
 
     streams: the streams present, in the order of their channels in the features.
     """

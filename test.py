@@ -28,7 +28,7 @@ from utils.segments import Segments
 
 @dataclass(frozen=True)
 class PredictConfig:
-    """Which classes a video has (SPEC 6.1); defaults are the THUMOS'14 recipe."""
+    """Which classes a video has (docs/method.md, section 5); defaults are the THUMOS'14 recipe."""
 
     class_th: float = 0.25
     beta: float = 0.35  # weight of the top-k class logits against the second-order ones

@@ -1,4 +1,4 @@
-"""Training: one step, the loop around it, when to evaluate, save and resume (SPEC 4 and 5).
+"""Training: one step, the loop around it, when to evaluate, save and resume (docs/method.md, sections 3 and 4).
 
 trainer = Trainer(model, mask, optimizer, data, ...)
 trainer.resume(checkpoint)             # only to continue a run

@@ -1,4 +1,4 @@
-"""Detection mAP: interpolated average precision per class and tIoU, VOC style (SPEC 7).
+"""Detection mAP: interpolated average precision per class and tIoU, VOC style (docs/method.md, section 6).
 
     result = evaluate_detections(ground_truth, detections, num_classes=20, tious=(0.1, 0.2))
 

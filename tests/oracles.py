@@ -1,4 +1,4 @@
-"""The method once more, written straight from SPEC with plain loops: slow, obvious, and what the fast code is held against."""
+"""The method once more, in plain loops straight from docs/method.md: slow, obvious, and what the fast code is held to."""
 
 import math
 

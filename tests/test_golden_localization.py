@@ -1,4 +1,4 @@
-"""Proposals, NMS and mAP against the golden files (SPEC 10): 1e-9 in float64."""
+"""Proposals, NMS and mAP against the golden files to 1e-9."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The network, the losses, the targets and Adam against the golden files (SPEC 10), at SPEC's tolerance."""
+"""The network, the losses, the targets and Adam against the golden files of an independent implementation."""
 
 import numpy as np
 import pytest

@@ -104,7 +104,7 @@ def test_terms_sum_streams_and_the_total_is_weighted():
     logits = [output.video_logits, *output.stream_video_logits.values()]
     so = sum(video_cross_entropy(z, labels, eps=1e-10) for z in logits)
     torch.testing.assert_close(torch.stack([losses["act"], losses["mix"], losses["so"]]), torch.stack([act, mix, so]))
-    spec = {"mil": 1, "bg": 10, "act": 1, "mix": 1, "mutual": 5, "so": 3}  # SPEC 4
+    spec = {"mil": 1, "bg": 10, "act": 1, "mix": 1, "mutual": 5, "so": 3}  # docs/method.md, section 3
     expected = sum(spec[name] * losses[name].item() for name in spec)
     assert weighted_total(losses, THUMOS14_WEIGHTS).item() == pytest.approx(expected, rel=1e-6)
 

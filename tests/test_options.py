@@ -25,7 +25,7 @@ PUBLISHED = (
 
 def test_defaults_are_the_published_recipe():
     options = resolve({})
-    spec = {  # SPEC 3 to 6, THUMOS'14
+    spec = {  # docs/method.md
         **{"num_segments": 750, "hidden_size": 512, "kernel_size": 3, "rgb_fusion": 0.1, "dropout": 0.5},
         **{
             "w_mil": 1,

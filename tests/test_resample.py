@@ -1,4 +1,4 @@
-"""Resampling against a loop over indices, straight from SPEC 2."""
+"""Resampling against a loop over indices, straight from docs/method.md, section 1."""
 
 import math
 

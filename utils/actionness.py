@@ -11,7 +11,7 @@ from utils.mixup import average_weights, join_labels
 
 @dataclass(frozen=True)
 class PseudoLabelConfig:
-    """How many snippets are taken for action (SPEC 4.4)."""
+    """How many snippets are taken for action (docs/method.md, section 3)."""
 
     ratio: float = 0.125  # of T, by actionness
     extra: int = 17  # snippets more
@@ -34,7 +34,7 @@ def pseudo_label_count(config: PseudoLabelConfig, num_segments: int) -> int:
 
 @torch.no_grad()
 def pseudo_labels(actionness: Tensor, cas: Tensor, config: PseudoLabelConfig) -> Tensor:
-    """Class-agnostic pseudo labels h [B,T] of 0 and 1 (SPEC 4.4).
+    """Class-agnostic pseudo labels h [B,T] of 0 and 1 (docs/method.md, section 3).
 
     1 on the snippets with the largest actionness [B,T] that are also among those with the most class evidence, the sum
     over classes of relu(cas) [B,T,C].
@@ -47,7 +47,7 @@ def pseudo_labels(actionness: Tensor, cas: Tensor, config: PseudoLabelConfig) ->
 
 
 class AdaptiveMask(nn.Module):
-    """Weighs snippets by how confident the classifier is compared with a running mean and variance (SPEC 4.5).
+    """Weighs snippets by how confident the classifier is compared with a running mean and variance (docs/method.md, section 3).
 
     The statistics are buffers: they influence training, so they belong to its checkpoint.
     """

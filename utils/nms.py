@@ -1,4 +1,4 @@
-"""Non-maximum suppression of temporal proposals, hard and soft in one place (SPEC 6.4)."""
+"""Non-maximum suppression of temporal proposals, hard and soft in one place (docs/method.md, section 5)."""
 
 from dataclasses import dataclass
 

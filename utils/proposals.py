@@ -1,4 +1,4 @@
-"""From a class's combined sequence to scored proposals: upsample, threshold, outer-inner contrast (SPEC 6.2, 6.3)."""
+"""From a class's combined sequence to scored proposals: upsample, threshold, contrast (docs/method.md, section 5)."""
 
 from dataclasses import dataclass
 

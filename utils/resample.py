@@ -1,4 +1,4 @@
-"""Which of a video's L snippets stand for it when it is resampled to T (SPEC 2). Index arrays, non-decreasing."""
+"""Which of a video's L snippets stand for it when it is resampled to T: indices (docs/method.md, section 1)."""
 
 import numpy as np
 from numpy.typing import NDArray
