@@ -13,8 +13,6 @@ from torch import Tensor, stack
 from model import SalOutput, combined_sequence, topk_count, topk_mean
 from utils.actionness import ActionnessTargets
 
-THUMOS14_WEIGHTS = {"mil": 1.0, "bg": 10.0, "act": 1.0, "mix": 1.0, "mutual": 5.0, "so": 3.0}
-
 
 @dataclass(frozen=True)
 class LossConfig:

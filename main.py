@@ -151,7 +151,7 @@ def _load_data(options: Options, splits: tuple[str, ...]) -> Dataset:
     if not options.data_path:
         raise InputError("--data_path is missing: give the data set's folder, or --dataset demo for the built-in one")
     path = pathlib.Path(options.data_path)
-    if options.data_path == PRESETS["demo"].get("data_path"):  # any other path that is missing is a mistake
+    if options.data_path == PRESETS["demo"]["data_path"]:  # any other path that is missing is a mistake
         ensure_demo_set(path)
     return load_dataset(
         path, streams=options.streams, feature_size=options.feature_size, cache=options.cache, splits=splits

@@ -25,7 +25,7 @@ from utils.actionness import AdaptiveMask, PseudoLabelConfig, pseudo_label_count
 from utils.errors import InputError
 from utils.nms import NmsConfig
 from utils.proposals import ProposalConfig
-from utils.ranges import parse_grid, parse_span
+from utils.ranges import in_span, parse_grid, parse_span
 
 # What differs from the defaults, by --dataset. Flags override.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -361,8 +361,7 @@ def _check_grid(name: str, text: str, kind: str) -> None:
 
 def _check_averages(options: Options) -> None:
     for span in options.average_tious:
-        low, high = parse_span(span)
-        if not any(low - 1e-9 <= t <= high + 1e-9 for t in options.tiou_grid):
+        if not any(in_span(tiou, parse_span(span)) for tiou in options.tiou_grid):
             raise InputError(f"--average_tious {span}: no threshold of --tious {options.tious} lies there")
 
 

@@ -9,7 +9,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -207,8 +207,7 @@ class Trainer:
 
     def _evaluate(self, evaluate: Callable[[], Evaluation], curves: CurveWriter, bar: "tqdm[Any]") -> None:
         self._check_weights()
-        with _untouched_random_state(self.device):
-            evaluation = evaluate()
+        evaluation = evaluate()
         self.seconds["evaluation"] += evaluation.seconds
         self.last = self._summary(evaluation)
         chosen = self.config.average_tious[-1]
@@ -294,13 +293,6 @@ class Trainer:
 
     def _best_percent(self) -> str:
         return "-" if self.best is None else f"{100 * self.best['average_mAP'][self.config.average_tious[-1]]:.1f}"
-
-
-@contextlib.contextmanager
-def _untouched_random_state(device: torch.device) -> Iterator[None]:
-    """Whatever an evaluation draws, training goes on as if it had not."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
 
 
 class _Interrupt:

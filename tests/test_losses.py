@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from losses import (
-    THUMOS14_WEIGHTS,
     LossConfig,
     background_loss,
     masked_gce,
@@ -18,6 +17,7 @@ from losses import (
     weighted_total,
 )
 from model import SalOutput, combined_sequence
+from options import resolve
 from utils.actionness import ActionnessTargets
 
 THIRDS = {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3}
@@ -106,7 +106,7 @@ def test_terms_sum_streams_and_the_total_is_weighted():
     torch.testing.assert_close(torch.stack([losses["act"], losses["mix"], losses["so"]]), torch.stack([act, mix, so]))
     spec = {"mil": 1, "bg": 10, "act": 1, "mix": 1, "mutual": 5, "so": 3}  # docs/method.md, section 3
     expected = sum(spec[name] * losses[name].item() for name in spec)
-    assert weighted_total(losses, THUMOS14_WEIGHTS).item() == pytest.approx(expected, rel=1e-6)
+    assert weighted_total(losses, resolve({}).loss_weights).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_single_stream_losses_are_finite():

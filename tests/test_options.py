@@ -5,7 +5,7 @@ import json
 import pytest
 
 import main
-from losses import THUMOS14_WEIGHTS, LossConfig
+from losses import LossConfig
 from model import SalConfig
 from options import CALL_FLAGS, NEUTRAL_FLAGS, PRESETS, Options, as_plain, check_unchanged, parse_flags, resolve
 from test import PredictConfig
@@ -226,7 +226,7 @@ def test_the_parts_own_defaults_are_the_recipes():
     assert options.pseudo_label_config() == PseudoLabelConfig()
     assert options.proposal_config() == ProposalConfig()
     assert options.nms_config() == NmsConfig()
-    assert options.loss_weights == THUMOS14_WEIGHTS
+    assert options.loss_weights == {"mil": 1, "bg": 10, "act": 1, "mix": 1, "mutual": 5, "so": 3}
 
 
 @pytest.mark.parametrize(

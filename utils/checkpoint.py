@@ -26,9 +26,8 @@ class Checkpoint:
     model: dict[str, Tensor]
     options: dict[str, Any] | None = None
     classes: tuple[str, ...] | None = None
-    training: dict[str, Any] = field(
-        default_factory=dict
-    )  # step, results; in last.pt optimiser, mask and random states
+    # Step and results; in last.pt the states of optimiser, mask and random generators too.
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:

@@ -24,6 +24,11 @@ def parse_span(text: str) -> tuple[float, float]:
     return numbers[0], numbers[-1]
 
 
+def in_span(value: float, span: tuple[float, float]) -> bool:
+    """Whether a threshold lies within first .. last, both included, whatever digits their arithmetic left."""
+    return span[0] - 1e-9 <= value <= span[1] + 1e-9
+
+
 def _numbers(text: str) -> list[float]:
     """The numbers between the colons; none when one of them is not a number."""
     try:

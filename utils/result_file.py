@@ -35,7 +35,7 @@ def read_detections(
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
         raise InputError(f'{path}: expected {{"results": {{video: [{{"label", "score", "segment"}}]}}}}')
-    all_videos = (*videos, *(video for video in results if video not in set(videos)))
+    all_videos = tuple(dict.fromkeys((*videos, *results)))
     video_index = {name: i for i, name in enumerate(all_videos)}
     label_index = {name: i for i, name in enumerate(classes)}
     rows: list[tuple[int, int, float, float, float]] = []

@@ -20,6 +20,10 @@ class Segments:
     def __len__(self) -> int:
         return len(self.video)
 
+    def take(self, order: NDArray[np.int64]) -> "Segments":
+        """The segments at these positions, in this order."""
+        return Segments(*(getattr(self, f.name)[order] for f in fields(Segments)))
+
     @staticmethod
     def concatenate(parts: Iterable["Segments"]) -> "Segments":
         parts = [Segments.from_rows([]), *parts]
