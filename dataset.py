@@ -2,54 +2,91 @@
 
     DATA_PATH/gt.json, split_train.txt, split_test.txt, features/{train,test}/{rgb,flow}/VIDEO.npy     [L,1024] each
 
-    data = load_dataset(path, streams=("rgb", "flow"), feature_size=1024, cache="ram")
-    for batch in train_batches(data.train, ...): batch.features      # [B,T,D]
+    data = load_dataset(path, streams=("rgb", "flow"), feature_size=1024, cache="ram", device=device)
+    for batch in train_batches(data.train, ...): batch.features      # [B,T,D] on the device
 
-Features are read and checked once, then kept in memory (cache "ram") or memory-mapped ("mmap").
+Features stay on the device that trains (cache "device"), in memory ("ram"), or in their files ("mmap").
 """
 
 import pathlib
-import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from utils.annotations import VideoAnnotation, class_names, read_annotations
+from utils.arrays import Indices
 from utils.errors import InputError
+from utils.feature_files import FeatureFiles
+from utils.memory import check_fits, free_bytes
+from utils.prefetch import prefetch
 from utils.resample import random_indices, uniform_indices
 
 SPLITS = ("train", "test")
+_Choice = tuple[list[int], Indices]  # positions of a batch's videos [B], and their snippets [B,T]
+_Key = TypeVar("_Key")
+
+# With --cache auto, features that take more than this share of the free memory of a GPU stay off it: the model needs the rest.
+DEVICE_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Video:
     video_id: str
     labels: NDArray[np.float32]  # [C] multi-hot
-    streams: tuple[NDArray[np.floating], ...]  # [L,channels] each
+    features: NDArray[np.floating] | FeatureFiles  # [L,D], streams side by side
 
     @property
     def num_snippets(self) -> int:
-        return len(self.streams[0])
+        return len(self.features)
 
-    def sample(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The snippets at `indices` [T], streams side by side: [T,D]."""
-        return np.concatenate([stream[indices] for stream in self.streams], axis=1, dtype=np.float32)
+    def sample(self, indices: Indices, out: NDArray[np.float32]) -> None:
+        """The snippets at `indices` [T] -> out [T,D]."""
+        if isinstance(self.features, np.ndarray) and self.features.dtype == out.dtype:
+            np.take(self.features, indices, axis=0, out=out, mode="clip")  # any other mode makes a copy first
+        else:
+            out[:] = self.features[indices]
+
+
+class DeviceFeatures:
+    """The features of all videos of a split as rows of one tensor, on the device where batches are needed."""
+
+    def __init__(self, videos: tuple[Video, ...], device: torch.device) -> None:
+        dtypes = {video.features.dtype for video in videos}
+        dtype = torch.float16 if dtypes == {np.dtype(np.float16)} else torch.float32
+        lengths = np.array([video.num_snippets for video in videos], np.int64)
+        self.first = np.cumsum(lengths) - lengths  # [V] first row of each video
+        self.rows = torch.empty(int(lengths.sum()), videos[0].features.shape[1], dtype=dtype, device=device)
+        progress = tqdm(videos, desc=f"features to {device}", unit="video", disable=None)
+        for first, video in zip(self.first.tolist(), progress, strict=True):
+            features = video.features if isinstance(video.features, np.ndarray) else video.features.load()
+            self.rows[first : first + len(features)] = torch.from_numpy(features)
+
+    def sample(self, rows: Tensor) -> Tensor:
+        """Row numbers [B,T] on the host -> [B,T,D]."""
+        device = self.rows.device
+        index = rows.flatten().to(device, non_blocking=True)
+        return self.rows.index_select(0, index).view(*rows.shape, -1).float()
+
+
+class Split(tuple[Video, ...]):
+    """The videos of a split; `on_device` holds their features when these live on the device."""
+
+    on_device: DeviceFeatures | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
     classes: tuple[str, ...]
     annotations: dict[str, VideoAnnotation]
-    train: tuple[Video, ...]
-    test: tuple[Video, ...]
+    train: Split
+    test: Split
+    cache: str  # where the features are: device, ram or mmap
 
 
 class Batch(NamedTuple):
@@ -58,26 +95,20 @@ class Batch(NamedTuple):
     video_ids: tuple[str, ...]
     num_snippets: tuple[int, ...]
 
-    def to(self, device: torch.device) -> "Batch":
-        return self._replace(
-            features=self.features.to(device, non_blocking=True), labels=self.labels.to(device, non_blocking=True)
-        )
-
-
-class SampleKey(NamedTuple):
-    """One draw of one video in training: what is drawn depends on this and the seed alone, not on who draws it."""
-
-    epoch: int
-    position: int
-    video: int
-
 
 def load_dataset(
-    path: pathlib.Path, *, streams: tuple[str, ...], feature_size: int, cache: str, splits: tuple[str, ...] = SPLITS
+    path: pathlib.Path,
+    *,
+    streams: tuple[str, ...],
+    feature_size: int,
+    cache: str,
+    device: torch.device,
+    splits: tuple[str, ...] = SPLITS,
 ) -> Dataset:
     """Read and check everything. The class list is every label in gt.json, sorted. Splits not asked for stay empty.
 
-    Raises InputError naming the file, the video and what to do.
+    Values are checked as they are read: now, or with cache "mmap" when they are first needed. Raises InputError naming the
+    file, the video and what to do, or the bytes that a cache needs and those that are free.
     """
     if not path.is_dir():
         raise InputError(f"--data_path {path}: no such folder; give the folder that holds gt.json and features/")
@@ -85,19 +116,42 @@ def load_dataset(
     names = {split: _read_split(path / f"split_{split}.txt") for split in SPLITS}
     _check_splits(path, annotations, names)
     classes = class_names(annotations)
-    files = {s: [_feature_files(path, s, v, streams) for v in names[s]] for s in splits}
-    _check_present([file for split in files.values() for video in split for file in video])
+    paths = {s: [_feature_files(path, s, v, streams) for v in names[s]] for s in splits}
+    _check_present([file for split in paths.values() for video in split for file in video])
+    work = [(split, video, files) for split in splits for video, files in zip(names[split], paths[split], strict=True)]
     videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
-    work = [(split, video, paths) for split in splits for video, paths in zip(names[split], files[split], strict=True)]
-    for split, video, paths in tqdm(work, desc="reading features", unit="video", disable=None):
-        arrays = tuple(_read_features(file, feature_size, cache) for file in paths)
-        lengths = {len(array) for array in arrays}
-        if len(lengths) > 1:
-            shapes = ", ".join(f"{file} has {len(array)}" for file, array in zip(paths, arrays, strict=True))
-            raise InputError(f"video '{video}': streams of different length in snippets: {shapes}; extract them again")
-        labels = np.array([name in annotations[video].labels for name in classes], np.float32)
-        videos[split].append(Video(video, labels, arrays))
-    return Dataset(classes, annotations, tuple(videos["train"]), tuple(videos["test"]))
+    for split, name, files in tqdm(work, desc="looking at features", unit="video", disable=None):
+        labels = np.array([label in annotations[name].labels for label in classes], np.float32)
+        videos[split].append(Video(name, labels, FeatureFiles(files, feature_size)))
+    cache = _choose_cache(cache, sum(v.features.nbytes for split in videos.values() for v in split), device)
+    kept = {split: _keep(videos[split], cache, device) for split in SPLITS}
+    return Dataset(classes, annotations, kept["train"], kept["test"], cache)
+
+
+def _choose_cache(cache: str, needed: int, device: torch.device) -> str:
+    """What "auto" means here. Raises InputError when the features do not fit where they are to be."""
+    if cache == "auto":
+        free = free_bytes(device) or 0
+        cache = "device" if device.type == "cuda" and needed <= DEVICE_SHARE * free else "ram"
+    if cache == "device":
+        check_fits(needed, device, what="--cache device: the features need", instead="give --cache ram or mmap")
+    elif cache == "ram":
+        check_fits(needed, torch.device("cpu"), what="the features need", instead="give --cache mmap")
+    return cache
+
+
+def _keep(videos: list[Video], cache: str, device: torch.device) -> Split:
+    if cache == "ram":
+        progress = tqdm(videos, desc="reading features", unit="video", disable=None)
+        videos = [Video(v.video_id, v.labels, _loaded(v.features)) for v in progress]
+    split = Split(videos)
+    if cache == "device" and videos:
+        split.on_device = DeviceFeatures(split, device)
+    return split
+
+
+def _loaded(features: NDArray[np.floating] | FeatureFiles) -> NDArray[np.floating]:
+    return features if isinstance(features, np.ndarray) else features.load()
 
 
 def steps_per_epoch(num_videos: int, batch_size: int, drop_last: bool) -> int:
@@ -105,7 +159,7 @@ def steps_per_epoch(num_videos: int, batch_size: int, drop_last: bool) -> int:
 
 
 def train_batches(
-    videos: tuple[Video, ...],
+    videos: Split,
     *,
     num_segments: int,
     batch_size: int,
@@ -114,87 +168,92 @@ def train_batches(
     first_step: int,
     last_step: int,
     num_workers: int,
-    pin_memory: bool,
-) -> Iterator[Batch]:
+    device: torch.device,
+) -> Generator[Batch]:
     """The batches of steps first_step .. last_step-1, every epoch in a new order, with randomly drawn snippets.
 
     A step's batch depends on the seed and the step alone: not on the workers, nor on where a resumed run takes up.
     """
-    keys = _TrainKeys(len(videos), batch_size, drop_last, seed, first_step, last_step)
-    loader = DataLoader(
-        _TrainSamples(videos, num_segments, seed),
-        batch_sampler=keys,
-        num_workers=num_workers,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        worker_init_fn=_ignore_interrupts,
-        multiprocessing_context="fork" if num_workers else None,  # shares the features; other ways would copy them
-        # The loader draws its workers' seeds from this generator, and so leaves the global one alone.
-        generator=torch.Generator(),
+
+    def draw(key: _SampleKey) -> Indices:
+        generator = np.random.default_rng([seed, key.epoch, key.position])
+        return random_indices(videos[key.video].num_snippets, num_segments, generator)
+
+    def choose(keys: list[_SampleKey]) -> _Choice:
+        return [key.video for key in keys], np.stack([draw(key) for key in keys])
+
+    return _batches(
+        videos,
+        _train_keys(len(videos), batch_size, drop_last, seed, first_step, last_step),
+        choose,
+        num_workers,
+        device,
     )
-    return iter(loader)
 
 
-def test_batches(videos: tuple[Video, ...], *, num_segments: int, batch_size: int) -> Iterator[Batch]:
+def test_batches(
+    videos: Split, *, num_segments: int, batch_size: int, num_workers: int, device: torch.device
+) -> Generator[Batch]:
     """Every video once, in order, resampled uniformly."""
-    for first in range(0, len(videos), batch_size):
-        chosen = videos[first : first + batch_size]
-        yield collate([(v, v.sample(uniform_indices(v.num_snippets, num_segments))) for v in chosen])
+
+    def choose(first: int) -> _Choice:
+        chosen = range(first, min(first + batch_size, len(videos)))
+        return list(chosen), np.stack([uniform_indices(videos[v].num_snippets, num_segments) for v in chosen])
+
+    return _batches(videos, range(0, len(videos), batch_size), choose, num_workers, device)
 
 
 test_batches.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of its name
 
 
-def collate(samples: list[tuple[Video, NDArray[np.float32]]]) -> Batch:
-    """Videos and their resampled features [T,D] each -> Batch."""
-    videos, features = zip(*samples, strict=True)
-    return Batch(
-        torch.from_numpy(np.stack(features)),
-        torch.from_numpy(np.stack([v.labels for v in videos])),
-        tuple(v.video_id for v in videos),
-        tuple(v.num_snippets for v in videos),
-    )
+def _batches(
+    videos: Split, keys: Iterable[_Key], choose: Callable[[_Key], _Choice], threads: int, device: torch.device
+) -> Generator[Batch]:
+    """The part of the work that needs no device is done ahead, in threads."""
+    store, pinned = videos.on_device, device.type == "cuda"
+
+    def prepare(key: _Key) -> tuple[Tensor, Tensor, list[Video]]:
+        positions, indices = choose(key)
+        chosen = [videos[p] for p in positions]
+        labels = torch.from_numpy(np.stack([video.labels for video in chosen]))
+        if store:
+            rows = torch.from_numpy(indices + store.first[positions, None])
+            return (rows.pin_memory(), labels.pin_memory(), chosen) if pinned else (rows, labels, chosen)
+        features = torch.empty(*indices.shape, chosen[0].features.shape[1], pin_memory=pinned)
+        for video, index, out in zip(chosen, indices, features.numpy(), strict=True):
+            video.sample(index, out)
+        return features, labels.pin_memory() if pinned else labels, chosen
+
+    for host, labels, chosen in prefetch(prepare, keys, threads=threads):
+        yield Batch(
+            store.sample(host) if store else host.to(device, non_blocking=True),
+            labels.to(device, non_blocking=True),
+            tuple(video.video_id for video in chosen),
+            tuple(video.num_snippets for video in chosen),
+        )
 
 
-def _ignore_interrupts(_: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach the workers too; only the training process, which still wants its batch, may
-    act on them. Workers end with it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+class _SampleKey(NamedTuple):
+    """One draw of one video in training: what is drawn depends on this and the seed alone, not on who draws it."""
+
+    epoch: int
+    position: int
+    video: int
 
 
-class _TrainSamples(TorchDataset[tuple[Video, NDArray[np.float32]]]):
-    def __init__(self, videos: tuple[Video, ...], num_segments: int, seed: int) -> None:
-        self.videos, self.num_segments, self.seed = videos, num_segments, seed
-
-    def __getitem__(self, key: SampleKey) -> tuple[Video, NDArray[np.float32]]:
-        video = self.videos[key.video]
-        generator = np.random.default_rng([self.seed, key.epoch, key.position])
-        return video, video.sample(random_indices(video.num_snippets, self.num_segments, generator))
-
-
-class _TrainKeys:
-    """The batch sampler: for every step the keys of its batch."""
-
-    def __init__(
-        self, num_videos: int, batch_size: int, drop_last: bool, seed: int, first_step: int, last_step: int
-    ) -> None:
-        self.num_videos, self.batch_size, self.seed = num_videos, batch_size, seed
-        self.first_step, self.last_step = first_step, last_step
-        self.steps_per_epoch = steps_per_epoch(num_videos, batch_size, drop_last)
-
-    def __len__(self) -> int:
-        return self.last_step - self.first_step
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        order_epoch, order = -1, np.zeros(0, np.int64)
-        for step in range(self.first_step, self.last_step):
-            epoch, index = divmod(step, self.steps_per_epoch)
-            if epoch != order_epoch:
-                order_epoch, order = epoch, np.random.default_rng([self.seed, epoch]).permutation(self.num_videos)
-            first = index * self.batch_size
-            chosen = order[first : first + self.batch_size].tolist()
-            yield [SampleKey(epoch, first + i, video) for i, video in enumerate(chosen)]
+def _train_keys(
+    num_videos: int, batch_size: int, drop_last: bool, seed: int, first_step: int, last_step: int
+) -> Iterator[list[_SampleKey]]:
+    """For every step the keys of its batch."""
+    steps = steps_per_epoch(num_videos, batch_size, drop_last)
+    order_epoch, order = -1, np.zeros(0, np.int64)
+    for step in range(first_step, last_step):
+        epoch, index = divmod(step, steps)
+        if epoch != order_epoch:
+            order_epoch, order = epoch, np.random.default_rng([seed, epoch]).permutation(num_videos)
+        first = index * batch_size
+        chosen = order[first : first + batch_size].tolist()
+        yield [_SampleKey(epoch, first + i, video) for i, video in enumerate(chosen)]
 
 
 def _read_split(path: pathlib.Path) -> tuple[str, ...]:
@@ -255,8 +314,8 @@ def _check_splits(
             )
 
 
-def _feature_files(path: pathlib.Path, split: str, video: str, streams: tuple[str, ...]) -> list[pathlib.Path]:
-    return [path / "features" / split / stream / f"{video}.npy" for stream in streams]
+def _feature_files(path: pathlib.Path, split: str, video: str, streams: tuple[str, ...]) -> tuple[pathlib.Path, ...]:
+    return tuple(path / "features" / split / stream / f"{video}.npy" for stream in streams)
 
 
 def _check_present(files: list[pathlib.Path]) -> None:
@@ -264,41 +323,3 @@ def _check_present(files: list[pathlib.Path]) -> None:
     if missing:
         more = f", and {len(missing) - 1} more are missing" if len(missing) > 1 else ""
         raise InputError(f"{missing[0]}: no such feature file{more}; see the README for the layout")
-
-
-def _read_features(path: pathlib.Path, feature_size: int, cache: str) -> NDArray[np.floating]:
-    array = _load_npy(path, mmap=cache == "mmap")
-    if array.dtype not in (np.float16, np.float32, np.float64):
-        raise InputError(f"{path}: an array of {array.dtype}, expected float32 or float16")
-    if array.ndim != 2 or array.shape[1] != feature_size:
-        raise InputError(
-            f"{path}: shape {array.shape}, expected [snippets, {feature_size}]; see --feature_size and --modal"
-        )
-    if len(array) == 0:
-        raise InputError(f"{path}: no snippets; extract it again or drop the video")
-    with np.errstate(over="ignore"):  # batches are float32, where a large float64 is infinite
-        finite = np.isfinite(array.astype(np.float32, copy=False)).all(1)
-    if not finite.all():
-        row = int(np.flatnonzero(~finite)[0])
-        raise InputError(f"{path}: NaN or infinity in the features of video '{path.stem}', first at snippet {row}")
-    return array
-
-
-def _load_npy(path: pathlib.Path, *, mmap: bool) -> NDArray[Any]:
-    """Raises InputError for anything but a whole .npy file without pickled objects."""
-    with open(path, "rb") as file:
-        start = file.read(6)
-    pickled = InputError(f"{path}: holds pickled objects, which could run code; save a plain float array")
-    if start[:1] == b"\x80":
-        raise pickled
-    if start != b"\x93NUMPY":
-        raise InputError(f"{path}: not an array in the .npy format; save it with numpy.save")
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # a broken header raises whatever Python's own parser does
-        if "pickle" in str(error) or "Python objects" in str(error):
-            raise pickled from None
-        raise InputError(f"{path}: not a whole .npy file ({type(error).__name__}); write it again") from None
-    return array

@@ -12,7 +12,8 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,15 +22,40 @@ from dataset import Dataset, load_dataset
 from eval.report import evaluation_report, per_class_table
 from model import SAL
 from options import PRESETS, Options, as_plain, check_unchanged, parse_flags, resolve
-from test import Evaluation, evaluate
-from train import Trainer
+from test import Evaluator
+from train import Objective, Trainer
 from utils.atomic import write_text
 from utils.checkpoint import check_classes, load_checkpoint, load_model
+from utils.compiling import compile_infer, compile_objective
 from utils.demo_set import ensure_demo_set
 from utils.device import pick_device
 from utils.errors import InputError, TrainingError
 from utils.experiment import Experiment, find_experiment, new_experiment, provenance
+from utils.memory import check_fits, is_out_of_memory
+from utils.precision import apply_precision, choose_precision
 from utils.result_file import write_detections
+from utils.wide_adam import WideAdam
+
+# float32 arrays of the model's size: the weights, and in training their gradients and two moments.
+TRAINING_COPIES, INFERENCE_COPIES = 4, 1
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run computes, and in which format."""
+
+    device: torch.device
+    precision: str
+    dtype: torch.dtype
+
+    @staticmethod
+    def of(options: Options) -> "Machine":
+        device = pick_device(options.device)
+        precision = choose_precision(options.precision, device)
+        return Machine(device, precision, apply_precision(precision))
+
+    def provenance(self, options: Options) -> dict[str, Any]:
+        return provenance(as_plain(options), device=str(self.device), precision=self.precision)
 
 
 def run_training(flags: Mapping[str, Any]) -> None:
@@ -44,33 +70,35 @@ def run_training(flags: Mapping[str, Any]) -> None:
         experiment = new_experiment(
             _output_dir(flags), options.exp_name, dataset=options.dataset, overwrite=options.overwrite
         )
-    device = pick_device(options.device)
-    data = _load_data(options, splits=("train", "test"))
+    machine = Machine.of(options)
+    data = _load_data(options, machine.device, splits=("train", "test"))
     if checkpoint:
         check_classes(checkpoint, data.classes, experiment.last)
 
+    _check_model_fits(options, data, machine, TRAINING_COPIES)
     torch.manual_seed(options.seed)
-    model = SAL(options.model_config(len(data.classes))).to(device)
-    mask = options.adaptive_mask(len(data.classes)).to(device)
-    optimizer = torch.optim.Adam(
-        model.parameters(),
-        lr=options.lr,
-        betas=(options.beta1, options.beta2),
-        weight_decay=options.weight_decay,
-        fused=True,
+    model = SAL(options.model_config(len(data.classes), machine.dtype)).to(machine.device)
+    mask = options.adaptive_mask(len(data.classes)).to(machine.device)
+    objective = Objective(
+        model,
+        mask,
+        loss_config=options.loss_config(),
+        label_config=options.pseudo_label_config(),
+        weights=options.loss_weights,
     )
+    betas = (options.beta1, options.beta2)
+    optimizer = WideAdam(model.parameters(), lr=options.lr, betas=betas, weight_decay=options.weight_decay)
     trainer = Trainer(
         model,
         mask,
+        compile_objective(objective, options.batch_size, options.num_segments) if options.compile else objective,
         optimizer,
         data,
         config=options.train_config(),
-        loss_config=options.loss_config(),
-        label_config=options.pseudo_label_config(),
-        loss_weights=options.loss_weights,
-        device=device,
+        device=machine.device,
         experiment=experiment,
         options=as_plain(options),
+        provenance=machine.provenance(options),
     )
     if checkpoint:
         trainer.resume(checkpoint)
@@ -80,9 +108,9 @@ def run_training(flags: Mapping[str, Any]) -> None:
     experiment.write_options(as_plain(options))
     print(
         f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
-        f"steps {trainer.step} to {trainer.total_steps} on {device}"
+        f"steps {trainer.step} to {trainer.total_steps} on {machine.device} ({machine.precision}), features: {data.cache}"
     )
-    trainer.run(_evaluator(model, data, options, device))
+    trainer.run(_evaluator(model, data, options, machine.device))
     assert trainer.best and trainer.last
     print(evaluation_report({"best": trainer.best, "last": trainer.last}))
     seconds = ", ".join(f"{what} {count:.0f}" for what, count in trainer.seconds.items())
@@ -102,18 +130,19 @@ def run_inference(flags: Mapping[str, Any]) -> None:
         path = experiment.best
     checkpoint = load_checkpoint(path)
     options = resolve(flags, checkpoint.options)
-    device = pick_device(options.device)
-    data = _load_data(options, splits=("test",))
+    machine = Machine.of(options)
+    data = _load_data(options, machine.device, splits=("test",))
     check_classes(checkpoint, data.classes, path)
+    _check_model_fits(options, data, machine, INFERENCE_COPIES)
     with torch.device("meta"):
-        model = SAL(options.model_config(len(data.classes)))
-    model.to_empty(device=device)
+        model = SAL(options.model_config(len(data.classes), machine.dtype))
+    model.to_empty(device=machine.device)
     load_model(model, checkpoint.model, path)
-    evaluation = _evaluator(model, data, options, device)()
+    evaluation = _evaluator(model, data, options, machine.device)(model)
     summary = evaluation.summary(options.average_tious)
     videos = tuple(video.video_id for video in data.test)
     write_detections(experiment.inference / "detections.json", evaluation.detections, videos, data.classes)
-    results = {"model_file": str(path), **summary, "seconds": evaluation.seconds, **provenance(as_plain(options))}
+    results = {"model_file": str(path), **summary, "seconds": evaluation.seconds, **machine.provenance(options)}
     write_text(experiment.inference / "results.json", json.dumps(results, indent=2) + "\n")
     print(evaluation_report({path.name: summary}))
     print(f"results in {experiment.inference}")
@@ -137,6 +166,15 @@ def main(arguments: Sequence[str]) -> int:
     except TrainingError as error:
         print(f"main.py: {error}", file=sys.stderr)
         return 1
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(
+            f"main.py: error: out of memory ({str(error).splitlines()[0]}); lower --hidden_size, --num_segments, "
+            "--batch_size or --test_batch_size, or give --cache mmap",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("main.py: interrupted", file=sys.stderr)
         return 1
@@ -147,28 +185,43 @@ def _output_dir(flags: Mapping[str, Any]) -> pathlib.Path:
     return pathlib.Path(flags.get("output_dir", Options.output_dir))
 
 
-def _load_data(options: Options, splits: tuple[str, ...]) -> Dataset:
+def _load_data(options: Options, device: torch.device, splits: tuple[str, ...]) -> Dataset:
     if not options.data_path:
         raise InputError("--data_path is missing: give the data set's folder, or --dataset demo for the built-in one")
     path = pathlib.Path(options.data_path)
     if options.data_path == PRESETS["demo"]["data_path"]:  # any other path that is missing is a mistake
         ensure_demo_set(path)
     return load_dataset(
-        path, streams=options.streams, feature_size=options.feature_size, cache=options.cache, splits=splits
+        path,
+        streams=options.streams,
+        feature_size=options.feature_size,
+        cache=options.cache,
+        device=device,
+        splits=splits,
     )
 
 
-def _evaluator(model: SAL, data: Dataset, options: Options, device: torch.device) -> Callable[[], Evaluation]:
-    return lambda: evaluate(
-        model,
+def _check_model_fits(options: Options, data: Dataset, machine: Machine, copies: int) -> None:
+    """Before anything is allocated: a system that overcommits would kill the process later, without a word."""
+    with torch.device("meta"):
+        model = SAL(options.model_config(len(data.classes)))
+    needed = copies * sum(parameter.nbytes for parameter in model.parameters())
+    what = f"--hidden_size {options.hidden_size}: the model needs"
+    check_fits(needed, machine.device, what=what, instead="lower it or free memory")
+
+
+def _evaluator(model: SAL, data: Dataset, options: Options, device: torch.device) -> Evaluator:
+    return Evaluator(
         data,
         device=device,
         num_segments=options.num_segments,
         batch_size=options.test_batch_size,
+        num_workers=options.num_workers,
         prediction=options.predict_config(),
         proposals=options.proposal_config(),
         suppression=options.nms_config(),
         tious=options.tiou_grid,
+        infer=compile_infer(model, options.test_batch_size, options.num_segments) if options.compile else None,
     )
 
 

@@ -4,8 +4,7 @@
     output = model(features)            # features [B,T,D], RGB channels first, flow second
 
 Letters: B videos, T snippets, D feature channels, H hidden channels, C classes. Everything inside is snippet-major
-([B,T,H], not [B,H,T]): a k-tap convolution is then k plain matrix products over rows that are already contiguous, which
-beats the library's convolution on a CPU and needs no transposition anywhere.
+([B,T,H], not [B,H,T]), so that nothing needs a transposition (utils/temporal_conv.py).
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from utils.dropout import dropout
 from utils.mixup import add_partner
+from utils.symmetric import SymmetricHalf
+from utils.temporal_conv import taps_first, temporal_conv
 from utils.wide_linear import wide_linear
 
 
@@ -34,6 +36,7 @@ class SalConfig:
     rgb_fusion: float = 0.1  # weight of RGB in the fused actionness; flow has the rest
     dropout: float = 0.5
     sqrt_eps: float = 1e-5  # inside the signed square root
+    compute_dtype: torch.dtype = torch.float32  # of the wide convolutions and the pooling; all else is float32
 
 
 @dataclass(frozen=True)
@@ -56,39 +59,41 @@ class SalOutput:
         return self.cas * (1 - self.actionness).unsqueeze(2)
 
 
-def temporal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Same-padded 1-D convolution over snippets: [B,T,D] x [H,D,k] -> [B,T,H], k odd.
-
-    The padded videos are laid end to end, so that each tap is one matrix product over shifted rows.
-    """
-    b, t, d = x.shape
-    taps = weight.shape[2]
-    if taps == 1:
-        return F.linear(x, weight[:, :, 0], bias)
-    pad = taps // 2
-    rows = F.pad(x, (0, 0, pad, pad)).reshape(b * (t + 2 * pad), d)
-    count = rows.shape[0] - 2 * pad
-    out = torch.addmm(bias, rows[:count], weight[:, :, 0].t())
-    for tap in range(1, taps):
-        out = torch.addmm(out, rows[tap : tap + count], weight[:, :, tap].t())
-    # The last 2*pad rows of every video but the last reach into its neighbour: they are dropped here.
-    return F.pad(out, (0, 0, 0, 2 * pad)).reshape(b, t + 2 * pad, -1)[:, :t]
-
-
 def second_order_pooling(x: Tensor, *, eps: float) -> Tensor:
     """Second-order video semantics Q (MSL): [B,T,H] -> [B,H*H], unit length.
 
     Bilinear pooling of the snippets with themselves, then the signed square root (`eps` inside) and L2 normalisation.
     """
-    t = x.shape[1]
-    pooled = torch.bmm(x.transpose(1, 2), x) / t**2  # [B,H,H]
-    rooted = torch.sign(pooled) * torch.sqrt(pooled.abs() + eps)
-    return F.normalize(rooted.flatten(1), dim=1)  # [B,H*H]
+    return F.normalize(_signed_sqrt(_bilinear_pool(x).flatten(1), eps), dim=1)
+
+
+def folded_second_order_pooling(x: Tensor, half: SymmetricHalf, *, eps: float) -> Tensor:
+    """The same for layers folded onto half of the symmetric Q: [B,T,H] -> [B,H(H+1)/2], row i's entries j >= i."""
+    rooted = _signed_sqrt(half.take(_bilinear_pool(x)), eps)
+    return rooted / half.norm(rooted).clamp_min(1e-12)  # F.normalize's own guard
+
+
+def _bilinear_pool(x: Tensor) -> Tensor:
+    pooled = torch.bmm(x.transpose(1, 2), x)  # [B,H,H]
+    return pooled.to(torch.promote_types(x.dtype, torch.float32)) / x.shape[1] ** 2
+
+
+def _signed_sqrt(x: Tensor, eps: float) -> Tensor:
+    return torch.sign(x) * torch.sqrt(x.abs() + eps)
 
 
 def propagate_semantics(encoded: Tensor, semantics: Tensor, actionness: Tensor) -> Tensor:
     """Add the video's semantics [B,H] to its snippets [B,T,H], as much as each snippet is action [B,T]."""
     return encoded + actionness.unsqueeze(2) * semantics.unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class FoldedLayers:
+    """fc1 and fc as test uses them: on the half of the symmetric Q that holds all of it, in one product."""
+
+    half: SymmetricHalf
+    weight: Tensor  # [H+C,H(H+1)/2], fc1's rows first
+    bias: Tensor  # [H+C]
 
 
 class SAL(nn.Module):
@@ -113,13 +118,7 @@ class SAL(nn.Module):
 
     def forward(self, features: Tensor) -> SalOutput:
         """features [B,T,D] -> SalOutput. Raises ValueError when D is not the model's."""
-        streams, size = self.config.streams, self.config.feature_size
-        if features.shape[-1] != size * len(streams):
-            raise ValueError(f"features have {features.shape[-1]} channels, the model takes {size * len(streams)}")
-        split = dict(zip(streams, features.split(size, dim=2), strict=True))
-
-        encoded = self._activate(self._apply_conv("encoder", features))
-        pre_activation = {s: self._apply_conv(f"action_{s}", x) for s, x in split.items()}
+        encoded, pre_activation = self._encode(features)
         stream_encoded = {s: self._activate(z) for s, z in pre_activation.items()}
         stream_actionness = {s: self._actionness(s, e) for s, e in stream_encoded.items()}
         actionness = self._fuse(stream_actionness)
@@ -134,7 +133,7 @@ class SAL(nn.Module):
             # One product for all the video logits: the wide weight is then read, and its gradient written, once.
             pooled = torch.cat([semantics, *(self._pool(e) for e in stream_encoded.values())])
             video_logits, *rest = wide_linear(pooled, self.fc.weight, self.fc.bias).split(len(features))
-            stream_video_logits = dict(zip(streams, rest, strict=True))
+            stream_video_logits = dict(zip(self.config.streams, rest, strict=True))
             mixed_actionness = {s: self._mixed_actionness(s, z) for s, z in pre_activation.items()}
         else:
             video_logits = wide_linear(semantics, self.fc.weight, self.fc.bias)
@@ -147,27 +146,58 @@ class SAL(nn.Module):
             mixed_actionness=mixed_actionness,
         )
 
+    @torch.no_grad()
+    def fold(self) -> FoldedLayers:
+        """The two wide layers for `infer`, as the weights are now; half a second for the published sizes on 2 CPU cores."""
+        h, device = self.config.hidden_size, self.fc.weight.device
+        half = SymmetricHalf(h, device)
+        weight = torch.empty(h + self.config.num_classes, len(half.position), device=device)
+        half.fold(self.fc1.weight, weight[:h])
+        half.fold(self.fc.weight, weight[h:])
+        return FoldedLayers(half, weight, torch.cat([self.fc1.bias, self.fc.bias]))
+
+    def infer(self, features: Tensor, layers: FoldedLayers) -> SalOutput:
+        """`forward` for test: the same outputs within rounding, from half the wide weights and from no more than test needs."""
+        encoded, pre_activation = self._encode(features)
+        stream_actionness = {s: self._actionness(s, z.relu()) for s, z in pre_activation.items()}
+        actionness = self._fuse(stream_actionness)
+        half = folded_second_order_pooling(encoded, layers.half, eps=self.config.sqrt_eps)
+        sizes = [self.config.hidden_size, self.config.num_classes]
+        semantics, video_logits = wide_linear(half, layers.weight, layers.bias).split(sizes, dim=1)
+        cas = self._apply_conv("cls", propagate_semantics(encoded, semantics, actionness))
+        return SalOutput(cas=cas, actionness=actionness, stream_actionness=stream_actionness, video_logits=video_logits)
+
+    def _encode(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The wide convolutions: E [B,T,H], and each stream's before its activation."""
+        streams, size = self.config.streams, self.config.feature_size
+        if features.shape[-1] != size * len(streams):
+            raise ValueError(f"features have {features.shape[-1]} channels, the model takes {size * len(streams)}")
+        features = features.to(self.config.compute_dtype)
+        split = dict(zip(streams, features.split(size, dim=2), strict=True))
+        pre_activation = {s: self._apply_conv(f"action_{s}", x) for s, x in split.items()}
+        return self._activate(self._apply_conv("encoder", features)), pre_activation
+
     def _apply_conv(self, name: str, x: Tensor) -> Tensor:
         conv = self.get_submodule(name + ".0")
         assert isinstance(conv, nn.Conv1d) and conv.bias is not None
-        return temporal_conv(x, conv.weight, conv.bias)
+        return temporal_conv(x, conv.weight.to(x.dtype), conv.bias.to(x.dtype))
 
     def _activate(self, pre_activation: Tensor) -> Tensor:
-        return F.dropout(F.relu(pre_activation), self.config.dropout, self.training)
+        return dropout(F.relu(pre_activation), self.config.dropout, self.training)
 
     def _pool(self, encoded: Tensor) -> Tensor:
         return second_order_pooling(encoded, eps=self.config.sqrt_eps)
 
     def _actionness(self, stream: str, encoded: Tensor) -> Tensor:
         """[B,T,H] -> [B,T]"""
-        return torch.sigmoid(self._apply_conv(f"cls_{stream}", encoded)).squeeze(2)
+        return torch.sigmoid(self._apply_conv(f"cls_{stream}", encoded.float())).squeeze(2)
 
     def _mixed_actionness(self, stream: str, pre_activation: Tensor) -> Tensor:
         """Actionness of the mixed-up stream (AAL). The convolution is linear, so the mixed pre-activation is
         Conv(x + roll x) = Conv(x) + roll(Conv(x)) - bias and costs no second convolution."""
         bias = self.get_submodule(f"action_{stream}.0").bias
         assert isinstance(bias, Tensor)
-        return self._actionness(stream, self._activate(add_partner(pre_activation) - bias))
+        return self._actionness(stream, self._activate(add_partner(pre_activation) - bias.to(pre_activation.dtype)))
 
     def _fuse(self, stream_actionness: dict[str, Tensor]) -> Tensor:
         """Fused actionness A [B,T]; with a single stream, that stream's."""
@@ -203,4 +233,6 @@ def topk_count(ratio: float, num_segments: int) -> int:
 
 def _conv(channels: int, out: int, kernel_size: int) -> nn.Sequential:
     """A convolution's parameters under the published name ("encoder.0.weight", ...)."""
-    return nn.Sequential(nn.Conv1d(channels, out, kernel_size))
+    conv = nn.Conv1d(channels, out, kernel_size)
+    conv.weight = nn.Parameter(taps_first(conv.weight.detach()))
+    return nn.Sequential(conv)

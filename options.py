@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+import torch
+
 from losses import LossConfig
 from model import SalConfig, topk_count
 from test import PredictConfig
@@ -24,6 +26,7 @@ from train import TrainConfig
 from utils.actionness import AdaptiveMask, PseudoLabelConfig, pseudo_label_count
 from utils.errors import InputError
 from utils.nms import NmsConfig
+from utils.precision import PRECISIONS
 from utils.proposals import ProposalConfig
 from utils.ranges import in_span, parse_grid, parse_span
 
@@ -70,8 +73,8 @@ class Options:
     feature_size: int = _option("data", 1024, "channels of each stream's features", range="[1,inf)")
     snippet_frames: int = _option("data", 16, "frames that a snippet covers", range="[1,inf)")
     fps: float = _option("data", 25.0, "frame rate the features were extracted at, frames per second", range="(0,inf)")
-    cache: str = _option("data", "ram", "keep features in memory, or memory-map their files", choices=("ram", "mmap"))
-    num_workers: int = _option("data", 0, "processes that prepare batches; 0: the training process itself, fastest while features are in memory", range="[0,inf)")
+    cache: str = _option("data", "auto", "where features stay: on the training device, in memory, or in their files; auto: on a GPU they fit well on, else in memory", choices=("auto", "device", "ram", "mmap"))
+    num_workers: int = _option("data", 1, "threads that prepare batches ahead; more for --cache mmap on a slow disk; 0: none", range="[0,inf)")
 
     exp_name: str = _option("run", "", "name of the experiment, a folder in --output_dir (default: dataset and time; with --resume or --inference_only: the last experiment)")
     output_dir: str = _option("run", "output", "folder of the experiments")
@@ -80,6 +83,8 @@ class Options:
     inference_only: bool = _option("run", False, "no training: load a checkpoint, write detections, print the table")
     model_file: str = _option("run", "", "checkpoint for --inference_only, ours or a published state dict (default: the experiment's best.pt)")
     device: str = _option("run", "auto", "auto (a CUDA GPU when there is one), cpu, cuda or cuda:INDEX")
+    precision: str = _option("run", "auto", "format of the large matrix products (weights, moments and losses are float32 always); auto: tf32 on a GPU that has it, else fp32; bf16 changes results", choices=PRECISIONS)
+    compile: bool = _option("run", False, "torch.compile the training step and the test forward: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
     seed: int = _option("run", 1, "seed of weights, batches and dropout", range="[0,4294967296)")
     verbose: bool = _option("run", False, "print every evaluation as it is made, and AP per class at the end")
 
@@ -159,7 +164,7 @@ class Options:
     def tiou_grid(self) -> tuple[float, ...]:
         return parse_grid(self.tious)
 
-    def model_config(self, num_classes: int) -> SalConfig:
+    def model_config(self, num_classes: int, compute_dtype: torch.dtype = torch.float32) -> SalConfig:
         return SalConfig(
             num_classes=num_classes,
             streams=self.streams,
@@ -170,6 +175,7 @@ class Options:
             rgb_fusion=self.rgb_fusion,
             dropout=self.dropout,
             sqrt_eps=self.sqrt_eps,
+            compute_dtype=compute_dtype,
         )
 
     def loss_config(self) -> LossConfig:
@@ -232,7 +238,9 @@ CALL_FLAGS = frozenset(
     {"exp_name", "output_dir", "resume", "overwrite", "inference_only", "model_file", "device", "verbose"}
 )
 # Flags that change nothing of what a run computes: --resume may change these too.
-NEUTRAL_FLAGS = frozenset({"data_path", "cache", "num_workers", "test_batch_size", "save_epochs", "log_steps"})
+NEUTRAL_FLAGS = frozenset(
+    {"data_path", "cache", "num_workers", "test_batch_size", "save_epochs", "log_steps", "compile"}
+)
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Options)}
 _TYPES = typing.get_type_hints(Options)

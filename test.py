@@ -1,13 +1,14 @@
 """Test: predict -> localize -> evaluate, three steps over plain records. Nothing here knows of training.
 
-predictions = predict(model, batches, device=device, config=PredictConfig())
+predictions = predict(model, batches, config=PredictConfig())
 detections = localize(predictions, proposals=ProposalConfig(), suppression=NmsConfig())
-evaluation = evaluate(model, data, ...)                # all three, with mAP and video accuracy
+evaluation = Evaluator(data, ...)(model)                # all three, with mAP and video accuracy
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,16 @@ from tqdm import tqdm
 from dataset import Batch, Dataset, test_batches
 from eval.classification import video_accuracy
 from eval.detection import DetectionResult, evaluate_detections
-from model import SAL, SalOutput, combined_sequence, topk_count, topk_mean
+from model import SAL, FoldedLayers, SalOutput, combined_sequence, topk_count, topk_mean
 from utils.annotations import ground_truth_segments
+from utils.device import fetch
 from utils.nms import NmsConfig, nms
 from utils.proposals import ProposalConfig, generate_proposals
 from utils.ranges import parse_span
 from utils.segments import Segments
+
+# Rows of predicted classes that go through localization at once: enough to be fast, few enough for the cache.
+BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Prediction:
     num_snippets: int  # before resampling
     class_scores: NDArray[np.float32]  # [C], sum to 1
     classes: NDArray[np.int64]  # [P] predicted classes
-    sequences: NDArray[np.float32]  # [T,P] their combined sequences
+    sequences: NDArray[np.float32]  # [P,T] their combined sequences
 
 
 @dataclass(frozen=True)
@@ -74,65 +79,126 @@ def predicted_classes(scores: NDArray[np.float32], threshold: float) -> NDArray[
     return chosen if len(chosen) else np.array([scores.argmax()])
 
 
+Infer = Callable[[torch.Tensor, FoldedLayers], SalOutput]
+
+
 @torch.inference_mode()
-def predict(model: SAL, batches: Iterable[Batch], *, device: torch.device, config: PredictConfig) -> list[Prediction]:
-    """One Prediction a video, in order. Puts the model into evaluation mode."""
+def predict(
+    model: SAL, batches: Iterable[Batch], *, config: PredictConfig, infer: Infer | None = None
+) -> list[Prediction]:
+    """One Prediction a video, in order. Puts the model into evaluation mode. `infer` is model.infer, compiled perhaps."""
     model.eval()
-    predictions = []
+    layers = model.fold()
+    return [prediction for part in _in_flight(infer or model.infer, layers, batches, config) for prediction in part]
+
+
+def _in_flight(
+    infer: Infer, layers: FoldedLayers, batches: Iterable[Batch], config: PredictConfig
+) -> Iterator[list[Prediction]]:
+    """The predictions of each batch. A batch's results are taken when the next one is on its way: neither the device nor the
+    host waits for the other."""
+    before: Callable[[], list[Prediction]] | None = None
     for batch in batches:
-        output = model(batch.features.to(device))
+        output = infer(batch.features, layers)
         combined = combined_sequence(output, config.fusion)
-        scores = class_scores(output, combined, config).cpu().numpy()
-        sequences = combined.cpu().numpy()
-        for i, num_snippets in enumerate(batch.num_snippets):
-            classes = predicted_classes(scores[i], config.class_th)
-            predictions.append(Prediction(num_snippets, scores[i], classes, sequences[i][:, classes]))
-    return predictions
+        arrived = fetch(class_scores(output, combined, config), combined.transpose(1, 2).contiguous())
+        if before:
+            yield before()
+        before = _collector(arrived, batch.num_snippets, config.class_th)
+    if before:
+        yield before()
 
 
-def localize(predictions: Iterable[Prediction], *, proposals: ProposalConfig, suppression: NmsConfig) -> Segments:
-    """Detections of all videos; a video is its position among the predictions."""
+def _collector(
+    arrived: Callable[[], tuple[NDArray[np.float32], ...]], num_snippets: tuple[int, ...], class_th: float
+) -> Callable[[], list[Prediction]]:
+    def collect() -> list[Prediction]:
+        predictions = []
+        for scores, sequences, count in zip(*arrived(), num_snippets, strict=True):
+            classes = predicted_classes(scores, class_th)
+            predictions.append(Prediction(count, scores.copy(), classes, sequences[classes]))
+        return predictions
+
+    return collect
+
+
+def localize(predictions: list[Prediction], *, proposals: ProposalConfig, suppression: NmsConfig) -> Segments:
+    """Detections by video, class, and descending score; a video is its position among the predictions."""
     parts = []
-    for video, prediction in enumerate(predictions):
+    for block in _blocks(predictions):
+        rows = [(v, column) for v in block for column in range(len(predictions[v].classes))]
+        video = np.array([v for v, _ in rows])
+        label = np.array([predictions[v].classes[column] for v, column in rows])
         found = generate_proposals(
-            prediction.sequences, prediction.class_scores[prediction.classes], prediction.num_snippets, proposals
+            np.concatenate([predictions[v].sequences for v in block]),
+            np.array([predictions[v].class_scores[c] for v, c in zip(video, label, strict=True)]),
+            np.array([predictions[v].num_snippets for v in video]),
+            proposals,
         )
-        for column, label in enumerate(prediction.classes):
-            mine = np.flatnonzero(found.column == column)
-            kept, scores = nms(found.start[mine], found.end[mine], found.score[mine], suppression)
-            kept = mine[kept]
-            parts.append(
-                Segments(
-                    np.full(len(kept), video), np.full(len(kept), label), found.start[kept], found.end[kept], scores
-                )
-            )
-    return Segments.concatenate(parts)
+        kept, scores = nms(found.row, found.start, found.end, found.score, suppression)
+        row = found.row[kept]
+        parts.append(Segments(video[row], label[row], found.start[kept], found.end[kept], scores))
+    detections = Segments.concatenate(parts)
+    return detections.take(np.argsort(detections.video, kind="stable"))
 
 
-def evaluate(
-    model: SAL,
-    data: Dataset,
-    *,
-    device: torch.device,
-    num_segments: int,
-    batch_size: int,
-    prediction: PredictConfig,
-    proposals: ProposalConfig,
-    suppression: NmsConfig,
-    tious: tuple[float, ...],
-) -> Evaluation:
-    """The whole test split. Raises InputError when none of its videos has ground truth."""
-    start = time.perf_counter()
-    batches = test_batches(data.test, num_segments=num_segments, batch_size=batch_size)
-    count = -(-len(data.test) // batch_size)
-    progress = tqdm(batches, total=count, desc="evaluating", unit="batch", disable=None, leave=False)
-    predictions = predict(model, progress, device=device, config=prediction)
-    detections = localize(predictions, proposals=proposals, suppression=suppression)
-    truth = ground_truth_segments(data.annotations, tuple(v.video_id for v in data.test), data.classes)
-    result = evaluate_detections(truth, detections, num_classes=len(data.classes), tious=tious)
+def _blocks(predictions: list[Prediction]) -> Iterator[list[int]]:
+    """Positions of the predictions in blocks of about BLOCK_ROWS rows, with sequences of one length in each."""
+    lengths = [p.sequences.shape[1] for p in predictions]
+    order = sorted(range(len(predictions)), key=lengths.__getitem__)
+    for _, equal in groupby(order, key=lengths.__getitem__):
+        block, rows = list[int](), 0
+        for v in equal:
+            block.append(v)
+            rows += len(predictions[v].classes)
+            if rows >= BLOCK_ROWS:
+                yield block
+                block, rows = [], 0
+        if block:
+            yield block
 
-    predicted = np.zeros((len(predictions), len(data.classes)), bool)
-    for row, video_prediction in zip(predicted, predictions, strict=True):
-        row[video_prediction.classes] = True
-    accuracy = video_accuracy(predicted, np.stack([v.labels for v in data.test]) > 0)
-    return Evaluation(detections, result, accuracy, time.perf_counter() - start)
+
+class Evaluator:
+    """Evaluates a model on the test split, as often as asked. Raises InputError when no test video has ground truth."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        *,
+        device: torch.device,
+        num_segments: int,
+        batch_size: int,
+        num_workers: int,
+        prediction: PredictConfig,
+        proposals: ProposalConfig,
+        suppression: NmsConfig,
+        tious: tuple[float, ...],
+        infer: Infer | None = None,
+    ) -> None:
+        self.data, self.device, self.num_segments, self.batch_size = data, device, num_segments, batch_size
+        self.num_workers, self.tious, self.infer = num_workers, tious, infer
+        self.prediction, self.proposals, self.suppression = prediction, proposals, suppression
+        self.truth = ground_truth_segments(data.annotations, tuple(v.video_id for v in data.test), data.classes)
+        self.labels = np.stack([v.labels for v in data.test]) > 0
+
+    def __call__(self, model: SAL) -> Evaluation:
+        start = time.perf_counter()
+        predictions = predict(model, self._batches(), config=self.prediction, infer=self.infer)
+        detections = localize(predictions, proposals=self.proposals, suppression=self.suppression)
+        classes = len(self.data.classes)
+        result = evaluate_detections(self.truth, detections, num_classes=classes, tious=self.tious)
+        predicted = np.zeros((len(predictions), classes), bool)
+        for row, prediction in zip(predicted, predictions, strict=True):
+            row[prediction.classes] = True
+        return Evaluation(detections, result, video_accuracy(predicted, self.labels), time.perf_counter() - start)
+
+    def _batches(self) -> Iterable[Batch]:
+        batches = test_batches(
+            self.data.test,
+            num_segments=self.num_segments,
+            batch_size=self.batch_size,
+            num_workers=self.num_workers,
+            device=self.device,
+        )
+        count = -(-len(self.data.test) // self.batch_size)
+        return tqdm(batches, total=count, desc="evaluating", unit="batch", disable=None, leave=False)

@@ -6,10 +6,11 @@ trainer.run(evaluate)                  # evaluate() -> Evaluation
 """
 
 import contextlib
+import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +26,12 @@ from utils.actionness import ActionnessTargets, AdaptiveMask, PseudoLabelConfig,
 from utils.checkpoint import Checkpoint, load_model, save_checkpoint
 from utils.curves import CurveWriter
 from utils.errors import InputError, TrainingError
-from utils.experiment import Experiment, provenance
+from utils.experiment import Experiment
+from utils.memory import is_out_of_memory
 from utils.result_file import write_detections
+from utils.wide_adam import WideAdam
+
+MOST_UNREAD = 10  # steps after which their losses are looked at, whatever else is due
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class TrainConfig:
     drop_last: bool = False
     num_epochs: int = 100
     seed: int = 1
-    num_workers: int = 0
+    num_workers: int = 1
     evaluation_steps: int = 10  # between evaluations
     eval_from_epoch: int = 2  # counted from 1
     save_epochs: int = 1  # between writes of last.pt
@@ -47,33 +52,49 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a training step leaves to look at; scalars on the device."""
+    """What a training step leaves to look at, on the device."""
 
-    losses: dict[str, Tensor]  # unweighted terms, and "total"
+    names: tuple[str, ...]  # of the losses
+    losses: Tensor  # [len(names)], unweighted terms, and the total last
     targets: ActionnessTargets
 
 
-def train_step(
-    model: SAL,
-    mask: AdaptiveMask,
-    optimizer: torch.optim.Optimizer,
-    batch: Batch,
-    *,
-    loss_config: LossConfig,
-    label_config: PseudoLabelConfig,
-    weights: dict[str, float],
-) -> StepResult:
-    """Forward, targets, losses, backward, update; no update when the total is not finite."""
-    model.train()
-    output = model(batch.features)
-    targets = actionness_targets(output, mask, label_config)
-    losses = sal_losses(output, batch.labels, targets, loss_config)
-    total = weighted_total(losses, weights)
-    if torch.isfinite(total):
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-    return StepResult({**{name: term.detach() for name, term in losses.items()}, "total": total.detach()}, targets)
+class Objective:
+    """features [B,T,D], labels [B,C] -> StepResult whose losses[-1] is to be minimised. Updates the mask's statistics."""
+
+    def __init__(
+        self,
+        model: SAL,
+        mask: AdaptiveMask,
+        *,
+        loss_config: LossConfig,
+        label_config: PseudoLabelConfig,
+        weights: dict[str, float],
+    ) -> None:
+        self.model, self.mask = model, mask
+        self.loss_config, self.label_config, self.weights = loss_config, label_config, weights
+
+    def __call__(self, features: Tensor, labels: Tensor) -> StepResult:
+        output = self.model(features)
+        targets = actionness_targets(output, self.mask, self.label_config)
+        losses = sal_losses(output, labels, targets, self.loss_config)
+        losses["total"] = weighted_total(losses, self.weights)
+        return StepResult(tuple(losses), torch.stack(list(losses.values())), targets)
+
+
+def train_step(objective: Callable[[Tensor, Tensor], StepResult], optimizer: WideAdam, batch: Batch) -> StepResult:
+    """Forward, targets, losses, backward, update; no update when the total is not finite.
+
+    Nothing in here asks the device for a value, so that the host runs ahead of it.
+    """
+    result = objective(batch.features, batch.labels)
+    total = result.losses[-1]
+    optimizer.zero_grad()
+    total.backward()
+    optimizer.found_inf = (~torch.isfinite(total.detach())).float()
+    optimizer.step()
+    # A copy, since a compiled objective computes its next result in the same place.
+    return dataclasses.replace(result, losses=result.losses.detach().clone())
 
 
 class Trainer:
@@ -83,21 +104,21 @@ class Trainer:
         self,
         model: SAL,
         mask: AdaptiveMask,
-        optimizer: torch.optim.Optimizer,
+        objective: Callable[[Tensor, Tensor], StepResult],
+        optimizer: WideAdam,
         data: Dataset,
         *,
         config: TrainConfig,
-        loss_config: LossConfig,
-        label_config: PseudoLabelConfig,
-        loss_weights: dict[str, float],
         device: torch.device,
         experiment: Experiment,
         options: dict[str, Any],
+        provenance: dict[str, Any],
     ) -> None:
-        self.model, self.mask, self.optimizer, self.data = model, mask, optimizer, data
-        self.config, self.device, self.experiment, self.options = config, device, experiment, options
-        self.provenance = provenance(options)
-        self.loss_config, self.label_config, self.loss_weights = loss_config, label_config, loss_weights
+        self.model, self.mask, self.objective, self.optimizer, self.data = model, mask, objective, optimizer, data
+        self.config, self.device, self.experiment = config, device, experiment
+        self.options, self.provenance = options, provenance
+        self.unread: list[tuple[int, tuple[str, ...], StepResult]] = []  # steps whose losses are still on the device
+        self.checked_step = -1  # when the weights were last found finite
         self.steps_per_epoch = steps_per_epoch(len(data.train), config.batch_size, config.drop_last)
         if self.steps_per_epoch == 0:
             raise InputError(f"--batch_size {config.batch_size}: --drop_last leaves none of {len(data.train)} videos")
@@ -108,8 +129,11 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.seconds = {"training": 0.0, "evaluation": 0.0}
 
-    def run(self, evaluate: Callable[[], Evaluation]) -> None:
-        """Train from the current step to the last. Raises TrainingError when a loss is not finite or on an interrupt."""
+    def run(self, evaluate: Callable[[SAL], Evaluation]) -> None:
+        """Train from the current step to the last.
+
+        Raises TrainingError when a loss is not finite, when memory runs out, or on an interrupt.
+        """
         batches = train_batches(
             self.data.train,
             num_segments=self.config.num_segments,
@@ -119,37 +143,64 @@ class Trainer:
             first_step=self.step,
             last_step=self.total_steps,
             num_workers=self.config.num_workers,
-            pin_memory=self.device.type == "cuda",
+            device=self.device,
         )
         with (
             _Interrupt() as interrupt,
             CurveWriter(self.experiment.tensorboard, first_step=self.step + 1) as curves,
             tqdm(total=self.total_steps, initial=self.step, desc="training", unit="step", disable=None) as bar,
+            contextlib.closing(batches),
         ):
-            start = time.perf_counter()
-            for batch in batches:
-                result = self._train_step(batch)
-                # From step to step: the waiting for batches and the saving of checkpoints are in it.
-                seconds = time.perf_counter() - start
+            try:
+                self._run(batches, evaluate, curves, bar, interrupt)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                raise TrainingError(
+                    f"out of memory on {self.device} after step {self.step}; {self._kept()}; lower --batch_size, "
+                    "--num_segments or --test_batch_size, or give --cache mmap"
+                ) from error
+
+    def _run(
+        self,
+        batches: Iterator[Batch],
+        evaluate: Callable[[SAL], Evaluation],
+        curves: CurveWriter,
+        bar: "tqdm[Any]",
+        interrupt: "_Interrupt",
+    ) -> None:
+        start = time.perf_counter()
+        for batch in batches:
+            self.model.train()
+            self.unread.append((self.step, batch.video_ids, train_step(self.objective, self.optimizer, batch)))
+            self.step += 1
+            bar.update()
+            done = self.step == self.total_steps
+            logging = self.step % self.config.log_steps == 0
+            evaluating = self._evaluation_due()
+            saving = done or interrupt.requested or self.step % (self.config.save_epochs * self.steps_per_epoch) == 0
+            if not (logging or evaluating or saving or len(self.unread) == MOST_UNREAD):
+                continue
+            # Here the host waits for the device. From one such step to the next: the waiting for batches and the saving of
+            # checkpoints are in the seconds.
+            targets = self.unread[-1][2].targets
+            losses = self._read_losses()
+            seconds, start = time.perf_counter() - start, time.perf_counter()
+            self.seconds["training"] += seconds
+            bar.set_postfix(loss=f"{losses[-1]['total']:.3f}", best_mAP=self._best_percent())
+            if logging:
+                self._log_step(curves, losses[-1], targets, seconds / len(losses))
+            if evaluating:
+                self._evaluate(evaluate, curves, bar)
                 start = time.perf_counter()
-                self.seconds["training"] += seconds
-                self.step += 1
-                if self.step % self.config.log_steps == 0:
-                    self._log_step(curves, result, seconds)
-                bar.update()
-                bar.set_postfix(loss=f"{result.losses['total'].item():.3f}", best_mAP=self._best_percent())
-                if self._evaluation_due():
-                    self._evaluate(evaluate, curves, bar)
-                    start = time.perf_counter()
-                done = self.step == self.total_steps
-                if done or interrupt.requested or self.step % (self.config.save_epochs * self.steps_per_epoch) == 0:
-                    self.save()
-                if interrupt.requested and not done:
-                    folder = self.experiment.folder
-                    raise TrainingError(
-                        f"interrupted at step {self.step} of {self.total_steps}; continue with "
-                        f"--resume --exp_name {folder.name} --output_dir {folder.parent}"
-                    )
+            if saving:
+                self.save()
+            if interrupt.requested and not done:
+                folder = self.experiment.folder
+                raise TrainingError(
+                    f"interrupted at step {self.step} of {self.total_steps}; continue with "
+                    f"--resume --exp_name {folder.name} --output_dir {folder.parent}"
+                )
 
     def save(self) -> None:
         """last.pt, complete, and results.json."""
@@ -175,39 +226,43 @@ class Trainer:
         if self.device.type == "cuda" and state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
 
-    def _train_step(self, batch: Batch) -> StepResult:
-        result = train_step(
-            self.model,
-            self.mask,
-            self.optimizer,
-            batch.to(self.device),
-            loss_config=self.loss_config,
-            label_config=self.label_config,
-            weights=self.loss_weights,
-        )
-        if not torch.isfinite(result.losses["total"]):
-            kept = "last.pt is whole" if self.experiment.last.exists() else "no last.pt was written yet"
-            terms = ", ".join(f"{name} {term.item():g}" for name, term in result.losses.items())
-            raise TrainingError(
-                f"loss not finite at step {self.step + 1} (epoch {self.step // self.steps_per_epoch + 1}), videos "
-                f"{', '.join(batch.video_ids)}: {terms}; {kept}; try a lower --lr"
-            )
-        return result
+    def _read_losses(self) -> list[dict[str, float]]:
+        """The losses of the steps since the last reading. Raises TrainingError at the first that is not finite."""
+        values = torch.stack([result.losses for _, _, result in self.unread]).tolist()
+        losses = [
+            dict(zip(result.names, row, strict=True)) for (_, _, result), row in zip(self.unread, values, strict=True)
+        ]
+        for (step, videos, _), terms in zip(self.unread, losses, strict=True):
+            if not math.isfinite(terms["total"]):
+                shown = ", ".join(f"{name} {term:g}" for name, term in terms.items())
+                raise TrainingError(
+                    f"loss not finite at step {step + 1} (epoch {step // self.steps_per_epoch + 1}), videos "
+                    f"{', '.join(videos)}: {shown}; {self._kept()}; try a lower --lr"
+                )
+        self.unread.clear()
+        return losses
+
+    def _kept(self) -> str:
+        return "last.pt is whole" if self.experiment.last.exists() else "no last.pt was written yet"
 
     def _check_weights(self) -> None:
         """A finite loss may still have made an update that is not: neither evaluate nor save that."""
-        for name, parameter in self.model.named_parameters():
-            if not torch.isfinite(parameter.detach().sum()):
+        if self.checked_step == self.step:
+            return
+        sums = torch.stack([parameter.detach().sum() for parameter in self.model.parameters()])
+        for (name, _), value in zip(self.model.named_parameters(), sums.tolist(), strict=True):
+            if not math.isfinite(value):
                 raise TrainingError(f"weights of {name} not finite after step {self.step}; try a lower --lr")
+        self.checked_step = self.step
 
     def _evaluation_due(self) -> bool:
         after = (self.config.eval_from_epoch - 1) * self.steps_per_epoch
         regular = self.step > after and self.step % self.config.evaluation_steps == 0
         return regular or self.step == self.total_steps
 
-    def _evaluate(self, evaluate: Callable[[], Evaluation], curves: CurveWriter, bar: "tqdm[Any]") -> None:
+    def _evaluate(self, evaluate: Callable[[SAL], Evaluation], curves: CurveWriter, bar: "tqdm[Any]") -> None:
         self._check_weights()
-        evaluation = evaluate()
+        evaluation = evaluate(self.model)
         self.seconds["evaluation"] += evaluation.seconds
         self.last = self._summary(evaluation)
         chosen = self.config.average_tious[-1]
@@ -273,10 +328,12 @@ class Trainer:
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
         }
 
-    def _log_step(self, curves: CurveWriter, result: StepResult, seconds: float) -> None:
-        values = {f"loss/{name}": term.item() for name, term in result.losses.items()}
-        values["actionness/mask_mean"] = result.targets.weight.mean().item()
-        values["actionness/pseudo_label_share"] = result.targets.label.mean().item()
+    def _log_step(
+        self, curves: CurveWriter, losses: dict[str, float], targets: ActionnessTargets, seconds: float
+    ) -> None:
+        values = {f"loss/{name}": term for name, term in losses.items()}
+        values["actionness/mask_mean"] = targets.weight.mean().item()
+        values["actionness/pseudo_label_share"] = targets.label.mean().item()
         values["actionness/confidence_mean"] = self.mask.mean.item()
         values["actionness/confidence_variance"] = self.mask.var.item()
         values["optimisation/learning_rate"] = self.optimizer.param_groups[0]["lr"]

@@ -105,9 +105,12 @@ def _candidate_pairs(
     detection = np.repeat(np.arange(len(detections)), count)
     position = np.arange(len(detection)) - np.repeat(np.cumsum(count) - count, count)
     truth = np.repeat(first, count) + position
-    overlap = temporal_iou(
-        detections.start[detection], detections.end[detection], ground_truth.start[truth], ground_truth.end[truth]
-    )
+    start, end = detections.start[detection], detections.end[detection]
+    truth_start, truth_end = ground_truth.start[truth], ground_truth.end[truth]
+    # Most pairs lie apart, and are not worth a division.
+    meet = np.flatnonzero((start < truth_end) & (truth_start < end))
+    overlap = np.zeros(len(detection))
+    overlap[meet] = temporal_iou(start[meet], end[meet], truth_start[meet], truth_end[meet])
     near = np.flatnonzero(overlap >= min_tiou)
     near = near[np.lexsort((-overlap[near], detection[near]))]
     _order_ties(near, detection, overlap)
@@ -141,16 +144,19 @@ def _match(
     """
     nobody = num_detections
     holder = np.full(num_truth, nobody)
-    pointer = np.searchsorted(detection, np.arange(num_detections))  # each detection's next pair
-    stop = np.searchsorted(detection, np.arange(num_detections), side="right")
-    asking = np.flatnonzero(pointer < stop)
+    count = np.bincount(detection, minlength=num_detections)
+    stop = np.cumsum(count)
+    pointer = stop - count  # each detection's next pair
+    asking = np.flatnonzero(count)
     while len(asking):
         wanted = truth[pointer[asking]]
         before = holder[wanted]
         np.minimum.at(holder, wanted, asking)
-        refused = asking[holder[wanted] != asking]
-        displaced = before[(holder[wanted] != before) & (before != nobody)]
-        asking = np.unique(np.concatenate([refused, displaced]))
+        after = holder[wanted]
+        again = np.zeros(num_detections + 1, bool)
+        again[asking[after != asking]] = True  # refused
+        again[before[after != before]] = True  # displaced
+        asking = np.flatnonzero(again[:nobody])
         pointer[asking] += 1
         asking = asking[pointer[asking] < stop[asking]]
     matched = np.zeros(num_detections + 1, bool)

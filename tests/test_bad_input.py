@@ -23,6 +23,7 @@ from options import as_plain, parse_flags, resolve
 from utils.atomic import write_text
 from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from utils.errors import InputError
+from utils.feature_files import FeatureFiles
 from utils.result_file import write_detections
 from utils.segments import Segments
 
@@ -313,7 +314,7 @@ def test_wrong_kind_of_array(refused, tiny, case, cache):
     assert f"{file}: " in line and words in line
 
 
-@pytest.mark.parametrize("cache", ["ram", "mmap"])
+@pytest.mark.parametrize("cache", ["ram", "device"])
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(("split", "video"), [("train", "train_3"), ("test", "test_0")])
@@ -324,6 +325,28 @@ def test_features_that_are_not_finite(refused, tiny, split, video, value, dtype,
     np.save(file, array)
     line = refused("--cache", cache)
     assert str(file) in line and f"'{video}'" in line and "snippet 7" in line
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize(("split", "video"), [("train", "train_3"), ("test", "test_0")])
+def test_features_that_are_not_finite_are_found_when_they_are_streamed(run, tiny, split, video, workers):
+    """Files of --cache mmap are not read before they are needed."""
+    file = tiny.feature(split, "flow", video)
+    array = np.load(file)
+    array[:, 2] = np.nan
+    np.save(file, array)
+    outcome = run(tiny.path, "--cache", "mmap", "--num_workers", workers)
+    line = complaint(outcome.code, outcome.err)
+    assert str(file) in line and f"'{video}'" in line and "first at snippet " in line
+
+
+def test_features_that_change_while_they_are_streamed(tiny):
+    """Shorter than when they were looked at."""
+    paths = tuple(tiny.feature("train", stream, "train_0") for stream in ("rgb", "flow"))
+    files = FeatureFiles(paths, FEATURE_SIZE)
+    np.save(paths[1], np.load(paths[1])[:3])
+    with pytest.raises(InputError, match=f"{paths[1]}: has 3 snippets now, had {len(files)}"):
+        files[np.array([0])]
 
 
 def test_float64_that_float32_does_not_hold(refused, tiny):

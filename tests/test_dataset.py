@@ -8,13 +8,23 @@ import pytest
 import torch
 from conftest import CLASSES, FEATURE_SIZE
 
-from dataset import load_dataset, steps_per_epoch, test_batches, train_batches
+from dataset import Split, load_dataset, steps_per_epoch, test_batches, train_batches
 from utils.annotations import ground_truth_segments
+from utils.feature_files import FeatureFiles
 from utils.resample import uniform_indices
+
+CPU = torch.device("cpu")
 
 
 def load(tiny, streams=("rgb", "flow"), **options):
-    return load_dataset(tiny.path, streams=streams, feature_size=FEATURE_SIZE, **{"cache": "ram", **options})
+    defaults = {"cache": "ram", "device": CPU}
+    return load_dataset(tiny.path, streams=streams, feature_size=FEATURE_SIZE, **{**defaults, **options})
+
+
+def sample(video, indices):
+    out = np.empty((len(indices), video.features.shape[1]), np.float32)
+    video.sample(np.asarray(indices), out)
+    return out
 
 
 def batches(videos, *, seed=1, first=0, last=8, workers=0, drop_last=False):
@@ -28,7 +38,7 @@ def batches(videos, *, seed=1, first=0, last=8, workers=0, drop_last=False):
             first_step=first,
             last_step=last,
             num_workers=workers,
-            pin_memory=False,
+            device=CPU,
         )
     )
 
@@ -38,7 +48,7 @@ def assert_same_batches(a, b):
     assert all(torch.equal(x.features, y.features) for x, y in zip(a, b, strict=True))
 
 
-@pytest.mark.parametrize("cache", ["ram", "mmap"])
+@pytest.mark.parametrize("cache", ["ram", "mmap", "device"])
 def test_what_is_read(tiny, cache):
     data = load(tiny, cache=cache)
     assert data.classes == CLASSES
@@ -49,12 +59,11 @@ def test_what_is_read(tiny, cache):
             rgb, flow = (np.load(tiny.feature(split, stream, video.video_id)) for stream in ("rgb", "flow"))
             assert video.num_snippets == len(rgb)
             expected = np.concatenate([rgb, flow], 1).astype(np.float32)[[0, 2, 2, 5]]
-            sample = video.sample(np.array([0, 2, 2, 5]))
-            assert sample.dtype == np.float32 and np.array_equal(sample, expected)
+            assert np.array_equal(sample(video, [0, 2, 2, 5]), expected)
             labelled = video.video_id != "test_3"
             assert video.labels.tolist() == [float(labelled and c == i % 3) for c in range(3)]
     if cache == "mmap":
-        assert all(isinstance(stream, np.memmap) for video in data.train for stream in video.streams)
+        assert all(isinstance(video.features, FeatureFiles) for video in data.train)
 
 
 def test_segments_may_be_strings(tiny):
@@ -73,7 +82,7 @@ def test_single_stream_needs_no_files_of_the_other(tiny, stream):
         for file in (tiny.path / "features" / split / other).iterdir():
             file.unlink()
     data = load(tiny, streams=(stream,))
-    assert data.train[0].sample(np.arange(3)).shape == (3, FEATURE_SIZE)
+    assert sample(data.train[0], range(3)).shape == (3, FEATURE_SIZE)
 
 
 def test_a_split_that_is_not_asked_for_is_not_read(tiny):
@@ -89,9 +98,11 @@ def test_the_seed_fixes_the_batches(tiny):
     assert [b.video_ids for b in other] != [b.video_ids for b in batches(videos)]
 
 
-def test_workers_change_nothing(tiny):
-    videos = load(tiny).train
-    assert_same_batches(batches(videos), batches(videos, workers=2))
+@pytest.mark.parametrize("cache", ["ram", "mmap", "device"])
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_neither_workers_nor_the_cache_change_batches(tiny, cache, workers):
+    expected = batches(load(tiny).train, workers=0)
+    assert_same_batches(expected, batches(load(tiny, cache=cache).train, workers=workers))
 
 
 @pytest.mark.parametrize("first", [1, 4, 6])
@@ -133,7 +144,7 @@ def test_steps_per_epoch(drop_last, steps):
 
 
 def test_snippets_are_drawn_anew_every_epoch(tiny):
-    videos = load(tiny).train[:2]
+    videos = Split(load(tiny).train[:2])
     first, second = batches(videos, last=2)
     order = [second.video_ids.index(name) for name in first.video_ids]
     assert not torch.equal(first.features, second.features[order])
@@ -141,13 +152,13 @@ def test_snippets_are_drawn_anew_every_epoch(tiny):
 
 def test_test_batches_are_uniform_and_in_order(tiny):
     videos = load(tiny).test
-    steps = list(test_batches(videos, num_segments=20, batch_size=3))
+    steps = list(test_batches(videos, num_segments=20, batch_size=3, num_workers=1, device=CPU))
     assert [b.video_ids for b in steps] == [("test_0", "test_1", "test_2"), ("test_3",)]
     for batch in steps:
         for features, name, count in zip(batch.features, batch.video_ids, batch.num_snippets, strict=True):
             (video,) = (v for v in videos if v.video_id == name)
             assert count == video.num_snippets
-            assert np.array_equal(features.numpy(), video.sample(uniform_indices(count, 20)))
+            assert np.array_equal(features.numpy(), sample(video, uniform_indices(count, 20)))
 
 
 def test_classes_are_sorted_whatever_comes_first(tiny):
@@ -194,7 +205,7 @@ def test_dropping_the_last_batch_starts_a_new_epoch(tiny):
 
 def test_labels_and_lengths_go_with_their_videos(tiny):
     videos = {v.video_id: v for v in load(tiny).train}
-    for batch in batches(tuple(videos.values())):
+    for batch in batches(Split(videos.values())):
         assert batch.features.dtype == batch.labels.dtype == torch.float32
         assert batch.labels.tolist() == [videos[name].labels.tolist() for name in batch.video_ids]
         assert batch.num_snippets == tuple(videos[name].num_snippets for name in batch.video_ids)

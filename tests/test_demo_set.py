@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from dataset import load_dataset
 from utils import demo_set
@@ -57,7 +58,9 @@ def test_what_is_interrupted_leaves_nothing(tmp_path, small_channels, monkeypatc
 
 def test_difficulties(tmp_path, small_channels):
     demo_set.ensure_demo_set(tmp_path / "demo")
-    data = load_dataset(tmp_path / "demo", streams=("rgb", "flow"), feature_size=16, cache="mmap")
+    data = load_dataset(
+        tmp_path / "demo", streams=("rgb", "flow"), feature_size=16, cache="mmap", device=torch.device("cpu")
+    )
     assert (len(data.train), len(data.test)) == (60, 40)
     lengths = [video.num_snippets for video in data.train + data.test]
     assert min(lengths) < 50 and max(lengths) > 200  # T is 100

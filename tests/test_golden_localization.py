@@ -9,7 +9,7 @@ import pytest
 from conftest import GOLDEN, ROOT, SHARED
 
 from utils.nms import NmsConfig, nms
-from utils.proposals import ProposalConfig, generate_proposals, upsample
+from utils.proposals import ProposalConfig, Upsampled, generate_proposals
 
 CASES = json.loads((GOLDEN / "postprocess.json").read_text())
 REAL_DETECTIONS = SHARED / "golden" / "detections" / "thumos14_test.json"
@@ -23,17 +23,18 @@ def rows_by_score(rows):
 
 @pytest.mark.parametrize("case", CASES, ids=[f"T{c['num_segments']}-C{c['classes']}" for c in CASES])
 def test_sequences_to_proposals_to_detections(case):
-    sequences = np.array(case["curve"], np.float32)
+    sequences = np.array(case["curve"], np.float32).T
     scores = np.array(case["video_scores"], np.float32)[case["classes"]]
-    assert upsample(sequences, case["scale"]).shape[1] == case["upsampled_len"]
-    found = generate_proposals(sequences, scores, case["video_snippets"], ProposalConfig(scale=case["scale"]))
-    for column, label in enumerate(case["classes"]):
-        mine = found.column == column
+    assert Upsampled(sequences, case["scale"]).count == case["upsampled_len"]
+    lengths = np.full(len(sequences), case["video_snippets"])
+    found = generate_proposals(sequences, scores, lengths, ProposalConfig(scale=case["scale"]))
+    for row, label in enumerate(case["classes"]):
+        mine = found.row == row
         start, end, score = found.start[mine], found.end[mine], found.score[mine]
         expected = np.array(case["proposals"][str(label)])[:, 1:]
         np.testing.assert_allclose(np.stack([score, start, end], 1), expected, rtol=0, atol=1e-9)
         for name, soft in (("hard_nms", False), ("soft_nms", True)):
-            kept, kept_scores = nms(start, end, score, NmsConfig(soft=soft))
+            kept, kept_scores = nms(np.zeros(len(start), np.int64), start, end, score, NmsConfig(soft=soft))
             actual = np.stack([kept_scores, start[kept], end[kept]], 1)
             expected = np.array(case[name][str(label)])[:, 1:]
             np.testing.assert_allclose(rows_by_score(actual), rows_by_score(expected), rtol=0, atol=1e-9)

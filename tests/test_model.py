@@ -11,12 +11,12 @@ from model import (
     combined_sequence,
     propagate_semantics,
     second_order_pooling,
-    temporal_conv,
     topk_count,
     topk_mean,
 )
 from utils.mixup import add_partner, average_weights, join_labels
-from utils.wide_linear import wide_linear
+from utils.temporal_conv import taps_first, temporal_conv
+from utils.wide_linear import clear_gradient, gradient_of, wide_linear
 
 SMALL = {"num_classes": 4, "feature_size": 5, "hidden_size": 8, "dropout": 0.0}
 
@@ -34,9 +34,46 @@ def test_temporal_conv_is_the_padded_convolution(taps, b, t):
     torch.testing.assert_close(temporal_conv(x, weight, bias), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_temporal_conv_gradients():
-    x, weight, bias = (torch.randn(s, dtype=torch.double, requires_grad=True) for s in ((2, 4, 3), (2, 3, 3), (2,)))
+@pytest.mark.parametrize("taps", [3, 5])
+def test_temporal_conv_gradients(taps):
+    x, weight, bias = (torch.randn(s, dtype=torch.double, requires_grad=True) for s in ((2, 4, 3), (2, 3, taps), (2,)))
     assert torch.autograd.gradcheck(temporal_conv, (x, weight, bias))
+
+
+def test_taps_lie_first_in_memory_and_nowhere_else():
+    weight = torch.randn(4, 5, 3)
+    kept = taps_first(weight)
+    assert torch.equal(kept, weight) and kept.stride() == (5, 1, 20)
+    model = small_model()
+    assert model.encoder[0].weight.stride() == (10, 1, 80)  # 10 channels in, 8 out
+    temporal_conv(torch.randn(1, 4, 10), model.encoder[0].weight, model.encoder[0].bias).sum().backward()
+    assert model.encoder[0].weight.grad.stride() == (10, 1, 80)
+
+
+@pytest.mark.parametrize("streams", [("rgb", "flow"), ("flow",)])
+@pytest.mark.parametrize("hidden", [1, 8])
+def test_infer_gives_what_forward_gives(streams, hidden):
+    model = small_model(streams=streams, hidden_size=hidden).eval()
+    features = torch.randn(3, 7, 5 * len(streams))
+    expected, actual = model(features), model.infer(features, model.fold())
+    for name in ("cas", "actionness", "video_logits"):
+        torch.testing.assert_close(getattr(actual, name), getattr(expected, name), rtol=1e-5, atol=1e-6)
+    assert list(actual.stream_actionness) == list(streams)
+    for stream in streams:
+        torch.testing.assert_close(actual.stream_actionness[stream], expected.stream_actionness[stream])
+
+
+def test_bfloat16_is_near_and_leaves_the_results_float32():
+    features = torch.rand(2, 12, 10)
+    exact, rough = small_model()(features), small_model(compute_dtype=torch.bfloat16)(features)
+    for name in ("cas", "actionness", "video_logits"):
+        assert getattr(rough, name).dtype == torch.float32
+        torch.testing.assert_close(getattr(rough, name), getattr(exact, name), rtol=0.05, atol=0.05)
+    assert not torch.equal(rough.cas, exact.cas)
+    rough.cas.sum().backward()
+    model = small_model(compute_dtype=torch.bfloat16)
+    model(features).cas.sum().backward()
+    assert model.encoder[0].weight.grad.dtype == torch.float32
 
 
 @pytest.mark.parametrize("t", [1, 7])
@@ -161,4 +198,13 @@ def test_wide_linear_is_linear(rows, width):
         torch.randn(s, dtype=torch.double, requires_grad=True) for s in ((rows, width), (3, width), (3,))
     )
     torch.testing.assert_close(wide_linear(x, weight, bias), F.linear(x, weight, bias))
-    assert torch.autograd.gradcheck(wide_linear, (x, weight, bias))
+    assert torch.autograd.gradcheck(lambda x, bias: wide_linear(x, weight.detach(), bias), (x, bias))
+    plain = weight.detach().clone().requires_grad_()
+    for _ in range(2):  # gradients add up
+        upstream = torch.randn(rows, 3, dtype=torch.double)
+        wide_linear(x, weight, bias).backward(upstream)
+        F.linear(x.detach(), plain).backward(upstream)
+        torch.testing.assert_close(gradient_of(weight), plain.grad)
+    assert weight.grad is None
+    clear_gradient(weight)
+    assert gradient_of(weight) is None

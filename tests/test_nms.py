@@ -20,7 +20,7 @@ def random_proposals(seed, count):
 def test_nms(seed, count, soft):
     start, end, score = random_proposals(seed, count)
     config = NmsConfig(soft=soft, thresh=0.4, alpha=0.3, offset=1.0)
-    kept, scores = nms(start, end, score, config)
+    kept, scores = nms(np.zeros(count, np.int64), start, end, score, config)
     segments = list(zip(start.tolist(), end.tolist(), strict=True))
     expected = oracles.nms(segments, score.tolist(), 0.4, 1.0, soft_alpha=0.3 if soft else None)
     assert sorted(kept.tolist()) == sorted(i for i, _ in expected)
@@ -31,7 +31,9 @@ def test_nms(seed, count, soft):
 
 def test_soft_decays_once_by_the_remover():
     start, end, score = np.array([0.0, 1.0, 2.0]), np.array([10.0, 11.0, 12.0]), np.array([0.9, 0.8, 0.7])
-    kept, scores = nms(start, end, score, NmsConfig(soft=True, thresh=0.4, alpha=0.3, offset=1.0))
+    kept, scores = nms(
+        np.zeros(3, np.int64), start, end, score, NmsConfig(soft=True, thresh=0.4, alpha=0.3, offset=1.0)
+    )
     overlaps = [10 / 12, 9 / 13]
     expected = [0.9, 0.8 * np.exp(-(overlaps[0] ** 2) / 0.3), 0.7 * np.exp(-(overlaps[1] ** 2) / 0.3)]
     np.testing.assert_allclose(scores, sorted(expected, reverse=True))
@@ -39,7 +41,7 @@ def test_soft_decays_once_by_the_remover():
 
 
 def test_a_negative_score_survives():
-    kept, scores = nms(np.array([0.0]), np.array([1.0]), np.array([-0.2]), NmsConfig())
+    kept, scores = nms(np.array([0]), np.array([0.0]), np.array([1.0]), np.array([-0.2]), NmsConfig())
     assert (kept.tolist(), scores.tolist()) == ([0], [-0.2])
 
 
@@ -48,3 +50,19 @@ def test_temporal_iou():
     np.testing.assert_allclose(temporal_iou(start, end, 1.0, 3.0), [1 / 3, 0, 0, 0])
     np.testing.assert_allclose(temporal_iou(start, end, 1.0, 3.0, offset=1.0)[0], 2 / 4)
     assert temporal_iou(np.array([3.0]), np.array([3.0]), 3.0, 3.0).tolist() == [0.0]  # no length at all
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_groups_do_not_see_each_other(soft):
+    """Several groups, mixed up, some of one proposal: what each gives alone, group after group."""
+    generator = np.random.default_rng(3)
+    start, end, score = random_proposals(3, 200)
+    group = generator.integers(0, 40, 200)
+    group[group == 7] = 8
+    kept, scores = nms(group, start, end, score, NmsConfig(soft=soft))
+    expected = []
+    for g in range(40):
+        mine = np.flatnonzero(group == g)
+        alone = nms(np.zeros(len(mine), np.int64), start[mine], end[mine], score[mine], NmsConfig(soft=soft))
+        expected += zip(mine[alone[0]].tolist(), alone[1].tolist(), strict=True)
+    assert list(zip(kept.tolist(), scores.tolist(), strict=True)) == expected

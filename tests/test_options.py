@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 import main
 from losses import LossConfig
@@ -251,7 +252,7 @@ def test_main_hands_every_number_on(tiny, run, monkeypatch):
     """The optimiser's, the mask's, the loop's and the test's, caught where main.py passes them."""
     got = {}
 
-    def trainer(model, mask, optimizer, data, **rest):
+    def trainer(model, mask, objective, optimizer, data, **rest):
         got.update(mask=mask, optimizer=optimizer, **rest)
         raise InputError("seen enough")
 
@@ -287,11 +288,11 @@ def test_main_hands_every_number_on(tiny, run, monkeypatch):
 
 def test_main_hands_every_number_on_to_the_test(monkeypatch):
     got = {}
-    monkeypatch.setattr("main.evaluate", lambda model, data, **rest: got.update(rest))
+    monkeypatch.setattr("main.Evaluator", lambda data, **rest: got.update(rest))
     options = resolve(
         {"class_th": 0.11, "beta": 0.12, "mil_ratio": 0.13, "num_segments": 99, "test_batch_size": 3, "fuse_cas": 0.5}
     )
-    main._evaluator(None, None, options, None)()
+    main._evaluator(None, None, options, torch.device("cpu"))
     assert got["prediction"] == PredictConfig(class_th=0.11, beta=0.12, topk_ratio=0.13, fusion=options.fusion)
     assert (got["num_segments"], got["batch_size"], got["tious"]) == (99, 3, options.tiou_grid)
     assert (got["proposals"], got["suppression"]) == (options.proposal_config(), options.nms_config())

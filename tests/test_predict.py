@@ -41,7 +41,7 @@ def test_localize_is_proposals_then_nms_of_each_class_of_each_video():
     generator = np.random.default_rng(0)
     predictions = []
     for snippets, classes in ((30, [2]), (80, [0, 3]), (9, [1])):
-        sequences = generator.random((20, len(classes))).astype(np.float32)
+        sequences = generator.random((len(classes), 20)).astype(np.float32)
         scores = generator.random(4).astype(np.float32)
         predictions.append(Prediction(snippets, scores, np.array(classes), sequences))
     found = localize(predictions, proposals=ProposalConfig(), suppression=NmsConfig())
@@ -49,9 +49,9 @@ def test_localize_is_proposals_then_nms_of_each_class_of_each_video():
     for video, p in enumerate(predictions):
         for column, label in enumerate(p.classes.tolist()):
             one = generate_proposals(
-                p.sequences[:, [column]], p.class_scores[[label]], p.num_snippets, ProposalConfig()
+                p.sequences[[column]], p.class_scores[[label]], np.array([p.num_snippets]), ProposalConfig()
             )
-            kept, scores = nms(one.start, one.end, one.score, NmsConfig())
+            kept, scores = nms(one.row, one.start, one.end, one.score, NmsConfig())
             rows += [(video, label, one.start[k], one.end[k], s) for k, s in zip(kept, scores, strict=True)]
     actual = zip(found.video, found.label, found.start, found.end, found.score, strict=True)
     assert list(actual) == rows and len(rows) > 20

@@ -81,13 +81,13 @@ def test_a_killed_run_resumes_from_its_last_checkpoint(tiny, run, tmp_path, monk
     def dies(*args, **kwargs):
         calls.append(1)
         if len(calls) == 7:  # in epoch 2; last.pt is of the end of epoch 1
-            raise MemoryError
+            raise SystemError
         return original(*args, **kwargs)
 
     original, calls = train.train_step, []
     with monkeypatch.context() as patch:
         patch.setattr(train, "train_step", dies)
-        with pytest.raises(MemoryError):
+        with pytest.raises(SystemError):
             run(tiny.path, "--exp_name", "parts")
     assert load(tmp_path, "parts").training["step"] == 4
     assert run(tiny.path, "--exp_name", "parts", "--resume").code == 0
@@ -112,7 +112,11 @@ def test_resuming_a_finished_run_prints_its_table_again(tiny, run):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--num_workers", "2"], ["--cache", "mmap"], ["--test_batch_size", "1"], ["--verbose"]]
+    "flags",
+    [
+        *(["--num_workers", "0"], ["--num_workers", "2"], ["--cache", "mmap"], ["--cache", "device"]),
+        *(["--test_batch_size", "1"], ["--verbose"]),
+    ],
 )
 def test_what_a_run_computes_does_not_depend_on_how_it_runs(tiny, run, tmp_path, flags):
     run(tiny.path, "--exp_name", "plain")

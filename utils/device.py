@@ -1,6 +1,11 @@
-"""The device that --device names."""
+"""The device that --device names, and bringing tensors home from it."""
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from utils.errors import InputError
 
@@ -19,3 +24,18 @@ def pick_device(name: str) -> torch.device:
     if int(index or 0) >= torch.cuda.device_count():
         raise InputError(f"--device {name}: there are {torch.cuda.device_count()} CUDA GPUs, counted from 0")
     return torch.device("cuda", int(index or 0))
+
+
+def fetch(*tensors: Tensor) -> Callable[[], tuple[NDArray[Any], ...]]:
+    """Start copying tensors to the host; the returned function waits for that and gives the arrays."""
+    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    arrived = torch.cuda.Event() if tensors[0].is_cuda else None
+    if arrived:
+        arrived.record()
+
+    def wait() -> tuple[NDArray[Any], ...]:
+        if arrived:
+            arrived.synchronize()
+        return tuple(copy.numpy() for copy in copies)
+
+    return wait

@@ -111,6 +111,13 @@ def find_experiment(output_dir: pathlib.Path, name: str, *, needs: str) -> Exper
     return Experiment(found[-1].parent)
 
 
-def provenance(options: dict[str, Any]) -> dict[str, Any]:
-    """What every result file carries besides its numbers."""
-    return {"seed": options["seed"], "versions": versions(), "git_commit": git_commit(), "options": options}
+def provenance(options: dict[str, Any], *, device: str, precision: str) -> dict[str, Any]:
+    """What every result file carries besides its numbers; `device` and `precision` are those that "auto" became."""
+    return {
+        "seed": options["seed"],
+        "device": device,
+        "precision": precision,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "options": options,
+    }

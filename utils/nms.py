@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from utils.arrays import Floats, Indices
 from utils.segments import temporal_iou
 
 
@@ -16,30 +16,36 @@ class NmsConfig:
     offset: float = 1.0  # seconds added to every length, as the published recipe does
 
 
-def nms(
-    start: NDArray[np.float64], end: NDArray[np.float64], score: NDArray[np.float64], config: NmsConfig
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Proposals of one class of one video, [N] each, times in seconds -> (kept positions, their scores).
+def nms(group: Indices, start: Floats, end: Floats, score: Floats, config: NmsConfig) -> tuple[Indices, Floats]:
+    """Proposals [N] in groups, one a class of a video, times in seconds -> (kept positions, their scores).
 
-    The best proposal removes all that overlap it by more than the threshold, then the best of the rest, and so on. Hard: what
-    is removed is gone. Soft: it stays, its score decayed once, by its remover. Best first; equal scores in their given order.
+    In every group the best proposal removes all that overlap it by more than the threshold, then the best of the rest, and so
+    on. Hard: what is removed is gone. Soft: it stays, its score decayed once, by its remover. Returned by group, best first;
+    equal scores in their given order. All groups take their turns together, so that hundreds cost little more than one.
     """
-    order = np.argsort(-score, kind="stable")
-    kept: list[NDArray[np.int64]] = []
-    scores: list[NDArray[np.float64]] = []
-    removed: list[NDArray[np.int64]] = []
-    removed_scores: list[NDArray[np.float64]] = []
-    while len(order):
-        best, rest = order[:1], order[1:]
-        kept.append(best)
-        scores.append(score[best])
-        overlap = temporal_iou(start[rest], end[rest], start[best], end[best], offset=config.offset)
-        remove = overlap > config.thresh
+    left = np.lexsort((-score, group))
+    group_left, start_left, end_left = group[left], start[left], end[left]
+    final = score.copy()
+    kept, removed = [left[:0]], [left[:0]]
+    while len(left):
+        is_best = np.append(True, group_left[1:] != group_left[:-1])
+        best = np.flatnonzero(is_best)
+        sizes = np.diff(best, append=len(left))
+        overlap = temporal_iou(
+            start_left,
+            end_left,
+            np.repeat(start_left[best], sizes),
+            np.repeat(end_left[best], sizes),
+            offset=config.offset,
+        )
+        kept.append(left[best])
+        remove = (overlap > config.thresh) & ~is_best
         if config.soft:
-            removed.append(rest[remove])
-            removed_scores.append(score[rest[remove]] * np.exp(-(overlap[remove] ** 2) / config.alpha))
-        order = rest[~remove]
-    positions = np.concatenate([np.zeros(0, np.int64), *kept, *removed])
-    final = np.concatenate([np.zeros(0), *scores, *removed_scores])
-    ranked = np.argsort(-final, kind="stable")
-    return positions[ranked], final[ranked]
+            gone = left[remove]
+            final[gone] *= np.exp(-(overlap[remove] ** 2) / config.alpha)
+            removed.append(gone)
+        stay = ~(remove | is_best)
+        left, group_left, start_left, end_left = left[stay], group_left[stay], start_left[stay], end_left[stay]
+    positions = np.concatenate(kept + removed)
+    ranked = positions[np.lexsort((-final[positions], group[positions]))]
+    return ranked, final[ranked]

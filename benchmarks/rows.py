@@ -1,0 +1,562 @@
+"""The rows of the table: each times ours and the plain formulation on one input, after checking that they agree.
+
+    bench = Bench(FULL, device, limits, Budget())
+    GROUPS["step"](bench)         # list[Row]
+
+The plain formulation is tests/oracles.py. A share is the least time that the machine's limits allow, divided by our time.
+"""
+
+import gc
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmarks import inputs, ours
+from benchmarks.inputs import Sizes
+from benchmarks.timing import FLOAT_BYTES, Budget, Limits, Timing, measure, measure_parts, peak_memory
+from tests import oracles
+from utils.segments import Segments
+
+TOLERANCE = 1e-5  # of the largest magnitude, for float32
+EXACT_TOLERANCE = 1e-9  # for what is computed in float64
+TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+ADAM_PASSES = 7  # reads weights, gradients and two moments, writes all but the gradients
+TAPS = 3
+MULTIPLY_ADD = 2  # floating-point operations
+MILLISECONDS = 1e3
+MEBIBYTE = 1 << 20
+ONCE = Budget(min_runs=1, max_runs=1, seconds=0.0, warm_up=0)
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    ours: float  # in `unit`
+    runs: int
+    plain: float | None = None
+    plain_runs: int | None = None
+    share: float | None = None  # of the machine's limit
+    error: float | None = None  # ours against plain, relative to the largest magnitude
+    tolerance: float = TOLERANCE
+    unit: str = "ms"
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        return self.ours / self.plain if self.plain else None
+
+    @property
+    def agrees(self) -> bool:
+        return self.error is None or self.error <= self.tolerance
+
+
+@dataclass
+class Bench:
+    sizes: Sizes
+    device: torch.device
+    limits: Limits
+    budget: Budget = field(default_factory=Budget)
+
+    def time(self, work: Callable[[], object]) -> Timing:
+        return measure(work, self.device, self.budget)
+
+    def time_parts(self, parts: Sequence[Callable[[], object]]) -> list[Timing]:
+        return measure_parts(parts, self.device, self.budget)
+
+    def features(self, count: int) -> Tensor:
+        return inputs.features(count, self.sizes, self.device)
+
+    def labels(self, count: int) -> Tensor:
+        return inputs.labels(count, self.sizes, self.device)
+
+
+def resample_rows(bench: Bench) -> list[Row]:
+    sizes, generator = bench.sizes, np.random.default_rng(0)
+    array = inputs.long_video(sizes.resampled_snippets, sizes)
+    video, plain_video = ours.as_video(array), torch.from_numpy(array)
+    t = sizes.num_segments
+    out = np.empty((t, array.shape[1]), np.float32)
+    ours.resample(video, t, None, out)
+    error = relative_error(torch.from_numpy(out), oracles.resample(plain_video, t))
+    return [
+        timed_row(
+            "resample a video",
+            bench.time(lambda: ours.resample(video, t, generator, out)),
+            bench.time(lambda: oracles.resample(plain_video, t, generator)),
+            # Snippets are read once and written once.
+            floor=bench.limits.floor(moved=2 * FLOAT_BYTES * t * array.shape[1]),
+            error=error,
+            tolerance=0.0,
+            note=f"{sizes.resampled_snippets} to {t} snippets; checked without chance",
+        )
+    ]
+
+
+def step_rows(bench: Bench) -> list[Row]:
+    sizes, batch = bench.sizes, bench.sizes.batch_size
+    features, labels = bench.features(batch), bench.labels(batch)
+    model = ours.build_model(sizes, bench.device)
+    errors = _step_errors(model, features, labels)
+
+    step = ours.TrainingStep(model, features, labels)
+    parts = bench.time_parts([step.forward, step.backward, step.optimise])
+    whole = bench.time(step.whole)
+    params = plain_parameters(model)
+    del step, model
+    gc.collect()
+    plain = PlainStep(params, features, labels)
+    plain_parts = bench.time_parts([plain.forward, plain.backward, plain.optimise])
+    plain_whole = bench.time(plain.whole)
+
+    count = sum(p.numel() for p in params.values())
+    pass_bytes = ADAM_PASSES * FLOAT_BYTES * count
+    forward, backward = training_flops(sizes)
+    floors = {
+        "forward": bench.limits.floor(flops=forward),
+        "backward": bench.limits.floor(flops=backward),
+        "optimiser": bench.limits.floor(moved=pass_bytes),
+        "whole": bench.limits.floor(flops=forward + backward, moved=pass_bytes),
+    }
+    timings = zip(floors, [*parts, whole], [*plain_parts, plain_whole], strict=True)
+    return [
+        timed_row(f"step: {name}", mine, other, floor=floors[name], error=errors.get(name))
+        for name, mine, other in timings
+    ]
+
+
+def plain_parameters(model: ours.SAL) -> dict[str, Tensor]:
+    """Laid out in memory as torch's own layers have them."""
+    return {name: p.detach().clone().contiguous().requires_grad_() for name, p in model.named_parameters()}
+
+
+class PlainStep:
+    """The plain formulation's step, in parts or whole."""
+
+    def __init__(self, params: Mapping[str, Tensor], features: Tensor, labels: Tensor, dropout: float = 0.5) -> None:
+        self.params, self.features, self.labels, self.dropout = params, features, labels, dropout
+        self.optimizer = oracles.adam(params)
+        self.mask_state = oracles.new_mask_state(labels.shape[1], labels.device)
+        self.losses: dict[str, Tensor] = {}
+        self.total = features.new_zeros(())
+
+    def forward(self) -> None:
+        output = oracles.network(self.params, self.features, dropout=self.dropout)
+        self.total, self.losses = oracles.training_loss(output, self.labels, self.mask_state)
+
+    def backward(self) -> None:
+        self.optimizer.zero_grad()
+        self.total.backward()
+
+    def optimise(self) -> None:
+        self.optimizer.step()
+
+    def whole(self) -> None:
+        oracles.training_step(
+            self.params, self.optimizer, self.features, self.labels, self.mask_state, dropout=self.dropout
+        )
+
+
+def conv_rows(bench: Bench) -> list[Row]:
+    """The three large convolutions of a training step's batch, without the network around them."""
+    sizes, rows = bench.sizes, bench.sizes.batch_size * bench.sizes.num_segments
+    joint = bench.features(sizes.batch_size)
+    layers = []
+    for x in (joint, *(part.contiguous() for part in joint.chunk(2, 2))):
+        weight = torch.randn(sizes.hidden_size, x.shape[2], TAPS, device=bench.device) / math.sqrt(TAPS * x.shape[2])
+        layers.append((x, weight, torch.zeros(sizes.hidden_size, device=bench.device)))
+
+    weights = {
+        "ours": [ours.as_kept(weight).requires_grad_() for _, weight, _ in layers],
+        "plain": [weight.requires_grad_() for _, weight, _ in layers],
+    }
+
+    def forward_of(convolve: Callable[[Tensor, Tensor, Tensor], Tensor]) -> list[Tensor]:
+        mine = weights["ours" if convolve is ours.convolution else "plain"]
+        return [convolve(x, weight, bias) for (x, _, bias), weight in zip(layers, mine, strict=True)]
+
+    def plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        out: Tensor = oracles.convolution({"it.weight": weight, "it.bias": bias}, "it", x.transpose(1, 2))
+        return out.transpose(1, 2)
+
+    def time_both(convolve: Callable[[Tensor, Tensor, Tensor], Tensor]) -> list[Timing]:
+        outputs: list[Tensor] = []
+
+        def forward() -> None:
+            outputs[:] = forward_of(convolve)
+
+        def backward() -> None:
+            torch.autograd.grad(outputs, weights["ours" if convolve is ours.convolution else "plain"], gradients)
+
+        return bench.time_parts([forward, backward])
+
+    found, expected = forward_of(ours.convolution), forward_of(plain)
+    gradients = [torch.randn_like(out) for out in expected]
+    found_gradients = torch.autograd.grad(found, weights["ours"], gradients)
+    expected_gradients = torch.autograd.grad(expected, weights["plain"], gradients)
+    errors = (
+        largest(relative_error(a, b) for a, b in zip(found, expected, strict=True)),
+        largest(relative_error(a, b) for a, b in zip(found_gradients, expected_gradients, strict=True)),
+    )
+    del found, expected, found_gradients, expected_gradients
+    floor = bench.limits.floor(flops=conv_flops(rows, sizes))
+    notes = ("", "of the weights alone, as in training")
+    columns = zip(("forward", "backward"), time_both(ours.convolution), time_both(plain), errors, notes, strict=True)
+    return [
+        timed_row(f"convolutions: {name}", mine, other, floor=floor, error=error, note=note)
+        for name, mine, other, error, note in columns
+    ]
+
+
+@torch.inference_mode()
+def test_forward_rows(bench: Bench) -> list[Row]:
+    sizes = bench.sizes
+    count = sizes.test_batch_size
+    features = bench.features(count)
+    model = ours.build_model(sizes, bench.device).eval()
+    params = plain_parameters(model)
+    errors = []
+    for i, prediction in enumerate(ours.predict_videos(model, features)):
+        scores, sequences, classes = ours.predicted(prediction)
+        plain_scores, plain_sequence = plain_prediction(params, features[i : i + 1])
+        errors += [relative_error(scores, plain_scores), relative_error(sequences, plain_sequence[:, classes])]
+    mine = bench.time(lambda: ours.predict_videos(model, features))
+    return [
+        timed_row(
+            "test forward, a video",
+            Timing(mine.seconds / count, mine.runs),
+            bench.time(lambda: plain_prediction(params, features[:1])),
+            floor=bench.limits.floor(flops=test_flops(sizes)),
+            error=largest(errors),
+            note=f"ours in batches of {count}",
+        )
+    ]
+
+
+test_forward_rows.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of its name
+
+
+def postprocess_rows(bench: Bench) -> list[Row]:
+    video = inputs.busy_video(bench.sizes)
+    prediction = ours.as_prediction(video)
+    found = ours.postprocess([prediction])
+    return [
+        timed_row(
+            "post-processing, a video",
+            bench.time(lambda: ours.postprocess([prediction])),
+            bench.time(lambda: plain_localize(video)),
+            error=detections_error(found, plain_localize(video)),
+            tolerance=EXACT_TOLERANCE,
+            note=f"{len(found)} proposals of {len(np.unique(found.label))} classes",
+        )
+    ]
+
+
+def nms_rows(bench: Bench) -> list[Row]:
+    start, end, score = inputs.nms_proposals(bench.sizes)
+    segments, scores = list(zip(start.tolist(), end.tolist(), strict=True)), score.tolist()
+
+    def plain() -> list[tuple[int, float]]:
+        kept: list[tuple[int, float]] = oracles.nms(segments, scores, 0.4, 1.0, 0.3)
+        return kept
+
+    positions, final = ours.suppress(start, end, score)
+    expected_positions, expected_final = (np.array(column) for column in zip(*plain(), strict=True))
+    same = positions.tolist() == expected_positions.tolist()
+    return [
+        timed_row(
+            f"NMS of {len(start)} proposals",
+            bench.time(lambda: ours.suppress(start, end, score)),
+            bench.time(plain),
+            error=array_error(final, expected_final) if same else math.inf,
+            tolerance=EXACT_TOLERANCE,
+            note="soft, one class",
+        )
+    ]
+
+
+def map_rows(bench: Bench) -> list[Row]:
+    made, classes = inputs.test_set(bench.sizes), bench.sizes.num_classes
+    expected: list[float] = []
+    plain = measure(lambda: expected.extend(plain_map(made.truth, made.detections, classes)), bench.device, ONCE)
+    return [
+        timed_row(
+            f"mAP of {len(made.detections)} detections",
+            bench.time(lambda: ours.map_of(made.truth, made.detections, classes, TIOUS)),
+            plain,
+            error=array_error(ours.map_of(made.truth, made.detections, classes, TIOUS), np.array(expected)),
+            tolerance=EXACT_TOLERANCE,
+            note=f"{classes} classes, {len(TIOUS)} thresholds, {len(made.truth)} instances",
+        )
+    ]
+
+
+@torch.inference_mode()
+def test_pass_rows(bench: Bench) -> list[Row]:
+    """Resampling and network on made features, then post-processing and mAP on made sequences: random weights find nothing."""
+    sizes, device = bench.sizes, bench.device
+    made = inputs.test_set(sizes)
+    model = ours.build_model(sizes, device).eval()
+    params = plain_parameters(model)
+    pool = inputs.long_video(int(made.num_snippets.max()), sizes)
+    videos = ours.shared_videos(pool, made.num_snippets)
+    predictions = [ours.as_prediction(v) for v in made.videos]
+    ours.predict_set(model, ours.Split(videos[: sizes.test_batch_size]), sizes, device)  # warm-up
+    found = ours.postprocess(predictions)
+    network, postprocessing, evaluation = measure_parts(
+        [
+            lambda: ours.predict_set(model, videos, sizes, device),
+            lambda: ours.postprocess(predictions),
+            lambda: ours.map_of(made.truth, found, sizes.num_classes, TIOUS),
+        ],
+        device,
+        ONCE,
+    )
+
+    few = made.num_snippets[:: -(-sizes.videos // sizes.scaled_videos)].tolist()
+    plain_pool = torch.from_numpy(pool)
+
+    def plain_networks() -> None:
+        for snippets in few:
+            features = oracles.resample(plain_pool[:snippets], sizes.num_segments).unsqueeze(0).to(device)
+            plain_prediction(params, features)
+
+    plain_found: list[list[ours.Detection]] = []
+    expected: list[float] = []
+    plain = measure_parts(
+        [
+            plain_networks,
+            lambda: plain_found.extend(plain_localize(video) for video in made.videos),
+            lambda: expected.extend(plain_map(made.truth, found, sizes.num_classes)),
+        ],
+        device,
+        ONCE,
+    )
+    plain_parts = [plain[0].seconds * sizes.videos / len(few), plain[1].seconds, plain[2].seconds]
+    parts = [network.seconds, postprocessing.seconds, evaluation.seconds]
+    after = (parts[1] + parts[2]) / sum(parts)
+    scaled = f"plain network: {len(few)} videos, scaled to {sizes.videos}"
+    network_floor = bench.limits.floor(flops=sizes.videos * test_flops(sizes))
+    mine = ours.map_of(made.truth, found, sizes.num_classes, TIOUS)
+    post_error = largest(
+        detections_error(found.take(np.flatnonzero(found.video == video)), of_video)
+        for video, of_video in enumerate(plain_found)
+    )
+
+    def row(name: str, seconds: float, plain_seconds: float, **rest: object) -> Row:
+        return timed_row(f"test pass: {name}", Timing(seconds, 1), Timing(plain_seconds, 1), **rest)  # type: ignore[arg-type]
+
+    return [
+        row("network", parts[0], plain_parts[0], floor=network_floor, note=f"with resampling; {scaled}"),
+        row(
+            "post-processing",
+            parts[1],
+            plain_parts[1],
+            error=post_error,
+            tolerance=EXACT_TOLERANCE,
+            note=f"{len(found)} detections",
+        ),
+        row(
+            "mAP",
+            parts[2],
+            plain_parts[2],
+            error=array_error(mine, np.array(expected)),
+            tolerance=EXACT_TOLERANCE,
+            note="of these detections",
+        ),
+        row(
+            f"whole, {sizes.videos} videos",
+            sum(parts),
+            sum(plain_parts),
+            floor=network_floor,
+            note=f"post-processing and mAP are {after:.1%} of ours; {scaled}",
+        ),
+    ]
+
+
+test_pass_rows.__test__ = False  # type: ignore[attr-defined]  # see above
+
+
+def memory_rows(bench: Bench) -> list[Row]:
+    """Each from building the model on, with everything that was there before freed."""
+    sizes, batch = bench.sizes, bench.sizes.batch_size
+
+    def our_steps() -> None:
+        step = ours.TrainingStep(ours.build_model(sizes, bench.device), bench.features(batch), bench.labels(batch))
+        for _ in range(2):  # the moments come with the first
+            step.whole()
+
+    def plain_steps() -> None:
+        params = plain_parameters(ours.build_model(sizes, bench.device))
+        step = PlainStep(params, bench.features(batch), bench.labels(batch))
+        for _ in range(2):
+            step.whole()
+
+    def our_test() -> None:
+        ours.predict_videos(ours.build_model(sizes, bench.device), bench.features(sizes.test_batch_size))
+
+    @torch.inference_mode()
+    def plain_test() -> None:
+        params = plain_parameters(ours.build_model(sizes, bench.device))
+        plain_prediction(params, bench.features(1))
+
+    what = "tensors on the device" if bench.device.type == "cuda" else "the whole process, resident"
+    pairs = {"training step": (our_steps, plain_steps), "test forward": (our_test, plain_test)}
+    rows = []
+    for name, works in pairs.items():
+        mine, plain = (peak_memory(work, bench.device) / MEBIBYTE for work in works)
+        rows.append(Row(f"peak memory: {name}", mine, 1, plain, 1, unit="MiB", note=what))
+    return rows
+
+
+GROUPS: dict[str, Callable[[Bench], list[Row]]] = {
+    "resample": resample_rows,
+    "step": step_rows,
+    "conv": conv_rows,
+    "test_forward": test_forward_rows,
+    "postprocess": postprocess_rows,
+    "nms": nms_rows,
+    "map": map_rows,
+    "test_pass": test_pass_rows,
+    "memory": memory_rows,
+}
+
+
+def timed_row(
+    name: str,
+    mine: Timing,
+    plain: Timing,
+    *,
+    floor: float | None = None,
+    error: float | None = None,
+    tolerance: float = TOLERANCE,
+    note: str = "",
+) -> Row:
+    """`floor`: seconds that the machine's limits allow at best."""
+    return Row(
+        name,
+        mine.seconds * MILLISECONDS,
+        mine.runs,
+        plain.seconds * MILLISECONDS,
+        plain.runs,
+        share=floor / mine.seconds if floor else None,
+        error=error,
+        tolerance=tolerance,
+        note=note,
+    )
+
+
+def conv_flops(rows: int, sizes: Sizes) -> float:
+    """The encoder and both streams' encoders on that many snippets."""
+    return MULTIPLY_ADD * rows * TAPS * 2 * (2 * sizes.feature_size) * sizes.hidden_size
+
+
+def training_flops(sizes: Sizes) -> tuple[float, float]:
+    """(forward, backward) products that no formulation of the step can spare; the mixed videos need none of their own.
+
+    Backward: every product again for the weights, and those after the first layers once more for their inputs.
+    """
+    batch, h = sizes.batch_size, sizes.hidden_size
+    convolutions = conv_flops(batch * sizes.num_segments, sizes)
+    pooling = 3 * MULTIPLY_ADD * batch * sizes.num_segments * h**2  # the joint encoding and each stream's
+    wide = MULTIPLY_ADD * batch * h**2 * (3 * sizes.num_classes + h)
+    return convolutions + pooling + wide, convolutions + 2 * (pooling + wide)
+
+
+def test_flops(sizes: Sizes) -> float:
+    """Products of one test video. Q is symmetric: half of it is enough."""
+    t, h = sizes.num_segments, sizes.hidden_size
+    return conv_flops(t, sizes) + MULTIPLY_ADD * t * h**2 / 2 + MULTIPLY_ADD * h**2 / 2 * (sizes.num_classes + h)
+
+
+test_flops.__test__ = False  # type: ignore[attr-defined]  # see above
+
+
+def plain_prediction(params: Mapping[str, Tensor], features: Tensor) -> tuple[Tensor, Tensor]:
+    """One video [1,T,D] -> class scores [C] and combined sequence [T,C]."""
+    output = oracles.network(params, features, training=False)
+    sequence = oracles.combined_sequence(output)[0]
+    return oracles.class_scores(output["cas"][0], sequence, output["video_logits"][0]), sequence
+
+
+def plain_localize(video: inputs.VideoSequences) -> list[ours.Detection]:
+    found: list[ours.Detection] = oracles.localize_video(
+        torch.from_numpy(video.sequences), torch.from_numpy(video.class_scores), video.num_snippets
+    )
+    return found
+
+
+def plain_map(truth: Segments, detections: Segments, num_classes: int) -> list[float]:
+    def lists(segments: Segments, *more: NDArray[np.float64]) -> list[tuple[float, ...]]:
+        columns = (segments.video, segments.label, segments.start, segments.end, *more)
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    result: list[float] = oracles.mean_average_precision(
+        lists(truth), lists(detections, detections.score), num_classes, TIOUS
+    )
+    return result
+
+
+def largest(errors: Iterable[float]) -> float:
+    """The largest, where NaN counts as larger than all."""
+    values = list(errors)
+    return math.inf if any(math.isnan(v) for v in values) else max(values)
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    if actual.shape != expected.shape:
+        return math.inf
+    difference = (actual.detach().to(expected.device) - expected.detach()).abs().max().item()
+    return float(difference) / max(expected.detach().abs().max().item(), torch.finfo(torch.float32).tiny)
+
+
+def array_error(actual: NDArray[np.float64], expected: NDArray[np.float64]) -> float:
+    return relative_error(torch.as_tensor(actual), torch.as_tensor(expected))
+
+
+def detections_error(found: Segments, expected: list[ours.Detection]) -> float:
+    """Both in order of class, start, end, score, since equal scores may change places. All of one video."""
+    mine = np.stack([found.label, found.start, found.end, found.score], 1)
+    other = np.array(expected, np.float64).reshape(-1, mine.shape[1])
+    # Rounded: the last bits of a start must not decide about the order.
+    mine, other = (rows[np.lexsort(np.round(rows, 7).T[::-1])] for rows in (mine, other))
+    if mine.shape != other.shape:
+        return math.inf
+    return largest(array_error(a, b) for a, b in zip(mine.T, other.T, strict=True))
+
+
+def _step_errors(model: ours.SAL, features: Tensor, labels: Tensor) -> dict[str, float]:
+    """Losses, gradients and updated weights of one step without dropout, ours against plain from the same weights."""
+    dropout = model.config.dropout
+    ours.set_dropout(model, 0.0)
+    step = ours.TrainingStep(model, features, labels)
+    step.forward()
+    step.backward()
+    gradients = step.gradients()
+    params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    plain = PlainStep(params, features, labels, dropout=0.0)
+    plain.forward()
+    plain.backward()
+    names = sorted(plain.losses)
+    errors = {
+        # Side by side: the background's divergence is nearly 0 at first, a difference of logarithms, and so has few digits.
+        "forward": relative_error(*(torch.stack([losses[n] for n in names]) for losses in (step.losses, plain.losses))),
+        "backward": largest(relative_error(gradients[name], _gradient(p)) for name, p in params.items()),
+    }
+    # The first update is nearly the gradient's sign, which the last bits decide where it is nearly 0: so both take ours.
+    for name, p in params.items():
+        p.grad = gradients[name].clone()
+    plain.optimise()
+    step.optimise()
+    errors["optimiser"] = largest(relative_error(p, params[name]) for name, p in model.named_parameters())
+    ours.set_dropout(model, dropout)
+    return errors
+
+
+def _gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad

@@ -1,0 +1,147 @@
+"""The benchmark's command: how fast each part is, against the plain formulation and against the machine.
+
+    python -m benchmarks.run [--device auto|cpu|cuda] [--json FILE] [--quick] [--rows NAME,...]
+
+Prints a table. Exit code: 0 done, 1 when ours and the plain formulation disagree on some row, 2 a mistake in the flags.
+"""
+
+import argparse
+import dataclasses
+import gc
+import json
+import os
+import pathlib
+import platform
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from benchmarks.inputs import FULL, QUICK
+from benchmarks.rows import GROUPS, Bench, Row
+from benchmarks.timing import Budget, Limits, measure_limits
+from utils.atomic import write_text
+from utils.device import pick_device
+from utils.errors import InputError
+from utils.provenance import git_commit, versions
+
+QUICK_BUDGET = Budget(min_runs=1, max_runs=1, seconds=0.0)
+HEADER = ("operation", "ours", "n", "plain", "n", "ratio", "share of limit", "apart", "")
+GIGA = 1e9
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there as well")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, once each: only shows that it runs")
+    parser.add_argument("--rows", default=",".join(GROUPS), metavar="NAME,...", help="some of %(default)s")
+    args = parser.parse_args(argv)
+    names = args.rows.split(",")
+    unknown = [name for name in names if name not in GROUPS]
+    if unknown:
+        parser.error(f"--rows: no '{unknown[0]}'; there are {', '.join(GROUPS)}")
+    try:
+        device = pick_device(args.device)
+    except InputError as error:
+        parser.error(str(error))
+
+    limits = measure_limits(device, quick=args.quick)
+    bench = Bench(QUICK if args.quick else FULL, device, limits, QUICK_BUDGET if args.quick else Budget())
+    machine = machine_info(device)
+    print(f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}; limits: {limits_text(limits)}")
+    rows: list[Row] = []
+    for name in names:
+        print(f"measuring {name} ...", file=sys.stderr)
+        rows += GROUPS[name](bench)
+        gc.collect()
+    print(table(rows))
+    if args.json:
+        write_text(args.json, json.dumps(report(bench, rows, machine, quick=args.quick), indent=2) + "\n")
+    return 0 if all(row.agrees for row in rows) else 1
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Aligned columns. "apart" is the largest difference of ours and plain, relative to the largest magnitude."""
+    lines = [HEADER, *(_cells(row) for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
+    last = len(HEADER) - 1
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i in (0, last) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def report(bench: Bench, rows: Sequence[Row], machine: dict[str, Any], *, quick: bool) -> dict[str, Any]:
+    """All of it for JSON; an error that is infinite (shapes or choices differ) is null with agrees false."""
+    plain_rows = []
+    for row in rows:
+        values = {**dataclasses.asdict(row), "ratio": row.ratio, "agrees": row.agrees}
+        if row.error is not None and row.error == float("inf"):
+            values["error"] = None
+        plain_rows.append(values)
+    return {
+        "rows": plain_rows,
+        "limits": {"gflops": bench.limits.flops / GIGA, "gigabytes_per_second": bench.limits.bandwidth / GIGA},
+        "machine": machine,
+        "sizes": dataclasses.asdict(bench.sizes),
+        "quick": quick,
+        "git_commit": git_commit(),
+    }
+
+
+def machine_info(device: torch.device) -> dict[str, Any]:
+    cpu = cpu_model()
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
+        "device_type": device.type,
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        **versions(),
+    }
+
+
+def cpu_model() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor() or platform.machine()
+
+
+def limits_text(limits: Limits) -> str:
+    return f"{limits.flops / GIGA:.0f} GFLOP/s in a float32 product, {limits.bandwidth / GIGA:.1f} GB/s in a copy"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    def number(value: float | None, form: str) -> str:
+        return "-" if value is None else format(value, form)
+
+    apart = number(row.error, ".0e") + ("" if row.agrees else " (too far)")
+    return (
+        row.name,
+        f"{_significant(row.ours)} {row.unit}",
+        str(row.runs),
+        "-" if row.plain is None else f"{_significant(row.plain)} {row.unit}",
+        "-" if row.plain_runs is None else str(row.plain_runs),
+        number(row.ratio, ".3f"),
+        number(row.share, ".0%"),
+        apart,
+        row.note,
+    )
+
+
+def _significant(value: float) -> str:
+    """Three digits, without an exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.3f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

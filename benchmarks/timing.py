@@ -1,0 +1,131 @@
+"""Median times, the machine's own limits, and peak memory.
+
+    measure(work, device, Budget())              # Timing(seconds, runs) of work()
+    measure_parts([forward, backward], ...)      # each of them, run one after the other
+    limits = measure_limits(device)              # float32 products a second, bytes moved a second
+    limits.floor(flops=1e9, moved=4e6)           # seconds that the machine needs for these at least
+    peak_memory(work, device)                    # bytes
+
+On CUDA every time includes the waiting for the device.
+"""
+
+import gc
+import pathlib
+import re
+import resource
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+KIBIBYTE = 1024  # the kernel's unit for resident memory on Linux
+FLOAT_BYTES = 4
+MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}  # rows of the square product; big enough to be limited by arithmetic
+COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # far more than any cache holds
+LIMIT_RUNS = 8
+QUICK_MATRIX_SIZE = 128
+QUICK_COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How often to repeat: at least min_runs, then on until `seconds` have passed or max_runs are done."""
+
+    min_runs: int = 3
+    max_runs: int = 50
+    seconds: float = 2.0
+    warm_up: int = 1
+
+
+@dataclass(frozen=True)
+class Timing:
+    seconds: float  # median
+    runs: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    flops: float  # a second, of a large float32 matrix product under the precision that is set
+    bandwidth: float  # bytes read and written a second, of a large copy
+
+    def floor(self, *, flops: float = 0.0, moved: float = 0.0) -> float:
+        """Seconds for so many floating-point operations and bytes, one after the other."""
+        return flops / self.flops + moved / self.bandwidth
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def measure(work: Callable[[], object], device: torch.device, budget: Budget) -> Timing:
+    return measure_parts([work], device, budget)[0]
+
+
+def measure_parts(parts: Sequence[Callable[[], object]], device: torch.device, budget: Budget) -> list[Timing]:
+    """The parts run in their order, again and again; the median of each."""
+    for _ in range(budget.warm_up):
+        for part in parts:
+            part()
+    seconds: list[list[float]] = [[] for _ in parts]
+    started = time.perf_counter()
+    runs = 0
+    while runs < budget.min_runs or (runs < budget.max_runs and time.perf_counter() - started < budget.seconds):
+        for part, times in zip(parts, seconds, strict=True):
+            synchronize(device)
+            start = time.perf_counter()
+            part()
+            synchronize(device)
+            times.append(time.perf_counter() - start)
+        runs += 1
+    return [Timing(statistics.median(times), runs) for times in seconds]
+
+
+def measure_limits(device: torch.device, *, quick: bool = False) -> Limits:
+    """The best of several runs each: a limit is what the machine can do, not what it does on average."""
+    size = QUICK_MATRIX_SIZE if quick else MATRIX_SIZE[device.type]
+    left, right, product = (torch.rand(size, size, device=device) for _ in range(3))
+    flops = 2 * size**3 / _fastest(lambda: torch.mm(left, right, out=product), device)
+    count = (QUICK_COPY_BYTES if quick else COPY_BYTES[device.type]) // FLOAT_BYTES
+    source, target = (torch.ones(count, device=device) for _ in range(2))
+    bandwidth = 2 * FLOAT_BYTES * count / _fastest(lambda: target.copy_(source), device)
+    return Limits(flops, bandwidth)
+
+
+def peak_memory(work: Callable[[], object], device: torch.device) -> int:
+    """Bytes held at most while work() runs: on CUDA by torch's tensors, on the CPU by the whole process.
+
+    Where the kernel can't forget the process's earlier peak, the CPU's figure is the peak since the start.
+    """
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        work()
+        return torch.cuda.max_memory_allocated(device)
+    forgotten = _forget_peak()
+    work()
+    return _peak_since_forgotten() if forgotten else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE
+
+
+def _fastest(work: Callable[[], object], device: torch.device) -> float:
+    work()
+    times = [measure(work, device, Budget(min_runs=1, max_runs=1, warm_up=0)) for _ in range(LIMIT_RUNS)]
+    return min(timing.seconds for timing in times)
+
+
+def _forget_peak() -> bool:
+    """getrusage never lowers its peak, so that a second measurement would show the first; Linux can reset its own."""
+    try:
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_since_forgotten() -> int:
+    found = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())
+    assert found
+    return int(found[1]) * KIBIBYTE

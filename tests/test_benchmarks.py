@@ -1,0 +1,137 @@
+"""The benchmark runs, its table and its JSON are complete, and its made inputs are like the real ones."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import SHARED
+
+from benchmarks import inputs, rows, run, timing
+from benchmarks.rows import Row
+from eval.detection import evaluate_detections
+from utils.annotations import class_names, ground_truth_segments, read_annotations
+from utils.result_file import read_detections
+from utils.segments import Segments
+
+CPU = torch.device("cpu")
+EXPECTED_ROWS = (
+    "resample a video",
+    *(f"step: {part}" for part in ("forward", "backward", "optimiser", "whole")),
+    *("convolutions: forward", "convolutions: backward", "test forward, a video", "post-processing, a video"),
+    *("NMS of 60 proposals", "mAP of 300 detections"),
+    *(f"test pass: {part}" for part in ("network", "post-processing", "mAP", "whole, 6 videos")),
+    *("peak memory: training step", "peak memory: test forward"),
+)
+
+
+def test_quick_run(tmp_path, capsys):
+    torch.set_num_threads(1)
+    file = tmp_path / "numbers.json"
+    assert run.main(["--quick", "--device", "cpu", "--json", str(file)]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in printed[2:]] == list(EXPECTED_ROWS)
+    assert printed[1].split()[0] == "operation" and "GFLOP/s" in printed[0] and "GB/s" in printed[0]
+    report = json.loads(file.read_text())
+    assert set(report) == {"rows", "limits", "machine", "sizes", "quick", "git_commit"}
+    assert set(report["limits"]) == {"gflops", "gigabytes_per_second"} and min(report["limits"].values()) > 0
+    assert report["quick"] and report["machine"]["cpu"] and report["machine"]["torch"] == torch.__version__
+    for row in report["rows"]:
+        assert row["ours"] > 0 and row["plain"] > 0 and row["runs"] == row["plain_runs"] == 1 and row["agrees"]
+        assert row["ratio"] == pytest.approx(row["ours"] / row["plain"])
+    checked = [row["name"] for row in report["rows"] if row["error"] is not None]
+    assert {name.split(":")[0] for name in EXPECTED_ROWS} - {name.split(":")[0] for name in checked} == {"peak memory"}
+
+
+def test_some_rows(capsys):
+    assert run.main(["--quick", "--device", "cpu", "--rows", "nms,resample"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[2:]] == ["NMS", "resample"]
+
+
+@pytest.mark.parametrize("flags", [["--rows", "nms,nothing"], ["--device", "tpu"]])
+def test_wrong_flags(flags, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run.main(["--quick", *flags])
+    assert stopped.value.code == 2 and flags[0] in capsys.readouterr().err
+
+
+def test_disagreement_is_shown(monkeypatch, capsys):
+    monkeypatch.setitem(run.GROUPS, "nms", lambda bench: [Row("NMS", 1.0, 1, 2.0, 1, error=math.inf)])
+    assert run.main(["--quick", "--device", "cpu", "--rows", "nms"]) == 1
+    assert "inf (too far)" in capsys.readouterr().out
+
+
+def test_errors_are_seen():
+    assert rows.relative_error(torch.tensor([1.0, 4.0]), torch.tensor([2.0, 4.0])) == 0.25
+    assert rows.relative_error(torch.zeros(2), torch.zeros(3)) == math.inf
+    assert rows.largest([0.1, math.nan, 0.2]) == math.inf
+    one = Segments.from_rows([(0, 1, 2.0, 4.0, 0.5)])
+    assert rows.detections_error(one, [(1, 2.0, 4.0, 0.25)]) == 1.0
+    assert rows.detections_error(one, []) == math.inf
+
+
+def test_timing():
+    calls = []
+    parts = [lambda: calls.append("a"), lambda: calls.append("b")]
+    timings = timing.measure_parts(parts, CPU, timing.Budget(min_runs=2, max_runs=5, seconds=0.0, warm_up=1))
+    assert calls == ["a", "b"] * 3 and [t.runs for t in timings] == [2, 2]
+    assert timing.Limits(flops=10.0, bandwidth=4.0).floor(flops=20.0, moved=4.0) == 3.0
+
+
+def test_peak_memory_sees_what_is_freed_again():
+    size = 200 << 20
+    small, large = timing.peak_memory(lambda: None, CPU), timing.peak_memory(lambda: torch.ones(size // 4).sum(), CPU)
+    assert large - small > 0.9 * size
+
+
+def test_work_is_counted_as_by_hand():
+    sizes = inputs.Sizes(num_segments=10, batch_size=2, feature_size=4, hidden_size=3, num_classes=5)
+    assert rows.conv_flops(10, sizes) == 2 * 10 * 3 * (8 + 4 + 4) * 3
+    pooling, wide = 3 * 2 * 2 * 10 * 9, 2 * 2 * 9 * (15 + 3)
+    assert rows.training_flops(sizes) == (5760 + pooling + wide, 5760 + 2 * (pooling + wide))
+
+
+def test_made_inputs():
+    made = inputs.test_set(inputs.FULL)
+    assert (len(made.videos), len(made.truth), len(made.detections)) == (210, 3311, 31587)
+    assert np.bincount(made.detections.label).tolist() == list(inputs.DETECTION_COUNTS)
+    assert (made.truth.end > made.truth.start).all() and (made.detections.end > made.detections.start).all()
+    assert 200 < len(rows.ours.postprocess([rows.ours.as_prediction(inputs.busy_video(inputs.FULL))])) / 2 < 300
+    again = inputs.test_set(inputs.FULL)
+    assert np.array_equal(made.detections.score, again.detections.score)
+
+
+def test_made_lengths_where_there_is_no_file(monkeypatch, tmp_path):
+    monkeypatch.setattr(inputs, "DURATIONS", tmp_path / "none.json")
+    durations = inputs.video_durations(210)
+    assert abs(np.median(durations) / inputs.DURATION_MEDIAN - 1) < 0.2
+    assert abs(np.log(durations).std() / inputs.DURATION_SPREAD - 1) < 0.2
+
+
+def test_made_detections_are_like_real_ones():
+    gt, file = SHARED / "data/thumos14/gt.json", SHARED / "golden/detections/thumos14_test.json"
+    if not (gt.exists() and file.exists()):
+        pytest.skip("needs a real result file")
+    annotations = read_annotations(gt)
+    classes = class_names(annotations)
+    videos = tuple(v for v, entry in annotations.items() if entry.subset == "test")
+    truth, (detections, _) = ground_truth_segments(annotations, videos, classes), read_detections(file, videos, classes)
+    made = inputs.test_set(inputs.FULL)
+    assert np.bincount(truth.label).tolist() == list(inputs.TRUTH_COUNTS)
+    assert np.bincount(detections.label).tolist() == list(inputs.DETECTION_COUNTS)
+    for real, like in ((truth, made.truth), (detections, made.detections)):
+        assert abs(np.median(like.end - like.start) / np.median(real.end - real.start) - 1) < 0.25
+
+    def work(truth: Segments, detections: Segments) -> int:
+        """Pairs of a detection and a ground truth of its video and class: what an evaluation compares."""
+        counts = np.zeros((300, len(classes)), int)
+        np.add.at(counts, (truth.video, truth.label), 1)
+        return int(counts[detections.video, detections.label].sum())
+
+    assert abs(work(made.truth, made.detections) / work(truth, detections) - 1) < 0.1
+    average = [
+        evaluate_detections(t, d, num_classes=len(classes), tious=rows.TIOUS).average_map()
+        for t, d in ((truth, detections), (made.truth, made.detections))
+    ]
+    assert abs(average[0] - average[1]) < 0.1

@@ -1,0 +1,91 @@
+"""Adam that never has a wide layer's gradient whole: the numbers and the state of torch's own."""
+
+import pytest
+import torch
+from torch import nn
+
+from utils import wide_adam
+from utils.wide_adam import WideAdam
+from utils.wide_linear import gradient_of, wide_linear
+
+
+def layers(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((7, 128), (7,), (3, 7))
+    return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+
+
+def loss_of(layers, x, *, wide):
+    weight, bias, head = layers
+    hidden = wide_linear(x, weight, bias) if wide else nn.functional.linear(x, weight, bias)
+    return (hidden.tanh() @ head.t()).square().sum()
+
+
+def optimizers():
+    ours, plain = layers(), layers()
+    settings = {"lr": 0.01, "betas": (0.8, 0.95), "weight_decay": 0.1}
+    return (ours, WideAdam(ours, **settings)), (plain, torch.optim.Adam(plain, **settings))
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 100], ids=lambda rows: f"{rows} rows a block")
+@pytest.mark.parametrize("batch", [1, 3, 9])
+def test_steps_are_those_of_adam(monkeypatch, rows, batch):
+    monkeypatch.setattr(wide_adam, "BLOCK_BYTES", rows * 128 * 4)
+    (ours, optimizer), (plain, expected) = optimizers()
+    for step in range(4):
+        x = torch.randn(batch, 128, generator=torch.Generator().manual_seed(step))
+        for parameters, each, wide in ((ours, optimizer, True), (plain, expected, False)):
+            each.zero_grad()
+            loss_of(parameters, x, wide=wide).backward()
+            each.step()
+    assert ours[0].grad is None
+    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+    state, expected_state = optimizer.state_dict()["state"], expected.state_dict()["state"]
+    assert state.keys() == expected_state.keys()
+    for name in ("step", "exp_avg", "exp_avg_sq"):
+        tolerance = 1e-5 * expected_state[0][name].abs().max().item()
+        torch.testing.assert_close(state[0][name], expected_state[0][name], rtol=0, atol=tolerance)
+
+
+def test_state_is_saved_and_loaded():
+    (whole, first), (parts, second) = (optimizers()[0] for _ in range(2))
+    x = torch.randn(2, 128)
+    for step in range(4):
+        for parameters, optimizer in ((whole, first), (parts, second)):
+            optimizer.zero_grad()
+            loss_of(parameters, x + step, wide=True).backward()
+            optimizer.step()
+        if step == 1:
+            state = second.state_dict()
+            second = WideAdam(parts, lr=0.5, betas=(0.5, 0.5), weight_decay=0.0)
+            second.load_state_dict(state)
+    for a, b in zip(whole, parts, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_found_inf_leaves_everything_as_it_is():
+    (ours, optimizer), _ = optimizers()
+    x = torch.randn(2, 128)
+    for found in (0.0, 1.0, 0.0):
+        optimizer.zero_grad()
+        loss_of(ours, x * (float("nan") if found else 1.0), wide=True).backward()
+        before = [p.detach().clone() for p in ours]
+        steps = {i: float(s["step"]) for i, s in optimizer.state_dict()["state"].items()}
+        optimizer.found_inf = torch.tensor(found)
+        optimizer.step()
+        assert all(torch.equal(a, b) == bool(found) for a, b in zip(ours, before, strict=True))
+        if found:
+            assert {i: float(s["step"]) for i, s in optimizer.state_dict()["state"].items()} == steps
+    assert {float(s["step"]) for s in optimizer.state_dict()["state"].values()} == {2.0}
+    assert all(p.isfinite().all() for p in ours)
+
+
+def test_gradients_are_gone_after_zero_grad():
+    (ours, optimizer), _ = optimizers()
+    loss_of(ours, torch.randn(2, 128), wide=True).backward()
+    assert all(gradient_of(p) is not None for p in ours)
+    optimizer.zero_grad()
+    assert all(gradient_of(p) is None for p in ours)
+    before = ours[0].detach().clone()
+    optimizer.step()
+    assert torch.equal(ours[0], before)

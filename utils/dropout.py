@@ -1,0 +1,24 @@
+"""Dropout whose random numbers do not dominate a training step on a CPU."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BITS = 16  # random bits for each value; the share dropped is exact to 2^-17
+
+
+def dropout(x: Tensor, share: float, training: bool) -> Tensor:
+    """Zero this share of the values and scale up the rest, in training; as torch.nn.functional.dropout.
+
+    On a CPU that makes a draw for each value, one after another: 10 ms for [2,750,512], five times a step. Here a 64-bit draw
+    serves four values.
+    """
+    if not training or share == 0:
+        return x
+    if x.is_cuda:
+        return F.dropout(x, share)
+    words = torch.empty(-(-x.numel() // (64 // BITS)), dtype=torch.int64).random_(-(2**63), None)
+    draws = words.view(torch.int16)[: x.numel()].view(x.shape)
+    dropped = round(share * 2**BITS)
+    keep = draws >= dropped - 2 ** (BITS - 1)
+    return x * (keep * (1 / (1 - share))).to(x.dtype)

@@ -1,0 +1,51 @@
+"""How much memory there is, and what to say when it is not enough."""
+
+import pathlib
+
+import torch
+
+from utils.errors import InputError
+
+_MEMORY_INFO = pathlib.Path("/proc/meminfo")
+_GROUP = pathlib.Path("/sys/fs/cgroup")  # a container's limit, which the machine's own figures do not know
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Bytes that a program could still take on a device; None where the system does not tell."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    try:
+        lines = dict(line.split(":") for line in _MEMORY_INFO.read_text().splitlines())
+        free = 1024 * int(lines["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return None
+    try:
+        limit, used = ((_GROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+        reclaimable = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
+        return free if limit == "max" else min(free, int(limit) - int(used) + reclaimable)
+    except (OSError, ValueError):
+        return free
+
+
+def check_fits(needed: int, device: torch.device, *, what: str, instead: str) -> None:
+    """Raises InputError with the needed and the free bytes, and what to do instead, when `needed` bytes are not free."""
+    free = free_bytes(device)
+    if free is not None and needed > free:
+        raise InputError(f"{what} {format_bytes(needed)} on {device}, {format_bytes(free)} are free; {instead}")
+
+
+def format_bytes(count: int) -> str:
+    """As people read it, with the exact number: "1.5 GB (1,500,000,000 bytes)"."""
+    for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit} ({count:,} bytes)"
+    return f"{count:,} bytes"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed: Python's, numpy's, or torch's on either device."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )

@@ -1,0 +1,31 @@
+"""Preparing items ahead of their use, in threads, in order."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+Key = TypeVar("Key")
+Item = TypeVar("Item")
+
+
+def prefetch(prepare: Callable[[Key], Item], keys: Iterable[Key], *, threads: int) -> Iterator[Item]:
+    """prepare(key) for every key, in order; with `threads`, that many are at work while the caller uses an earlier one.
+
+    What prepare raises is raised here, when its turn comes.
+    """
+    if threads == 0:
+        yield from map(prepare, keys)
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="prefetch") as pool:
+        remaining = iter(keys)
+        waiting: deque[Future[Item]] = deque(pool.submit(prepare, key) for key in islice(remaining, threads + 1))
+        try:
+            while waiting:
+                item = waiting.popleft().result()
+                waiting.extend(pool.submit(prepare, key) for key in islice(remaining, 1))
+                yield item
+        finally:  # also when the caller stops early
+            for future in waiting:
+                future.cancel()

@@ -1,0 +1,64 @@
+"""Temporal convolution over snippets, as plain matrix products.
+
+A k-tap convolution of snippet-major videos [B,T,D] is k products over shifted rows: nothing is transposed, and both directions
+run at the speed of the machine's matrix product. For that the weight, [H,D,k] as published, lies in memory tap by tap.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def temporal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Same-padded 1-D convolution over snippets: [B,T,D] x [H,D,k] -> [B,T,H], k odd."""
+    if weight.shape[2] == 1:
+        return F.linear(x, weight[:, :, 0], bias)
+    return _TemporalConv.apply(x, weight, bias)
+
+
+def taps_first(weight: Tensor) -> Tensor:
+    """The same [H,D,k] weight, laid out in memory as [k,H,D]: each tap is then a matrix that products take as it is."""
+    return weight.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+
+
+class _TemporalConv(torch.autograd.Function):
+    """The padded videos are laid end to end as rows, so that a tap is one product over all of them, shifted by the tap.
+
+    Rows that reach from one video into the next are computed too, and dropped: 2 of 752 with three taps at T = 750.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        b, t, d = x.shape
+        h, _, taps = weight.shape
+        pad = taps // 2
+        rows = F.pad(x, (0, 0, pad, pad)).view(b * (t + 2 * pad), d)
+        count = len(rows) - 2 * pad
+        out = x.new_empty(len(rows), h)
+        out[:count] = bias
+        for tap in range(taps):
+            out[:count].addmm_(rows[tap : tap + count], weight[:, :, tap].t())
+        ctx.save_for_backward(rows, weight)
+        ctx.shape = (b, t)
+        return out.view(b, t + 2 * pad, h)[:, :t]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        (grad,) = grad_outputs
+        rows, weight = ctx.saved_tensors
+        (b, t), (h, d, taps) = ctx.shape, weight.shape
+        pad = taps // 2
+        count = len(rows) - 2 * pad
+        grad_rows = F.pad(grad, (0, 0, 0, 2 * pad)).view(len(rows), h)[:count]
+        grad_taps = weight.new_empty(taps, h, d)
+        for tap in range(taps):
+            torch.mm(grad_rows.t(), rows[tap : tap + count], out=grad_taps[tap])
+        grad_x = None
+        if ctx.needs_input_grad[0]:
+            padded = torch.zeros_like(rows)
+            for tap in range(taps):
+                padded[tap : tap + count].addmm_(grad_rows, weight[:, :, tap])
+            grad_x = padded.view(b, t + 2 * pad, d)[:, pad : pad + t]
+        return grad_x, grad_taps.permute(1, 2, 0), grad_rows.sum(0)
