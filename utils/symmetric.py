@@ -17,7 +17,8 @@ class SymmetricHalf:
         self.size = size
         rows, columns = torch.triu_indices(size, size, device=device)
         self.position = rows * size + columns
-        self.diagonal = torch.nonzero(rows == columns).squeeze(1)
+        row = torch.arange(size, device=device)
+        self.diagonal = row * size - row * (row - 1) // 2  # where row i begins, with its diagonal entry
 
     def take(self, matrices: Tensor) -> Tensor:
         """[B,H,H] -> [B,H(H+1)/2]"""
