@@ -8,10 +8,15 @@ import threading
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import main
 import train
+from dataset import Batch
+from model import SAL
+from options import Options
 from utils.checkpoint import load_checkpoint
+from utils.wide_adam import WideAdam
 
 # 7 videos in batches of 2 are 4 steps an epoch, 3 epochs are 12 steps; evaluations every 4 steps from the second epoch on.
 
@@ -262,3 +267,40 @@ def test_main_reports_no_bug_as_a_mistake(tiny, run, monkeypatch):
     monkeypatch.setattr(main, "load_dataset", bug)
     with pytest.raises(ValueError, match="a bug"):
         run(tiny.path)
+
+
+def test_a_step_asks_the_device_for_nothing():
+    """Fake tensors have no values: whoever reads one, or branches on one, fails."""
+    options = Options(data_path="x", num_segments=24, feature_size=6, hidden_size=8, pseudo_extra=2)
+    with FakeTensorMode():
+        model, mask = SAL(options.model_config(3)), options.adaptive_mask(3)
+        batch = Batch(torch.empty(2, 24, 12), torch.empty(2, 3), ("a", "b"), (24, 24))
+        objective = train.Objective(
+            model,
+            mask,
+            loss_config=options.loss_config(),
+            label_config=options.pseudo_label_config(),
+            weights=options.loss_weights,
+        )
+        optimizer = WideAdam(model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=5e-4)
+        for _ in range(2):
+            result = train.train_step(objective, optimizer, batch)
+        assert result.losses.shape == (7,)
+        with pytest.raises(DataDependentOutputException):
+            result.losses.sum().item()
+
+
+def test_a_loss_that_is_not_finite_is_found_though_losses_are_read_late(tiny, run, tmp_path, monkeypatch):
+    """Steps after it change nothing that is saved, and the message names the step itself."""
+    original, calls = train.train_step, []
+
+    def poisoned(objective, optimizer, batch):
+        calls.append(1)
+        factor = float("nan") if len(calls) == 6 else 1.0
+        return original(objective, optimizer, batch._replace(features=batch.features * factor))
+
+    monkeypatch.setattr(train, "train_step", poisoned)
+    outcome = run(tiny.path, "--exp_name", "x", "--log_steps", "100", "--eval_from_epoch", "3")
+    assert outcome.code == 1 and "loss not finite at step 6 (epoch 2)" in outcome.err
+    assert len(calls) == 8  # the end of the epoch, where it would have been saved
+    assert load(tmp_path, "x").training["step"] == 4

@@ -67,7 +67,8 @@ def _compile_or_explain(
             trial(compiled)
     except Exception as error:  # compilers fail in any way
         torch.compiler.reset()
-        reason = (str(error).strip() or "no reason given").splitlines()[0]
-        print(f"--compile: {what} goes on uncompiled, for: {type(error).__name__}: {reason}")
+        cause = getattr(error, "inner_exception", None) or error
+        reason = (str(cause).strip() or "no reason given").splitlines()[0]
+        print(f"--compile: {what} goes on uncompiled, for: {type(cause).__name__}: {reason}")
         return function
     return compiled

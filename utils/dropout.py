@@ -17,7 +17,7 @@ def dropout(x: Tensor, share: float, training: bool) -> Tensor:
         return x
     if x.is_cuda:
         return F.dropout(x, share)
-    words = torch.empty(-(-x.numel() // (64 // BITS)), dtype=torch.int64).random_(-(2**63), None)
+    words = torch.empty(-(-x.numel() // (64 // BITS)), dtype=torch.int64, device=x.device).random_(-(2**63), None)
     draws = words.view(torch.int16)[: x.numel()].view(x.shape)
     dropped = round(share * 2**BITS)
     keep = draws >= dropped - 2 ** (BITS - 1)

@@ -1,0 +1,104 @@
+"""--compile: the same numbers where it works, and a line that says why where it does not."""
+
+import pytest
+import torch
+
+from dataset import Batch
+from model import SAL
+from options import Options
+from train import Objective, train_step
+from utils.compiling import compile_infer, compile_objective
+from utils.wide_adam import WideAdam
+
+OPTIONS = Options(data_path="x", num_segments=24, feature_size=6, hidden_size=8, pseudo_extra=2)
+
+
+@pytest.fixture(autouse=True)
+def reset():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+def small_model():
+    return SAL(OPTIONS.model_config(3))
+
+
+def objective(seed=0):
+    torch.manual_seed(seed)
+    model, mask = small_model(), OPTIONS.adaptive_mask(3)
+    return Objective(
+        model,
+        mask,
+        loss_config=OPTIONS.loss_config(),
+        label_config=OPTIONS.pseudo_label_config(),
+        weights=OPTIONS.loss_weights,
+    )
+
+
+def batch(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(torch.rand(count, 24, 12, generator=generator), torch.eye(3)[:count], ("v",) * count, (24,) * count)
+
+
+@pytest.fixture
+def eager_backend(monkeypatch):
+    """Traced, but not translated to C++, which takes a minute."""
+    original = torch.compile
+    monkeypatch.setattr("torch.compile", lambda function, mode: original(function, backend="aot_eager"))
+
+
+def test_compiled_steps_are_the_plain_ones(eager_backend):
+    """Dropout included, and a last batch of another size."""
+    results = []
+    for compiled in (False, True):
+        it = objective()
+        step = compile_objective(it, 2, 24) if compiled else it
+        assert (step is not it) == compiled
+        optimizer = WideAdam(it.model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=5e-4)
+        it.model.train()
+        torch.manual_seed(7)
+        losses = [train_step(step, optimizer, batch(count, seed)).losses for seed, count in enumerate((2, 2, 1))]
+        results.append((torch.stack(losses), list(it.model.parameters()), it.mask.mean))
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+def test_the_trial_leaves_no_trace(eager_backend):
+    it = objective()
+    before = (torch.get_rng_state(), it.mask.mean.clone(), it.mask.var.clone())
+    compile_objective(it, 2, 24)
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert torch.equal(before[1], it.mask.mean) and torch.equal(before[2], it.mask.var)
+    assert all(parameter.grad is None for parameter in it.model.parameters())
+
+
+def test_compiled_test_forward_is_the_plain_one(eager_backend):
+    model = small_model().eval()
+    infer = compile_infer(model, 2, 24)
+    with torch.inference_mode():
+        layers = model.fold()
+        for count in (2, 1):
+            features = batch(count, count).features
+            expected, actual = model.infer(features, layers), infer(features, layers)
+            torch.testing.assert_close(actual.cas, expected.cas)
+            torch.testing.assert_close(actual.video_logits, expected.video_logits)
+
+
+def test_failure_says_why_and_goes_on(tiny, run, monkeypatch):
+    """As on a machine without a C++ compiler."""
+
+    def refuses(graph, inputs):
+        raise RuntimeError("no working C++ compiler\nand a long story")
+
+    original = torch.compile
+    monkeypatch.setattr("torch.compile", lambda function, mode: original(function, backend=refuses))
+    plain = run(tiny.path, "--exp_name", "plain")
+    outcome = run(tiny.path, "--exp_name", "x", "--compile")
+    assert outcome.code == 0
+    for what in ("the training step", "the test forward"):
+        (line,) = [
+            line for line in outcome.out.splitlines() if line.startswith(f"--compile: {what} goes on uncompiled")
+        ]
+        assert "no working C++ compiler" in line and "long story" not in line
+    tables = [[line for line in o.out.splitlines() if line.startswith(("best", "last"))] for o in (plain, outcome)]
+    assert tables[0] == tables[1]  # the trial moved no random number

@@ -1,0 +1,53 @@
+"""Dropout drops its share, scales up the rest, and is still without it."""
+
+import pytest
+import torch
+
+from utils.dropout import dropout
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.75, 0.999])
+def test_share_and_scale(share):
+    torch.manual_seed(0)
+    x = torch.ones(1000, 401)
+    out = dropout(x, share, True)
+    kept = out != 0
+    torch.testing.assert_close(out[kept], torch.full_like(out[kept], 1 / (1 - share)))
+    deviation = (share * (1 - share) / x.numel()) ** 0.5
+    assert 1 - kept.float().mean().item() == pytest.approx(share, abs=5 * deviation + 2**-16)
+
+
+def test_values_are_dropped_one_by_one():
+    """Four values come from one draw: they must not fall together, nor with their neighbours of the next draw."""
+    torch.manual_seed(0)
+    kept = dropout(torch.ones(200_000), 0.5, True).view(-1, 8) != 0
+    together = torch.corrcoef(kept.float().t()) - torch.eye(8)
+    assert together.abs().max() < 0.03
+
+
+def test_gradient_is_that_of_the_mask():
+    x = torch.randn(3, 5, requires_grad=True)
+    out = dropout(x, 0.5, True)
+    out.sum().backward()
+    torch.testing.assert_close(x.grad, (out != 0).float() * 2)
+
+
+@pytest.mark.parametrize(("share", "training"), [(0.5, False), (0.0, True)])
+def test_nothing_to_drop(share, training):
+    x = torch.randn(4)
+    before = torch.get_rng_state()
+    assert dropout(x, share, training) is x
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_seed_fixes_it():
+    x, outs = torch.randn(5, 7), []
+    for _ in range(2):
+        torch.manual_seed(3)
+        outs.append(dropout(x, 0.3, True))
+    assert torch.equal(*outs)
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (3,), (2, 0, 5)])
+def test_sizes_that_are_no_multiple_of_a_draw(shape):
+    assert dropout(torch.ones(shape), 0.5, True).shape == shape
