@@ -64,8 +64,7 @@ class DeviceFeatures:
         self.rows = torch.empty(int(lengths.sum()), videos[0].features.shape[1], dtype=dtype, device=device)
         progress = tqdm(videos, desc=f"features to {device}", unit="video", disable=None)
         for first, video in zip(self.first.tolist(), progress, strict=True):
-            features = video.features if isinstance(video.features, np.ndarray) else video.features.load()
-            self.rows[first : first + len(features)] = torch.from_numpy(features)
+            self.rows[first : first + video.num_snippets] = torch.from_numpy(_loaded(video.features))
 
     def sample(self, rows: Tensor) -> Tensor:
         """Row numbers [B,T] on the host -> [B,T,D]."""

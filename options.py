@@ -38,7 +38,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             {
                 "data_path": "data/demo",
                 "num_segments": 100,
-                "lr": 3e-4,
+                "lr": 6e-4,
                 "num_epochs": 8,
                 "detection_inf_step": 30,
             }

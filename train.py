@@ -175,10 +175,10 @@ class Trainer:
             self.unread.append((self.step, batch.video_ids, train_step(self.objective, self.optimizer, batch)))
             self.step += 1
             bar.update()
-            done = self.step == self.total_steps
+            done, stopping = self.step == self.total_steps, interrupt.requested
             logging = self.step % self.config.log_steps == 0
             evaluating = self._evaluation_due()
-            saving = done or interrupt.requested or self.step % (self.config.save_epochs * self.steps_per_epoch) == 0
+            saving = done or stopping or self.step % (self.config.save_epochs * self.steps_per_epoch) == 0
             if not (logging or evaluating or saving or len(self.unread) == MOST_UNREAD):
                 continue
             # Here the host waits for the device. From one such step to the next: the waiting for batches and the saving of
@@ -195,7 +195,7 @@ class Trainer:
                 start = time.perf_counter()
             if saving:
                 self.save()
-            if interrupt.requested and not done:
+            if stopping and not done:
                 folder = self.experiment.folder
                 raise TrainingError(
                     f"interrupted at step {self.step} of {self.total_steps}; continue with "

@@ -17,9 +17,9 @@ from torch import Tensor
 from benchmarks.inputs import Sizes, VideoSequences
 from dataset import Batch, Split, Video, test_batches
 from eval.detection import evaluate_detections
-from model import SAL
+from model import SAL, combined_sequence
 from options import Options
-from test import PredictConfig, Prediction, localize, predict
+from test import PredictConfig, Prediction, class_scores, localize, predict
 from train import Objective, StepResult, train_step
 from utils.actionness import AdaptiveMask
 from utils.nms import NmsConfig, nms
@@ -131,6 +131,22 @@ def predict_videos(model: SAL, features: Tensor) -> list[Prediction]:
     count, t = features.shape[:2]
     batch = Batch(features, features.new_zeros(count, 0), ("",) * count, (t,) * count)
     return predict(model, [batch], config=PredictConfig())
+
+
+class TestForward:
+    """The network's part of a test batch [B,T,D]: outputs, combined sequences, class scores."""
+
+    __test__ = False  # not a test, whatever pytest makes of its name
+
+    def __init__(self, model: SAL) -> None:
+        self.model = model.eval()
+        self.layers = model.fold()
+
+    def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        config = PredictConfig()
+        output = self.model.infer(features, self.layers)
+        sequences = combined_sequence(output, config.fusion)
+        return class_scores(output, sequences, config), sequences
 
 
 def predict_set(model: SAL, videos: Split, sizes: Sizes, device: torch.device) -> list[Prediction]:

@@ -1,6 +1,6 @@
 """The benchmark's command: how fast each part is, against the plain formulation and against the machine.
 
-    python -m benchmarks.run [--device auto|cpu|cuda] [--json FILE] [--quick] [--rows NAME,...]
+    python -m benchmarks.run [--device auto|cpu|cuda] [--precision auto|fp32|tf32] [--json FILE] [--quick] [--rows NAME,...]
 
 Prints a table. Exit code: 0 done, 1 when ours and the plain formulation disagree on some row, 2 a mistake in the flags.
 """
@@ -19,21 +19,29 @@ from typing import Any
 import torch
 
 from benchmarks.inputs import FULL, QUICK
-from benchmarks.rows import GROUPS, Bench, Row
+from benchmarks.rows import GROUPS, TOLERANCE, Bench, Row
 from benchmarks.timing import Budget, Limits, measure_limits
 from utils.atomic import write_text
 from utils.device import pick_device
 from utils.errors import InputError
+from utils.precision import apply_precision, choose_precision
 from utils.provenance import git_commit, versions
 
 QUICK_BUDGET = Budget(min_runs=1, max_runs=1, seconds=0.0)
 HEADER = ("operation", "ours", "n", "plain", "n", "ratio", "share of limit", "apart", "")
 GIGA = 1e9
+TF32_TOLERANCE = 1e-2  # of the largest magnitude; ten bits of mantissa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "fp32", "tf32"),
+        help="of matrix products (default: %(default)s)",
+    )
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there as well")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once each: only shows that it runs")
     parser.add_argument("--rows", default=",".join(GROUPS), metavar="NAME,...", help="some of %(default)s")
@@ -44,22 +52,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--rows: no '{unknown[0]}'; there are {', '.join(GROUPS)}")
     try:
         device = pick_device(args.device)
+        precision = choose_precision(args.precision, device)
     except InputError as error:
         parser.error(str(error))
+    apply_precision(precision)
 
     limits = measure_limits(device, quick=args.quick)
     bench = Bench(QUICK if args.quick else FULL, device, limits, QUICK_BUDGET if args.quick else Budget())
     machine = machine_info(device)
-    print(f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}; limits: {limits_text(limits)}")
+    print(
+        f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}; limits: {limits_text(limits)} "
+        f"({precision})"
+    )
     rows: list[Row] = []
     for name in names:
         print(f"measuring {name} ...", file=sys.stderr)
-        rows += GROUPS[name](bench)
+        rows += [with_tolerance_of(precision, row) for row in GROUPS[name](bench)]
         gc.collect()
     print(table(rows))
     if args.json:
         write_text(args.json, json.dumps(report(bench, rows, machine, quick=args.quick), indent=2) + "\n")
     return 0 if all(row.agrees for row in rows) else 1
+
+
+def with_tolerance_of(precision: str, row: Row) -> Row:
+    """Ours and plain round differently where products are less exact."""
+    return (
+        dataclasses.replace(row, tolerance=TF32_TOLERANCE)
+        if precision == "tf32" and row.tolerance == TOLERANCE
+        else row
+    )
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -102,7 +124,7 @@ def machine_info(device: torch.device) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else cpu,
         "device_type": device.type,
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "tf32": torch.backends.cuda.matmul.allow_tf32,
         **versions(),
     }
 

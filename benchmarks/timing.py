@@ -107,7 +107,7 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     forgotten = _forget_peak()
     work()
-    return _peak_since_forgotten() if forgotten else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE
+    return peak_resident() if forgotten else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE
 
 
 def _fastest(work: Callable[[], object], device: torch.device) -> float:
@@ -125,7 +125,8 @@ def _forget_peak() -> bool:
     return True
 
 
-def _peak_since_forgotten() -> int:
+def peak_resident() -> int:
+    """Bytes of memory that the process held at most, since its start or since that was forgotten."""
     found = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())
     assert found
     return int(found[1]) * KIBIBYTE

@@ -20,13 +20,13 @@ def reset():
     torch.compiler.reset()
 
 
-def small_model():
-    return SAL(OPTIONS.model_config(3))
+def small_model(options=OPTIONS):
+    torch.manual_seed(0)
+    return SAL(options.model_config(3))
 
 
-def objective(seed=0):
-    torch.manual_seed(seed)
-    model, mask = small_model(), OPTIONS.adaptive_mask(3)
+def objective(options=OPTIONS):
+    model, mask = small_model(options), options.adaptive_mask(3)
     return Objective(
         model,
         mask,

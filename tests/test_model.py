@@ -43,11 +43,11 @@ def test_temporal_conv_gradients(taps):
 def test_taps_lie_first_in_memory_and_nowhere_else():
     weight = torch.randn(4, 5, 3)
     kept = taps_first(weight)
-    assert torch.equal(kept, weight) and kept.stride() == (5, 1, 20)
+    assert torch.equal(kept, weight) and kept.stride() == (1, 4, 20)
     model = small_model()
-    assert model.encoder[0].weight.stride() == (10, 1, 80)  # 10 channels in, 8 out
+    assert model.encoder[0].weight.stride() == (1, 8, 80)  # 10 channels in, 8 out
     temporal_conv(torch.randn(1, 4, 10), model.encoder[0].weight, model.encoder[0].bias).sum().backward()
-    assert model.encoder[0].weight.grad.stride() == (10, 1, 80)
+    assert model.encoder[0].weight.grad.stride() == (1, 8, 80)
 
 
 @pytest.mark.parametrize("streams", [("rgb", "flow"), ("flow",)])

@@ -19,8 +19,8 @@ def temporal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def taps_first(weight: Tensor) -> Tensor:
-    """The same [H,D,k] weight, laid out in memory as [k,H,D]: each tap is then a matrix that products take as it is."""
-    return weight.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    """The same [H,D,k] weight, laid out in memory as [k,D,H]: each tap is then a matrix that products take as it is."""
+    return weight.permute(2, 1, 0).contiguous().permute(2, 1, 0)
 
 
 class _TemporalConv(torch.autograd.Function):
@@ -52,13 +52,13 @@ class _TemporalConv(torch.autograd.Function):
         pad = taps // 2
         count = len(rows) - 2 * pad
         grad_rows = F.pad(grad, (0, 0, 0, 2 * pad)).view(len(rows), h)[:count]
-        grad_taps = weight.new_empty(taps, h, d)
+        grad_taps = weight.new_empty(taps, d, h)
         for tap in range(taps):
-            torch.mm(grad_rows.t(), rows[tap : tap + count], out=grad_taps[tap])
+            torch.mm(rows[tap : tap + count].t(), grad_rows, out=grad_taps[tap])
         grad_x = None
         if ctx.needs_input_grad[0]:
             padded = torch.zeros_like(rows)
             for tap in range(taps):
                 padded[tap : tap + count].addmm_(grad_rows, weight[:, :, tap])
             grad_x = padded.view(b, t + 2 * pad, d)[:, pad : pad + t]
-        return grad_x, grad_taps.permute(1, 2, 0), grad_rows.sum(0)
+        return grad_x, grad_taps.permute(2, 1, 0), grad_rows.sum(0)

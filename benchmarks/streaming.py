@@ -1,0 +1,98 @@
+"""What `--cache mmap` costs and holds: a data set of made, all-zero feature files, opened and read batch by batch.
+
+    python -m benchmarks.streaming --videos 20000        # prints one JSON object
+
+The files are sparse: they take no room on the disk, but reading them takes as much memory as reading real ones. It is a process
+of its own, since the peak of its memory is what is measured.
+"""
+
+import argparse
+import json
+import pathlib
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+
+from benchmarks.timing import peak_resident
+from dataset import load_dataset, train_batches
+
+SNIPPETS, CHANNELS, NUM_SEGMENTS, BATCH_SIZE = 300, 1024, 750, 2
+STREAMS = ("rgb", "flow")
+LABEL = "Action"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--videos", type=int, required=True, help="training videos")
+    parser.add_argument("--batches", type=int, default=200, help="to read (default: %(default)s)")
+    parser.add_argument("--num_workers", type=int, default=1, help="threads (default: %(default)s)")
+    args = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        make_set(path, args.videos)
+        print(json.dumps(stream(path, args.batches, args.num_workers)))
+    return 0
+
+
+def make_set(path: pathlib.Path, videos: int) -> None:
+    """`videos` training videos and one for test."""
+    names = {"train": [f"video_{i}" for i in range(videos)], "test": ["last"]}
+    for split, listed in names.items():
+        for stream in STREAMS:
+            folder = path / "features" / split / stream
+            folder.mkdir(parents=True)
+            for name in listed:
+                with open(folder / f"{name}.npy", "wb") as file:
+                    write_zeros(file, (SNIPPETS, CHANNELS))
+        (path / f"split_{split}.txt").write_text("\n".join(listed))
+    note = {"annotations": [{"label": LABEL, "segment": [0, 1]}]}
+    database = {name: {"subset": split, **note} for split, listed in names.items() for name in listed}
+    (path / "gt.json").write_text(json.dumps({"database": database}))
+
+
+def write_zeros(file: BinaryIO, shape: tuple[int, int]) -> None:
+    """A float32 .npy file whose values are a hole."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    npy.write_array_header_1_0(file, header)
+    file.truncate(file.tell() + 4 * shape[0] * shape[1])
+
+
+def stream(path: pathlib.Path, batches: int, num_workers: int) -> dict[str, float]:
+    before = peak_resident()
+    start = time.perf_counter()
+    cpu = torch.device("cpu")
+    data = load_dataset(path, streams=STREAMS, feature_size=CHANNELS, cache="mmap", device=cpu)
+    opened = time.perf_counter()
+    rows = 0
+    for batch in train_batches(
+        data.train,
+        num_segments=NUM_SEGMENTS,
+        batch_size=BATCH_SIZE,
+        drop_last=True,
+        seed=1,
+        first_step=0,
+        last_step=batches,
+        num_workers=num_workers,
+        device=cpu,
+    ):
+        rows += int(np.prod(batch.features.shape[:2]))
+    read = time.perf_counter()
+    return {
+        "videos": len(data.train),
+        "feature_bytes": sum(video.features.nbytes for video in data.train),
+        "seconds_to_open": opened - start,
+        "seconds_a_batch": (read - opened) / batches,
+        "snippets": rows,
+        "peak_resident_bytes_before": before,
+        "peak_resident_bytes": peak_resident(),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

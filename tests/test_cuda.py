@@ -1,0 +1,89 @@
+"""The same code on a CUDA GPU: the CPU's results within float32 error. Skipped where there is none."""
+
+import json
+
+import pytest
+import torch
+from test_compiling import objective
+
+from dataset import Batch, load_dataset, train_batches
+from options import Options
+from train import train_step
+from utils.compiling import compile_objective
+from utils.device import fetch
+from utils.precision import apply_precision
+from utils.wide_adam import WideAdam
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
+CUDA = torch.device("cuda")
+OPTIONS = Options(data_path="x", num_segments=24, feature_size=6, hidden_size=8, pseudo_extra=2, dropout=0.0)
+
+
+@pytest.fixture(autouse=True)
+def exact():
+    before = torch.backends.cuda.matmul.allow_tf32
+    apply_precision("fp32")
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def steps_on(device, *, compiled=False):
+    it = objective(OPTIONS)
+    it.model.to(device), it.mask.to(device)
+    step = compile_objective(it, 2, 24) if compiled else it
+    optimizer = WideAdam(it.model.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=5e-4)
+    it.model.train()
+    losses = []
+    for seed in range(3):
+        features = torch.rand(2, 24, 12, generator=torch.Generator().manual_seed(seed))
+        batch = Batch(features.to(device), torch.eye(3)[:2].to(device), ("a", "b"), (24, 24))
+        losses.append(train_step(step, optimizer, batch).losses)
+    return torch.stack(losses).cpu(), [p.detach().cpu() for p in it.model.parameters()]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_training_steps(compiled):
+    torch.testing.assert_close(steps_on(CUDA, compiled=compiled), steps_on("cpu"), rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_waits_for_nothing():
+    it = objective(OPTIONS)
+    it.model.to(CUDA), it.mask.to(CUDA)
+    batch = Batch(torch.rand(2, 24, 12).to(CUDA), torch.eye(3)[:2].to(CUDA), ("a", "b"), (24, 24))
+    optimizer = WideAdam(it.model.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=5e-4)
+    train_step(it, optimizer, batch)
+    one = torch.ones(1, device=CUDA)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        train_step(it, optimizer, batch)
+        with pytest.raises(RuntimeError):
+            one.item()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_batches_are_those_of_the_cpu(tiny):
+    def batches(cache, device):
+        data = load_dataset(tiny.path, streams=("rgb", "flow"), feature_size=6, cache=cache, device=device)
+        settings = {"num_segments": 20, "batch_size": 2, "drop_last": False, "seed": 1, "first_step": 0, "last_step": 8}
+        return list(train_batches(data.train, **settings, num_workers=1, device=device))
+
+    expected = batches("ram", torch.device("cpu"))
+    for cache in ("device", "ram", "mmap", "auto"):
+        for a, b in zip(expected, batches(cache, CUDA), strict=True):
+            assert b.features.is_cuda and torch.equal(a.features, b.features.cpu())
+            assert torch.equal(a.labels, b.labels.cpu()) and a.video_ids == b.video_ids
+
+
+def test_fetch():
+    values = torch.arange(5.0, device=CUDA)
+    (array,) = fetch(values * 2)()
+    assert array.tolist() == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("flags", [[], ["--precision", "bf16"], ["--cache", "ram"], ["--compile"]], ids=str)
+def test_a_run(tiny, run, tmp_path, flags):
+    assert run(tiny.path, "--exp_name", "x", "--device", "cuda", *flags).code == 0
+    results = json.loads((tmp_path / "out" / "x" / "results.json").read_text())
+    assert results["device"] == "cuda:0" and results["precision"] in ("tf32", "bf16", "fp32")
+    assert run(tiny.path, "--exp_name", "x", "--device", "cuda", "--inference_only").code == 0
