@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from utils.dropout import dropout
 from utils.mixup import add_partner
+from utils.second_order import SMALLEST_NORM, SecondOrderPooling, bilinear_pool, signed_sqrt_
 from utils.symmetric import SymmetricHalf
 from utils.temporal_conv import taps_first, temporal_conv
 from utils.wide_linear import wide_linear
@@ -64,22 +65,14 @@ def second_order_pooling(x: Tensor, *, eps: float) -> Tensor:
 
     Bilinear pooling of the snippets with themselves, then the signed square root (`eps` inside) and L2 normalisation.
     """
-    return F.normalize(_signed_sqrt(_bilinear_pool(x).flatten(1), eps), dim=1)
+    q: Tensor = SecondOrderPooling.apply(x, eps)
+    return q
 
 
 def folded_second_order_pooling(x: Tensor, half: SymmetricHalf, *, eps: float) -> Tensor:
     """The same for layers folded onto half of the symmetric Q: [B,T,H] -> [B,H(H+1)/2], row i's entries j >= i."""
-    rooted = _signed_sqrt(half.take(_bilinear_pool(x)), eps)
-    return rooted / half.norm(rooted).clamp_min(1e-12)  # F.normalize's own guard
-
-
-def _bilinear_pool(x: Tensor) -> Tensor:
-    pooled = torch.bmm(x.transpose(1, 2), x)  # [B,H,H]
-    return pooled.to(torch.promote_types(x.dtype, torch.float32)) / x.shape[1] ** 2
-
-
-def _signed_sqrt(x: Tensor, eps: float) -> Tensor:
-    return torch.sign(x) * torch.sqrt(x.abs() + eps)
+    rooted = signed_sqrt_(half.take(bilinear_pool(x)), eps)
+    return rooted / half.norm(rooted).clamp_min(SMALLEST_NORM)
 
 
 def propagate_semantics(encoded: Tensor, semantics: Tensor, actionness: Tensor) -> Tensor:
@@ -130,18 +123,13 @@ class SAL(nn.Module):
         stream_video_logits: dict[str, Tensor] = {}
         mixed_actionness: dict[str, Tensor] = {}
         if self.training:
-            # One product for all the video logits: the wide weight is then read, and its gradient written, once.
-            pooled = torch.cat([semantics, *(self._pool(e) for e in stream_encoded.values())])
-            video_logits, *rest = wide_linear(pooled, self.fc.weight, self.fc.bias).split(len(features))
-            stream_video_logits = dict(zip(self.config.streams, rest, strict=True))
+            stream_video_logits = {s: self._video_logits(self._pool(e)) for s, e in stream_encoded.items()}
             mixed_actionness = {s: self._mixed_actionness(s, z) for s, z in pre_activation.items()}
-        else:
-            video_logits = wide_linear(semantics, self.fc.weight, self.fc.bias)
         return SalOutput(
             cas=cas,
             actionness=actionness,
             stream_actionness=stream_actionness,
-            video_logits=video_logits,
+            video_logits=self._video_logits(semantics),
             stream_video_logits=stream_video_logits,
             mixed_actionness=mixed_actionness,
         )
@@ -187,6 +175,10 @@ class SAL(nn.Module):
 
     def _pool(self, encoded: Tensor) -> Tensor:
         return second_order_pooling(encoded, eps=self.config.sqrt_eps)
+
+    def _video_logits(self, semantics: Tensor) -> Tensor:
+        """[B,H*H] -> [B,C]"""
+        return wide_linear(semantics, self.fc.weight, self.fc.bias)
 
     def _actionness(self, stream: str, encoded: Tensor) -> Tensor:
         """[B,T,H] -> [B,T]"""

@@ -84,6 +84,20 @@ def test_second_order_pooling(t):
     torch.testing.assert_close(second_order_pooling(x, eps=1e-5), expected)
 
 
+@pytest.mark.parametrize("t", [1, 6])
+def test_second_order_pooling_gradients(t):
+    x = torch.randn(2, t, 4, dtype=torch.double, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: second_order_pooling(x, eps=1e-5), x)
+    # A channel that never fires: its entries are 0, and so is what flows back through them.
+    silent = torch.cat([x.detach(), torch.zeros(2, t, 1, dtype=torch.double)], 2).requires_grad_()
+    grad = torch.randn(2, 25, dtype=torch.double)
+    second_order_pooling(silent, eps=1e-5).backward(grad)
+    assert silent.grad.isfinite().all() and (silent.grad[:, :, 4] == 0).all()
+    kept = [i * 5 + j for i in range(4) for j in range(4)]
+    second_order_pooling(x, eps=1e-5).backward(grad[:, kept])
+    torch.testing.assert_close(silent.grad[:, :, :4], x.grad)
+
+
 def test_second_order_pooling_of_nothing_is_zero():
     assert second_order_pooling(torch.zeros(1, 3, 4), eps=1e-5).abs().sum() == 0
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from utils import wide_adam
+from utils.temporal_conv import taps_first
 from utils.wide_adam import WideAdam
 from utils.wide_linear import gradient_of, wide_linear
 
@@ -30,7 +31,8 @@ def optimizers():
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 100], ids=lambda rows: f"{rows} rows a block")
 @pytest.mark.parametrize("batch", [1, 3, 9])
 def test_steps_are_those_of_adam(monkeypatch, rows, batch):
-    monkeypatch.setattr(wide_adam, "BLOCK_BYTES", rows * 128 * 4)
+    for name in ("BLOCK_BYTES", "PRODUCT_BLOCK_BYTES"):
+        monkeypatch.setattr(wide_adam, name, rows * 128 * 4)
     (ours, optimizer), (plain, expected) = optimizers()
     for step in range(4):
         x = torch.randn(batch, 128, generator=torch.Generator().manual_seed(step))
@@ -89,3 +91,25 @@ def test_gradients_are_gone_after_zero_grad():
     before = ours[0].detach().clone()
     optimizer.step()
     assert torch.equal(ours[0], before)
+
+
+@pytest.mark.parametrize("saved", ["contiguous", "as it is"])
+def test_layouts_in_memory_make_no_difference(saved):
+    """Weights laid out tap by tap, and moments of a checkpoint that was written when they were not."""
+    generator = torch.Generator().manual_seed(0)
+    value = torch.randn(4, 6, 3, generator=generator)
+    ours, plain = nn.Parameter(taps_first(value)), nn.Parameter(value.clone())
+    optimizer = WideAdam([ours], lr=0.1, betas=(0.9, 0.999), weight_decay=0.01)
+    expected = torch.optim.Adam([plain], lr=0.1, weight_decay=0.01)
+    target = torch.randn(4, 6, 3, generator=generator)
+    for step in range(4):
+        for parameter, each in ((ours, optimizer), (plain, expected)):
+            each.zero_grad()
+            ((parameter - target) ** 3).sum().backward()
+            each.step()
+        if step == 1 and saved == "contiguous":
+            state = optimizer.state_dict()
+            moments = {name: value.contiguous() for name, value in state["state"][0].items()}
+            optimizer.load_state_dict({**state, "state": {0: moments}})
+    assert optimizer.state[ours]["exp_avg"].stride() == ours.stride() != plain.stride()
+    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)

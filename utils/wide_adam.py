@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from utils.wide_linear import clear_gradient, gradient_factors, wide_gradient
+from utils.wide_linear import FEW_ROWS, clear_gradient, gradient_factors, wide_gradient
 
-BLOCK_BYTES = (
-    8 * 2**20
-)  # of a gradient at a time on a CPU, about its cache; a GPU, where every block costs a launch, takes it whole
+# Of a gradient at a time on a CPU; a GPU, where every block costs a launch, takes it whole. Outer products of few rows are as
+# fast in small blocks, which stay in the cache; a matrix product is not.
+BLOCK_BYTES = 8 * 2**20
+PRODUCT_BLOCK_BYTES = 64 * 2**20
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class WideAdam(torch.optim.Adam):
@@ -25,7 +28,6 @@ class WideAdam(torch.optim.Adam):
 
     def __init__(self, params: Iterable[Tensor], *, lr: float, betas: tuple[float, float], weight_decay: float) -> None:
         super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
-        self.grad_scale: Tensor | None = None  # torch's own names, which its fused step looks for
         self.found_inf: Tensor | None = None
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -36,41 +38,72 @@ class WideAdam(torch.optim.Adam):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        loss = super().step(closure)
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
         for group in self.param_groups:
+            whole = [p for p in group["params"] if p.grad is not None]
+            self._update(group, whole, [p.grad for p in whole], [self._state_of(p) for p in whole])
             for weight in group["params"]:
                 if gradient_factors(weight):
-                    self._step_in_blocks(weight, group)
+                    self._step_in_blocks(group, weight)
         return loss
 
-    def _step_in_blocks(self, weight: Tensor, group: dict[str, Any]) -> None:
-        state = self.state[weight]
-        if not state:
-            state["step"] = torch.zeros((), device=weight.device)
-            state["exp_avg"] = torch.zeros_like(weight)
-            state["exp_avg_sq"] = torch.zeros_like(weight)
-        rows = len(weight) if weight.is_cuda else max(1, BLOCK_BYTES // weight[0].nbytes)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Moments are laid out in memory as the parameters are, whatever wrote the file."""
+        super().load_state_dict(state_dict)
+        for parameter, state in self.state.items():
+            for name in MOMENTS:
+                state[name] = torch.empty_like(parameter).copy_(state[name])
+
+    def _step_in_blocks(self, group: dict[str, Any], weight: Tensor) -> None:
+        state = self._state_of(weight)
+        few = len(gradient_factors(weight)[0][1]) <= FEW_ROWS
+        block_bytes = weight.nbytes if weight.is_cuda else BLOCK_BYTES if few else PRODUCT_BLOCK_BYTES
+        rows = max(1, min(len(weight), block_bytes // weight[0].nbytes))
         block = torch.empty_like(weight[:rows])
         before = state["step"].clone()
         for first in range(0, len(weight), rows):
             here = slice(first, first + rows)
             gradient = wide_gradient(weight, here, out=block[: len(weight) - first])
-            state["step"].copy_(before)  # every call counts one step
-            adam(
-                [weight[here]],
-                [gradient],
-                [state["exp_avg"][here]],
-                [state["exp_avg_sq"][here]],
-                [],
-                [state["step"]],
-                fused=True,
-                grad_scale=self.grad_scale,
-                found_inf=self.found_inf,
-                amsgrad=False,
-                maximize=False,
-                beta1=group["betas"][0],
-                beta2=group["betas"][1],
-                lr=group["lr"],
-                weight_decay=group["weight_decay"],
-                eps=group["eps"],
-            )
+            part = {name: state[name][here] for name in MOMENTS}
+            part["step"] = state["step"].copy_(before)  # every update counts one step
+            self._update(group, [weight[here]], [gradient], [part])
+
+    def _state_of(self, parameter: Tensor) -> dict[str, Any]:
+        state: dict[str, Any] = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), device=parameter.device)
+            for name in MOMENTS:
+                state[name] = torch.zeros_like(parameter)
+        return state
+
+    def _update(
+        self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]]
+    ) -> None:
+        adam(
+            [_flat(p) for p in params],
+            [_flat(g) for g in grads],
+            [_flat(s["exp_avg"]) for s in states],
+            [_flat(s["exp_avg_sq"]) for s in states],
+            [],
+            [s["step"] for s in states],
+            fused=True,
+            found_inf=self.found_inf,
+            amsgrad=False,
+            maximize=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+        )
+
+
+def _flat(x: Tensor) -> Tensor:
+    """All elements in the order of memory, [n], without a copy; autograd gives gradients the layout of their parameters.
+
+    The fused kernel would first copy a gradient whose dimensions do not lie in their order.
+    """
+    return x.as_strided((x.numel(),), (1,))

@@ -42,14 +42,10 @@ def clear_gradient(weight: Tensor) -> None:
 
 def wide_gradient(weight: Tensor, rows: slice = slice(None), out: Tensor | None = None) -> Tensor:
     """The gradient of these rows of the weight, [n,W]; into `out` if given."""
-    factors = gradient_factors(weight)
-    grad = torch.cat([grad[:, rows] for grad, _ in factors])
-    x = factors[0][1] if len(factors) == 1 else torch.cat([x for _, x in factors])
-    if len(x) > FEW_ROWS:
-        return torch.mm(grad.t(), x, out=out)
-    out = torch.mul(grad[0].unsqueeze(1), x[0], out=out)
-    for grad_row, x_row in zip(grad[1:], x[1:], strict=True):
-        out.addcmul_(grad_row.unsqueeze(1), x_row)
+    (first_grad, first_x), *others = gradient_factors(weight)
+    out = _outer(first_grad[:, rows], first_x, out)
+    for grad, x in others:
+        out.addmm_(grad[:, rows].t(), x)
     return out
 
 
@@ -65,14 +61,28 @@ class _WideLinear(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         if ctx.needs_input_grad[1]:
             weight._gradient_factors = [*gradient_factors(weight), (grad, x)]
-        chunks = _chunked(weight).transpose(0, 1)  # [chunks,N,w]
-        grad_x = torch.bmm(grad.expand(len(chunks), -1, -1), chunks).transpose(0, 1).reshape(x.shape)
-        return grad_x, None, grad.sum(0)
+        return _grad_input(grad, weight), None, grad.sum(0)
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:
     """[chunks,B,w] by [chunks,w,N], summed over the chunks: [B,N]"""
     return torch.bmm(_chunked(x).transpose(0, 1), _chunked(weight).permute(1, 2, 0)).sum(0)
+
+
+def _outer(grad: Tensor, x: Tensor, out: Tensor | None) -> Tensor:
+    """[B,n] and [B,W] -> [n,W], the sum of B outer products."""
+    if len(x) > FEW_ROWS:
+        return torch.mm(grad.t(), x, out=out)
+    out = torch.mul(grad[0].unsqueeze(1), x[0], out=out)
+    for grad_row, x_row in zip(grad[1:], x[1:], strict=True):
+        out.addcmul_(grad_row.unsqueeze(1), x_row)
+    return out
+
+
+def _grad_input(grad: Tensor, weight: Tensor) -> Tensor:
+    """[B,N] by [N,W] -> [B,W]"""
+    chunks = _chunked(weight).transpose(0, 1)  # [chunks,N,w]
+    return torch.bmm(grad.expand(len(chunks), -1, -1), chunks).transpose(0, 1).reshape(len(grad), -1)
 
 
 def _chunked(x: Tensor) -> Tensor:
