@@ -117,7 +117,9 @@ class Trainer:
         self.model, self.mask, self.objective, self.optimizer, self.data = model, mask, objective, optimizer, data
         self.config, self.device, self.experiment = config, device, experiment
         self.options, self.provenance = options, provenance
-        self.unread: list[tuple[int, tuple[str, ...], StepResult]] = []  # steps whose losses are still on the device
+        self.unread: list[
+            tuple[int, tuple[str, ...], Tensor]
+        ] = []  # steps, their videos, and losses still on the device
         self.checked_step = -1  # when the weights were last found finite
         self.steps_per_epoch = steps_per_epoch(len(data.train), config.batch_size, config.drop_last)
         if self.steps_per_epoch == 0:
@@ -172,7 +174,8 @@ class Trainer:
         start = time.perf_counter()
         for batch in batches:
             self.model.train()
-            self.unread.append((self.step, batch.video_ids, train_step(self.objective, self.optimizer, batch)))
+            result = train_step(self.objective, self.optimizer, batch)
+            self.unread.append((self.step, batch.video_ids, result.losses))
             self.step += 1
             bar.update()
             done, stopping = self.step == self.total_steps, interrupt.requested
@@ -183,13 +186,12 @@ class Trainer:
                 continue
             # Here the host waits for the device. From one such step to the next: the waiting for batches and the saving of
             # checkpoints are in the seconds.
-            targets = self.unread[-1][2].targets
-            losses = self._read_losses()
+            losses = self._read_losses(result.names)
             seconds, start = time.perf_counter() - start, time.perf_counter()
             self.seconds["training"] += seconds
             bar.set_postfix(loss=f"{losses[-1]['total']:.3f}", best_mAP=self._best_percent())
             if logging:
-                self._log_step(curves, losses[-1], targets, seconds / len(losses))
+                self._log_step(curves, losses[-1], result.targets, seconds / len(losses))
             if evaluating:
                 self._evaluate(evaluate, curves, bar)
                 start = time.perf_counter()
@@ -226,12 +228,10 @@ class Trainer:
         if self.device.type == "cuda" and state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
 
-    def _read_losses(self) -> list[dict[str, float]]:
+    def _read_losses(self, names: tuple[str, ...]) -> list[dict[str, float]]:
         """The losses of the steps since the last reading. Raises TrainingError at the first that is not finite."""
-        values = torch.stack([result.losses for _, _, result in self.unread]).tolist()
-        losses = [
-            dict(zip(result.names, row, strict=True)) for (_, _, result), row in zip(self.unread, values, strict=True)
-        ]
+        values = torch.stack([losses for _, _, losses in self.unread]).tolist()
+        losses = [dict(zip(names, row, strict=True)) for row in values]
         for (step, videos, _), terms in zip(self.unread, losses, strict=True):
             if not math.isfinite(terms["total"]):
                 shown = ", ".join(f"{name} {term:g}" for name, term in terms.items())

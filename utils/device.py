@@ -23,15 +23,18 @@ def pick_device(name: str) -> torch.device:
         raise InputError(f"--device {name}: no CUDA GPU is available here; use --device cpu")
     if int(index or 0) >= torch.cuda.device_count():
         raise InputError(f"--device {name}: there are {torch.cuda.device_count()} CUDA GPUs, counted from 0")
-    return torch.device("cuda", int(index or 0))
+    device = torch.device("cuda", int(index or 0))
+    torch.cuda.set_device(device)  # what names no device, a pinned buffer or an event, belongs to this one
+    return device
 
 
 def fetch(*tensors: Tensor) -> Callable[[], tuple[NDArray[Any], ...]]:
     """Start copying tensors to the host; the returned function waits for that and gives the arrays."""
     copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
-    arrived = torch.cuda.Event() if tensors[0].is_cuda else None
-    if arrived:
-        arrived.record()
+    arrived = None
+    if tensors[0].is_cuda:
+        arrived = torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(tensors[0].device))
 
     def wait() -> tuple[NDArray[Any], ...]:
         if arrived:
