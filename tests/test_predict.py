@@ -6,8 +6,9 @@ import pytest
 import torch
 from test_losses import random_output
 
-from model import combined_sequence
-from test import PredictConfig, Prediction, class_scores, localize, predicted_classes
+from dataset import Batch
+from model import SAL, SalConfig, combined_sequence
+from test import PredictConfig, Prediction, class_scores, localize, predict, predicted_classes
 from utils.nms import NmsConfig, nms
 from utils.proposals import ProposalConfig, generate_proposals
 
@@ -55,6 +56,46 @@ def test_localize_is_proposals_then_nms_of_each_class_of_each_video():
             rows += [(video, label, one.start[k], one.end[k], s) for k, s in zip(kept, scores, strict=True)]
     actual = zip(found.video, found.label, found.start, found.end, found.score, strict=True)
     assert list(actual) == rows and len(rows) > 20
+
+
+@pytest.mark.parametrize("block_rows", [1, 3, 512])
+def test_localize_videos_of_different_lengths_in_order(monkeypatch, block_rows):
+    """Sequences as long as their videos: each video's detections are those it has alone, in the videos' order."""
+    monkeypatch.setattr("test.BLOCK_ROWS", block_rows)
+    generator = np.random.default_rng(1)
+    predictions = []
+    for t, classes in ((20, [2]), (7, [0, 1]), (20, [1, 3]), (1, [0]), (7, [2])):
+        sequences = generator.random((len(classes), t)).astype(np.float32)
+        predictions.append(Prediction(t, generator.random(4).astype(np.float32), np.array(classes), sequences))
+    settings = {"proposals": ProposalConfig(), "suppression": NmsConfig()}
+    found = localize(predictions, **settings)
+    alone = [localize([p], **settings) for p in predictions]
+    expected = np.concatenate([np.full(len(a), v) for v, a in enumerate(alone)])
+    assert found.video.tolist() == expected.tolist() and len(set(expected.tolist())) >= 4
+    for name in ("label", "start", "end", "score"):
+        assert getattr(found, name).tolist() == np.concatenate([getattr(a, name) for a in alone]).tolist()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5])
+def test_predict_is_the_forward_pass_of_each_video(batch_size):
+    """Whatever the batches, and in their order, though results are taken one batch late."""
+    torch.manual_seed(0)
+    model = SAL(SalConfig(num_classes=4, feature_size=5, hidden_size=8))
+    features, config = torch.rand(5, 9, 10), PredictConfig(topk_ratio=0.25)
+    batches = [
+        Batch(part, torch.zeros(len(part), 4), ("",) * len(part), tuple(range(i, i + len(part))))
+        for i, part in zip(range(0, 5, batch_size), features.split(batch_size), strict=True)
+    ]
+    found = predict(model, batches, config=config)
+    assert [p.num_snippets for p in found] == list(range(5))
+    with torch.no_grad():
+        output = model.eval()(features)
+        combined = combined_sequence(output, THIRDS)
+        scores = class_scores(output, combined, config)
+    for i, prediction in enumerate(found):
+        np.testing.assert_allclose(prediction.class_scores, scores[i], rtol=1e-5)
+        assert prediction.classes.tolist() == predicted_classes(scores[i].numpy(), config.class_th).tolist()
+        np.testing.assert_allclose(prediction.sequences, combined[i].t()[prediction.classes], rtol=1e-5)
 
 
 def test_localize_nothing():
