@@ -57,8 +57,7 @@ class DeviceFeatures:
     """The features of all videos of a split as rows of one tensor, on the device where batches are needed."""
 
     def __init__(self, videos: tuple[Video, ...], device: torch.device) -> None:
-        dtypes = {video.features.dtype for video in videos}
-        dtype = torch.float16 if dtypes == {np.dtype(np.float16)} else torch.float32
+        dtype = torch.float16 if _all_half(videos) else torch.float32
         lengths = np.array([video.num_snippets for video in videos], np.int64)
         self.first = np.cumsum(lengths) - lengths  # [V] first row of each video
         self.rows = torch.empty(int(lengths.sum()), videos[0].features.shape[1], dtype=dtype, device=device)
@@ -122,21 +121,32 @@ def load_dataset(
     for split, name, files in tqdm(work, desc="looking at features", unit="video", disable=None):
         labels = np.array([label in annotations[name].labels for label in classes], np.float32)
         videos[split].append(Video(name, labels, FeatureFiles(files, feature_size)))
-    cache = _choose_cache(cache, sum(v.features.nbytes for split in videos.values() for v in split), device)
+    cache = _choose_cache(cache, list(videos.values()), device)
     kept = {split: _keep(videos[split], cache, device) for split in SPLITS}
     return Dataset(classes, annotations, kept["train"], kept["test"], cache)
 
 
-def _choose_cache(cache: str, needed: int, device: torch.device) -> str:
+def _choose_cache(cache: str, splits: list[list[Video]], device: torch.device) -> str:
     """What "auto" means here. Raises InputError when the features do not fit where they are to be."""
+    on_device = sum(_elements(videos) * (2 if _all_half(videos) else 4) for videos in splits)
     if cache == "auto":
         free = free_bytes(device) or 0
-        cache = "device" if device.type == "cuda" and needed <= DEVICE_SHARE * free else "ram"
+        cache = "device" if device.type == "cuda" and on_device <= DEVICE_SHARE * free else "ram"
     if cache == "device":
-        check_fits(needed, device, what="--cache device: the features need", instead="give --cache ram or mmap")
+        check_fits(on_device, device, what="--cache device: the features need", instead="give --cache ram or mmap")
     elif cache == "ram":
+        needed = sum(video.features.nbytes for videos in splits for video in videos)
         check_fits(needed, torch.device("cpu"), what="the features need", instead="give --cache mmap")
     return cache
+
+
+def _elements(videos: Iterable[Video]) -> int:
+    return sum(video.num_snippets * video.features.shape[1] for video in videos)
+
+
+def _all_half(videos: Iterable[Video]) -> bool:
+    """float16 throughout: then, and only then, features are kept so on a device, where a split is one tensor."""
+    return {video.features.dtype for video in videos} == {np.dtype(np.float16)}
 
 
 def _keep(videos: list[Video], cache: str, device: torch.device) -> Split:

@@ -37,8 +37,9 @@ from utils.precision import apply_precision, choose_precision
 from utils.result_file import write_detections
 from utils.wide_adam import WideAdam
 
-# float32 arrays of the model's size: the weights, and in training their gradients and two moments.
-TRAINING_COPIES, INFERENCE_COPIES = 4, 1
+# float32 arrays of the model's size. Test: the weights, and half of them folded. Training: two moments besides, and where they
+# are whole, on a GPU or compiled, the gradients.
+INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES = 1.5, 2.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ def run_training(flags: Mapping[str, Any]) -> None:
     if checkpoint:
         check_classes(checkpoint, data.classes, experiment.last)
 
-    _check_model_fits(options, data, machine, TRAINING_COPIES)
+    whole_gradients = options.compile or machine.device.type == "cuda"
+    copies = INFERENCE_COPIES + MOMENT_COPIES + (GRADIENT_COPIES if whole_gradients else 0)
+    _check_model_fits(options, data, machine, copies)
     torch.manual_seed(options.seed)
     model = SAL(options.model_config(len(data.classes), machine.dtype)).to(machine.device)
     mask = options.adaptive_mask(len(data.classes)).to(machine.device)
@@ -92,7 +95,9 @@ def run_training(flags: Mapping[str, Any]) -> None:
     trainer = Trainer(
         model,
         mask,
-        compile_objective(objective, options.batch_size, options.num_segments) if options.compile else objective,
+        compile_objective(objective, _batch_sizes(len(data.train), options.batch_size), options.num_segments)
+        if options.compile
+        else objective,
         optimizer,
         data,
         config=options.train_config(),
@@ -103,6 +108,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
     )
     if checkpoint:
         trainer.resume(checkpoint)
+        checkpoint = None  # as large as the model and its moments
         experiment.remove_unfinished()
     else:
         experiment.claim(named=bool(options.exp_name))
@@ -159,26 +165,22 @@ def main(arguments: Sequence[str]) -> int:
     except InputError as error:
         print(f"main.py: error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"main.py: error: {error.filename}: {error.strerror}; check the path and the disk", file=sys.stderr)
-        return 2
     except TrainingError as error:
         print(f"main.py: {error}", file=sys.stderr)
         return 1
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        print(
-            f"main.py: error: out of memory ({str(error).splitlines()[0]}); lower --hidden_size, --num_segments, "
-            "--batch_size or --test_batch_size, or give --cache mmap",
-            file=sys.stderr,
-        )
-        return 2
     except KeyboardInterrupt:
         print("main.py: interrupted", file=sys.stderr)
         return 1
+    except (OSError, MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            advice = "lower --hidden_size, --num_segments, --batch_size or --test_batch_size, or give --cache mmap"
+            line = f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); {advice}"
+        elif isinstance(error, OSError) and error.filename is not None:
+            line = f"{error.filename}: {error.strerror}; check the path and the disk"
+        else:
+            raise
+        print(f"main.py: error: {line}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -202,13 +204,18 @@ def _load_data(options: Options, device: torch.device, splits: tuple[str, ...]) 
     )
 
 
-def _check_model_fits(options: Options, data: Dataset, machine: Machine, copies: int) -> None:
+def _check_model_fits(options: Options, data: Dataset, machine: Machine, copies: float) -> None:
     """Before anything is allocated: a system that overcommits would kill the process later, without a word."""
     with torch.device("meta"):
         model = SAL(options.model_config(len(data.classes)))
-    needed = copies * sum(parameter.nbytes for parameter in model.parameters())
+    needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
     what = f"--hidden_size {options.hidden_size}: the model needs"
     check_fits(needed, machine.device, what=what, instead="lower it or free memory")
+
+
+def _batch_sizes(videos: int, batch_size: int) -> list[int]:
+    """Those that occur: full batches, and the last one."""
+    return [size for size in (min(batch_size, videos), videos % batch_size) if size]
 
 
 def _evaluator(model: SAL, data: Dataset, options: Options, device: torch.device) -> Evaluator:
@@ -222,7 +229,9 @@ def _evaluator(model: SAL, data: Dataset, options: Options, device: torch.device
         proposals=options.proposal_config(),
         suppression=options.nms_config(),
         tious=options.tiou_grid,
-        infer=compile_infer(model, options.test_batch_size, options.num_segments) if options.compile else None,
+        infer=compile_infer(model, _batch_sizes(len(data.test), options.test_batch_size), options.num_segments)
+        if options.compile
+        else None,
     )
 
 

@@ -87,9 +87,9 @@ def train_step(objective: Callable[[Tensor, Tensor], StepResult], optimizer: Wid
 
     Nothing in here asks the device for a value, so that the host runs ahead of it.
     """
+    optimizer.zero_grad()
     result = objective(batch.features, batch.labels)
     total = result.losses[-1]
-    optimizer.zero_grad()
     total.backward()
     optimizer.found_inf = (~torch.isfinite(total.detach())).float()
     optimizer.step()
@@ -120,6 +120,7 @@ class Trainer:
         self.unread: list[
             tuple[int, tuple[str, ...], Tensor]
         ] = []  # steps, their videos, and losses still on the device
+        self.loss_names: tuple[str, ...] = ()
         self.checked_step = -1  # when the weights were last found finite
         self.steps_per_epoch = steps_per_epoch(len(data.train), config.batch_size, config.drop_last)
         if self.steps_per_epoch == 0:
@@ -159,8 +160,8 @@ class Trainer:
                 if not is_out_of_memory(error):
                     raise
                 raise TrainingError(
-                    f"out of memory on {self.device} after step {self.step}; {self._kept()}; lower --batch_size, "
-                    "--num_segments or --test_batch_size, or give --cache mmap"
+                    f"out of memory on {self.device} after step {self.step}; {self._kept()}; --resume may be given a lower "
+                    "--test_batch_size or --cache mmap, a new run a lower --batch_size, --num_segments or --hidden_size"
                 ) from error
 
     def _run(
@@ -171,11 +172,16 @@ class Trainer:
         bar: "tqdm[Any]",
         interrupt: "_Interrupt",
     ) -> None:
+        if self.step > 0 and self._evaluation_due() and [entry["step"] for entry in self.history][-1:] != [self.step]:
+            self._evaluate(evaluate, curves, bar)  # the one that failed
         start = time.perf_counter()
-        for batch in batches:
+        while self.step < self.total_steps:
+            with self._saved_if_data_break():
+                batch = next(batches)
             self.model.train()
             result = train_step(self.objective, self.optimizer, batch)
             self.unread.append((self.step, batch.video_ids, result.losses))
+            self.loss_names = result.names
             self.step += 1
             bar.update()
             done, stopping = self.step == self.total_steps, interrupt.requested
@@ -186,7 +192,7 @@ class Trainer:
                 continue
             # Here the host waits for the device. From one such step to the next: the waiting for batches and the saving of
             # checkpoints are in the seconds.
-            losses = self._read_losses(result.names)
+            losses = self._read_losses()
             seconds, start = time.perf_counter() - start, time.perf_counter()
             self.seconds["training"] += seconds
             bar.set_postfix(loss=f"{losses[-1]['total']:.3f}", best_mAP=self._best_percent())
@@ -198,11 +204,25 @@ class Trainer:
             if saving:
                 self.save()
             if stopping and not done:
-                folder = self.experiment.folder
-                raise TrainingError(
-                    f"interrupted at step {self.step} of {self.total_steps}; continue with "
-                    f"--resume --exp_name {folder.name} --output_dir {folder.parent}"
-                )
+                raise TrainingError(f"interrupted at step {self.step} of {self.total_steps}; {self._continue_with()}")
+
+    @contextlib.contextmanager
+    def _saved_if_data_break(self) -> Iterator[None]:
+        """Features that are streamed can turn out to be broken, or vanish, hours after the start: what was trained is kept."""
+        try:
+            yield
+        except (InputError, OSError) as error:
+            if is_out_of_memory(error) or self.step == 0:
+                raise
+            if self.unread:
+                self._read_losses()
+            self.save()
+            reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
+            raise InputError(f"{reason}; saved at step {self.step}: mend it and {self._continue_with()}") from None
+
+    def _continue_with(self) -> str:
+        folder = self.experiment.folder
+        return f"continue with --resume --exp_name {folder.name} --output_dir {folder.parent}"
 
     def save(self) -> None:
         """last.pt, complete, and results.json."""
@@ -228,10 +248,10 @@ class Trainer:
         if self.device.type == "cuda" and state["random"]["cuda"] is not None:
             torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
 
-    def _read_losses(self, names: tuple[str, ...]) -> list[dict[str, float]]:
+    def _read_losses(self) -> list[dict[str, float]]:
         """The losses of the steps since the last reading. Raises TrainingError at the first that is not finite."""
         values = torch.stack([losses for _, _, losses in self.unread]).tolist()
-        losses = [dict(zip(names, row, strict=True)) for row in values]
+        losses = [dict(zip(self.loss_names, row, strict=True)) for row in values]
         for (step, videos, _), terms in zip(self.unread, losses, strict=True):
             if not math.isfinite(terms["total"]):
                 shown = ", ".join(f"{name} {term:g}" for name, term in terms.items())
@@ -262,7 +282,8 @@ class Trainer:
 
     def _evaluate(self, evaluate: Callable[[SAL], Evaluation], curves: CurveWriter, bar: "tqdm[Any]") -> None:
         self._check_weights()
-        evaluation = evaluate(self.model)
+        with self._saved_if_data_break():
+            evaluation = evaluate(self.model)
         self.seconds["evaluation"] += evaluation.seconds
         self.last = self._summary(evaluation)
         chosen = self.config.average_tious[-1]

@@ -88,11 +88,9 @@ def resample_rows(bench: Bench) -> list[Row]:
             "resample a video",
             bench.time(lambda: ours.resample(video, t, generator, out)),
             bench.time(lambda: oracles.resample(plain_video, t, generator)),
-            # Snippets are read once and written once.
-            floor=bench.limits.floor(moved=2 * FLOAT_BYTES * t * array.shape[1]),
             error=error,
             tolerance=0.0,
-            note=f"{sizes.resampled_snippets} to {t} snippets; checked without chance",
+            note=f"{sizes.resampled_snippets} to {t} snippets, in memory",
         )
     ]
 
@@ -327,6 +325,7 @@ def test_pass_rows(bench: Bench) -> list[Row]:
             features = oracles.resample(plain_pool[:snippets], sizes.num_segments).unsqueeze(0).to(device)
             plain_prediction(params, features)
 
+    plain_prediction(params, torch.zeros(1, sizes.num_segments, 2 * sizes.feature_size, device=device))  # warm-up
     plain_found: list[list[ours.Detection]] = []
     expected: list[float] = []
     plain = measure_parts(

@@ -27,6 +27,7 @@ from benchmarks.run import machine_info
 from benchmarks.timing import Budget, measure
 from utils.atomic import write_text
 from utils.device import pick_device
+from utils.errors import InputError
 from utils.provenance import git_commit
 from utils.segments import Segments
 
@@ -64,7 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="draw the curves, .svg or .png")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once each: only shows that it runs")
     args = parser.parse_args(argv)
-    device = pick_device(args.device)
+    try:
+        device = pick_device(args.device)
+    except InputError as error:
+        parser.error(str(error))
     curves = []
     for curve in measured_curves(device, quick=args.quick):
         curves.append(curve)
@@ -164,12 +168,15 @@ def repeated(segments: Segments, videos: int, rounds: int, keep: int) -> Segment
 def map_of_classes(sizes: Sizes, classes: int) -> Callable[[], object]:
     """The same detections, spread over more classes."""
     made = inputs.test_set(sizes)
-    factor = classes // sizes.num_classes
+    # Every class of every video becomes a class of its own, and these are dealt out in turn.
+    pairs = np.unique(made.truth.video * sizes.num_classes + made.truth.label)
 
     def spread(segments: Segments) -> Segments:
-        return dataclasses.replace(segments, label=segments.label * factor + segments.video % factor)
+        pair = np.searchsorted(pairs, segments.video * sizes.num_classes + segments.label)
+        return dataclasses.replace(segments, label=pair % classes)
 
     truth, found = spread(made.truth), spread(made.detections)
+    assert len(np.unique(truth.label)) == min(classes, len(pairs))
     return lambda: ours.map_of(truth, found, classes, TIOUS)
 
 

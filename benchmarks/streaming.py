@@ -30,13 +30,13 @@ LABEL = "Action"
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--videos", type=int, required=True, help="training videos")
-    parser.add_argument("--batches", type=int, default=200, help="to read (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=1, help="passes over the videos (default: %(default)s)")
     parser.add_argument("--num_workers", type=int, default=1, help="threads (default: %(default)s)")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder)
         make_set(path, args.videos)
-        print(json.dumps(stream(path, args.batches, args.num_workers)))
+        print(json.dumps(stream(path, args.epochs, args.num_workers)))
     return 0
 
 
@@ -63,13 +63,13 @@ def write_zeros(file: BinaryIO, shape: tuple[int, int]) -> None:
     file.truncate(file.tell() + 4 * shape[0] * shape[1])
 
 
-def stream(path: pathlib.Path, batches: int, num_workers: int) -> dict[str, float]:
+def stream(path: pathlib.Path, epochs: int, num_workers: int) -> dict[str, float]:
     before = peak_resident()
     start = time.perf_counter()
     cpu = torch.device("cpu")
     data = load_dataset(path, streams=STREAMS, feature_size=CHANNELS, cache="mmap", device=cpu)
     opened = time.perf_counter()
-    rows = 0
+    rows, batches = 0, epochs * (len(data.train) // BATCH_SIZE)
     for batch in train_batches(
         data.train,
         num_segments=NUM_SEGMENTS,

@@ -298,8 +298,8 @@ def training_loss(out, labels, mask_state):
 
 
 def adam(params):
-    """The optimiser, one small operation after the other."""
-    return torch.optim.Adam(params.values(), lr=1e-4, weight_decay=5e-4, foreach=False, fused=False)
+    """The optimiser as torch has it by default."""
+    return torch.optim.Adam(params.values(), lr=1e-4, weight_decay=5e-4)
 
 
 def training_step(params, optimizer, features, labels, mask_state, **options):

@@ -1,5 +1,7 @@
 """--compile: the same numbers where it works, and a line that says why where it does not."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -53,7 +55,7 @@ def test_compiled_steps_are_the_plain_ones(eager_backend):
     results = []
     for compiled in (False, True):
         it = objective()
-        step = compile_objective(it, 2, 24) if compiled else it
+        step = compile_objective(it, [2, 1], 24) if compiled else it
         assert (step is not it) == compiled
         optimizer = WideAdam(it.model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=5e-4)
         it.model.train()
@@ -66,7 +68,7 @@ def test_compiled_steps_are_the_plain_ones(eager_backend):
 def test_the_trial_leaves_no_trace(eager_backend):
     it = objective()
     before = (torch.get_rng_state(), it.mask.mean.clone(), it.mask.var.clone())
-    compile_objective(it, 2, 24)
+    compile_objective(it, [2, 1], 24)
     assert torch.equal(before[0], torch.get_rng_state())
     assert torch.equal(before[1], it.mask.mean) and torch.equal(before[2], it.mask.var)
     assert all(parameter.grad is None for parameter in it.model.parameters())
@@ -74,7 +76,7 @@ def test_the_trial_leaves_no_trace(eager_backend):
 
 def test_compiled_test_forward_is_the_plain_one(eager_backend):
     model = small_model().eval()
-    infer = compile_infer(model, 2, 24)
+    infer = compile_infer(model, [2, 1], 24)
     with torch.inference_mode():
         layers = model.fold()
         for count in (2, 1):
@@ -82,6 +84,15 @@ def test_compiled_test_forward_is_the_plain_one(eager_backend):
             expected, actual = model.infer(features, layers), infer(features, layers)
             torch.testing.assert_close(actual.cas, expected.cas)
             torch.testing.assert_close(actual.video_logits, expected.video_logits)
+
+
+def test_a_step_is_one_graph():
+    """Whatever breaks the graph, dropout's random numbers say, costs more than compiling gains."""
+    torch._dynamo.utils.counters.clear()
+    it = objective(dataclasses.replace(OPTIONS, dropout=0.5))
+    it.model.train()
+    explained = torch._dynamo.explain(it.__call__)(torch.rand(2, 24, 12), torch.ones(2, 3))
+    assert explained.graph_break_count == 0, explained.break_reasons
 
 
 def test_failure_says_why_and_goes_on(tiny, run, monkeypatch):
@@ -102,3 +113,17 @@ def test_failure_says_why_and_goes_on(tiny, run, monkeypatch):
         assert "no working C++ compiler" in line and "long story" not in line
     tables = [[line for line in o.out.splitlines() if line.startswith(("best", "last"))] for o in (plain, outcome)]
     assert tables[0] == tables[1]  # the trial moved no random number
+
+
+def test_failure_on_the_last_smaller_batch_is_found_at_the_start(tiny, run, monkeypatch):
+    """7 videos in batches of 2: the last batch of an epoch has one."""
+
+    def refuses_one(graph, inputs):
+        if any(torch.is_tensor(x) and x.shape[:1] == (1,) and x.dim() == 3 for x in inputs):
+            raise RuntimeError("one is too few")
+        return graph
+
+    original = torch.compile
+    monkeypatch.setattr("torch.compile", lambda function, mode: original(function, backend=refuses_one, dynamic=False))
+    outcome = run(tiny.path, "--exp_name", "x", "--compile")
+    assert outcome.code == 0 and "--compile: the training step goes on uncompiled" in outcome.out

@@ -30,7 +30,7 @@ def exact():
 def steps_on(device, *, compiled=False):
     it = objective(OPTIONS)
     it.model.to(device), it.mask.to(device)
-    step = compile_objective(it, 2, 24) if compiled else it
+    step = compile_objective(it, [2], 24) if compiled else it
     optimizer = WideAdam(it.model.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=5e-4)
     it.model.train()
     losses = []

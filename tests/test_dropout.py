@@ -32,6 +32,13 @@ def test_gradient_is_that_of_the_mask():
     torch.testing.assert_close(x.grad, (out != 0).float() * 2)
 
 
+def test_nearly_everything():
+    """What 16 bits can't tell from everything: few are left, and none is left that should not be."""
+    torch.manual_seed(0)
+    out = dropout(torch.ones(1_000_000), 0.999999, True)
+    assert (out != 0).sum() < 100
+
+
 @pytest.mark.parametrize(("share", "training"), [(0.5, False), (0.0, True)])
 def test_nothing_to_drop(share, training):
     x = torch.randn(4)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from utils.errors import InputError
 from utils.prefetch import prefetch
 
 
@@ -41,6 +42,15 @@ def test_an_error_is_raised_in_its_turn(threads):
     assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(KeyError, match="three"):
         next(items)
+
+
+def test_more_threads_than_the_system_starts(monkeypatch):
+    def refuses(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread.start", refuses)
+    with pytest.raises(InputError, match=r"--num_workers 9: .* give fewer"):
+        next(prefetch(abs, [1, 2], threads=9))
 
 
 def test_no_thread_is_left_when_the_caller_stops_early():

@@ -107,6 +107,13 @@ def test_contrast_by_hand():
     np.testing.assert_allclose(contrast, [0.9 - 0.3, 0.4], rtol=1e-6)
 
 
+def test_a_single_point_yields_none():
+    one = generate_proposals(
+        np.ones((2, 1), np.float32), np.ones(2, np.float32), np.ones(2, int), ProposalConfig(scale=1)
+    )
+    assert len(one.score) == 0
+
+
 def test_no_class_and_no_proposal():
     none = generate_proposals(np.zeros((0, 9), np.float32), np.zeros(0, np.float32), np.zeros(0, int), ProposalConfig())
     assert len(none.score) == 0

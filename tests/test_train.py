@@ -304,3 +304,28 @@ def test_a_loss_that_is_not_finite_is_found_though_losses_are_read_late(tiny, ru
     assert outcome.code == 1 and "loss not finite at step 6 (epoch 2)" in outcome.err
     assert len(calls) == 8  # the end of the epoch, where it would have been saved
     assert load(tmp_path, "x").training["step"] == 4
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_data_that_breaks_during_a_run_loses_nothing(tiny, run, tmp_path, monkeypatch, split):
+    """Files of --cache mmap that vanish: a step or an evaluation later the run ends, saved, and goes on once they are back."""
+    flags = ("--cache", "mmap", "--num_workers", "0", "--detection_inf_step", "6", "--eval_from_epoch", "1")
+    assert run(tiny.path, "--exp_name", "whole", *flags).code == 0
+    folder, away = tiny.path / "features" / split, tmp_path / "away"
+    original, calls = train.train_step, []
+
+    def step_then_vanish(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 6:
+            folder.rename(away)
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", step_then_vanish)
+        outcome = run(tiny.path, "--exp_name", "parts", *flags)
+    assert outcome.code == 2 and outcome.err.count("\n") == 1
+    assert f"{folder}" in outcome.err and "saved at step 6: mend it and continue with --resume" in outcome.err
+    away.rename(folder)
+    assert run(tiny.path, "--exp_name", "parts", "--resume", *flags).code == 0
+    assert_same(load(tmp_path, "whole").training, load(tmp_path, "parts").training)
+    assert read_results(tmp_path, "whole")["history"] == read_results(tmp_path, "parts")["history"]

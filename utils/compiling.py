@@ -4,7 +4,7 @@ On CUDA the compiled functions are replayed as CUDA graphs, which leaves a step 
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -14,41 +14,54 @@ from torch import Tensor
 from model import SAL, FoldedLayers, SalOutput
 from train import Objective, StepResult
 
+TRIALS = 3  # of each batch size
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def compile_objective(
-    objective: Objective, batch_size: int, num_segments: int
+    objective: Objective, batch_sizes: Sequence[int], num_segments: int
 ) -> Callable[[Tensor, Tensor], StepResult]:
-    """The objective, forward and backward, compiled for batches of this size; as it is when that fails."""
-    model, config = objective.model, objective.model.config
-    device = model.fc.weight.device
-    features = torch.zeros(batch_size, num_segments, config.feature_size * len(config.streams), device=device)
-    labels = torch.ones(batch_size, config.num_classes, device=device)
+    """The objective, forward and backward, compiled for batches of these sizes; as it is when that fails."""
+    model = objective.model
 
     def trial(compiled: Callable[[Tensor, Tensor], StepResult]) -> None:
         statistics = copy.deepcopy(objective.mask.state_dict())
         model.train()
         try:
-            compiled(features, labels).losses[-1].backward()
+            for features in _trial_batches(model, batch_sizes, num_segments):
+                labels = torch.ones(len(features), model.config.num_classes, device=features.device)
+                compiled(features, labels).losses[-1].backward()
+                model.zero_grad()
         finally:
             objective.mask.load_state_dict(statistics)
             model.zero_grad()
 
-    return _compile_or_explain(objective.__call__, trial, device, what="the training step")
+    return _compile_or_explain(objective.__call__, trial, model.fc.weight.device, what="the training step")
 
 
-def compile_infer(model: SAL, batch_size: int, num_segments: int) -> Callable[[Tensor, FoldedLayers], SalOutput]:
-    """model.infer, compiled for batches of this size; as it is when that fails."""
-    device, config = model.fc.weight.device, model.config
-    features = torch.zeros(batch_size, num_segments, config.feature_size * len(config.streams), device=device)
+def compile_infer(
+    model: SAL, batch_sizes: Sequence[int], num_segments: int
+) -> Callable[[Tensor, FoldedLayers], SalOutput]:
+    """model.infer, compiled for batches of these sizes; as it is when that fails."""
 
     @torch.inference_mode()
     def trial(compiled: Callable[[Tensor, FoldedLayers], SalOutput]) -> None:
         model.eval()
-        compiled(features, model.fold())
+        layers = model.fold()
+        for features in _trial_batches(model, batch_sizes, num_segments):
+            compiled(features, layers)
 
-    return _compile_or_explain(model.infer, trial, device, what="the test forward")
+    return _compile_or_explain(model.infer, trial, model.fc.weight.device, what="the test forward")
+
+
+def _trial_batches(model: SAL, batch_sizes: Sequence[int], num_segments: int) -> Iterator[Tensor]:
+    """Features of each size, several times: a CUDA graph is recorded at the second call and replayed at the third."""
+    channels = model.config.feature_size * len(model.config.streams)
+    for size in batch_sizes:
+        features = torch.zeros(size, num_segments, channels, device=model.fc.weight.device)
+        for _ in range(TRIALS):
+            yield features
 
 
 def _compile_or_explain(

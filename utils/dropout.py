@@ -17,8 +17,9 @@ def dropout(x: Tensor, share: float, training: bool) -> Tensor:
         return x
     if x.is_cuda:
         return F.dropout(x, share)
-    words = torch.empty(-(-x.numel() // (64 // BITS)), dtype=torch.int64, device=x.device).random_(-(2**63), None)
-    draws = words.view(torch.int16)[: x.numel()].view(x.shape)
-    dropped = round(share * 2**BITS)
+    words = torch.empty(-(-x.numel() // (64 // BITS)), dtype=torch.int64, device=x.device)
+    # Not words.random_(): torch.compile follows the operation alone.
+    draws = torch.ops.aten.random(words, -(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
+    dropped = min(round(share * 2**BITS), 2**BITS - 1)
     keep = draws >= dropped - 2 ** (BITS - 1)
     return x * (keep * (1 / (1 - share))).to(x.dtype)

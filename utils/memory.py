@@ -1,5 +1,6 @@
 """How much memory there is, and what to say when it is not enough."""
 
+import errno
 import pathlib
 
 import torch
@@ -45,7 +46,9 @@ def format_bytes(count: int) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed: Python's, numpy's, or torch's on either device."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    """Whether an allocation failed: Python's, numpy's, torch's on either device, or the system's, of a memory map say."""
+    return (
+        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     )

@@ -6,6 +6,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from utils.errors import InputError
+
 Key = TypeVar("Key")
 Item = TypeVar("Item")
 
@@ -20,12 +22,17 @@ def prefetch(prepare: Callable[[Key], Item], keys: Iterable[Key], *, threads: in
         return
     with ThreadPoolExecutor(threads, thread_name_prefix="prefetch") as pool:
         remaining = iter(keys)
-        waiting: deque[Future[Item]] = deque(pool.submit(prepare, key) for key in islice(remaining, threads + 1))
+        waiting: deque[Future[Item]] = deque()
         try:
+            waiting.extend(pool.submit(prepare, key) for key in islice(remaining, threads + 1))
             while waiting:
                 item = waiting.popleft().result()
                 waiting.extend(pool.submit(prepare, key) for key in islice(remaining, 1))
                 yield item
+        except RuntimeError as error:
+            if "can't start new thread" not in str(error):
+                raise
+            raise InputError(f"--num_workers {threads}: the system starts no more threads; give fewer") from None
         finally:  # also when the caller stops early
             for future in waiting:
                 future.cancel()

@@ -78,19 +78,20 @@ def runs_above(points: Upsampled, thresholds: tuple[float, ...]) -> tuple[Indice
 
     Ordered by row, threshold, time. As in the published recipe, a threshold that point 0 alone reaches yields none.
     """
+    if points.count == 1:
+        nothing = np.zeros(0, np.int64)
+        return nothing, nothing, nothing
     levels = np.asarray(thresholds)
     first_point, last_point = points.ends()
     begins_above = first_point[:, None, :] >= levels[:, None]  # [R,K,lines]
     ends_above = last_point[:, None, :] >= levels[:, None]
     zero_above = points.start[:, :1, None] >= levels[:, None]  # [R,K,1]
-    if points.lines == 1 and points.length[0] == 0:  # one point in all
-        begins_above = ends_above = np.zeros_like(begins_above)
     before_above = np.concatenate([zero_above, ends_above[:, :, :-1]], axis=2)
     never = np.zeros_like(zero_above)
     # A run's edge lies between the point before a line and its first point, or inside the line.
     starts = np.concatenate([zero_above, (begins_above & ~before_above) | (ends_above & ~begins_above)], axis=2)
     stops = np.concatenate([(before_above & ~begins_above) | (begins_above & ~ends_above), never], axis=2)
-    stops[:, :, -1:] = ends_above[:, :, -1:] if points.count > 1 else zero_above
+    stops[:, :, -1:] = ends_above[:, :, -1:]
 
     row, level, line = _positions(starts)
     line -= 1
