@@ -4,12 +4,6 @@ python main.py --data_path DATA                        # train, evaluate
 python main.py --inference_only --data_path DATA       # load the last experiment's best checkpoint, evaluate
 """
 
-import os
-
-# Huge pages for large tensors, before torch allocates any: with large batches, whose tensors come anew every step, the system's
-# small pages cost a CPU more than the arithmetic.
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
-
 import json
 import pathlib
 import sys
