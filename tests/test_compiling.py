@@ -1,6 +1,8 @@
 """--compile: the same numbers where it works, and a line that says why where it does not."""
 
 import dataclasses
+import os
+import shutil
 
 import pytest
 import torch
@@ -63,6 +65,21 @@ def test_compiled_steps_are_the_plain_ones(eager_backend):
         losses = [train_step(step, optimizer, batch(count, seed)).losses for seed, count in enumerate((2, 2, 1))]
         results.append((torch.stack(losses), list(it.model.parameters()), it.mask.mean))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="there is no C++ compiler here")
+def test_the_real_compiler_takes_the_step():
+    """Translated to C++, once: the other tests stop short of that, for it takes half a minute."""
+    it = objective(dataclasses.replace(OPTIONS, dropout=0.5))
+    step = compile_objective(it, [2], 24)
+    assert step is not it
+    features, labels, losses = torch.rand(2, 24, 12), torch.eye(3)[:2], []
+    statistics = {name: value.clone() for name, value in it.mask.state_dict().items()}
+    for function in (it, step):
+        it.mask.load_state_dict(statistics)
+        torch.manual_seed(3)
+        losses.append(function(features, labels).losses)
+    torch.testing.assert_close(*losses)
 
 
 def test_the_trial_leaves_no_trace(eager_backend):

@@ -17,9 +17,12 @@ def dropout(x: Tensor, share: float, training: bool) -> Tensor:
         return x
     if x.is_cuda:
         return F.dropout(x, share)
-    words = torch.empty(-(-x.numel() // (64 // BITS)), dtype=torch.int64, device=x.device)
-    # Not words.random_(): torch.compile follows the operation alone.
-    draws = torch.ops.aten.random(words, -(2**63), None).view(torch.int16)[: x.numel()].view(x.shape)
+    count = -(-x.numel() // (64 // BITS))
+    if torch.compiler.is_compiling():  # random_ would break the graph; randint draws the same, shifted by 2^63
+        words = torch.randint(-(2**63), 2**63 - 1, (count,), dtype=torch.int64, device=x.device) ^ -(2**63)
+    else:
+        words = torch.empty(count, dtype=torch.int64, device=x.device).random_(-(2**63), None)
+    draws = words.view(torch.int16)[: x.numel()].view(x.shape)
     dropped = min(round(share * 2**BITS), 2**BITS - 1)
     keep = draws >= dropped - 2 ** (BITS - 1)
     return x * (keep * (1 / (1 - share))).to(x.dtype)
