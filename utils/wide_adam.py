@@ -1,7 +1,7 @@
 """Adam for models with wide linear layers (utils/wide_linear.py): on a CPU their gradients are never whole in memory.
 
-The gradient of a block of rows is formed from its factors and used while it is still in the processor's cache. On a GPU a block is
-the whole layer, and gone after its update.
+The gradient of a block of rows is formed from its factors and used while it is still in the processor's cache. On a GPU a block
+is the whole layer, and gone after its update.
 """
 
 from collections.abc import Callable, Iterable
