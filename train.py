@@ -1,8 +1,8 @@
 """Training: one step, the loop around it, when to evaluate, save and resume (docs/method.md, sections 3 and 4).
 
-trainer = Trainer(model, mask, optimizer, data, ...)
+trainer = Trainer(model, mask, objective, optimizer, data, ...)
 trainer.resume(checkpoint)             # only to continue a run
-trainer.run(evaluate)                  # evaluate() -> Evaluation
+trainer.run(evaluate)                  # evaluate(model) -> Evaluation
 """
 
 import contextlib
@@ -117,9 +117,8 @@ class Trainer:
         self.model, self.mask, self.objective, self.optimizer, self.data = model, mask, objective, optimizer, data
         self.config, self.device, self.experiment = config, device, experiment
         self.options, self.provenance = options, provenance
-        self.unread: list[
-            tuple[int, tuple[str, ...], Tensor]
-        ] = []  # steps, their videos, and losses still on the device
+        # Steps whose losses are still on the device: number, videos, losses.
+        self.unread: list[tuple[int, tuple[str, ...], Tensor]] = []
         self.loss_names: tuple[str, ...] = ()
         self.checked_step = -1  # when the weights were last found finite
         self.steps_per_epoch = steps_per_epoch(len(data.train), config.batch_size, config.drop_last)

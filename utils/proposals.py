@@ -87,11 +87,10 @@ def runs_above(points: Upsampled, thresholds: tuple[float, ...]) -> tuple[Indice
     ends_above = last_point[:, None, :] >= levels[:, None]
     zero_above = points.start[:, :1, None] >= levels[:, None]  # [R,K,1]
     before_above = np.concatenate([zero_above, ends_above[:, :, :-1]], axis=2)
-    never = np.zeros_like(zero_above)
     # A run's edge lies between the point before a line and its first point, or inside the line.
     starts = np.concatenate([zero_above, (begins_above & ~before_above) | (ends_above & ~begins_above)], axis=2)
-    stops = np.concatenate([(before_above & ~begins_above) | (begins_above & ~ends_above), never], axis=2)
-    stops[:, :, -1:] = ends_above[:, :, -1:]
+    edges_down = (before_above & ~begins_above) | (begins_above & ~ends_above)
+    stops = np.concatenate([edges_down, ends_above[:, :, -1:]], axis=2)
 
     row, level, line = _positions(starts)
     line -= 1
