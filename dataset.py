@@ -9,8 +9,10 @@ Features stay on the device that trains (cache "device"), in memory ("ram"), or 
 """
 
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -19,15 +21,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from utils.annotations import VideoAnnotation, class_names, read_annotations
+from utils.annotations import VideoAnnotation, raise_it
 from utils.arrays import Indices
 from utils.errors import InputError
 from utils.feature_files import FeatureFiles
+from utils.feature_set import only_usable, open_feature_set, problems, skip_empty_segments
+from utils.layouts import SPLITS
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
-from utils.resample import random_indices, uniform_indices
+from utils.resample import inference_indices, random_indices
+from utils.snippet_grid import DEFAULT_FPS
 
-SPLITS = ("train", "test")
 _Choice = tuple[list[int], Indices]  # positions of a batch's videos [B], and their snippets [B,T]
 _Key = TypeVar("_Key")
 
@@ -40,6 +44,7 @@ class Video:
     video_id: str
     labels: NDArray[np.float32]  # [C] multi-hot
     features: NDArray[np.floating] | FeatureFiles  # [L,D], streams side by side
+    fps: float = DEFAULT_FPS  # frame rate the features were extracted at
 
     @property
     def num_snippets(self) -> int:
@@ -85,6 +90,8 @@ class Dataset:
     train: Split
     test: Split
     cache: str  # where the features are: device, ram or mmap
+    layout: str  # how they lie on disk
+    left_out: dict[str, int]  # what of the set is not used, and how much of it
 
 
 class Batch(NamedTuple):
@@ -102,28 +109,53 @@ def load_dataset(
     cache: str,
     device: torch.device,
     splits: tuple[str, ...] = SPLITS,
+    layout: str = "auto",
+    ground_truth: str = "",
+    allow_pickle: bool = False,
+    skip_unusable: bool = False,
+    fps: float | None = None,
 ) -> Dataset:
-    """Read and check everything. The class list is every label in gt.json, sorted. Splits not asked for stay empty.
+    """Read and check everything. The class list is every label of a video in a split, sorted. Splits not asked for stay empty.
 
-    Values are checked as they are read: now, or with cache "mmap" when they are first needed. Raises InputError naming the
-    file, the video and what to do, or the bytes that a cache needs and those that are free.
+    `fps` is the frame rate of all features; None takes each video's own from the ground truth, DEFAULT_FPS where it has none.
+    `skip_unusable` leaves out what would otherwise be refused: videos without features, empty segments. Values are checked as
+    they are read: now, or with cache "mmap" when they are first needed. Raises InputError naming the file, the video and what
+    to do, or the bytes that a cache needs and those that are free.
     """
-    if not path.is_dir():
-        raise InputError(f"--data_path {path}: no such folder; give the folder that holds gt.json and features/")
-    annotations = read_annotations(path / "gt.json")
-    names = {split: _read_split(path / f"split_{split}.txt") for split in SPLITS}
-    _check_splits(path, annotations, names)
-    classes = class_names(annotations)
-    paths = {s: [_feature_files(path, s, v, streams) for v in names[s]] for s in splits}
-    _check_present([file for split in paths.values() for video in split for file in video])
-    work = [(split, video, files) for split in splits for video, files in zip(names[split], paths[split], strict=True)]
+    skipped: Counter[str] = Counter()
+    feature_set = open_feature_set(
+        path,
+        layout=layout,
+        ground_truth=ground_truth,
+        allow_pickle=allow_pickle,
+        report=skip_empty_segments(skipped) if skip_unusable else raise_it,
+    )
+    if skip_unusable:
+        feature_set = only_usable(feature_set, streams, splits)
+    for problem in problems(feature_set, streams, splits):
+        raise InputError(problem.message)
+    for split in SPLITS:
+        if not feature_set.names[split]:
+            raise InputError(f"{path}: no {split} video is left; none of them has features")
+    work = [(split, video) for split in splits for video in feature_set.names[split]]
     videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
-    for split, name, files in tqdm(work, desc="looking at features", unit="video", disable=None):
-        labels = np.array([label in annotations[name].labels for label in classes], np.float32)
-        videos[split].append(Video(name, labels, FeatureFiles(files, feature_size)))
+    for split, name in tqdm(work, desc="looking at features", unit="video", disable=None):
+        entry = feature_set.annotations[name]
+        labels = np.array([label in entry.labels for label in feature_set.classes], np.float32)
+        files = FeatureFiles(name, feature_set.storage.find(split, name), streams=streams, feature_size=feature_size)
+        videos[split].append(Video(name, labels, files, fps or entry.fps or DEFAULT_FPS))
     cache = _choose_cache(cache, list(videos.values()), device)
     kept = {split: _keep(videos[split], cache, device) for split in SPLITS}
-    return Dataset(classes, annotations, kept["train"], kept["test"], cache)
+    left_out = Counter(feature_set.dropped.values()) + skipped
+    return Dataset(
+        feature_set.classes,
+        feature_set.annotations,
+        kept["train"],
+        kept["test"],
+        cache,
+        feature_set.layout,
+        dict(left_out),
+    )
 
 
 def _choose_cache(cache: str, splits: list[list[Video]], device: torch.device) -> str:
@@ -152,7 +184,7 @@ def _all_half(videos: Iterable[Video]) -> bool:
 def _keep(videos: list[Video], cache: str, device: torch.device) -> Split:
     if cache == "ram":
         progress = tqdm(videos, desc="reading features", unit="video", disable=None)
-        videos = [Video(v.video_id, v.labels, _loaded(v.features)) for v in progress]
+        videos = [replace(video, features=_loaded(video.features)) for video in progress]
     split = Split(videos)
     if cache == "device" and videos:
         split.on_device = DeviceFeatures(split, device)
@@ -178,6 +210,7 @@ def train_batches(
     last_step: int,
     num_workers: int,
     device: torch.device,
+    short_videos: str = "stretch",
 ) -> Generator[Batch]:
     """The batches of steps first_step .. last_step-1, every epoch in a new order, with randomly drawn snippets.
 
@@ -186,7 +219,7 @@ def train_batches(
 
     def draw(key: _SampleKey) -> Indices:
         generator = np.random.default_rng([seed, key.epoch, key.position])
-        return random_indices(videos[key.video].num_snippets, num_segments, generator)
+        return random_indices(videos[key.video].num_snippets, num_segments, generator, short_videos)
 
     def choose(keys: list[_SampleKey]) -> _Choice:
         return [key.video for key in keys], np.stack([draw(key) for key in keys])
@@ -200,19 +233,34 @@ def train_batches(
     )
 
 
+def test_groups(videos: Split, *, num_segments: int, batch_size: int, short_videos: str) -> list[list[int]]:
+    """Positions of the videos of each batch: in order, or with short_videos "keep" by length, since a batch has one T."""
+    lengths = [min(video.num_snippets, num_segments) if short_videos == "keep" else num_segments for video in videos]
+    order = sorted(range(len(videos)), key=lambda v: lengths[v])
+    same_length = (list(group) for _, group in groupby(order, key=lambda v: lengths[v]))
+    return [group[i : i + batch_size] for group in same_length for i in range(0, len(group), batch_size)]
+
+
 def test_batches(
-    videos: Split, *, num_segments: int, batch_size: int, num_workers: int, device: torch.device
+    videos: Split,
+    groups: list[list[int]],
+    *,
+    num_segments: int,
+    num_workers: int,
+    device: torch.device,
+    short_videos: str,
 ) -> Generator[Batch]:
-    """Every video once, in order, resampled uniformly."""
+    """The batches that `test_groups` made, resampled uniformly."""
 
-    def choose(first: int) -> _Choice:
-        chosen = range(first, min(first + batch_size, len(videos)))
-        return list(chosen), np.stack([uniform_indices(videos[v].num_snippets, num_segments) for v in chosen])
+    def choose(group: list[int]) -> _Choice:
+        indices = [inference_indices(videos[v].num_snippets, num_segments, short_videos) for v in group]
+        return group, np.stack(indices)
 
-    return _batches(videos, range(0, len(videos), batch_size), choose, num_workers, device)
+    return _batches(videos, groups, choose, num_workers, device)
 
 
-test_batches.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest makes of its name
+test_groups.__test__ = False  # type: ignore[attr-defined]  # no tests, whatever pytest makes of their names
+test_batches.__test__ = False  # type: ignore[attr-defined]
 
 
 def _batches(
@@ -263,72 +311,3 @@ def _train_keys(
         first = index * batch_size
         chosen = order[first : first + batch_size].tolist()
         yield [_SampleKey(epoch, first + i, video) for i, video in enumerate(chosen)]
-
-
-def _read_split(path: pathlib.Path) -> tuple[str, ...]:
-    try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"{path}: can't be read ({reason}); expected one video name a line") from None
-    if not names:
-        raise InputError(f"{path}: names no video")
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise InputError(f"{path}: video '{name}' is listed twice; remove one")
-        seen.add(name)
-    return names
-
-
-def _check_splits(
-    path: pathlib.Path, annotations: dict[str, VideoAnnotation], names: dict[str, tuple[str, ...]]
-) -> None:
-    gt = path / "gt.json"
-    both = set(names["train"]) & set(names["test"])
-    if both:
-        raise InputError(
-            f"{path}: video '{min(both)}' is in both split_train.txt and split_test.txt; remove it from one"
-        )
-    for split, videos in names.items():
-        for video in videos:
-            if video not in annotations:
-                raise InputError(f"{path / f'split_{split}.txt'}: video '{video}' is not in {gt}; add it or remove it")
-            other = next(s for s in SPLITS if s != split)
-            subset = annotations[video].subset
-            if subset.lower() == other:
-                raise InputError(
-                    f"{gt}: video '{video}' has subset '{subset}' but is listed in split_{split}.txt; mend either"
-                )
-    listed = set(names["train"]) | set(names["test"])
-    for video, entry in annotations.items():
-        if entry.instances and video not in listed:
-            raise InputError(
-                f"{gt}: annotated video '{video}' is in no split file; list it there or remove it from {gt}"
-            )
-    for video in names["train"]:
-        if not annotations[video].labels:
-            raise InputError(
-                f"{gt}: training video '{video}' has no labels; annotate it or drop it from split_train.txt"
-            )
-    if not any(annotations[video].labels for video in names["test"]):
-        raise InputError(f"{gt}: no test video has annotations, so there is nothing to evaluate against")
-    learnable = {label for video in names["train"] for label in annotations[video].labels}
-    for video in names["test"]:
-        unknown = annotations[video].labels - learnable
-        if unknown:
-            raise InputError(
-                f"{gt}: test video '{video}' has the label '{min(unknown)}', which no training video has; "
-                "mend the spelling or remove it"
-            )
-
-
-def _feature_files(path: pathlib.Path, split: str, video: str, streams: tuple[str, ...]) -> tuple[pathlib.Path, ...]:
-    return tuple(path / "features" / split / stream / f"{video}.npy" for stream in streams)
-
-
-def _check_present(files: list[pathlib.Path]) -> None:
-    missing = [file for file in files if not file.is_file()]
-    if missing:
-        more = f", and {len(missing) - 1} more are missing" if len(missing) > 1 else ""
-        raise InputError(f"{missing[0]}: no such feature file{more}; see the README for the layout")

@@ -116,7 +116,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
     print(evaluation_report({"best": trainer.best, "last": trainer.last}))
     seconds = ", ".join(f"{what} {count:.0f}" for what, count in trainer.seconds.items())
     print(f"seconds: {seconds}; results in {experiment.folder}")
-    if options.verbose:
+    if options.verbose and trainer.best["per_class_AP"]:
         print(per_class_table(trainer.best["per_class_AP"]))
 
 
@@ -147,7 +147,7 @@ def run_inference(flags: Mapping[str, Any]) -> None:
     write_text(experiment.inference / "results.json", json.dumps(results, indent=2) + "\n")
     print(evaluation_report({path.name: summary}))
     print(f"results in {experiment.inference}")
-    if options.verbose:
+    if options.verbose and evaluation.result:
         print(per_class_table(evaluation.result.ap_by_class(data.classes)))
 
 
@@ -195,6 +195,11 @@ def _load_data(options: Options, device: torch.device, splits: tuple[str, ...]) 
         cache=options.cache,
         device=device,
         splits=splits,
+        layout=options.layout,
+        ground_truth=options.ground_truth,
+        allow_pickle=options.allow_pickle,
+        skip_unusable=options.skip_unusable,
+        fps=options.fps,
     )
 
 
@@ -223,6 +228,7 @@ def _evaluator(model: SAL, data: Dataset, options: Options, device: torch.device
         proposals=options.proposal_config(),
         suppression=options.nms_config(),
         tious=options.tiou_grid,
+        short_videos=options.short_videos,
         infer=compile_infer(model, _batch_sizes(len(data.test), options.test_batch_size), options.num_segments)
         if options.compile
         else None,

@@ -25,15 +25,54 @@ from test import PredictConfig
 from train import TrainConfig
 from utils.actionness import AdaptiveMask, PseudoLabelConfig, pseudo_label_count
 from utils.errors import InputError
+from utils.layouts import LAYOUTS
 from utils.nms import NmsConfig
 from utils.precision import PRECISIONS
 from utils.proposals import ProposalConfig
 from utils.ranges import in_span, parse_grid, parse_span
+from utils.snippet_grid import SnippetGrid
 
 # What differs from the defaults, by --dataset. Flags override.
+_ACTIVITYNET: Mapping[str, Any] = MappingProxyType(
+    {
+        "num_segments": 50,
+        "short_videos": "keep",
+        "kernel_size": 7,
+        "rgb_fusion": 0.3,
+        "w_bg": 1.0,
+        "w_mutual": 20.0,
+        "mil_ratio": 0.25,
+        "mil_rank": "cas",
+        "pseudo_ratio": 0.8,
+        "pseudo_extra": 0,
+        "confidence_ratio": 0.0,
+        "mask_momentum": 0.99,
+        "mask_var_factor": 6.0,
+        "fuse_cas": 0.6,
+        "fuse_rgb": 0.2,
+        "fuse_flow": 0.2,
+        "batch_size": 32,
+        "drop_last": True,
+        "num_epochs": None,
+        "num_iters": 50_000,
+        "seed": 0,
+        "class_th": 0.1,
+        "beta": 0.5,
+        "nms_thresh": 0.7,
+        "nms_alpha": 0.35,
+        "detection_inf_step": 200,
+        "eval_from_epoch": 1,
+        "test_batch_size": 32,
+        "tious": "0.5:0.95:0.05",
+        "average_tious": ("0.5:0.95",),
+    }
+)
+
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "thumos14": MappingProxyType({}),
+        "activitynet1.2": _ACTIVITYNET,  # 100 of the classes
+        "activitynet1.3": _ACTIVITYNET,
         "demo": MappingProxyType(
             {
                 "data_path": "data/demo",
@@ -67,12 +106,18 @@ class Options:
 
     # fmt: off
     dataset: str = _option("data", "thumos14", "recipe: a frozen set of defaults that other flags override", choices=tuple(PRESETS))
-    data_path: str = _option("data", "", "folder with gt.json, split_train.txt, split_test.txt and features/")
+    data_path: str = _option("data", "", "folder with the features and their ground truth; see the README for layouts")
+    layout: str = _option("data", "auto", "how the set lies on disk; auto: told from the folder", choices=("auto", *LAYOUTS))
+    ground_truth: str = _option("data", "", "JSON file with labels and segments (default: gt.json in --data_path, or its only JSON file)")
+    allow_pickle: bool = _option("data", False, "read feature sets that are pickled; only arrays and plain values are built from them")
+    skip_unusable: bool = _option("data", False, "leave out videos without features and segments that end at or before their start, saying how many, instead of refusing the set")
     modal: str = _option("data", "all", "streams to use", choices=("all", "rgb", "flow"))
     num_segments: int = _option("data", 750, "T, snippets that a video is resampled to", range="[1,inf)")
     feature_size: int = _option("data", 1024, "channels of each stream's features", range="[1,inf)")
     snippet_frames: int = _option("data", 16, "frames that a snippet covers", range="[1,inf)")
-    fps: float = _option("data", 25.0, "frame rate the features were extracted at, frames per second", range="(0,inf)")
+    snippet_stride: int | None = _option("data", None, "frames from the start of one snippet to the next (default: --snippet_frames, no overlap)", range="[1,inf)")
+    fps: float | None = _option("data", None, "frame rate the features were extracted at, frames per second (default: each video's own in the ground truth, 25 where it states none)", range="(0,inf)")
+    short_videos: str = _option("data", "stretch", "videos with fewer than T snippets. stretch: resampled to T like others; keep: as they are in test, T sorted draws with replacement in training", choices=("stretch", "keep"))
     cache: str = _option("data", "auto", "where features stay: on the training device, in memory, or in their files; auto: on a GPU they fit well on, else in memory", choices=("auto", "device", "ram", "mmap"))
     num_workers: int = _option("data", 1, "threads that prepare batches ahead; more for --cache mmap on a slow disk; 0: none", range="[0,inf)")
 
@@ -126,7 +171,8 @@ class Options:
     weight_decay: float = _option("optimisation", 5e-4, "L2 weight decay, added to the gradient", range="[0,inf)")
     batch_size: int = _option("optimisation", 2, "B, videos a step", range="[1,inf)")
     drop_last: bool = _option("optimisation", False, "leave out an epoch's last batch when it is not full")
-    num_epochs: int = _option("optimisation", 100, "passes over the training videos", range="[1,inf)")
+    num_epochs: int | None = _option("optimisation", 100, "passes over the training videos", range="[1,inf)")
+    num_iters: int | None = _option("optimisation", None, "steps in all, in the place of --num_epochs", range="[1,inf)")
     save_epochs: int = _option("optimisation", 1, "epochs between writes of last.pt", range="[1,inf)")
     log_steps: int = _option("optimisation", 10, "steps between TensorBoard points", range="[1,inf)")
 
@@ -203,6 +249,8 @@ class Options:
             batch_size=self.batch_size,
             drop_last=self.drop_last,
             num_epochs=self.num_epochs,
+            num_iters=self.num_iters,
+            short_videos=self.short_videos,
             seed=self.seed,
             num_workers=self.num_workers,
             evaluation_steps=self.detection_inf_step,
@@ -225,8 +273,7 @@ class Options:
             thresholds=parse_grid(self.proposal_th),
             outer_margin=self.outer_margin,
             gamma=self.gamma,
-            snippet_frames=self.snippet_frames,
-            fps=self.fps,
+            grid=SnippetGrid(self.snippet_frames, self.snippet_stride or self.snippet_frames),
         )
 
     def nms_config(self) -> NmsConfig:
@@ -235,11 +282,31 @@ class Options:
 
 # Flags that speak of one call of the program: an experiment's own values are no defaults for a later call.
 CALL_FLAGS = frozenset(
-    {"exp_name", "output_dir", "resume", "overwrite", "inference_only", "model_file", "device", "verbose"}
+    {
+        "exp_name",
+        "output_dir",
+        "resume",
+        "overwrite",
+        "inference_only",
+        "model_file",
+        "allow_pickle",
+        "device",
+        "verbose",
+    }
 )
 # Flags that change nothing of what a run computes: --resume may change these too.
 NEUTRAL_FLAGS = frozenset(
-    {"data_path", "cache", "num_workers", "test_batch_size", "save_epochs", "log_steps", "compile"}
+    {
+        "data_path",
+        "layout",
+        "ground_truth",
+        "cache",
+        "num_workers",
+        "test_batch_size",
+        "save_epochs",
+        "log_steps",
+        "compile",
+    }
 )
 
 _FIELDS = {f.name: f for f in dataclasses.fields(Options)}
@@ -276,6 +343,9 @@ def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) ->
     saved = {name: value for name, value in (saved or {}).items() if name in _FIELDS.keys() - CALL_FLAGS}
     dataset = flags.get("dataset", saved.get("dataset", _FIELDS["dataset"].default))
     merged = {**PRESETS[dataset], **saved, **flags}
+    for name, other in (("num_epochs", "num_iters"), ("num_iters", "num_epochs")):
+        if name in flags:
+            merged[other] = None
     merged["average_tious"] = tuple(merged.get("average_tious", _FIELDS["average_tious"].default))
     options = Options(**merged)
     _check(options)
@@ -297,8 +367,9 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
 def as_plain(options: Options) -> dict[str, Any]:
     """For JSON and checkpoints."""
     plain = dataclasses.asdict(options)
-    if options.data_path:
-        plain["data_path"] = os.path.abspath(options.data_path)  # a later call may come from another folder
+    for name in ("data_path", "ground_truth"):
+        if plain[name]:
+            plain[name] = os.path.abspath(plain[name])  # a later call may come from another folder
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
@@ -306,6 +377,8 @@ def _check_calls(flags: Mapping[str, Any]) -> None:
     """Flags that ask for two things at once."""
     if flags.get("model_file") and not flags.get("inference_only"):
         raise InputError("--model_file is read with --inference_only alone; add it, or --resume to continue a run")
+    if "num_epochs" in flags and "num_iters" in flags:
+        raise InputError("--num_epochs and --num_iters contradict each other; give one of them")
     for name in ("inference_only", "overwrite"):
         if flags.get("resume") and flags.get(name):
             raise InputError(f"--resume and --{name} contradict each other; give one of them")
@@ -319,21 +392,28 @@ def _argument(name: str) -> dict[str, Any]:
         return {"nargs": "+", "metavar": "FIRST:LAST"}
     if spec.metadata["choices"]:
         return {"choices": spec.metadata["choices"]}
-    number = float if kind == float | None else kind
+    number = next((n for n in (float, int) if kind == n | None), kind)
     return {"type": number, "metavar": {int: "N", float: "X"}.get(number, "TEXT")}
 
 
 def _help(name: str) -> str:
     spec = _FIELDS[name]
-    default = spec.default
-    shown = {True: "on", False: "off"}[default] if isinstance(default, bool) else default
-    shown = " ".join(default) if isinstance(default, tuple) else shown
-    shown = f"{default:.4g}" if isinstance(default, float) else shown
-    presets = [f"{preset}: {values[name]}" for preset, values in PRESETS.items() if name in values]
+    default = _shown(spec.default)
+    values = {preset: _shown(own[name]) for preset, own in PRESETS.items() if name in own}
+    same = {shown: [preset for preset in values if values[preset] == shown] for shown in values.values() if shown}
     says_default = "(default:" in spec.metadata["help"]
-    parts = [] if says_default or shown in ("", None) else [f"default: {shown}"]
-    suffix = "; ".join(parts + presets)
+    parts = [] if says_default or not default else [f"default: {default}"]
+    suffix = "; ".join(parts + [f"{', '.join(presets)}: {shown}" for shown, presets in same.items()])
     return (spec.metadata["help"] + (f" ({suffix})" if suffix else "")).replace("%", "%%")
+
+
+def _shown(value: Any) -> str:
+    """A value as it is typed; empty for none."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
 
 
 def _check(options: Options) -> None:

@@ -16,16 +16,18 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from dataset import Batch, Dataset, test_batches
+from dataset import Batch, Dataset, test_batches, test_groups
 from eval.classification import video_accuracy
 from eval.detection import DetectionResult, evaluate_detections
 from model import SAL, FoldedLayers, SalOutput, combined_sequence, topk_count, topk_mean
 from utils.annotations import ground_truth_segments
+from utils.arrays import Floats
 from utils.device import fetch
 from utils.nms import NmsConfig, nms
 from utils.proposals import ProposalConfig, generate_proposals
 from utils.ranges import parse_span
 from utils.segments import Segments
+from utils.snippet_grid import DEFAULT_FPS
 
 # Rows of predicted classes that go through localization at once: enough to be fast, few enough for the cache.
 BLOCK_ROWS = 512
@@ -54,15 +56,16 @@ class Prediction:
 @dataclass(frozen=True)
 class Evaluation:
     detections: Segments
-    result: DetectionResult
-    video_accuracy: float  # fraction
+    result: DetectionResult | None  # None: no test video has segments to compare with
+    video_accuracy: float | None  # fraction; None: no test video has labels
     seconds: float
 
     def summary(self, average_tious: tuple[str, ...]) -> dict[str, Any]:
-        """mAP per tIoU, its averages and video accuracy, for a result file; fractions."""
+        """mAP per tIoU, its averages and video accuracy, for a result file; fractions, None what can't be told."""
+        result = self.result
         return {
-            "mAP": self.result.map_by_tiou(),
-            "average_mAP": {span: self.result.average_map(*parse_span(span)) for span in average_tious},
+            "mAP": result and result.map_by_tiou(),
+            "average_mAP": result and {span: result.average_map(*parse_span(span)) for span in average_tious},
             "video_accuracy": self.video_accuracy,
         }
 
@@ -122,8 +125,18 @@ def _collector(
     return collect
 
 
-def localize(predictions: list[Prediction], *, proposals: ProposalConfig, suppression: NmsConfig) -> Segments:
-    """Detections by video, class, and descending score; a video is its position among the predictions."""
+def localize(
+    predictions: list[Prediction],
+    *,
+    proposals: ProposalConfig,
+    suppression: NmsConfig,
+    fps: Floats | float = DEFAULT_FPS,
+) -> Segments:
+    """Detections by video, class, and descending score; a video is its position among the predictions.
+
+    `fps` is the frame rate of each video's features [V], or of all.
+    """
+    rates = np.broadcast_to(np.asarray(fps, np.float64), len(predictions))
     parts = []
     for block in _blocks(predictions):
         rows = [(v, column) for v in block for column in range(len(predictions[v].classes))]
@@ -134,6 +147,7 @@ def localize(predictions: list[Prediction], *, proposals: ProposalConfig, suppre
             np.array([predictions[v].class_scores[c] for v, c in zip(video, label, strict=True)]),
             np.array([predictions[v].num_snippets for v in video]),
             proposals,
+            fps=rates[video],
         )
         kept, scores = nms(found.row, found.start, found.end, found.score, suppression)
         row = found.row[kept]
@@ -159,7 +173,7 @@ def _blocks(predictions: list[Prediction]) -> Iterator[list[int]]:
 
 
 class Evaluator:
-    """Evaluates a model on the test split, as often as asked. Raises InputError when no test video has ground truth."""
+    """Evaluates a model on the test split, as often as asked. What nothing was annotated for is not computed."""
 
     def __init__(
         self,
@@ -173,32 +187,43 @@ class Evaluator:
         proposals: ProposalConfig,
         suppression: NmsConfig,
         tious: tuple[float, ...],
+        short_videos: str = "stretch",
         infer: Infer | None = None,
     ) -> None:
-        self.data, self.device, self.num_segments, self.batch_size = data, device, num_segments, batch_size
+        self.data, self.device, self.num_segments, self.short_videos = data, device, num_segments, short_videos
         self.num_workers, self.tious, self.infer = num_workers, tious, infer
+        self.groups = test_groups(
+            data.test, num_segments=num_segments, batch_size=batch_size, short_videos=short_videos
+        )
+        self.fps = np.array([video.fps for video in data.test])
         self.prediction, self.proposals, self.suppression = prediction, proposals, suppression
         self.truth = ground_truth_segments(data.annotations, tuple(v.video_id for v in data.test), data.classes)
         self.labels = np.stack([v.labels for v in data.test]) > 0
 
     def __call__(self, model: SAL) -> Evaluation:
         start = time.perf_counter()
-        predictions = predict(model, self._batches(), config=self.prediction, infer=self.infer)
-        detections = localize(predictions, proposals=self.proposals, suppression=self.suppression)
-        classes = len(self.data.classes)
-        result = evaluate_detections(self.truth, detections, num_classes=classes, tious=self.tious)
-        predicted = np.zeros((len(predictions), classes), bool)
-        for row, prediction in zip(predicted, predictions, strict=True):
-            row[prediction.classes] = True
-        return Evaluation(detections, result, video_accuracy(predicted, self.labels), time.perf_counter() - start)
+        found = predict(model, self._batches(), config=self.prediction, infer=self.infer)
+        by_position = dict(zip((v for group in self.groups for v in group), found, strict=True))
+        predictions = [by_position[v] for v in range(len(found))]
+        detections = localize(predictions, proposals=self.proposals, suppression=self.suppression, fps=self.fps)
+        result, accuracy = None, None
+        if len(self.truth):
+            classes = len(self.data.classes)
+            result = evaluate_detections(self.truth, detections, num_classes=classes, tious=self.tious)
+        if self.labels.any():
+            predicted = np.zeros(self.labels.shape, bool)
+            for row, prediction in zip(predicted, predictions, strict=True):
+                row[prediction.classes] = True
+            accuracy = video_accuracy(predicted, self.labels)
+        return Evaluation(detections, result, accuracy, time.perf_counter() - start)
 
     def _batches(self) -> Iterable[Batch]:
         batches = test_batches(
             self.data.test,
+            self.groups,
             num_segments=self.num_segments,
-            batch_size=self.batch_size,
             num_workers=self.num_workers,
             device=self.device,
+            short_videos=self.short_videos,
         )
-        count = -(-len(self.data.test) // self.batch_size)
-        return tqdm(batches, total=count, desc="evaluating", unit="batch", disable=None, leave=False)
+        return tqdm(batches, total=len(self.groups), desc="evaluating", unit="batch", disable=None, leave=False)

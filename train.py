@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dataset import Batch, Dataset, steps_per_epoch, train_batches
+from eval.report import percent
 from losses import LossConfig, sal_losses, weighted_total
 from model import SAL
 from test import Evaluation
@@ -37,9 +38,11 @@ MOST_UNREAD = 10  # steps after which their losses are looked at, whatever else 
 @dataclass(frozen=True)
 class TrainConfig:
     num_segments: int = 750  # T
+    short_videos: str = "stretch"
     batch_size: int = 2
     drop_last: bool = False
-    num_epochs: int = 100
+    num_epochs: int | None = 100
+    num_iters: int | None = None  # steps, in the place of epochs
     seed: int = 1
     num_workers: int = 1
     evaluation_steps: int = 10  # between evaluations
@@ -124,7 +127,7 @@ class Trainer:
         self.steps_per_epoch = steps_per_epoch(len(data.train), config.batch_size, config.drop_last)
         if self.steps_per_epoch == 0:
             raise InputError(f"--batch_size {config.batch_size}: --drop_last leaves none of {len(data.train)} videos")
-        self.total_steps = config.num_epochs * self.steps_per_epoch
+        self.total_steps = config.num_iters or (config.num_epochs or 0) * self.steps_per_epoch
         self.step = 0
         self.best: dict[str, Any] | None = None
         self.last: dict[str, Any] | None = None
@@ -146,6 +149,7 @@ class Trainer:
             last_step=self.total_steps,
             num_workers=self.config.num_workers,
             device=self.device,
+            short_videos=self.config.short_videos,
         )
         with (
             _Interrupt() as interrupt,
@@ -194,7 +198,7 @@ class Trainer:
             losses = self._read_losses()
             seconds, start = time.perf_counter() - start, time.perf_counter()
             self.seconds["training"] += seconds
-            bar.set_postfix(loss=f"{losses[-1]['total']:.3f}", best_mAP=self._best_percent())
+            bar.set_postfix(loss=f"{losses[-1]['total']:.3f}", best=self._best_percent())
             if logging:
                 self._log_step(curves, losses[-1], result.targets, seconds / len(losses))
             if evaluating:
@@ -285,16 +289,16 @@ class Trainer:
             evaluation = evaluate(self.model)
         self.seconds["evaluation"] += evaluation.seconds
         self.last = self._summary(evaluation)
-        chosen = self.config.average_tious[-1]
+        score, shown = self._score(self.last)
         self.history.append(
             {
                 "step": self.step,
                 "epoch": self.last["epoch"],
-                "average_mAP": self.last["average_mAP"][chosen],
+                "average_mAP": self.last["average_mAP"] and score,
                 "video_accuracy": evaluation.video_accuracy,
             }
         )
-        improved = self.best is None or self.last["average_mAP"][chosen] > self.best["average_mAP"][chosen]
+        improved = self.best is None or score > self._score(self.best)[0]
         if improved:
             self.best = self.last
             videos = tuple(video.video_id for video in self.data.test)
@@ -303,11 +307,18 @@ class Trainer:
         self._write_results()
         self._log_evaluation(curves, evaluation)
         if improved or self.config.verbose:
-            bar.write(
-                f"step {self.step} (epoch {self.last['epoch']}): average mAP {chosen} "
-                f"{100 * self.last['average_mAP'][chosen]:.1f} %, video accuracy {100 * evaluation.video_accuracy:.1f} %"
-                + (", the best so far" if improved else "")
-            )
+            place = f"step {self.step} (epoch {self.last['epoch']})"
+            bar.write(f"{place}: {shown}" + (", the best so far" if improved else ""))
+
+    def _score(self, summary: dict[str, Any]) -> tuple[float, str]:
+        """What the best evaluation is chosen by, and how to say it: the average mAP, without segments to compare with the
+        video accuracy, without labels the latest."""
+        accuracy, span = summary["video_accuracy"], self.config.average_tious[-1]
+        texts = [] if accuracy is None else [f"video accuracy {percent(accuracy)}"]
+        if summary["average_mAP"] is not None:
+            score: float = summary["average_mAP"][span]
+            return score, ", ".join([f"average mAP {span} {percent(score)}", *texts])
+        return (summary["step"] if accuracy is None else accuracy), ", ".join(texts) or "nothing to compare with"
 
     def _summary(self, evaluation: Evaluation) -> dict[str, Any]:
         """One evaluation for results.json; fractions."""
@@ -315,7 +326,7 @@ class Trainer:
             "step": self.step,
             "epoch": math.ceil(self.step / self.steps_per_epoch),
             **evaluation.summary(self.config.average_tious),
-            "per_class_AP": evaluation.result.ap_by_class(self.data.classes),
+            "per_class_AP": evaluation.result and evaluation.result.ap_by_class(self.data.classes),
         }
 
     def _write_results(self) -> None:
@@ -362,14 +373,17 @@ class Trainer:
 
     def _log_evaluation(self, curves: CurveWriter, evaluation: Evaluation) -> None:
         assert self.last is not None
-        values = {f"mAP/{tiou}": value for tiou, value in self.last["mAP"].items()}
-        values |= {f"average_mAP/{span.replace(':', '-')}": value for span, value in self.last["average_mAP"].items()}
-        values["video_accuracy"] = evaluation.video_accuracy
-        values["seconds/evaluation"] = evaluation.seconds
+        values = {"seconds/evaluation": evaluation.seconds}
+        if evaluation.video_accuracy is not None:
+            values["video_accuracy"] = evaluation.video_accuracy
+        if evaluation.result:
+            values |= {f"mAP/{tiou}": value for tiou, value in self.last["mAP"].items()}
+            averages = self.last["average_mAP"].items()
+            values |= {f"average_mAP/{span.replace(':', '-')}": value for span, value in averages}
         curves.add(values, self.step)
 
     def _best_percent(self) -> str:
-        return "-" if self.best is None else f"{100 * self.best['average_mAP'][self.config.average_tious[-1]]:.1f}"
+        return "-" if self.best is None else self._score(self.best)[1].split(",")[0]
 
 
 class _Interrupt:

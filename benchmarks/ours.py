@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.inputs import Sizes, VideoSequences
-from dataset import Batch, Split, Video, test_batches
+from dataset import Batch, Split, Video, test_batches, test_groups
 from eval.detection import evaluate_detections
 from model import SAL, combined_sequence
 from options import Options
@@ -151,13 +151,10 @@ class TestForward:
 
 def predict_set(model: SAL, videos: Split, sizes: Sizes, device: torch.device) -> list[Prediction]:
     """Resampling, batching and the network."""
-    batches = test_batches(
-        videos,
-        num_segments=sizes.num_segments,
-        batch_size=sizes.test_batch_size,
-        num_workers=RECIPE.num_workers,
-        device=device,
-    )
+    t, short = sizes.num_segments, RECIPE.short_videos
+    groups = test_groups(videos, num_segments=t, batch_size=sizes.test_batch_size, short_videos=short)
+    workers = RECIPE.num_workers
+    batches = test_batches(videos, groups, num_segments=t, num_workers=workers, device=device, short_videos=short)
     return predict(model, batches, config=PredictConfig())
 
 

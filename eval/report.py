@@ -14,9 +14,16 @@ def map_table(rows: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]
 
 def evaluation_report(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """{row name: summary of an evaluation, as in results.json} -> the table, then a line of video accuracies."""
-    accuracies = ", ".join(f"{name} {100 * row['video_accuracy']:.1f} %" for name, row in rows.items())
-    table = map_table({name: (row["mAP"], row["average_mAP"]) for name, row in rows.items()})
-    return f"{table}\nvideo accuracy: {accuracies}"
+    measured = {name: (row["mAP"], row["average_mAP"]) for name, row in rows.items() if row["mAP"] is not None}
+    table = map_table(measured) if measured else "mAP: not computed, no test video has temporal annotations"
+    known = [
+        f"{name} {percent(row['video_accuracy'])}" for name, row in rows.items() if row["video_accuracy"] is not None
+    ]
+    return f"{table}\nvideo accuracy: {', '.join(known) or 'not computed, no test video has labels'}"
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"
 
 
 def per_class_table(per_class_ap: Mapping[str, Mapping[str, float]]) -> str:

@@ -342,10 +342,10 @@ def test_features_that_are_not_finite_are_found_when_they_are_streamed(run, tiny
 
 def test_features_that_change_while_they_are_streamed(tiny):
     """Shorter than when they were looked at."""
-    paths = tuple(tiny.feature("train", stream, "train_0") for stream in ("rgb", "flow"))
-    files = FeatureFiles(paths, FEATURE_SIZE)
-    np.save(paths[1], np.load(paths[1])[:3])
-    with pytest.raises(InputError, match=f"{paths[1]}: has 3 snippets now, had {len(files)}"):
+    paths = {stream: tiny.feature("train", stream, "train_0") for stream in ("rgb", "flow")}
+    files = FeatureFiles("train_0", paths, streams=("rgb", "flow"), feature_size=FEATURE_SIZE)
+    np.save(paths["flow"], np.load(paths["flow"])[:3])
+    with pytest.raises(InputError, match=f"{paths['flow']}: has 3 snippets now, had {len(files)}"):
         files[np.array([0])]
 
 

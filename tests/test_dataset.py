@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import CLASSES, FEATURE_SIZE
 
-from dataset import Split, load_dataset, steps_per_epoch, test_batches, train_batches
+from dataset import Split, load_dataset, steps_per_epoch, test_batches, test_groups, train_batches
 from utils.annotations import ground_truth_segments
 from utils.feature_files import FeatureFiles
 from utils.resample import uniform_indices
@@ -152,7 +152,8 @@ def test_snippets_are_drawn_anew_every_epoch(tiny):
 
 def test_test_batches_are_uniform_and_in_order(tiny):
     videos = load(tiny).test
-    steps = list(test_batches(videos, num_segments=20, batch_size=3, num_workers=1, device=CPU))
+    groups = test_groups(videos, num_segments=20, batch_size=3, short_videos="stretch")
+    steps = list(test_batches(videos, groups, num_segments=20, num_workers=1, device=CPU, short_videos="stretch"))
     assert [b.video_ids for b in steps] == [("test_0", "test_1", "test_2"), ("test_3",)]
     for batch in steps:
         for features, name, count in zip(batch.features, batch.video_ids, batch.num_snippets, strict=True):

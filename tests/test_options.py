@@ -16,6 +16,7 @@ from utils.errors import InputError
 from utils.nms import NmsConfig
 from utils.proposals import ProposalConfig
 from utils.ranges import parse_grid, parse_span
+from utils.snippet_grid import SnippetGrid
 
 PUBLISHED = (
     *("data_path", "exp_name", "output_dir", "modal", "num_segments", "scale", "lr", "batch_size", "num_epochs"),
@@ -50,7 +51,7 @@ def test_defaults_are_the_published_recipe():
             "outer_margin": 0.2,
             "gamma": 0.2,
         },
-        **{"soft_nms": True, "nms_alpha": 0.3, "nms_thresh": 0.4, "nms_offset": 1, "snippet_frames": 16, "fps": 25},
+        **{"soft_nms": True, "nms_alpha": 0.3, "nms_thresh": 0.4, "nms_offset": 1, "snippet_frames": 16, "fps": None},
         **{"tious": "0.1:0.7:0.1", "average_tious": ("0.1:0.5", "0.1:0.7"), "drop_last": False, "mil_rank": "combined"},
     }
     assert {name: getattr(options, name) for name in spec} == spec
@@ -99,7 +100,7 @@ def test_help_reads_like_documentation(capsys):
     with pytest.raises(SystemExit) as stopped:
         parse_flags(["--help"])
     assert stopped.value.code == 0
-    text = capsys.readouterr().out
+    text = " ".join(capsys.readouterr().out.split())
     fields = Options.__dataclass_fields__
     for name, spec in fields.items():
         assert f"--{name}" in text
@@ -127,7 +128,7 @@ def test_numbers_reach_the_parts():
     assert options.pseudo_label_config().extra == 3
     assert (options.nms_config().thresh, options.nms_config().soft) == (0.6, False)
     proposal = options.proposal_config()
-    assert (proposal.outer_margin, proposal.thresholds, proposal.fps) == (0.3, (0.2, 0.3, 0.4), 30)
+    assert (proposal.outer_margin, proposal.thresholds, options.fps) == (0.3, (0.2, 0.3, 0.4), 30)
     assert options.loss_weights["so"] == 9
     assert options.model_config(5).streams == ("flow",) and options.model_config(5).rgb_fusion == 0.3
     assert options.loss_config().fusion["cas"] == 0.6
@@ -186,7 +187,7 @@ def test_every_number_reaches_its_own_part():
         **{"dropout": 0.12, "sqrt_eps": 0.13, "mil_ratio": 0.14, "mil_rank": "cas", "bg_ratio": 0.15, "q_val": 0.16},
         **{"gce_eps": 0.17, "label_eps": 0.18, "pseudo_ratio": 0.19, "pseudo_extra": 10, "confidence_ratio": 0.21},
         **{"fuse_cas": 0.22, "fuse_rgb": 0.23, "fuse_flow": 0.24, "scale": 11, "proposal_th": "0.25:0.75:0.25"},
-        **{"outer_margin": 0.26, "gamma": 0.27, "snippet_frames": 12, "fps": 13.0, "soft_nms": False},
+        **{"outer_margin": 0.26, "gamma": 0.27, "snippet_frames": 12, "snippet_stride": 13, "soft_nms": False},
         **{"nms_alpha": 0.28, "nms_thresh": 0.29, "nms_offset": 0.31, "w_mil": 21.0, "w_bg": 22.0, "w_act": 23.0},
         **{"w_mix": 24.0, "w_mutual": 25.0, "w_so": 26.0, "tious": "0.3:0.5:0.1", "average_tious": ("0.3:0.4",)},
     }
@@ -207,7 +208,7 @@ def test_every_number_reaches_its_own_part():
         mil_ratio=0.14, mil_rank="cas", bg_ratio=0.15, gce_q=0.16, gce_eps=0.17, label_eps=0.18, fusion=fusion
     )
     expected_proposals = ProposalConfig(
-        scale=11, thresholds=(0.25, 0.5, 0.75), outer_margin=0.26, gamma=0.27, snippet_frames=12, fps=13.0
+        scale=11, thresholds=(0.25, 0.5, 0.75), outer_margin=0.26, gamma=0.27, grid=SnippetGrid(12, 13)
     )
     assert options.model_config(4) == expected_model
     assert options.loss_config() == expected_loss

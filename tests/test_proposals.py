@@ -6,6 +6,7 @@ import pytest
 from scipy.interpolate import interp1d
 
 from utils.proposals import ProposalConfig, Upsampled, generate_proposals, outer_inner_contrast, runs_above
+from utils.snippet_grid import SnippetGrid
 
 
 def smooth_curves(seed, t, rows):
@@ -122,7 +123,10 @@ def test_no_class_and_no_proposal():
 
 
 def test_seconds_follow_snippet_length_and_frame_rate():
+    """8 snippets of 0.64 s in 4 points."""
     curve = np.array([[0.0, 1.0, 1.0, 0.0]], np.float32)
-    config = ProposalConfig(scale=1, thresholds=(0.5,), snippet_frames=32, fps=50.0)
-    found = generate_proposals(curve, np.ones(1, np.float32), np.array([8]), config)  # 8 snippets of 0.64 s in 4 points
+    config = ProposalConfig(scale=1, thresholds=(0.5,), grid=SnippetGrid(32, 32))
+    found = generate_proposals(
+        curve, np.ones(1, np.float32), np.array([8]), config, fps=50.0
+    )  # 8 snippets of 0.64 s in 4 points
     assert (found.start.tolist(), found.end.tolist()) == ([1.28], [3.84])

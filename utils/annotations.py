@@ -1,16 +1,28 @@
-"""Ground truth: reading gt.json, {"database": {video: {"subset", "annotations": [{"label", "segment": [s, e]}]}}}.
+"""Ground truth: which actions videos hold and, where somebody marked it, when.
 
 annotations = read_annotations("gt.json")          # {video: VideoAnnotation}
+
+{"database": {video: {"subset", "annotations": [{"label", "segment": [s, e]}], "labels"?, "duration"?, "fps"?}}}
+
+The official ActivityNet files and those of ActionFormer have this form too, with more in it: duration and fps are used, a
+label_id is checked, the rest is left alone. "labels" are a video's labels where nobody marked segments.
 """
 
 import json
 import math
 import pathlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from utils.errors import InputError
 from utils.segments import Segments
+
+FORM = '{"database": {video: {"subset", "annotations": [{"label", "segment": [start, end]}]}}}'
+
+# With this THUMOS'14 marks what its annotators could not tell. It is no class, and no evaluation counts it.
+AMBIGUOUS = "Ambiguous"
+THUMOS_PREFIXES = ("video_validation_", "video_test_")
 
 
 @dataclass(frozen=True)
@@ -26,10 +38,24 @@ class Instance:
 class VideoAnnotation:
     subset: str
     instances: tuple[Instance, ...]
+    weak_labels: frozenset[str] = frozenset()  # of the video, given apart from any segments
+    duration: float | None = None  # seconds
+    fps: float | None = None  # frames per second
 
     @property
     def labels(self) -> frozenset[str]:
-        return frozenset(instance.label for instance in self.instances)
+        return self.weak_labels | {instance.label for instance in self.instances}
+
+
+class EmptySegment(InputError):
+    """A segment that ends at or before its start."""
+
+
+Report = Callable[[InputError], None]
+
+
+def raise_it(error: InputError) -> None:
+    raise error
 
 
 def read_json(path: pathlib.Path) -> Any:
@@ -42,13 +68,25 @@ def read_json(path: pathlib.Path) -> Any:
         raise InputError(f"{path}: not valid JSON ({error}); mend the file") from None
 
 
-def read_annotations(path: pathlib.Path) -> dict[str, VideoAnnotation]:
-    """Segments may be numbers or strings of numbers. Raises InputError naming the file, the video and what to mend."""
+def read_annotations(path: pathlib.Path, report: Report = raise_it) -> dict[str, VideoAnnotation]:
+    """Segments may be numbers or strings of numbers. Raises InputError when the file has another form.
+
+    `report` gets what is wrong with single videos, naming the file, the video and what to mend; when it returns, the entry is
+    left out. An empty segment still counts for its video's labels.
+    """
     content = read_json(path)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict) or not database:
-        raise InputError(f'{path}: no videos; expected {{"database": {{video: {{"subset", "annotations"}}}}}}')
-    return {video: _video_annotation(f"{path}: video '{video}'", entry) for video, entry in database.items()}
+        raise InputError(f"{path}: no videos; expected {FORM}; {_keys_found(content)}")
+    annotations = {}
+    for video, entry in database.items():
+        try:
+            annotations[video] = _video_annotation(path, video, entry, report)
+        except InputError as error:
+            report(error)
+    for problem in _label_id_problems(path, database):
+        report(problem)
+    return annotations
 
 
 def class_names(annotations: dict[str, VideoAnnotation]) -> tuple[str, ...]:
@@ -70,24 +108,91 @@ def ground_truth_segments(
     )
 
 
-def _video_annotation(where: str, entry: Any) -> VideoAnnotation:
+def _keys_found(content: Any) -> str:
+    if not isinstance(content, dict):
+        return f"found a {type(content).__name__}"
+    inside = content.get("database", content)
+    where = 'in "database" ' if "database" in content else ""
+    if not isinstance(inside, dict):
+        return f'found a {type(inside).__name__} as "database"'
+    keys = ", ".join(f'"{key[:40]}"' for key in list(inside)[:6])
+    return f"found {where}the keys {keys}" if keys else f"found {where}nothing"
+
+
+def _video_annotation(path: pathlib.Path, video: str, entry: Any, report: Report) -> VideoAnnotation:
+    where = f"{path}: video '{video}'"
     notes = entry.get("annotations") if isinstance(entry, dict) else None
     if not isinstance(notes, list) or not isinstance(entry.get("subset"), str):
-        raise InputError(f'{where}: expected {{"subset": "...", "annotations": [...]}}')
+        found = f"; found the keys {', '.join(map(str, entry))}" if isinstance(entry, dict) and entry else ""
+        raise InputError(f'{where}: expected {{"subset": "...", "annotations": [...]}}{found}')
+    weak = entry.get("labels", [])
+    if not isinstance(weak, list) or not all(isinstance(label, str) and label for label in weak):
+        raise InputError(f'{where}: "labels" must be a list of class names')
+    labels, instances = set(weak), []
+    for i, note in enumerate(notes):
+        try:
+            label = _label(f"{where}, annotation {i}", note)
+            if label == AMBIGUOUS and video.startswith(THUMOS_PREFIXES):
+                continue
+            labels.add(label)
+            instances.append(Instance(label, *parse_segment(f"{where}, annotation {i}", note.get("segment"))))
+        except InputError as error:
+            report(error)
     return VideoAnnotation(
-        entry["subset"], tuple(_instance(f"{where}, annotation {i}", n) for i, n in enumerate(notes))
+        entry["subset"],
+        tuple(instances),
+        frozenset(labels),
+        _positive(where, entry, "duration"),
+        _positive(where, entry, "fps"),
     )
 
 
-def _instance(where: str, note: Any) -> Instance:
+def _label(where: str, note: Any) -> str:
     if not isinstance(note, dict) or not isinstance(note.get("label"), str) or not note["label"]:
         raise InputError(f'{where}: expected {{"label": "...", "segment": [start, end]}} with a label')
-    start, end = parse_segment(where, note.get("segment"))
-    return Instance(note["label"], start, end)
+    label: str = note["label"]
+    return label
+
+
+def _positive(where: str, entry: dict[str, Any], key: str) -> float | None:
+    value = entry.get(key)
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if isinstance(value, bool) or not (0 < number < math.inf):
+        raise InputError(f"{where}: {key} {str(value)[:40]} is not a number above 0; mend or remove it")
+    return number
+
+
+def _label_id_problems(path: pathlib.Path, database: dict[str, Any]) -> list[InputError]:
+    """Where label and label_id, ActionFormer's number of the class, contradict each other."""
+    of_label: dict[str, Any] = {}
+    of_number: dict[Any, str] = {}
+    problems = []
+    for video, entry in database.items():
+        notes = entry.get("annotations") if isinstance(entry, dict) else None
+        for note in notes if isinstance(notes, list) else ():
+            if not isinstance(note, dict) or not isinstance(note.get("label_id"), int):
+                continue
+            label, number = note.get("label"), note["label_id"]
+            if not isinstance(label, str):
+                continue
+            if of_label.setdefault(label, number) != number or of_number.setdefault(number, label) != label:
+                problems.append(
+                    InputError(
+                        f"{path}: video '{video}': label '{label}' with label_id {number}, but elsewhere '{label}' has "
+                        f"{of_label[label]} and {number} is '{of_number.get(number, label)}'; mend either"
+                    )
+                )
+    return problems
 
 
 def parse_segment(where: str, segment: Any) -> tuple[float, float]:
-    """[start, end] in seconds, as numbers or strings. Raises InputError when it is neither, or ends before it starts."""
+    """[start, end] in seconds, as numbers or strings. Raises InputError when it is neither, EmptySegment when it ends at or
+    before its start."""
     try:
         if not isinstance(segment, list) or any(isinstance(value, bool) for value in segment):
             raise ValueError
@@ -97,5 +202,5 @@ def parse_segment(where: str, segment: Any) -> tuple[float, float]:
     if not (math.isfinite(start) and math.isfinite(end)):
         raise InputError(f"{where}: segment {segment!r} is not finite")
     if end <= start:
-        raise InputError(f"{where}: segment {segment!r} ends at or before its start; mend or remove it")
+        raise EmptySegment(f"{where}: segment {segment!r} ends at or before its start; mend or remove it")
     return start, end

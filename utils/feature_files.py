@@ -1,36 +1,45 @@
-"""Feature files of one video: reading and checking them, at once or a few snippets at a time.
+"""The features of one video as they lie in files: looked at, read and checked, at once or a few snippets at a time.
 
-    files = FeatureFiles((rgb_path, flow_path), feature_size=1024)      # looks at the headers alone
-    files.load()                                                        # [L,D], everything
-    files[indices]                                                      # [len(indices),D], opened for this call only
-
-An open memory map holds a file descriptor, of which a process has about a thousand; so none is kept open.
+files = FeatureFiles("VIDEO", {"rgb": path, "flow": path}, streams=("rgb", "flow"), feature_size=1024)   # headers alone
+files.load()                                                        # [L,D], everything
+files[indices]                                                      # [len(indices),D], opened for this call only
 """
 
 import pathlib
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.array_files import STREAMS, StoredArray, arrays_in
 from utils.arrays import Indices
 from utils.errors import InputError
 
+Located = Mapping[str, "pathlib.Path | StoredArray"]  # where a video's streams are; "joint": side by side in one array
+
+
+class _Part(NamedTuple):
+    array: StoredArray
+    columns: slice  # of the stored array
+    width: int  # channels that the stored array must have
+
 
 class FeatureFiles:
-    """One array [L,feature_size] a stream, side by side: [L,D]. Raises InputError naming the file and what to do."""
+    """Streams side by side: [L,D]. Raises InputError naming the file and what to do."""
 
-    def __init__(self, paths: tuple[pathlib.Path, ...], feature_size: int) -> None:
-        self.paths, self.feature_size = paths, feature_size
-        arrays = [self._open(path) for path in paths]
-        lengths = [len(array) for array in arrays]
+    def __init__(self, video_id: str, located: Located, *, streams: tuple[str, ...], feature_size: int) -> None:
+        self.video_id, self.feature_size = video_id, feature_size
+        self.parts = _parts(video_id, open_streams(located), streams, feature_size)
+        headers = [self._header(part) for part in self.parts]
+        lengths = [shape[0] for shape, _ in headers]
         if len(set(lengths)) > 1:
-            shapes = ", ".join(f"{path} has {length}" for path, length in zip(paths, lengths, strict=True))
+            shapes = ", ".join(f"{part.array} has {n}" for part, n in zip(self.parts, lengths, strict=True))
             raise InputError(
-                f"video '{paths[0].stem}': streams of different length in snippets: {shapes}; extract them again"
+                f"video '{video_id}': streams of different length in snippets: {shapes}; extract them again"
             )
-        self.shape = lengths[0], feature_size * len(paths)
-        half = all(array.dtype == np.float16 for array in arrays)
+        self.shape = lengths[0], feature_size * len(streams)
+        half = all(dtype == np.float16 for _, dtype in headers)
         self.dtype: np.dtype[Any] = np.dtype(np.float16 if half else np.float32)
 
     def __len__(self) -> int:
@@ -45,54 +54,71 @@ class FeatureFiles:
 
     def __getitem__(self, indices: Indices) -> NDArray[np.floating]:
         out = np.empty((len(indices), self.shape[1]), self.dtype)
-        for s, path in enumerate(self.paths):
-            array = self._open(path)
-            if len(array) != len(self):
-                raise InputError(f"{path}: has {len(array)} snippets now, had {len(self)}; leave it alone during a run")
-            self._copy(path, array, indices, out[:, s * self.feature_size : (s + 1) * self.feature_size])
+        first = 0
+        for part in self.parts:
+            (length, _), _ = self._header(part)
+            if length != len(self):
+                raise InputError(
+                    f"{part.array}: has {length} snippets now, had {len(self)}; leave it alone during a run"
+                )
+            values = part.array.rows(indices)[:, part.columns]
+            target = out[:, first : first + values.shape[1]]
+            first += values.shape[1]
+            with np.errstate(over="ignore"):  # batches are float32, where a large float64 is infinite
+                target[:] = values
+            finite = np.isfinite(target).all(1)
+            if not finite.all():
+                snippet = int(indices[np.flatnonzero(~finite)[0]])
+                raise InputError(
+                    f"{part.array}: NaN or infinity in the features of video '{self.video_id}', first at snippet {snippet}; "
+                    "extract them again or drop the video"
+                )
         return out
 
-    def _copy(
-        self, path: pathlib.Path, array: NDArray[np.floating], indices: Indices, out: NDArray[np.floating]
-    ) -> None:
-        with np.errstate(over="ignore"):  # batches are float32, where a large float64 is infinite
-            out[:] = array[indices]
-        finite = np.isfinite(out).all(1)
-        if not finite.all():
-            snippet = int(indices[np.flatnonzero(~finite)[0]])
+    def _header(self, part: _Part) -> tuple[tuple[int, int], np.dtype[Any]]:
+        shape, dtype = part.array.header()
+        if dtype not in (np.float16, np.float32, np.float64):
+            raise InputError(f"{part.array}: an array of {dtype}, expected float32 or float16")
+        if len(shape) != 2 or shape[1] != part.width:
+            turned = " (it may be transposed)" if len(shape) == 2 and shape[0] == part.width else ""
             raise InputError(
-                f"{path}: NaN or infinity in the features of video '{path.stem}', first at snippet {snippet}; "
-                "extract them again or drop the video"
+                f"{part.array}: shape {shape}, expected [snippets, {part.width}]{turned}; see --feature_size and --modal"
             )
-
-    def _open(self, path: pathlib.Path) -> NDArray[np.floating]:
-        array = _map_npy(path)
-        if array.dtype not in (np.float16, np.float32, np.float64):
-            raise InputError(f"{path}: an array of {array.dtype}, expected float32 or float16")
-        if array.ndim != 2 or array.shape[1] != self.feature_size:
-            raise InputError(
-                f"{path}: shape {array.shape}, expected [snippets, {self.feature_size}]; see --feature_size and --modal"
-            )
-        if len(array) == 0:
-            raise InputError(f"{path}: no snippets; extract it again or drop the video")
-        return array
+        if shape[0] == 0:
+            raise InputError(f"{part.array}: no snippets; extract it again or drop the video")
+        return (shape[0], shape[1]), dtype
 
 
-def _map_npy(path: pathlib.Path) -> NDArray[Any]:
-    """Memory-mapped. Raises InputError for anything but a whole .npy file without pickled objects."""
-    with open(path, "rb") as file:
-        start = file.read(6)
-    pickled = InputError(f"{path}: holds pickled objects, which could run code; save a plain float array")
-    if start[:1] == b"\x80":
-        raise pickled
-    if start != b"\x93NUMPY":
-        raise InputError(f"{path}: not an array in the .npy format; save it with numpy.save")
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # a broken header raises whatever Python's own parser does
-        if "pickle" in str(error) or "Python objects" in str(error):
-            raise pickled from None
-        raise InputError(f"{path}: not a whole .npy file ({type(error).__name__}); write it again") from None
-    return array
+def open_streams(located: Located) -> dict[str, StoredArray]:
+    """The arrays, by stream or "joint". Raises InputError for a file that holds something else."""
+    found: dict[str, StoredArray] = {}
+    for stream, place in located.items():
+        if not isinstance(place, pathlib.Path):
+            found[stream] = place
+            continue
+        inside = arrays_in(place)
+        if stream == "joint":
+            found |= inside
+        elif stream in inside or "joint" in inside:
+            found[stream] = inside.get(stream) or inside["joint"]
+        else:
+            raise InputError(f"{place}: holds '{next(iter(inside))}', expected the features of stream '{stream}'")
+    return found
+
+
+def _parts(
+    video_id: str, arrays: Mapping[str, StoredArray], streams: tuple[str, ...], feature_size: int
+) -> list[_Part]:
+    joint = arrays.get("joint")
+    if joint is None:
+        missing = [stream for stream in streams if stream not in arrays]
+        if missing:
+            there = ", ".join(str(array) for array in arrays.values())
+            raise InputError(f"video '{video_id}': no stream '{missing[0]}' beside {there}; see --modal")
+        return [_Part(arrays[stream], slice(None), feature_size) for stream in streams]
+    shape, _ = joint.header()
+    width = feature_size * len(STREAMS)
+    if len(streams) == 1 and len(shape) == 2 and shape[1] == feature_size:
+        return [_Part(joint, slice(None), feature_size)]  # the one stream that there is
+    first = 0 if len(streams) > 1 else STREAMS.index(streams[0]) * feature_size
+    return [_Part(joint, slice(first, first + feature_size * len(streams)), width)]

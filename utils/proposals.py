@@ -5,12 +5,13 @@ snippet are never laid out: between two snippets they rise or fall, which leaves
 and their sums have a closed form. Each point that is looked at is computed as if it had been laid out, to the last bit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from utils.arrays import Floats, Indices
+from utils.snippet_grid import DEFAULT_FPS, SnippetGrid
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,7 @@ class ProposalConfig:
     thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
     outer_margin: float = 0.2  # of a proposal's length, on either side
     gamma: float = 0.2  # weight of the class score
-    snippet_frames: int = 16
-    fps: float = 25.0
+    grid: SnippetGrid = field(default_factory=SnippetGrid)
 
 
 @dataclass(frozen=True)
@@ -126,18 +126,24 @@ def generate_proposals(
     class_scores: NDArray[np.floating],
     num_snippets: NDArray[np.integer],
     config: ProposalConfig,
+    *,
+    fps: Floats | float = DEFAULT_FPS,
 ) -> Proposals:
     """Proposals from combined sequences [R,T], the scores [R] of their classes, and their videos' snippets [R].
 
-    `num_snippets` is a video's own length before resampling; it sets the seconds.
+    `num_snippets` is a video's own length before resampling; it and the frame rate, [R] or one for all, set the seconds.
     """
     points = Upsampled(sequences, config.scale)
     row, first, last = runs_above(points, config.thresholds)
     contrast = outer_inner_contrast(points, row, first, last, config.outer_margin)
-    seconds = config.snippet_frames * num_snippets / (points.count * config.fps)  # one point
+    rates = np.broadcast_to(np.asarray(fps, np.float64), len(sequences))
+
+    def seconds(point: Indices) -> Floats:
+        return config.grid.seconds(point * num_snippets[row] / points.count, rates[row])
+
     # The class scores are the network's float32, and so is their share in the score, as in the published recipe.
     class_share = (np.float32(config.gamma) * class_scores.astype(np.float32)).astype(np.float64)
-    return Proposals(row, first * seconds[row], (last + 1) * seconds[row], contrast + class_share[row])
+    return Proposals(row, seconds(first), seconds(last + 1), contrast + class_share[row])
 
 
 def _positions(mark: NDArray[np.bool_]) -> tuple[Indices, Indices, Indices]:

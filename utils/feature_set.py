@@ -1,0 +1,252 @@
+"""A feature set in any layout, as the same records: who is in which split, what they are labelled, where their features are.
+
+feature_set = open_feature_set(path, layout="auto", ground_truth="", allow_pickle=False)
+for problem in problems(feature_set, streams): ...              # what is wrong with it as a whole
+"""
+
+import pathlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from utils.annotations import EmptySegment, Report, VideoAnnotation, raise_it, read_annotations
+from utils.errors import InputError
+from utils.layouts import SPLITS, Storage, other_name, recognise, stored_features, wtalc_names
+from utils.subsets import group_of, splits_of
+from utils.thumos14 import LEFT_OUT_REASON, is_left_out
+from utils.wtalc import ANNOTATIONS, FEATURES, read_wtalc
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    layout: str
+    ground_truth: str  # where annotations are from, for messages
+    annotations: dict[str, VideoAnnotation]
+    names: dict[str, tuple[str, ...]]  # split -> its videos
+    sources: dict[str, str]  # split -> what says so, for messages
+    storage: Storage
+    # Videos of the ground truth that are in no split for a reason, and the reason.
+    dropped: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every label of a video in a split, sorted: positions are the class indices."""
+        videos = (video for split in SPLITS for video in self.names[split])
+        return tuple(sorted({label for v in videos if v in self.annotations for label in self.annotations[v].labels}))
+
+
+class Problem(NamedTuple):
+    kind: str
+    message: str  # names the file, the video and what to do
+    video: str = ""
+
+
+def open_feature_set(
+    path: pathlib.Path, *, layout: str, ground_truth: str, allow_pickle: bool, report: Report = raise_it
+) -> FeatureSet:
+    """Looks at names and annotations; features stay unread. Raises InputError when the set as a whole can't be understood.
+
+    `report` gets what is wrong with single videos and annotations.
+    """
+    layout = recognise(path, layout)
+    if layout == "wtalc":
+        return _open_wtalc(path, ground_truth, allow_pickle, report)
+    storage = stored_features(path, layout, report)
+    file = pathlib.Path(ground_truth) if ground_truth else _ground_truth_file(path)
+    annotations = read_annotations(file, report)
+    names, sources, dropped = _splits(path, str(file), annotations, report)
+    return FeatureSet(layout, str(file), annotations, names, sources, storage, dropped)
+
+
+def problems(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...] = SPLITS) -> Iterator[Problem]:
+    """Every way in which names, labels and files contradict each other; files are looked for in `splits` alone."""
+    annotations, names, gt = feature_set.annotations, feature_set.names, feature_set.ground_truth
+    for video in sorted(set(names["train"]) & set(names["test"])):
+        sources = " and ".join(pathlib.PurePath(feature_set.sources[split]).name for split in SPLITS)
+        message = f"{gt}: video '{video}' is in both {sources}; remove it from one"
+        yield Problem("in both splits", message, video)
+    for split in SPLITS:
+        for video in names[split]:
+            yield from _video_problems(feature_set, split, video)
+    listed = set(names["train"]) | set(names["test"]) | feature_set.dropped.keys()
+    for video, entry in annotations.items():
+        if entry.labels and video not in listed:
+            message = f"{gt}: annotated video '{video}' is in no split file; list it there or remove it from {gt}"
+            yield Problem("in no split", message, video)
+    learnable = {label for v in names["train"] if v in annotations for label in annotations[v].labels}
+    for video in names["test"]:
+        unknown = annotations[video].labels - learnable if video in annotations else ()
+        for label in sorted(unknown):
+            yield Problem(
+                "label without training",
+                f"{gt}: test video '{video}' has the label '{label}', which no training video has; "
+                "mend the spelling or remove it",
+                video,
+            )
+    yield from _missing_features(feature_set, streams, splits)
+
+
+def _missing_features(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...]) -> Iterator[Problem]:
+    missing = [
+        (name, video)
+        for split in splits
+        for video in feature_set.names[split]
+        for name in feature_set.storage.missing(split, video, streams)
+    ]
+    for i, (name, video) in enumerate(missing):
+        more = f", and {len(missing) - 1} more are missing" if i == 0 and len(missing) > 1 else ""
+        yield Problem(
+            "without features",
+            f"{name}: no such feature file{more}; get it, or leave such videos out with --skip_unusable",
+            video,
+        )
+
+
+def extra_features(feature_set: FeatureSet) -> list[str]:
+    """Videos with features that are in no split and have no reason to be in none."""
+    named = {v for split in SPLITS for v in feature_set.names[split]} | feature_set.dropped.keys()
+    named |= {other_name(video) for video in named}
+    known = {v for v, entry in feature_set.annotations.items() if not entry.labels}  # of a hidden test set, say
+    named |= known | {other_name(video) for video in known}
+    stored = {video for split in SPLITS for video in feature_set.storage.videos[split]}
+    return sorted(stored - named)
+
+
+def only_usable(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...] = SPLITS) -> FeatureSet:
+    """The set without the videos that have no features, and without annotations that no split names."""
+    found = list(problems(feature_set, streams, splits))
+    missing = {problem.video for problem in found if problem.kind == "without features"}
+    unlisted = {problem.video for problem in found if problem.kind == "in no split"}
+    names = {split: tuple(v for v in feature_set.names[split] if v not in missing) for split in SPLITS}
+    dropped = {
+        **feature_set.dropped,
+        **dict.fromkeys(missing, "without features"),
+        **dict.fromkeys(unlisted, "in no split"),
+    }
+    return replace(feature_set, names=names, dropped=dropped)
+
+
+def skip_empty_segments(counts: Counter[str]) -> Report:
+    """A `report` that counts segments that end at or before their start, and raises anything else."""
+
+    def report(error: InputError) -> None:
+        if not isinstance(error, EmptySegment):
+            raise error
+        counts["segments that end at or before their start"] += 1
+
+    return report
+
+
+def _open_wtalc(path: pathlib.Path, ground_truth: str, allow_pickle: bool, report: Report) -> FeatureSet:
+    name, *others = wtalc_names(path)
+    if others:
+        raise InputError(f"{path}: holds {name} and {others[0]}; give each set a folder of its own")
+    read = read_wtalc(path, name, allow_pickle=allow_pickle, report=report)
+    annotations = read_annotations(pathlib.Path(ground_truth), report) if ground_truth else read.annotations
+    where = ground_truth or str(path / f"{name}{ANNOTATIONS}")
+    names, sources, dropped = _splits(path, where, annotations, report)
+    names = {split: tuple(v for v in names[split] if v not in read.dropped) for split in SPLITS}
+    file = str(path / f"{name}{FEATURES}")
+    storage = Storage(
+        {split: {video: {"joint": array} for video, array in read.arrays.items()} for split in SPLITS},
+        dict.fromkeys(SPLITS, f"{file} entry '{{video}}'"),
+        dict.fromkeys(SPLITS, True),
+    )
+    return FeatureSet("wtalc", where, annotations, names, sources, storage, {**dropped, **read.dropped})
+
+
+def _ground_truth_file(path: pathlib.Path) -> pathlib.Path:
+    """gt.json, or the only JSON file there is."""
+    own = path / "gt.json"
+    others = sorted({*path.glob("*.json"), *path.glob("annotations/*.json")})
+    if own.exists() or not others:
+        return own
+    if len(others) > 1:
+        shown = ", ".join(str(file.relative_to(path)) for file in others[:4])
+        raise InputError(f"{path}: which of {shown} is the ground truth? Name it with --ground_truth")
+    return others[0]
+
+
+_Splits = tuple[dict[str, tuple[str, ...]], dict[str, str], dict[str, str]]
+
+
+def _splits(path: pathlib.Path, gt: str, annotations: dict[str, VideoAnnotation], report: Report) -> _Splits:
+    """From the split files when there are any, else from the subsets of the ground truth: names, sources, dropped."""
+    files = {split: path / f"split_{split}.txt" for split in SPLITS}
+    if any(file.exists() for file in files.values()):
+        names = {split: tuple(_known(v, annotations) for v in _read_split(files[split], report)) for split in SPLITS}
+        listed = {video for split in SPLITS for video in names[split]}
+        dropped = {v: LEFT_OUT_REASON for v in annotations if is_left_out(v) and v not in listed}
+        return names, {split: str(file) for split, file in files.items()}, dropped
+    return _splits_by_subset(gt, annotations)
+
+
+def _splits_by_subset(gt: str, annotations: dict[str, VideoAnnotation]) -> _Splits:
+    members: dict[str, list[str]] = {}
+    dropped = {}
+    for video, entry in annotations.items():
+        group = group_of(entry.subset)
+        if is_left_out(video):
+            dropped[video] = LEFT_OUT_REASON
+        elif group is None:
+            dropped[video] = f"subset '{entry.subset}' is neither training, validation nor test"
+        else:
+            members.setdefault(group, []).append(video)
+    labelled = {group for group, videos in members.items() if any(annotations[v].labels for v in videos)}
+    groups = set(members)
+    if groups >= {"train", "validation", "test"}:
+        if {"validation", "test"} <= labelled:
+            raise InputError(
+                f"{gt}: validation and test videos are both labelled; say what to test on in a split_train.txt and "
+                "split_test.txt beside the features, one video name a line"
+            )
+        hidden = "validation" if "test" in labelled else "test"
+        dropped |= dict.fromkeys(members[hidden], f"subset {hidden} has no labels")
+        groups -= {hidden}
+    split_of = splits_of(groups)
+    names: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
+    for group in groups:
+        names[split_of[group]] += tuple(members[group])
+    for split in SPLITS:
+        if not names[split]:
+            known = ", ".join(sorted({f"'{entry.subset}'" for entry in annotations.values()}))
+            raise InputError(
+                f"{gt}: no {split} videos: its subsets are {known}, and there is no split_{split}.txt; add one or the other"
+            )
+    return names, {split: f"{gt} ({split})" for split in SPLITS}, dropped
+
+
+def _known(video: str, annotations: dict[str, VideoAnnotation]) -> str:
+    """As the ground truth calls it, with or without "v_"."""
+    return other_name(video) if video not in annotations and other_name(video) in annotations else video
+
+
+def _read_split(path: pathlib.Path, report: Report) -> tuple[str, ...]:
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(f"{path}: can't be read ({reason}); expected one video name a line") from None
+    if not names:
+        raise InputError(f"{path}: names no video")
+    for name, count in Counter(names).items():
+        if count > 1:
+            report(InputError(f"{path}: video '{name}' is listed twice; remove one"))
+    return tuple(dict.fromkeys(names))
+
+
+def _video_problems(feature_set: FeatureSet, split: str, video: str) -> Iterator[Problem]:
+    gt, source = feature_set.ground_truth, feature_set.sources[split]
+    entry = feature_set.annotations.get(video)
+    if entry is None:
+        message = f"{source}: video '{video}' is not in {gt}; add it or remove it"
+        yield Problem("without annotation", message, video)
+        return
+    other = next(s for s in SPLITS if s != split)
+    if group_of(entry.subset) == other:
+        message = f"{gt}: video '{video}' has subset '{entry.subset}' but is listed in split_{split}.txt; mend either"
+        yield Problem("subset against split", message, video)
+    if split == "train" and not entry.labels:
+        message = f"{gt}: training video '{video}' has no labels; annotate it or drop it from {source}"
+        yield Problem("training without label", message, video)

@@ -1,0 +1,31 @@
+"""Where snippets lie in time: the one place where snippets become seconds.
+
+A snippet covers `frames` frames, the next begins `stride` frames later, and `fps` is the frame rate of the extraction.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.arrays import Floats
+
+DEFAULT_FPS = 25.0
+
+
+@dataclass(frozen=True)
+class SnippetGrid:
+    frames: int = 16  # that a snippet covers
+    stride: int = 16  # from the start of one snippet to the next
+
+    def seconds(self, position: NDArray[np.number] | float, fps: NDArray[np.floating] | float) -> Floats:
+        """Time of a position on the axis of snippets, on which snippet k holds k .. k+1.
+
+        Its share of time, stride / fps, lies around the middle of the frames that it covers. Where snippets neither overlap
+        nor leave gaps, stride being frames, this is k * frames / fps, the published formula.
+        """
+        return (np.asarray(position) * self.stride + (self.frames - self.stride) / 2) / fps
+
+    def snippets(self, duration: float, fps: float) -> float:
+        """How many snippets, a fraction perhaps, a video of so many seconds has."""
+        return (duration * fps - self.frames) / self.stride + 1

@@ -1,0 +1,166 @@
+"""The layout that W-TALC published its features in, and many methods after it took over:
+
+    NAME-I3D-JOINTFeatures.npy          one array of objects: [L,2048] a video
+    NAME-Annotations/{videoname,subset,labels,labels_all,segments,duration,classlist,extracted_fps}.npy
+
+Everything is aligned by position. `labels` names the class of every segment, `labels_all` the classes of the video.
+"""
+
+import math
+import pathlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from utils.annotations import EmptySegment, Instance, Report, VideoAnnotation, parse_segment
+from utils.array_files import MemoryArray, StoredArray
+from utils.errors import InputError
+from utils.memory import check_fits
+from utils.pickled import read_pickled
+from utils.subsets import group_of, splits_of
+from utils.thumos14 import LEFT_OUT_REASON, is_left_out
+
+FEATURES, ANNOTATIONS = "-I3D-JOINTFeatures.npy", "-Annotations"
+
+
+@dataclass(frozen=True)
+class WtalcSet:
+    annotations: dict[str, VideoAnnotation]
+    arrays: dict[str, StoredArray]
+    dropped: dict[str, str]  # test videos and why they are not evaluated
+
+
+def read_wtalc(path: pathlib.Path, name: str, *, allow_pickle: bool, report: Report) -> WtalcSet:
+    """The set NAME in a folder. Raises InputError, or gives it to `report` where it is about one video."""
+    folder = path / f"{name}{ANNOTATIONS}"
+
+    def column(file: str, *, required: bool = False) -> list[Any] | None:
+        place = folder / f"{file}.npy"
+        if not required and not place.exists():
+            return None
+        return list(read_pickled(place, allowed=allow_pickle))
+
+    names = _texts(folder / "videoname.npy", column("videoname", required=True))
+    columns = {
+        "subset": column("subset", required=True),
+        "labels": column("labels", required=True),
+        **{file: column(file) for file in ("labels_all", "segments", "duration", "extracted_fps")},
+    }
+    features_file = path / f"{name}{FEATURES}"
+    if features_file.exists():
+        size = features_file.stat().st_size
+        check_fits(size, torch.device("cpu"), what=f"{features_file}: takes", instead="it can only be read as a whole")
+    features = _objects(read_pickled(features_file, allowed=allow_pickle))
+    for file, values in (*columns.items(), (str(features_file), features)):
+        if values is not None and len(values) != len(names):
+            place = file if file == str(features_file) else folder / f"{file}.npy"
+            raise InputError(
+                f"{place}: {len(values)} entries for the {len(names)} videos of {folder / 'videoname.npy'}; "
+                "the files are aligned by position, so all must have as many"
+            )
+    classlist = column("classlist")
+    classes = None if classlist is None else set(_texts(folder / "classlist.npy", classlist))
+
+    annotations: dict[str, VideoAnnotation] = {}
+    arrays: dict[str, StoredArray] = {}
+    for i, video in enumerate(names):
+        entry = {file: None if values is None else values[i] for file, values in columns.items()}
+        if video in annotations:
+            report(InputError(f"{folder / 'videoname.npy'}: video '{video}' is listed twice; remove one"))
+            continue
+        try:
+            annotations[video] = _annotation(folder, i, video, entry, classes, report)
+        except InputError as error:
+            report(error)
+            continue
+        arrays[video] = MemoryArray(f"{features_file} entry {i} ('{video}')", np.asarray(features[i]))
+    return WtalcSet(annotations, arrays, _dropped(annotations))
+
+
+def _annotation(
+    folder: pathlib.Path, position: int, video: str, entry: dict[str, Any], classes: set[str] | None, report: Report
+) -> VideoAnnotation:
+    where = f"{folder}: entry {position} ('{video}')"
+    of_segments = _texts(f"{where}, labels.npy", entry["labels"])
+    of_video = _texts(f"{where}, labels_all.npy", entry["labels_all"]) if entry["labels_all"] is not None else []
+    labels = {*of_segments, *of_video}
+    unknown = labels - classes if classes is not None else set()
+    if unknown:
+        raise InputError(
+            f"{where}: label '{min(unknown)}' is not in {folder / 'classlist.npy'}; the two must name the same classes"
+        )
+    segments = [] if entry["segments"] is None else list(entry["segments"])
+    if segments and len(segments) != len(of_segments):
+        raise InputError(f"{where}: {len(segments)} segments with {len(of_segments)} labels; mend either")
+    instances = []
+    for j, (label, segment) in enumerate(zip(of_segments, segments, strict=False)):
+        try:
+            values = segment.tolist() if isinstance(segment, np.ndarray) else segment
+            times = [_text_or_number(v) for v in values] if isinstance(values, list | tuple) else values
+            instances.append(Instance(label, *parse_segment(f"{where}, segment {j}", times)))
+        except EmptySegment as error:
+            report(error)
+    return VideoAnnotation(
+        _text(f"{where}, subset.npy", entry["subset"]),
+        tuple(instances),
+        frozenset(labels),
+        _number(f"{where}, duration.npy", entry["duration"]),
+        _number(f"{where}, extracted_fps.npy", entry["extracted_fps"]),
+    )
+
+
+def _dropped(annotations: dict[str, VideoAnnotation]) -> dict[str, str]:
+    """Test videos that are not evaluated: those known to be wrong, and, where others have segments, those without."""
+    split = splits_of({group for entry in annotations.values() if (group := group_of(entry.subset))})
+    tested = {v: entry for v, entry in annotations.items() if split.get(group_of(entry.subset) or "") == "test"}
+    dropped = {video: LEFT_OUT_REASON for video in tested if is_left_out(video)}
+    if any(entry.instances for entry in tested.values()):
+        for video, entry in tested.items():
+            if not entry.instances:
+                dropped.setdefault(video, "test videos without segments")
+    return dropped
+
+
+def _objects(array: NDArray[Any]) -> list[Any]:
+    return list(array) if array.ndim else [array.item()]
+
+
+def _texts(where: object, values: Any) -> list[str]:
+    """Names in a list or an array, a single one included."""
+    if isinstance(values, str | bytes):
+        values = [values]
+    if isinstance(values, np.ndarray):
+        values = values.ravel().tolist()
+    return [_text(where, value) for value in values]
+
+
+def _text(where: object, value: Any) -> str:
+    """Python 2 and numpy leave bytes."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if isinstance(value, bytes):
+        try:
+            value = value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"{where}: {value!r} is no text") from None
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{where}: expected a name, found {str(value)[:60]!r}")
+    return str(value)
+
+
+def _text_or_number(value: Any) -> Any:
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else value
+
+
+def _number(where: str, value: Any) -> float | None:
+    """A number above 0; None where it is unknown."""
+    if value is None:
+        return None
+    try:
+        number = float(np.asarray(value).reshape(()).item() if np.size(value) == 1 else value)
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: {str(value)[:40]!r} is not a number") from None
+    return number if 0 < number < math.inf else None
