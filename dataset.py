@@ -9,7 +9,6 @@ Features stay on the device that trains (cache "device"), in memory ("ram"), or 
 """
 
 import pathlib
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -21,11 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from utils.annotations import VideoAnnotation, raise_it
+from utils.annotations import VideoAnnotation
 from utils.arrays import Indices
-from utils.errors import InputError
 from utils.feature_files import FeatureFiles
-from utils.feature_set import only_usable, open_feature_set, problems, skip_empty_segments
+from utils.feature_set import open_usable_set
 from utils.layouts import SPLITS
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
@@ -122,39 +120,27 @@ def load_dataset(
     they are read: now, or with cache "mmap" when they are first needed. Raises InputError naming the file, the video and what
     to do, or the bytes that a cache needs and those that are free.
     """
-    skipped: Counter[str] = Counter()
-    feature_set = open_feature_set(
+    feature_set, left_out = open_usable_set(
         path,
+        streams=streams,
         layout=layout,
         ground_truth=ground_truth,
         allow_pickle=allow_pickle,
-        report=skip_empty_segments(skipped) if skip_unusable else raise_it,
+        skip_unusable=skip_unusable,
+        splits=splits,
     )
-    if skip_unusable:
-        feature_set = only_usable(feature_set, streams, splits)
-    for problem in problems(feature_set, streams, splits):
-        raise InputError(problem.message)
-    for split in SPLITS:
-        if not feature_set.names[split]:
-            raise InputError(f"{path}: no {split} video is left; none of them has features")
+    classes = feature_set.classes
     work = [(split, video) for split in splits for video in feature_set.names[split]]
     videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
     for split, name in tqdm(work, desc="looking at features", unit="video", disable=None):
         entry = feature_set.annotations[name]
-        labels = np.array([label in entry.labels for label in feature_set.classes], np.float32)
+        labels = np.array([label in entry.labels for label in classes], np.float32)
         files = FeatureFiles(name, feature_set.storage.find(split, name), streams=streams, feature_size=feature_size)
         videos[split].append(Video(name, labels, files, fps or entry.fps or DEFAULT_FPS))
     cache = _choose_cache(cache, list(videos.values()), device)
     kept = {split: _keep(videos[split], cache, device) for split in SPLITS}
-    left_out = Counter(feature_set.dropped.values()) + skipped
     return Dataset(
-        feature_set.classes,
-        feature_set.annotations,
-        kept["train"],
-        kept["test"],
-        cache,
-        feature_set.layout,
-        dict(left_out),
+        classes, feature_set.annotations, kept["train"], kept["test"], cache, feature_set.layout, left_out
     )
 
 

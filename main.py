@@ -22,6 +22,7 @@ from train import Objective, Trainer
 from utils.atomic import write_text
 from utils.checkpoint import check_classes, load_checkpoint, load_model
 from utils.compiling import compile_infer, compile_objective
+from utils.console import describe_system_error
 from utils.demo_set import ensure_demo_set
 from utils.device import pick_device
 from utils.errors import InputError, TrainingError
@@ -50,8 +51,9 @@ class Machine:
         precision = choose_precision(options.precision, device)
         return Machine(device, precision, apply_precision(precision))
 
-    def provenance(self, options: Options) -> dict[str, Any]:
-        return provenance(as_plain(options), device=str(self.device), precision=self.precision)
+    def provenance(self, options: Options, data: Dataset) -> dict[str, Any]:
+        where = provenance(as_plain(options), device=str(self.device), precision=self.precision)
+        return {**where, "layout": data.layout, "left_out": data.left_out}
 
 
 def run_training(flags: Mapping[str, Any]) -> None:
@@ -89,7 +91,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
     trainer = Trainer(
         model,
         mask,
-        compile_objective(objective, _batch_sizes(len(data.train), options.batch_size), options.num_segments)
+        compile_objective(objective, _train_batch_sizes(options, data), options.num_segments)
         if options.compile
         else objective,
         optimizer,
@@ -98,7 +100,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
         device=machine.device,
         experiment=experiment,
         options=as_plain(options),
-        provenance=machine.provenance(options),
+        provenance=machine.provenance(options, data),
     )
     if checkpoint:
         trainer.resume(checkpoint)
@@ -143,7 +145,7 @@ def run_inference(flags: Mapping[str, Any]) -> None:
     summary = evaluation.summary(options.average_tious)
     videos = tuple(video.video_id for video in data.test)
     write_detections(experiment.inference / "detections.json", evaluation.detections, videos, data.classes)
-    results = {"model_file": str(path), **summary, "seconds": evaluation.seconds, **machine.provenance(options)}
+    results = {"model_file": str(path), **summary, "seconds": evaluation.seconds, **machine.provenance(options, data)}
     write_text(experiment.inference / "results.json", json.dumps(results, indent=2) + "\n")
     print(evaluation_report({path.name: summary}))
     print(f"results in {experiment.inference}")
@@ -166,13 +168,11 @@ def main(arguments: Sequence[str]) -> int:
         print("main.py: interrupted", file=sys.stderr)
         return 1
     except (OSError, MemoryError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            advice = "lower --hidden_size, --num_segments, --batch_size or --test_batch_size, or give --cache mmap"
-            line = f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'}); {advice}"
-        elif isinstance(error, OSError) and error.filename is not None:
-            line = f"{error.filename}: {error.strerror}; check the path and the disk"
-        else:
+        line = describe_system_error(error)
+        if line is None:
             raise
+        if is_out_of_memory(error):
+            line += "; lower --hidden_size, --num_segments, --batch_size or --test_batch_size, or give --cache mmap"
         print(f"main.py: error: {line}", file=sys.stderr)
         return 2
     return 0
@@ -188,7 +188,7 @@ def _load_data(options: Options, device: torch.device, splits: tuple[str, ...]) 
     path = pathlib.Path(options.data_path)
     if options.data_path == PRESETS["demo"]["data_path"]:  # any other path that is missing is a mistake
         ensure_demo_set(path)
-    return load_dataset(
+    data = load_dataset(
         path,
         streams=options.streams,
         feature_size=options.feature_size,
@@ -201,6 +201,9 @@ def _load_data(options: Options, device: torch.device, splits: tuple[str, ...]) 
         skip_unusable=options.skip_unusable,
         fps=options.fps,
     )
+    for reason, count in data.left_out.items():
+        print(f"left out, {reason}: {count}")
+    return data
 
 
 def _check_model_fits(options: Options, data: Dataset, machine: Machine, copies: float) -> None:
@@ -210,6 +213,18 @@ def _check_model_fits(options: Options, data: Dataset, machine: Machine, copies:
     needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
     what = f"--hidden_size {options.hidden_size}: the model needs"
     check_fits(needed, machine.device, what=what, instead="lower it or free memory")
+
+
+def _train_batch_sizes(options: Options, data: Dataset) -> list[int]:
+    sizes = _batch_sizes(len(data.train), options.batch_size)
+    return sizes[:1] if options.drop_last else sizes
+
+
+def _test_batch_sizes(options: Options, data: Dataset) -> list[int]:
+    """Of the videos that are resampled to T snippets."""
+    kept = options.short_videos == "keep"
+    whole = sum(not kept or video.num_snippets >= options.num_segments for video in data.test)
+    return _batch_sizes(whole, options.test_batch_size)
 
 
 def _batch_sizes(videos: int, batch_size: int) -> list[int]:
@@ -229,9 +244,7 @@ def _evaluator(model: SAL, data: Dataset, options: Options, device: torch.device
         suppression=options.nms_config(),
         tious=options.tiou_grid,
         short_videos=options.short_videos,
-        infer=compile_infer(model, _batch_sizes(len(data.test), options.test_batch_size), options.num_segments)
-        if options.compile
-        else None,
+        infer=compile_infer(model, _test_batch_sizes(options, data), options.num_segments) if options.compile else None,
     )
 
 

@@ -12,7 +12,7 @@ import os
 import pathlib
 import sys
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -313,26 +313,32 @@ _FIELDS = {f.name: f for f in dataclasses.fields(Options)}
 _TYPES = typing.get_type_hints(Options)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Knows the options' flags; a mistake is an InputError. Flags that are not typed are not in what it parses."""
+
+    def __init__(self, prog: str, description: str) -> None:
+        super().__init__(prog=prog, description=description, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+
+    def add_options(self, names: Iterable[str]) -> None:
+        groups: dict[str, Any] = {}
+        for name in names:
+            group = _FIELDS[name].metadata["group"]
+            if group not in groups:
+                groups[group] = self.add_argument_group(group)
+            groups[group].add_argument(f"--{name}", help=_help(name), **_argument(name))
+
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; --help lists the flags")
 
 
 def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
     """The flags that were typed, and only those. Raises InputError for an unknown flag or a value of the wrong type."""
-    parser = _Parser(
-        prog="main.py",
-        description="SAL: weakly supervised temporal action localization. Trains on video-level labels, finds every "
-        "action instance, and reports mAP.",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
+    parser = Parser(
+        "main.py",
+        "SAL: weakly supervised temporal action localization. Trains on video-level labels, finds every action instance, "
+        "and reports mAP.",
     )
-    groups: dict[str, Any] = {}
-    for name, spec in _FIELDS.items():
-        group_name = spec.metadata["group"]
-        if group_name not in groups:
-            groups[group_name] = parser.add_argument_group(group_name)
-        groups[group_name].add_argument(f"--{name}", help=_help(name), **_argument(name))
+    parser.add_options(_FIELDS)
     flags = vars(parser.parse_args(arguments))
     _check_calls(flags)
     return flags

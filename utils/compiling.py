@@ -43,7 +43,7 @@ def compile_objective(
 def compile_infer(
     model: SAL, batch_sizes: Sequence[int], num_segments: int
 ) -> Callable[[Tensor, FoldedLayers], SalOutput]:
-    """model.infer, compiled for batches of these sizes; as it is when that fails."""
+    """model.infer, compiled for batches of these sizes and T snippets; as it is when that fails, and for any other T."""
 
     @torch.inference_mode()
     def trial(compiled: Callable[[Tensor, FoldedLayers], SalOutput]) -> None:
@@ -52,7 +52,12 @@ def compile_infer(
         for features in _trial_batches(model, batch_sizes, num_segments):
             compiled(features, layers)
 
-    return _compile_or_explain(model.infer, trial, model.fc.weight.device, what="the test forward")
+    compiled = _compile_or_explain(model.infer, trial, model.fc.weight.device, what="the test forward")
+
+    def infer(features: Tensor, layers: FoldedLayers) -> SalOutput:
+        return (compiled if features.shape[1] == num_segments else model.infer)(features, layers)
+
+    return infer
 
 
 def _trial_batches(model: SAL, batch_sizes: Sequence[int], num_segments: int) -> Iterator[Tensor]:

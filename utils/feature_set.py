@@ -113,7 +113,7 @@ def extra_features(feature_set: FeatureSet) -> list[str]:
     return sorted(stored - named)
 
 
-def only_usable(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...] = SPLITS) -> FeatureSet:
+def _only_usable(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...] = SPLITS) -> FeatureSet:
     """The set without the videos that have no features, and without annotations that no split names."""
     found = list(problems(feature_set, streams, splits))
     missing = {problem.video for problem in found if problem.kind == "without features"}
@@ -127,7 +127,7 @@ def only_usable(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple
     return replace(feature_set, names=names, dropped=dropped)
 
 
-def skip_empty_segments(counts: Counter[str]) -> Report:
+def _skip_empty_segments(counts: Counter[str]) -> Report:
     """A `report` that counts segments that end at or before their start, and raises anything else."""
 
     def report(error: InputError) -> None:
@@ -136,6 +136,35 @@ def skip_empty_segments(counts: Counter[str]) -> Report:
         counts["segments that end at or before their start"] += 1
 
     return report
+
+
+def open_usable_set(
+    path: pathlib.Path,
+    *,
+    streams: tuple[str, ...],
+    layout: str,
+    ground_truth: str,
+    allow_pickle: bool,
+    skip_unusable: bool,
+    splits: tuple[str, ...] = SPLITS,
+) -> tuple[FeatureSet, dict[str, int]]:
+    """A set without contradictions, and what of it is left out: {reason: how many}. Raises InputError for the first problem.
+
+    `skip_unusable` leaves out videos without features, annotated videos in no split, and empty segments.
+    """
+    skipped: Counter[str] = Counter()
+    report = _skip_empty_segments(skipped) if skip_unusable else raise_it
+    feature_set = open_feature_set(
+        path, layout=layout, ground_truth=ground_truth, allow_pickle=allow_pickle, report=report
+    )
+    if skip_unusable:
+        feature_set = _only_usable(feature_set, streams, splits)
+    for problem in problems(feature_set, streams, splits):
+        raise InputError(problem.message)
+    for split in SPLITS:
+        if not feature_set.names[split]:
+            raise InputError(f"{path}: no {split} video is left; none of them has features")
+    return feature_set, dict(Counter(feature_set.dropped.values()) + skipped)
 
 
 def _open_wtalc(path: pathlib.Path, ground_truth: str, allow_pickle: bool, report: Report) -> FeatureSet:

@@ -31,6 +31,7 @@ LOOKED_FOR = {
     "hdf5": "one .h5 or .hdf5 file",
 }
 SPLITS = ("train", "test")
+UNFINISHED = ".unfinished"  # a file of this name lies in sets that are being written
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,10 @@ def recognise(path: pathlib.Path, layout: str) -> str:
         raise InputError(
             f"--data_path {path}: no such folder; give the folder that holds the features and their gt.json"
         )
+    if (path / UNFINISHED).exists():
+        raise InputError(
+            f"{path}: is not whole, its conversion was interrupted; run the same command again to finish it"
+        )
     there = [name for name, look in _LOOKS.items() if look(path)]
     if layout in there:
         return layout
@@ -101,16 +106,29 @@ def stored_features(path: pathlib.Path, layout: str, report: Report) -> Storage:
     homes, joint = {}, {}
     for split in SPLITS:
         found[split] = {}
-        streams = False
         for folder in reversed(folders[split]):  # the first folder has the last word
-            by_stream = [s for s in STREAMS if (folder / s).is_dir()]
-            streams = streams or bool(by_stream)
-            found[split] |= _stream_files(folder, by_stream, report) if by_stream else _joint_files(folder, report)
+            found[split] |= features_in(folder, report)
         place = folders[split][0] if folders[split] else base / split
-        joint[split] = not streams and bool(folders[split])
+        joint[split] = bool(folders[split]) and not any(stream_folders(folder) for folder in folders[split])
         suffix = _common_suffix(found[split])
         homes[split] = str((place if joint[split] else place / "{stream}") / f"{{video}}{suffix}")
     return Storage(found, homes, joint)
+
+
+def features_in(folder: pathlib.Path, report: Report) -> dict[str, Located]:
+    """{video: files} of a folder with {rgb,flow}/VIDEO.npy, or with VIDEO.npy."""
+    streams = stream_folders(folder)
+    if not streams:
+        return {video: {"joint": file} for video, file in _files(folder, report).items()}
+    found: dict[str, dict[str, pathlib.Path]] = {}
+    for stream in streams:
+        for video, file in _files(folder / stream, report).items():
+            found.setdefault(video, {})[stream] = file
+    return dict(found)
+
+
+def stream_folders(folder: pathlib.Path) -> list[str]:
+    return [stream for stream in STREAMS if (folder / stream).is_dir()]
 
 
 def wtalc_names(path: pathlib.Path) -> list[str]:
@@ -154,18 +172,6 @@ def _files(folder: pathlib.Path, report: Report) -> dict[str, pathlib.Path]:
             continue
         found[video] = folder / name
     return found
-
-
-def _joint_files(folder: pathlib.Path, report: Report) -> dict[str, Located]:
-    return {video: {"joint": file} for video, file in _files(folder, report).items()}
-
-
-def _stream_files(folder: pathlib.Path, streams: list[str], report: Report) -> dict[str, Located]:
-    found: dict[str, dict[str, pathlib.Path]] = {}
-    for stream in streams:
-        for video, file in _files(folder / stream, report).items():
-            found.setdefault(video, {})[stream] = file
-    return dict(found)
 
 
 def _common_suffix(videos: Mapping[str, Located]) -> str:
