@@ -102,7 +102,7 @@ def test_three_training_steps():
 
 def test_activitynet_forward():
     golden = np.load(GOLDEN / "activitynet_forward.npz")
-    model = golden_model(SalConfig(num_classes=200, kernel_size=7, rgb_fusion=0.3, dropout=0.0))
+    model = golden_model(resolve({"dataset": "activitynet1.3", "dropout": 0.0}).model_config(200))
     features = torch.from_numpy(recipe.features(3, 50, 2048, key=2))
     with torch.no_grad():
         assert_forward(golden, model(features))
