@@ -2,6 +2,7 @@
 
 python main.py --data_path DATA                        # train, evaluate
 python main.py --inference_only --data_path DATA       # load the last experiment's best checkpoint, evaluate
+python main.py --check_data --data_path DATA           # look through the data set, print what is wrong with it
 """
 
 import json
@@ -20,6 +21,7 @@ from options import PRESETS, Options, as_plain, check_unchanged, parse_flags, re
 from test import Evaluator
 from train import Objective, Trainer
 from utils.atomic import write_text
+from utils.check_data import check_data
 from utils.checkpoint import check_classes, load_checkpoint, load_model
 from utils.compiling import compile_infer, compile_objective
 from utils.console import describe_system_error
@@ -153,10 +155,32 @@ def run_inference(flags: Mapping[str, Any]) -> None:
         print(per_class_table(evaluation.result.ap_by_class(data.classes)))
 
 
+def run_check(flags: Mapping[str, Any]) -> int:
+    """Exit code: 0 fine, 1 warnings, 2 errors."""
+    options = resolve(flags)
+    report = check_data(
+        _data_path(options),
+        streams=options.streams,
+        feature_size=options.feature_size,
+        grid=options.proposal_config().grid,
+        dataset=options.dataset,
+        layout=options.layout,
+        ground_truth=options.ground_truth,
+        allow_pickle=options.allow_pickle,
+        skip_unusable=options.skip_unusable,
+        fps=options.fps,
+        threads=options.num_workers,
+    )
+    print(report.text)
+    return report.exit_code
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Exit code: 0 done, 1 training could not go on, 2 a mistake in what was given."""
+    """Exit code: 0 done, 1 training could not go on, 2 a mistake in what was given; for --check_data see run_check."""
     try:
         flags = parse_flags(arguments)
+        if flags.get("check_data"):
+            return run_check(flags)
         (run_inference if flags.get("inference_only") else run_training)(flags)
     except InputError as error:
         print(f"main.py: error: {error}", file=sys.stderr)
@@ -182,14 +206,18 @@ def _output_dir(flags: Mapping[str, Any]) -> pathlib.Path:
     return pathlib.Path(flags.get("output_dir", Options.output_dir))
 
 
-def _load_data(options: Options, device: torch.device, splits: tuple[str, ...]) -> Dataset:
+def _data_path(options: Options) -> pathlib.Path:
     if not options.data_path:
         raise InputError("--data_path is missing: give the data set's folder, or --dataset demo for the built-in one")
     path = pathlib.Path(options.data_path)
     if options.data_path == PRESETS["demo"]["data_path"]:  # any other path that is missing is a mistake
         ensure_demo_set(path)
+    return path
+
+
+def _load_data(options: Options, device: torch.device, splits: tuple[str, ...]) -> Dataset:
     data = load_dataset(
-        path,
+        _data_path(options),
         streams=options.streams,
         feature_size=options.feature_size,
         cache=options.cache,

@@ -65,6 +65,7 @@ _ACTIVITYNET: Mapping[str, Any] = MappingProxyType(
         "test_batch_size": 32,
         "tious": "0.5:0.95:0.05",
         "average_tious": ("0.5:0.95",),
+        "save_epochs": 5,
     }
 )
 
@@ -126,6 +127,7 @@ class Options:
     resume: bool = _option("run", False, "continue the experiment from its last.pt, to the same numbers as if never interrupted")
     overwrite: bool = _option("run", False, "start anew under the name of an experiment that has checkpoints; its folder is kept as NAME.old")
     inference_only: bool = _option("run", False, "no training: load a checkpoint, write detections, print the table")
+    check_data: bool = _option("run", False, "no training: look through the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
     model_file: str = _option("run", "", "checkpoint for --inference_only, ours or a published state dict (default: the experiment's best.pt)")
     device: str = _option("run", "auto", "auto (a CUDA GPU when there is one), cpu, cuda or cuda:INDEX")
     precision: str = _option("run", "auto", "format of the large matrix products (weights, moments and losses are float32 always); auto: tf32 on a GPU that has it, else fp32; bf16 changes results", choices=PRECISIONS)
@@ -288,6 +290,7 @@ CALL_FLAGS = frozenset(
         "resume",
         "overwrite",
         "inference_only",
+        "check_data",
         "model_file",
         "allow_pickle",
         "device",
@@ -383,6 +386,9 @@ def _check_calls(flags: Mapping[str, Any]) -> None:
     """Flags that ask for two things at once."""
     if flags.get("model_file") and not flags.get("inference_only"):
         raise InputError("--model_file is read with --inference_only alone; add it, or --resume to continue a run")
+    for name in ("inference_only", "resume"):
+        if flags.get("check_data") and flags.get(name):
+            raise InputError(f"--check_data and --{name} contradict each other; give one of them")
     if "num_epochs" in flags and "num_iters" in flags:
         raise InputError("--num_epochs and --num_iters contradict each other; give one of them")
     for name in ("inference_only", "overwrite"):

@@ -196,7 +196,7 @@ def open_hdf5(path: pathlib.Path) -> Any:
     except ImportError:
         raise InputError(f"{path}: HDF5 files need the package h5py: pip install -r requirements-hdf5.txt") from None
     try:
-        return h5py.File(path, "r")
+        return h5py.File(path, "r", locking="best-effort")  # network file systems may have no locks
     except OSError as error:
         if isinstance(error, PermissionError | FileNotFoundError):
             raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None
