@@ -91,6 +91,10 @@ class Dataset:
     layout: str  # how they lie on disk
     left_out: dict[str, int]  # what of the set is not used, and how much of it
 
+    @property
+    def videos(self) -> tuple[Video, ...]:
+        return *self.train, *self.test
+
 
 class Batch(NamedTuple):
     features: Tensor  # [B,T,D]
@@ -139,9 +143,7 @@ def load_dataset(
         videos[split].append(Video(name, labels, files, fps or entry.fps or DEFAULT_FPS))
     cache = _choose_cache(cache, list(videos.values()), device)
     kept = {split: _keep(videos[split], cache, device) for split in SPLITS}
-    return Dataset(
-        classes, feature_set.annotations, kept["train"], kept["test"], cache, feature_set.layout, left_out
-    )
+    return Dataset(classes, feature_set.annotations, kept["train"], kept["test"], cache, feature_set.layout, left_out)
 
 
 def _choose_cache(cache: str, splits: list[list[Video]], device: torch.device) -> str:

@@ -20,6 +20,7 @@ from model import SAL
 from options import PRESETS, Options, as_plain, check_unchanged, parse_flags, resolve
 from test import Evaluator
 from train import Objective, Trainer
+from utils.annotation_checks import TimedVideo, doubt_of_grid
 from utils.atomic import write_text
 from utils.check_data import check_data
 from utils.checkpoint import check_classes, load_checkpoint, load_model
@@ -231,6 +232,10 @@ def _load_data(options: Options, device: torch.device, splits: tuple[str, ...]) 
     )
     for reason, count in data.left_out.items():
         print(f"left out, {reason}: {count}")
+    timed = [TimedVideo(v.video_id, data.annotations[v.video_id], v.num_snippets, v.fps) for v in data.videos]
+    doubt = doubt_of_grid(timed, options.proposal_config().grid)
+    if doubt:
+        print(f"warning: {doubt}")
     return data
 
 

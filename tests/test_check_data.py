@@ -782,3 +782,17 @@ def test_the_script_hands_on_flags_and_exit_code(tmp_path):
     done = subprocess.run(command, env={"PATH": "/usr/bin:/bin", "DATA_PATH": "/a b"}, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (1, "")
     assert done.stdout == f"{tmp_path}/main.py --check_data --data_path /a b --fps 30\n"
+
+
+def test_training_says_when_the_grid_can_not_be_right(tiny, run):
+    """Else every detection would be at the wrong time, and nobody the wiser."""
+    lengths = {
+        v: len(np.load(next(tiny.path.glob(f"features/*/rgb/{v}.npy"))))
+        for v in json.loads(tiny.gt.read_text())["database"]
+    }
+    tiny.edit_gt(lambda database: [entry.update(duration=lengths[v] * 16 / 25) for v, entry in database.items()])
+    assert "warning" not in run(tiny.path, "--num_epochs", "1").out
+    tiny.edit_gt(lambda database: [entry.update(fps=60.0) for entry in database.values()])
+    out = run(tiny.path, "--num_epochs", "1").out
+    assert "warning: the durations of 11 of 11 videos contradict their features: --fps 25" in out
+    assert "warning" not in run(tiny.path, "--num_epochs", "1", "--fps", "25").out

@@ -38,6 +38,15 @@ def annotation_findings(videos: Sequence[TimedVideo], *, grid: SnippetGrid) -> I
     yield from _twins(videos)
 
 
+def doubt_of_grid(videos: Sequence[TimedVideo], grid: SnippetGrid) -> str | None:
+    """Why the seconds of all detections would be wrong: most of the known durations contradict the features' lengths."""
+    known = [video for video in videos if video.annotation.duration is not None]
+    wrong = [video for video in known if not _fits(video, grid, video.fps)]
+    if 2 * len(wrong) <= len(known):
+        return None
+    return f"the durations of {len(wrong):,} of {len(known):,} videos contradict their features: {_advice(known, grid)}"
+
+
 def _durations(videos: Sequence[TimedVideo], grid: SnippetGrid) -> Iterator[Finding]:
     """`videos` have a duration."""
     wrong = [video for video in videos if not _fits(video, grid, video.fps)]

@@ -58,10 +58,11 @@ def raise_it(error: InputError) -> None:
     raise error
 
 
-def read_json(path: pathlib.Path) -> Any:
-    """Raises InputError naming the file when it is missing, unreadable or malformed."""
+def read_json(path: pathlib.Path, *, twice: bool = True) -> Any:
+    """Raises InputError naming the file when it is missing, unreadable or malformed; with `twice` off also when a key stands in
+    one object twice, of which JSON keeps the last."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=None if twice else _without_doubles)
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None
     except (ValueError, RecursionError) as error:
@@ -74,7 +75,7 @@ def read_annotations(path: pathlib.Path, report: Report = raise_it) -> dict[str,
     `report` gets what is wrong with single videos, naming the file, the video and what to mend; when it returns, the entry is
     left out. An empty segment still counts for its video's labels.
     """
-    content = read_json(path)
+    content = read_json(path, twice=False)
     database = content.get("database") if isinstance(content, dict) else None
     if not isinstance(database, dict) or not database:
         raise InputError(f"{path}: no videos; expected {FORM}; {_keys_found(content)}")
@@ -106,6 +107,14 @@ def ground_truth_segments(
             for instance in annotations[video].instances
         ]
     )
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key '{next(k for k in keys if keys.count(k) > 1)}' stands twice in one object")
+    return content
 
 
 def _keys_found(content: Any) -> str:
@@ -142,8 +151,8 @@ def _video_annotation(path: pathlib.Path, video: str, entry: Any, report: Report
         entry["subset"],
         tuple(instances),
         frozenset(labels),
-        _positive(where, entry, "duration"),
-        _positive(where, entry, "fps"),
+        parse_positive(f"{where}: duration", entry.get("duration")),
+        parse_positive(f"{where}: fps", entry.get("fps")),
     )
 
 
@@ -154,16 +163,16 @@ def _label(where: str, note: Any) -> str:
     return label
 
 
-def _positive(where: str, entry: dict[str, Any], key: str) -> float | None:
-    value = entry.get(key)
+def parse_positive(where: str, value: Any) -> float | None:
+    """A duration or a frame rate; None for none. Raises InputError for anything but a number above 0 of a sensible size."""
     if value is None:
         return None
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(value, bool) or not (0 < number < math.inf):
-        raise InputError(f"{where}: {key} {str(value)[:40]} is not a number above 0; mend or remove it")
+    if isinstance(value, bool) or not (1e-6 < number < 1e9):
+        raise InputError(f"{where} {str(value)[:40]} is not a number above 0; mend or remove it")
     return number
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.array_files import STREAMS, StoredArray, arrays_in
+from utils.array_files import STREAMS, Rows, StoredArray, arrays_in
 from utils.arrays import Indices
 from utils.errors import InputError
 
@@ -50,10 +50,14 @@ class FeatureFiles:
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
 
     def load(self) -> NDArray[np.floating]:
-        return self[np.arange(len(self))]
+        return self._read(slice(None), np.arange(len(self)))
 
     def __getitem__(self, indices: Indices) -> NDArray[np.floating]:
-        out = np.empty((len(indices), self.shape[1]), self.dtype)
+        return self._read(indices, indices)
+
+    def _read(self, chosen: Rows, numbers: Indices) -> NDArray[np.floating]:
+        """The chosen rows; `numbers` says which snippets these are."""
+        out = np.empty((len(numbers), self.shape[1]), self.dtype)
         first = 0
         for part in self.parts:
             (length, _), _ = self._header(part)
@@ -61,14 +65,14 @@ class FeatureFiles:
                 raise InputError(
                     f"{part.array}: has {length} snippets now, had {len(self)}; leave it alone during a run"
                 )
-            values = part.array.rows(indices)[:, part.columns]
+            values = part.array.rows(chosen)[:, part.columns]
             target = out[:, first : first + values.shape[1]]
             first += values.shape[1]
             with np.errstate(over="ignore"):  # batches are float32, where a large float64 is infinite
                 target[:] = values
             finite = np.isfinite(target).all(1)
             if not finite.all():
-                snippet = int(indices[np.flatnonzero(~finite)[0]])
+                snippet = int(numbers[np.flatnonzero(~finite)[0]])
                 raise InputError(
                     f"{part.array}: NaN or infinity in the features of video '{self.video_id}', first at snippet {snippet}; "
                     "extract them again or drop the video"
@@ -76,10 +80,11 @@ class FeatureFiles:
         return out
 
     def _header(self, part: _Part) -> tuple[tuple[int, int], np.dtype[Any]]:
-        shape, dtype = part.array.header()
+        shape, stored = part.array.header()
+        dtype = stored.newbyteorder("=")  # either order is read
         if dtype not in (np.float16, np.float32, np.float64):
             raise InputError(f"{part.array}: an array of {dtype}, expected float32 or float16")
-        if len(shape) != 2 or shape[1] != part.width:
+        if len(shape) != 2 or shape[1] != part.width or shape[0] < 0:
             turned = " (it may be transposed)" if len(shape) == 2 and shape[0] == part.width else ""
             raise InputError(
                 f"{part.array}: shape {shape}, expected [snippets, {part.width}]{turned}; see --feature_size and --modal"

@@ -69,7 +69,12 @@ def problems(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[st
     for split in SPLITS:
         for video in names[split]:
             yield from _video_problems(feature_set, split, video)
-    listed = set(names["train"]) | set(names["test"]) | feature_set.dropped.keys()
+    located = {video: feature_set.storage.find(split, video) for split in SPLITS for video in names[split]}
+    for video, files in located.items():
+        if video.startswith("v_") and files and files == located.get(other_name(video)):
+            message = f"{gt}: '{video}' and '{other_name(video)}' have the same features; remove either"
+            yield Problem("two names of a video", message, video)
+    listed = located.keys() | feature_set.dropped.keys()
     for video, entry in annotations.items():
         if entry.labels and video not in listed:
             message = f"{gt}: annotated video '{video}' is in no split file; list it there or remove it from {gt}"
@@ -204,7 +209,7 @@ def _splits(path: pathlib.Path, gt: str, annotations: dict[str, VideoAnnotation]
     """From the split files when there are any, else from the subsets of the ground truth: names, sources, dropped."""
     files = {split: path / f"split_{split}.txt" for split in SPLITS}
     if any(file.exists() for file in files.values()):
-        names = {split: tuple(_known(v, annotations) for v in _read_split(files[split], report)) for split in SPLITS}
+        names = {split: _read_split(files[split], annotations, report) for split in SPLITS}
         listed = {video for split in SPLITS for video in names[split]}
         dropped = {v: LEFT_OUT_REASON for v in annotations if is_left_out(v) and v not in listed}
         return names, {split: str(file) for split, file in files.items()}, dropped
@@ -251,12 +256,14 @@ def _known(video: str, annotations: dict[str, VideoAnnotation]) -> str:
     return other_name(video) if video not in annotations and other_name(video) in annotations else video
 
 
-def _read_split(path: pathlib.Path, report: Report) -> tuple[str, ...]:
+def _read_split(path: pathlib.Path, annotations: dict[str, VideoAnnotation], report: Report) -> tuple[str, ...]:
+    """The names in a split file, as the ground truth calls these videos."""
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise InputError(f"{path}: can't be read ({reason}); expected one video name a line") from None
+    names = [_known(line.strip(), annotations) for line in lines if line.strip()]
     if not names:
         raise InputError(f"{path}: names no video")
     for name, count in Counter(names).items():

@@ -68,12 +68,12 @@ class Pooled(NamedTuple):
 
 def measure_video(files: FeatureFiles, *, split: str, streams: tuple[str, ...]) -> MeasuredVideo:
     """Reads every array once. Raises InputError for a damaged one."""
-    everything, width = np.arange(len(files)), files.feature_size
+    width = files.feature_size
     # What stays is allocated first: among the large arrays that go, it would leave holes that no later one fits into.
     profiles = np.empty((len(streams), width), np.float32)
     found: list[StreamStatistics] = []
     for part in files.parts:
-        stored = part.array.rows(everything)[:, part.columns]
+        stored = part.array.rows(slice(None))[:, part.columns]
         for first in range(0, stored.shape[1], width):
             found.append(measure(stored[:, first : first + width], str(part.array), profile=profiles[len(found)]))
         del stored

@@ -53,7 +53,10 @@ class Storage:
         if "joint" in located:
             return []
         wanted = ["joint"] if self.joint[split] and not located else [s for s in streams if s not in located]
-        return [self.homes[split].replace("{stream}", s).replace("{video}", video) for s in wanted]
+        home = self.homes[split]
+        if located and "{stream}" not in home:
+            home += " stream '{stream}'"
+        return [home.replace("{stream}", s).replace("{video}", video) for s in wanted]
 
 
 def other_name(video: str) -> str:
@@ -138,7 +141,7 @@ def wtalc_names(path: pathlib.Path) -> list[str]:
 
 
 def hdf5_files(path: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(file for file in path.iterdir() if file.suffix in (".h5", ".hdf5"))
+    return sorted(file for file in path.iterdir() if file.suffix in (".h5", ".hdf5") and file.is_file())
 
 
 def _group_folders(base: pathlib.Path) -> dict[str, list[pathlib.Path]]:

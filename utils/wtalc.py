@@ -6,7 +6,6 @@
 Everything is aligned by position. `labels` names the class of every segment, `labels_all` the classes of the video.
 """
 
-import math
 import pathlib
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from utils.annotations import EmptySegment, Instance, Report, VideoAnnotation, parse_segment
-from utils.array_files import MemoryArray, StoredArray
+from utils.annotations import EmptySegment, Instance, Report, VideoAnnotation, parse_positive, parse_segment
+from utils.array_files import MemoryArray, StoredArray, UnusableArray
 from utils.errors import InputError
 from utils.memory import check_fits
 from utils.pickled import read_pickled
@@ -41,9 +40,11 @@ def read_wtalc(path: pathlib.Path, name: str, *, allow_pickle: bool, report: Rep
         place = folder / f"{file}.npy"
         if not required and not place.exists():
             return None
-        return list(read_pickled(place, allowed=allow_pickle))
+        return _entries(place, read_pickled(place, allowed=allow_pickle))
 
     names = _texts(folder / "videoname.npy", column("videoname", required=True))
+    if not names:
+        raise InputError(f"{folder / 'videoname.npy'}: names no video")
     columns = {
         "subset": column("subset", required=True),
         "labels": column("labels", required=True),
@@ -53,7 +54,7 @@ def read_wtalc(path: pathlib.Path, name: str, *, allow_pickle: bool, report: Rep
     if features_file.exists():
         size = features_file.stat().st_size
         check_fits(size, torch.device("cpu"), what=f"{features_file}: takes", instead="it can only be read as a whole")
-    features = _objects(read_pickled(features_file, allowed=allow_pickle))
+    features = _entries(features_file, read_pickled(features_file, allowed=allow_pickle))
     for file, values in (*columns.items(), (str(features_file), features)):
         if values is not None and len(values) != len(names):
             place = file if file == str(features_file) else folder / f"{file}.npy"
@@ -76,7 +77,7 @@ def read_wtalc(path: pathlib.Path, name: str, *, allow_pickle: bool, report: Rep
         except InputError as error:
             report(error)
             continue
-        arrays[video] = MemoryArray(f"{features_file} entry {i} ('{video}')", np.asarray(features[i]))
+        arrays[video] = _features(f"{features_file} entry {i} ('{video}')", features[i])
     return WtalcSet(annotations, arrays, _dropped(annotations))
 
 
@@ -92,14 +93,13 @@ def _annotation(
         raise InputError(
             f"{where}: label '{min(unknown)}' is not in {folder / 'classlist.npy'}; the two must name the same classes"
         )
-    segments = [] if entry["segments"] is None else list(entry["segments"])
+    segments = _items(f"{where}, segments.npy", entry["segments"])
     if segments and len(segments) != len(of_segments):
         raise InputError(f"{where}: {len(segments)} segments with {len(of_segments)} labels; mend either")
     instances = []
     for j, (label, segment) in enumerate(zip(of_segments, segments, strict=False)):
         try:
-            values = segment.tolist() if isinstance(segment, np.ndarray) else segment
-            times = [_text_or_number(v) for v in values] if isinstance(values, list | tuple) else values
+            times = [_text_or_number(value) for value in _items(f"{where}, segment {j}", segment)]
             instances.append(Instance(label, *parse_segment(f"{where}, segment {j}", times)))
         except EmptySegment as error:
             report(error)
@@ -107,8 +107,8 @@ def _annotation(
         _text(f"{where}, subset.npy", entry["subset"]),
         tuple(instances),
         frozenset(labels),
-        _number(f"{where}, duration.npy", entry["duration"]),
-        _number(f"{where}, extracted_fps.npy", entry["extracted_fps"]),
+        _number(f"{where}, duration.npy:", entry["duration"]),
+        _number(f"{where}, extracted_fps.npy:", entry["extracted_fps"]),
     )
 
 
@@ -124,17 +124,37 @@ def _dropped(annotations: dict[str, VideoAnnotation]) -> dict[str, str]:
     return dropped
 
 
-def _objects(array: NDArray[Any]) -> list[Any]:
-    return list(array) if array.ndim else [array.item()]
+def _features(where: str, values: Any) -> StoredArray:
+    """Arrays of equal length are easily saved as one array of objects, each of them a number."""
+    try:
+        array = np.asarray(values)
+        return MemoryArray(where, array.astype(np.float32) if array.dtype == object else array)
+    except (TypeError, ValueError):
+        return UnusableArray(where, "no array of numbers")
+
+
+def _entries(path: pathlib.Path, array: NDArray[Any]) -> list[Any]:
+    if array.ndim == 0:
+        raise InputError(
+            f"{path}: a single {type(array.item()).__name__}, expected an array with an entry for every video"
+        )
+    return list(array)
+
+
+def _items(where: str, values: Any) -> list[Any]:
+    """Of a list or an array; none where there is nothing."""
+    if values is None:
+        return []
+    if not isinstance(values, list | tuple | np.ndarray) or np.ndim(values) == 0:
+        raise InputError(f"{where}: expected a list, found {str(values)[:40]!r}")
+    return list(values)
 
 
 def _texts(where: object, values: Any) -> list[str]:
     """Names in a list or an array, a single one included."""
-    if isinstance(values, str | bytes):
-        values = [values]
     if isinstance(values, np.ndarray):
         values = values.ravel().tolist()
-    return [_text(where, value) for value in values]
+    return [_text(where, value) for value in (values if isinstance(values, list | tuple) else [values])]
 
 
 def _text(where: object, value: Any) -> str:
@@ -148,6 +168,10 @@ def _text(where: object, value: Any) -> str:
             raise InputError(f"{where}: {value!r} is no text") from None
     if not isinstance(value, str) or not value:
         raise InputError(f"{where}: expected a name, found {str(value)[:60]!r}")
+    try:
+        value.encode("utf-8")
+    except (UnicodeError, SystemError):  # a damaged file can hold numbers that are no characters
+        raise InputError(f"{where}: holds text that is none") from None
     return str(value)
 
 
@@ -156,11 +180,9 @@ def _text_or_number(value: Any) -> Any:
 
 
 def _number(where: str, value: Any) -> float | None:
-    """A number above 0; None where it is unknown."""
-    if value is None:
-        return None
-    try:
-        number = float(np.asarray(value).reshape(()).item() if np.size(value) == 1 else value)
-    except (TypeError, ValueError):
-        raise InputError(f"{where}: {str(value)[:40]!r} is not a number") from None
-    return number if 0 < number < math.inf else None
+    """A number above 0; None where there is none."""
+    if isinstance(value, np.ndarray | np.generic) and value.size == 1:
+        value = value.item()
+    elif isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    return parse_positive(where, value)
