@@ -11,7 +11,8 @@ import math
 import pathlib
 import pickle
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,13 +66,18 @@ def _build(shape: Any, kind: Any, data: Any, order: Any) -> NDArray[Any]:
         return objects.reshape(shape, order=order)
     if not isinstance(data, bytes | bytearray) or len(data) != count * dtype.itemsize:
         raise pickle.UnpicklingError("holds a malformed array")
-    if dtype.kind == "U" and np.frombuffer(data, np.dtype(np.uint32).newbyteorder(dtype.byteorder)).max(initial=0) > (
-        sys.maxunicode
-    ):
-        raise pickle.UnpicklingError("holds text that is none")
     if count * dtype.itemsize == 0:
         return np.empty(shape, dtype)
-    return np.frombuffer(data, dtype).reshape(shape, order=order)
+    return _with_characters(np.frombuffer(data, dtype).reshape(shape, order=order))
+
+
+def _with_characters(array: NDArray[Any]) -> NDArray[Any]:
+    """Raises UnpicklingError for a text of numbers that are no characters: Python fails later, and in odd ways."""
+    if array.dtype.kind == "U" and array.size:
+        codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise pickle.UnpicklingError("holds text that is none")
+    return array
 
 
 def _built(value: Any) -> Any:
@@ -117,7 +123,17 @@ def _encode(text: Any, coding: Any) -> bytes:
     return text.encode("latin1")
 
 
-_STAND_INS = {("numpy", "ndarray"): _no_call, ("numpy", "dtype"): _Type, ("_codecs", "encode"): _encode}
+def _no_bytes() -> bytes:
+    """How protocol 2 of Python 3 writes b""."""
+    return b""
+
+
+_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _no_call,
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
+}
 for _core in ("numpy.core", "numpy._core"):
     _STAND_INS[f"{_core}.multiarray", "_reconstruct"] = _reconstruct
     _STAND_INS[f"{_core}.multiarray", "scalar"] = _scalar
@@ -131,20 +147,35 @@ class _ArrayUnpickler(pickle._Unpickler):  # in Python: the one in C can be led 
         return _STAND_INS[module, name]
 
 
+class _Sized:
+    """A file that is never asked for more than it has, so that nobody makes room for that."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size = file, size
+        self.readline = file.readline
+
+    def read(self, count: int) -> bytes:
+        if count > self.size:
+            raise pickle.UnpicklingError("cut short")
+        return self.file.read(count)
+
+    def readinto(self, buffer: Any) -> int:
+        return self.file.readinto(buffer)  # type: ignore[attr-defined]
+
+
 def read_pickled(path: pathlib.Path, *, allowed: bool) -> NDArray[Any]:
     """A .npy file, pickled or not. Raises InputError when it is pickled and that is not allowed, or broken, or not arrays."""
     try:
         with open(path, "rb") as file:
             shape, dtype = read_npy_header(file)
             if not dtype.hasobject:
-                array: NDArray[Any] = np.load(path, allow_pickle=False)
-                return array
+                return _with_characters(np.load(path, allow_pickle=False))
             if not allowed:
                 raise InputError(
                     f"{path}: holds pickled objects, and reading these can run code that came with the file; if you trust "
                     "where it is from, give --allow_pickle (python -m utils.convert then writes it as plain arrays, once)"
                 )
-            content = _ArrayUnpickler(file, encoding="bytes").load()
+            content = _ArrayUnpickler(_Sized(file, path.stat().st_size), encoding="bytes").load()
             if not isinstance(content, _Array):
                 raise pickle.UnpicklingError(f"holds a {type(content).__name__}")
             whole: NDArray[Any] = _built(content)
