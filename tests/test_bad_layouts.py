@@ -2,7 +2,9 @@
 
 import builtins
 import io
+import json
 import pickle
+import re
 import shutil
 import zipfile
 
@@ -979,3 +981,153 @@ def test_inference_refuses_alike(content, place, run, tmp_path):
     line = complaint(outcome.code, outcome.err)
     assert "all.h5 entry 'test_1': no such feature file" in line
     assert contents(tmp_path) == before
+
+
+# Found by changing bytes at random and by searching for odd content
+
+
+def zip_without_its_start(data):
+    return data[40:]
+
+
+def zip_of_a_later_version(data):
+    return re.sub(rb"(PK\x01\x02..)..", lambda found: found[1] + b"\xff\x00", data, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("spoiled", [zip_without_its_start, zip_of_a_later_version])
+def test_damaged_archive(refused, folders, spoiled):
+    file = folders("npz rgb and flow")
+    file.write_bytes(spoiled(file.read_bytes()))
+    assert str(file) in refused()
+
+
+def test_npz_of_a_negative_length(refused, folders):
+    file = folders("npz of one array")
+    with zipfile.ZipFile(file) as archive:
+        ((name, data),) = [(name, archive.read(name)) for name in archive.namelist()]
+    header = data[: data.index(b"\n")]
+    shape = header[header.index(b"(") : header.index(b")") + 1]
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, data.replace(shape, b"(-5, 12)"[: len(shape)].ljust(len(shape))))
+    assert str(file) in refused()
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(9, 12).to(torch.float8_e5m2),
+        torch.eye(12).to_sparse(),
+        torch.eye(12).to_sparse_csr(),
+        torch.ones(9, 12, dtype=torch.complex64).conj(),
+        torch.ones(9, 12, device="meta"),
+        {None: torch.ones(9, 12)},
+    ],
+    ids=["float8", "sparse", "csr", "complex", "meta", "a key that is no text"],
+)
+def test_tensors_that_are_no_plain_arrays(refused, folders, tensor):
+    file = folders("pt tensor")
+    torch.save(tensor, file)
+    line = refused()
+    assert f"{file}: " in line and "expected" in line
+
+
+@pytest.mark.parametrize("data", [b"<html>404: Not Found</html>", b"\0" * 300, b""], ids=["text", "zeros", "nothing"])
+def test_pt_that_is_none_is_not_called_dangerous(refused, folders, data):
+    file = folders("pt tensor")
+    file.write_bytes(data)
+    line = refused()
+    assert f"{file}: not a whole .pt file" in line and "code" not in line
+
+
+def test_npy_that_goes_on_after_its_end(refused, folders):
+    """A digit of its header may have changed: it would be read as a shorter video."""
+    file = folders()
+    file.write_bytes(file.read_bytes() + bytes(48))
+    assert f"{file}: 48 bytes more than its header speaks of" in refused()
+
+
+@pytest.mark.parametrize(
+    "link", [h5py.SoftLink("/nowhere"), h5py.ExternalLink("gone.h5", "/x")], ids=["soft", "external"]
+)
+def test_hdf5_link_to_nothing(refused, hdf5, link):
+    file = hdf5(lambda opened: put(opened, "train_1", link))
+    line = refused()
+    assert f"{file} 'train_1': neither an array nor a group" in line
+
+
+def test_hdf5_may_hold_other_things(content, hdf5, place, run):
+    """What no video is called is nobody's business."""
+
+    def edit(opened):
+        opened["meta/made_by"] = "someone"
+        opened["types"] = np.dtype("f4")
+        opened["link"] = h5py.SoftLink("/nowhere")
+
+    hdf5(edit)
+    assert run(place, "--num_epochs", "1").code == 0
+
+
+def test_hdf5_group_without_a_stream_names_it(refused, hdf5):
+    file = hdf5(lambda opened: opened.pop("train_1/flow"))
+    assert f"{file} entry 'train_1' stream 'flow': no such feature file" in refused()
+
+
+@pytest.mark.parametrize("name", ["videoname", "labels", "classlist", "subset"])
+def test_wtalc_column_that_is_a_single_value(refused, wtalc, name):
+    folder = wtalc(**{name: np.array({"a": 1}, dtype=object)})
+    assert f"{folder / f'{name}.npy'}" in refused("--allow_pickle")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("labels", 7), ("segments", 7), ("labels", None), ("duration", [1.0, [2.0]])]
+)
+def test_wtalc_entry_of_another_kind(refused, content, wtalc, name, value):
+    values = columns_of(content)[name]
+    wtalc(**{name: [*values[:3], value, *values[4:]]})
+    assert f"{name}.npy" in refused("--allow_pickle")
+
+
+def test_wtalc_features_that_are_ragged(refused, content, wtalc, place):
+    wtalc(features=[[[1.0] * 12, [1.0] * 11]] * len(content.videos))
+    assert f"{features_file(place)} entry 0" in refused("--allow_pickle")
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "a\u2028b"])
+def test_a_name_of_several_lines_is_said_in_one(refused, folders, place, text):
+    folders()
+    truth = json.loads((place / "gt.json").read_text())
+    truth["database"][text] = {"subset": "train", "annotations": [{"label": text, "segment": [1, 2]}]}
+    write_json(place / "gt.json", truth)
+    assert "a b" in refused()
+
+
+def test_a_video_listed_with_and_without_v(refused, folders, place):
+    folders()
+    (place / "split_train.txt").write_text("".join(f"train_{i}\n" for i in range(7)))
+    (place / "split_test.txt").write_text("test_0\ntest_1\nv_test_1\n")
+    assert "video 'test_1' is listed twice" in refused()
+
+
+def test_two_videos_with_one_file(refused, folders, place):
+    folders()
+    truth = json.loads((place / "gt.json").read_text())
+    truth["database"]["v_train_1"] = truth["database"]["train_1"]
+    write_json(place / "gt.json", truth)
+    assert "'v_train_1' and 'train_1' have the same features" in refused()
+
+
+def test_a_video_twice_in_the_json(refused, folders, place):
+    """JSON would keep the last and lose the first."""
+    folders()
+    text = (place / "gt.json").read_text()
+    (place / "gt.json").write_text(text.replace('"train_2"', '"train_1"', 1))
+    line = refused()
+    assert f"{place / 'gt.json'}: not valid JSON" in line and "'train_1' stands twice" in line
+
+
+def test_a_frame_rate_that_is_hardly_a_number(refused, content, folders, place):
+    folders()
+    truth = layouts.actionformer_json(content, kind="thumos")
+    truth["database"]["train_3"]["fps"] = 1e-320
+    write_json(place / "gt.json", truth)
+    assert "fps 1e-320 is not a number above 0" in refused()
