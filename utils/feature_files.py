@@ -6,13 +6,13 @@ files[indices]                                                      # [len(indic
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.array_files import STREAMS, Rows, StoredArray, arrays_in
+from utils.array_files import STREAMS, StoredArray, arrays_in
 from utils.arrays import Indices
 from utils.errors import InputError
 
@@ -50,34 +50,41 @@ class FeatureFiles:
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
 
     def load(self) -> NDArray[np.floating]:
-        return self._read(slice(None), np.arange(len(self)))
+        out = np.empty(self.shape, self.dtype)
+        for part, target in self._targets(out):
+            rows = part.array.rows(slice(None))
+            self._check_length(part, len(rows))
+            self._copy(part, rows, np.arange(len(self)), target)
+        return out
 
     def __getitem__(self, indices: Indices) -> NDArray[np.floating]:
-        return self._read(indices, indices)
-
-    def _read(self, chosen: Rows, numbers: Indices) -> NDArray[np.floating]:
-        """The chosen rows; `numbers` says which snippets these are."""
-        out = np.empty((len(numbers), self.shape[1]), self.dtype)
-        first = 0
-        for part in self.parts:
+        out = np.empty((len(indices), self.shape[1]), self.dtype)
+        for part, target in self._targets(out):
             (length, _), _ = self._header(part)
-            if length != len(self):
-                raise InputError(
-                    f"{part.array}: has {length} snippets now, had {len(self)}; leave it alone during a run"
-                )
-            values = part.array.rows(chosen)[:, part.columns]
-            target = out[:, first : first + values.shape[1]]
-            first += values.shape[1]
-            with np.errstate(over="ignore"):  # batches are float32, where a large float64 is infinite
-                target[:] = values
-            finite = np.isfinite(target).all(1)
-            if not finite.all():
-                snippet = int(numbers[np.flatnonzero(~finite)[0]])
-                raise InputError(
-                    f"{part.array}: NaN or infinity in the features of video '{self.video_id}', first at snippet {snippet}; "
-                    "extract them again or drop the video"
-                )
+            self._check_length(part, length)
+            self._copy(part, part.array.rows(indices), indices, target)
         return out
+
+    def _targets(self, out: NDArray[np.floating]) -> Iterator[tuple[_Part, NDArray[np.floating]]]:
+        """Every part, and its columns of `out`."""
+        width = out.shape[1] // len(self.parts)
+        for i, part in enumerate(self.parts):
+            yield part, out[:, i * width : (i + 1) * width]
+
+    def _check_length(self, part: _Part, length: int) -> None:
+        if length != len(self):
+            raise InputError(f"{part.array}: has {length} snippets now, had {len(self)}; leave it alone during a run")
+
+    def _copy(self, part: _Part, rows: NDArray[Any], indices: Indices, target: NDArray[np.floating]) -> None:
+        with np.errstate(over="ignore"):  # batches are float32, where a large float64 is infinite
+            target[:] = rows[:, part.columns]
+        finite = np.isfinite(target).all(1)
+        if not finite.all():
+            snippet = int(indices[np.flatnonzero(~finite)[0]])
+            raise InputError(
+                f"{part.array}: NaN or infinity in the features of video '{self.video_id}', first at snippet {snippet}; "
+                "extract them again or drop the video"
+            )
 
     def _header(self, part: _Part) -> tuple[tuple[int, int], np.dtype[Any]]:
         shape, stored = part.array.header()
@@ -121,9 +128,10 @@ def _parts(
             there = ", ".join(str(array) for array in arrays.values())
             raise InputError(f"video '{video_id}': no stream '{missing[0]}' beside {there}; see --modal")
         return [_Part(arrays[stream], slice(None), feature_size) for stream in streams]
-    shape, _ = joint.header()
     width = feature_size * len(STREAMS)
-    if len(streams) == 1 and len(shape) == 2 and shape[1] == feature_size:
+    if len(streams) > 1:
+        return [_Part(joint, slice(None), width)]
+    if joint.header()[0][1:] == (feature_size,):
         return [_Part(joint, slice(None), feature_size)]  # the one stream that there is
-    first = 0 if len(streams) > 1 else STREAMS.index(streams[0]) * feature_size
-    return [_Part(joint, slice(first, first + feature_size * len(streams)), width)]
+    first = STREAMS.index(streams[0]) * feature_size
+    return [_Part(joint, slice(first, first + feature_size), width)]
