@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from benchmarks import activitynet_scale as scale
+from benchmarks import activitynet_set as made_set
 from dataset import load_dataset
 from utils.errors import InputError
 
-SIZE = scale.SetSize((14, 9), 6, channels=8)
+SIZE = made_set.SetSize((14, 9), 6, channels=8)
 FLAGS = ["--videos", "14", "9", "--classes", "6", "--channels", "8", "--iterations", "6", "--device", "cpu"]
 MAIN_FLAGS = ["--hidden_size", "8", "--batch_size", "4", "--cache", "mmap"]
 
@@ -21,7 +22,7 @@ MAIN_FLAGS = ["--hidden_size", "8", "--batch_size", "4", "--cache", "mmap"]
 def made(tmp_path_factory):
     """The folder of a small set."""
     path = tmp_path_factory.mktemp("scale") / "set"
-    assert scale.ensure_set(path, SIZE) > 0
+    assert made_set.ensure_set(path, SIZE) > 0
     return path
 
 
@@ -73,22 +74,22 @@ def test_program_reads_it(made):
 
 
 def test_same_set_from_the_same_seed(made, tmp_path):
-    assert scale.ensure_set(made, SIZE) is None  # there already
-    assert scale.ensure_set(tmp_path / "again", SIZE) is not None
+    assert made_set.ensure_set(made, SIZE) is None  # there already
+    assert made_set.ensure_set(tmp_path / "again", SIZE) is not None
     assert files_of(tmp_path / "again") == files_of(made)
-    other = scale.SetSize(SIZE.videos, SIZE.classes, SIZE.channels, seed=1)
-    assert scale.make_ground_truth(other)["database"] != scale.make_ground_truth(SIZE)["database"]
+    other = made_set.SetSize(SIZE.videos, SIZE.classes, SIZE.channels, seed=1)
+    assert made_set.make_ground_truth(other)["database"] != made_set.make_ground_truth(SIZE)["database"]
 
 
 def test_action_shows_in_the_features():
     """What tells action from background in a video tells it in another one of its class, more than in one of another group."""
-    size = scale.SetSize((20, 1), 20)
-    world, classes = scale._make_world(size), {"first": 0, "last": 19}
+    size = made_set.SetSize((20, 1), 20)
+    world, classes = made_set._make_world(size), {"first": 0, "last": 19}
 
     def contrast(seed: int, label: str) -> np.ndarray:
         """[D] action less background, of a video with action from snippet 50 to 100."""
         entry = {"duration": 96.0, "annotations": [{"segment": [32.0, 64.0], "label": label}]}
-        features = scale.make_features(np.random.default_rng(seed), world, entry, classes).astype(float)
+        features = made_set.make_features(np.random.default_rng(seed), world, entry, classes).astype(float)
         return features[50:100].mean(0) - np.concatenate([features[:50], features[100:]]).mean(0)
 
     rows = [contrast(6 * c + i, label) for label, c in classes.items() for i in range(6)]
@@ -98,7 +99,7 @@ def test_action_shows_in_the_features():
 
 
 def test_statistics_are_like_the_real_ones():
-    database = scale.make_ground_truth(scale.SetSize((2000, 1000), 200))["database"]
+    database = made_set.make_ground_truth(made_set.SetSize((2000, 1000), 200))["database"]
     entries = [entry for entry in database.values() if entry["annotations"]]
     durations = np.array([entry["duration"] for entry in entries])
     assert 110 < durations.mean() < 130 and durations.min() >= 5 and durations.max() <= 240
@@ -119,10 +120,10 @@ def test_other_folders_are_refused(found, made, tmp_path):
     elif found == "file":
         path.write_text("mine")
     else:
-        scale.ensure_set(path, scale.SetSize((6, 1), 6, channels=8))
+        made_set.ensure_set(path, made_set.SetSize((6, 1), 6, channels=8))
     before = files_of(tmp_path)
     with pytest.raises(InputError, match="name another folder"):
-        scale.ensure_set(path, SIZE)
+        made_set.ensure_set(path, SIZE)
     assert files_of(tmp_path) == before
 
 
@@ -141,9 +142,9 @@ def test_whole_or_not_at_all(monkeypatch, tmp_path):
 
 
 def test_small_disk(monkeypatch, tmp_path):
-    monkeypatch.setattr(scale.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(made_set.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with pytest.raises(InputError, match="name another disk"):
-        scale.ensure_set(tmp_path / "set", SIZE)
+        made_set.ensure_set(tmp_path / "set", SIZE)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -784,3 +784,11 @@ def test_snippets_of_a_duration(frames, stride, fps, snippets, last_frame):
     grid = SnippetGrid(frames, stride)
     assert grid.snippets(last_frame / fps, fps) == pytest.approx(snippets)
     assert grid.snippets((last_frame + stride / 2) / fps, fps) == pytest.approx(snippets + 0.5)
+
+
+def test_an_id_that_begins_with_v_itself(content, place):
+    """The files of one YouTube id in four thousand are called v_v_..."""
+    content = content.renamed(lambda v: {"train_0": "v_a"}.get(v, v))
+    write_folders(content.renamed(lambda v: f"v_{v}"), place)
+    write_json(place / "gt.json", layouts.own_json(content))
+    assert load(place).train[0].video_id == "v_a"

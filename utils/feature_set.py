@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from utils.annotations import EmptySegment, Report, VideoAnnotation, raise_it, read_annotations
 from utils.errors import InputError
-from utils.layouts import SPLITS, Storage, other_name, recognise, stored_features, wtalc_names
+from utils.layouts import SPLITS, Storage, other_names, recognise, stored_features, wtalc_names
 from utils.subsets import group_of, splits_of
 from utils.thumos14 import LEFT_OUT_REASON, is_left_out
 from utils.wtalc import ANNOTATIONS, FEATURES, read_wtalc
@@ -71,9 +71,10 @@ def problems(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[st
             yield from _video_problems(feature_set, split, video)
     located = {video: feature_set.storage.find(split, video) for split in SPLITS for video in names[split]}
     for video, files in located.items():
-        if video.startswith("v_") and files and files == located.get(other_name(video)):
-            message = f"{gt}: '{video}' and '{other_name(video)}' have the same features; remove either"
-            yield Problem("two names of a video", message, video)
+        for other in other_names(video)[1:]:
+            if files and files == located.get(other):
+                message = f"{gt}: '{video}' and '{other}' have the same features; remove either"
+                yield Problem("two names of a video", message, video)
     listed = located.keys() | feature_set.dropped.keys()
     for video, entry in annotations.items():
         if entry.labels and video not in listed:
@@ -111,9 +112,9 @@ def _missing_features(feature_set: FeatureSet, streams: tuple[str, ...], splits:
 def extra_features(feature_set: FeatureSet) -> list[str]:
     """Videos with features that are in no split and have no reason to be in none."""
     named = {v for split in SPLITS for v in feature_set.names[split]} | feature_set.dropped.keys()
-    named |= {other_name(video) for video in named}
+    named |= {other for video in named for other in other_names(video)}
     known = {v for v, entry in feature_set.annotations.items() if not entry.labels}  # of a hidden test set, say
-    named |= known | {other_name(video) for video in known}
+    named |= known | {other for video in known for other in other_names(video)}
     stored = {video for split in SPLITS for video in feature_set.storage.videos[split]}
     return sorted(stored - named)
 
@@ -253,7 +254,7 @@ def _splits_by_subset(gt: str, annotations: dict[str, VideoAnnotation]) -> _Spli
 
 def _known(video: str, annotations: dict[str, VideoAnnotation]) -> str:
     """As the ground truth calls it, with or without "v_"."""
-    return other_name(video) if video not in annotations and other_name(video) in annotations else video
+    return next((name for name in (video, *other_names(video)) if name in annotations), video)
 
 
 def _read_split(path: pathlib.Path, annotations: dict[str, VideoAnnotation], report: Report) -> tuple[str, ...]:

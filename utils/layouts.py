@@ -45,7 +45,7 @@ class Storage:
     def find(self, split: str, video: str) -> Located:
         """Empty when there is nothing. A leading "v_" may be there or not."""
         videos = self.videos[split]
-        return videos.get(video) or videos.get(other_name(video)) or {}
+        return next((videos[name] for name in (video, *other_names(video)) if name in videos), {})
 
     def missing(self, split: str, video: str, streams: tuple[str, ...]) -> list[str]:
         """Names of the files that should be there for these streams and are not."""
@@ -59,9 +59,9 @@ class Storage:
         return [home.replace("{stream}", s).replace("{video}", video) for s in wanted]
 
 
-def other_name(video: str) -> str:
-    """ActivityNet's videos are called by their YouTube id, with or without "v_" before it."""
-    return video.removeprefix("v_") if video.startswith("v_") else f"v_{video}"
+def other_names(video: str) -> tuple[str, ...]:
+    """ActivityNet's videos are called by their YouTube id, with or without "v_" before it; an id may itself begin so."""
+    return (f"v_{video}", video.removeprefix("v_")) if video.startswith("v_") else (f"v_{video}",)
 
 
 def recognise(path: pathlib.Path, layout: str) -> str:
