@@ -24,19 +24,19 @@ def reset():
     torch.compiler.reset()
 
 
-def small_model(options=OPTIONS):
+def small_model(options=OPTIONS, classes=3):
     torch.manual_seed(0)
-    return SAL(options.model_config(3))
+    return SAL(options.model_config(classes))
 
 
-def objective(options=OPTIONS):
-    model, mask = small_model(options), options.adaptive_mask(3)
+def objective(options=OPTIONS, classes=3):
+    model, mask = small_model(options, classes), options.adaptive_mask(classes)
     return Objective(
         model,
         mask,
-        loss_config=OPTIONS.loss_config(),
-        label_config=OPTIONS.pseudo_label_config(),
-        weights=OPTIONS.loss_weights,
+        loss_config=options.loss_config(),
+        label_config=options.pseudo_label_config(),
+        weights=options.loss_weights,
     )
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from test_compiling import objective
 
+import main
 from dataset import Batch, load_dataset, train_batches
-from options import Options
+from options import Options, resolve
 from train import train_step
 from utils.compiling import compile_objective
 from utils.device import fetch
@@ -87,3 +88,35 @@ def test_a_run(tiny, run, tmp_path, flags):
     results = json.loads((tmp_path / "out" / "x" / "results.json").read_text())
     assert results["device"] == "cuda:0" and results["precision"] in ("tf32", "bf16", "fp32")
     assert run(tiny.path, "--exp_name", "x", "--device", "cuda", "--inference_only").code == 0
+
+
+@pytest.mark.parametrize("flags", [[], ["--compile"]], ids=str)
+def test_a_run_with_short_videos(tiny, run, tmp_path, flags):
+    """Test videos of many lengths, in batches of one length each."""
+    recipe = ["--dataset", "activitynet1.3", "--batch_size", "2", "--num_segments", "40", "--class_th", "0"]
+    place = ["--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", "x"]
+    sizes = ["--feature_size", "6", "--hidden_size", "8", "--num_iters", "5", "--device", "cuda"]
+    assert main.main([*place, *recipe, *sizes, *flags]) == 0
+    last = tmp_path / "out" / "x" / "last.pt"
+    found = {}
+    for device in ("cpu", "cuda"):
+        flags = ["--inference_only", "--model_file", str(last), "--device", device, "--precision", "fp32"]
+        assert main.main([*place[:4], "--exp_name", device, *flags]) == 0
+        results = json.loads((tmp_path / "out" / device / "inference" / "detections.json").read_text())["results"]
+        found[device] = {video: [d["score"] for d in detections] for video, detections in results.items()}
+    assert found["cpu"].keys() == found["cuda"].keys()
+    for video, scores in found["cpu"].items():
+        assert scores == pytest.approx(found["cuda"][video], abs=1e-4)
+
+
+def test_training_at_activitynets_size_takes_less_than_16_gib():
+    options = resolve({"dataset": "activitynet1.3"})
+    it = objective(options, classes=200)
+    it.model.to(CUDA), it.mask.to(CUDA)
+    it.model.train()
+    optimizer = WideAdam(it.model.parameters(), lr=1e-4, betas=(0.9, 0.999), weight_decay=5e-4)
+    features, labels = torch.rand(32, 50, 2048, device=CUDA), torch.eye(200, device=CUDA)[:32]
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(3):
+        train_step(it, optimizer, Batch(features, labels, ("v",) * 32, (50,) * 32))
+    assert torch.cuda.max_memory_reserved() < 16 * 2**30
