@@ -1,6 +1,4 @@
-"""Two-stream features with video-level labels, in the "thumos" layout, and the batches made of them.
-
-    DATA_PATH/gt.json, split_train.txt, split_test.txt, features/{train,test}/{rgb,flow}/VIDEO.npy     [L,1024] each
+"""Two-stream features with video-level labels, in any layout of utils/layouts.py, and the batches made of them.
 
     data = load_dataset(path, streams=("rgb", "flow"), feature_size=1024, cache="ram", device=device)
     for batch in train_batches(data.train, ...): batch.features      # [B,T,D] on the device

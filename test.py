@@ -214,7 +214,8 @@ class Evaluator:
             predicted = np.zeros(self.labels.shape, bool)
             for row, prediction in zip(predicted, predictions, strict=True):
                 row[prediction.classes] = True
-            accuracy = video_accuracy(predicted, self.labels)
+            labelled = self.labels.any(1)
+            accuracy = video_accuracy(predicted[labelled], self.labels[labelled])
         return Evaluation(detections, result, accuracy, time.perf_counter() - start)
 
     def _batches(self) -> Iterable[Batch]:

@@ -1130,3 +1130,10 @@ def test_a_frame_rate_that_is_hardly_a_number(refused, content, folders, place):
     truth["database"]["train_3"]["fps"] = 1e-320
     write_json(place / "gt.json", truth)
     assert "fps 1e-320 is not a number above 0" in refused()
+
+
+def test_two_files_of_one_name(refused, folders):
+    """With and without v_: either could be meant."""
+    file = folders()
+    shutil.copy(file, file.with_name(f"v_{file.name}"))
+    assert f"{file} and {file.with_name(f'v_{file.name}')}: both are of 'train_1'" in refused()

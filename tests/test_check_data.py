@@ -796,3 +796,37 @@ def test_training_says_when_the_grid_can_not_be_right(tiny, run):
     out = run(tiny.path, "--num_epochs", "1").out
     assert "warning: the durations of 11 of 11 videos contradict their features: --fps 25" in out
     assert "warning" not in run(tiny.path, "--num_epochs", "1", "--fps", "25").out
+
+
+def test_features_in_the_other_split_too_are_extra(checked, tiny):
+    for stream in ("rgb", "flow"):
+        shutil.copy(tiny.feature("train", stream, "train_0"), tiny.feature("test", stream, "train_0"))
+    outcome = checked()
+    ((kind, lines),) = kinds(outcome, "warning").items()
+    assert outcome.code == 1 and kind == "features that no split names" and "test/rgb/train_0.npy" in lines
+
+
+def test_a_joint_file_says_which_stream(checked, tiny):
+    for split, video in videos_of(tiny):
+        array = joined(tiny, split, video)
+        if video == "train_2":
+            array[3, FEATURE_SIZE:] = 0
+        np.save(tiny.path / "features" / split / f"{video}.npy", array)
+    for split in ("train", "test"):
+        for stream in ("rgb", "flow"):
+            shutil.rmtree(tiny.path / "features" / split / stream)
+    lines = kinds(checked(), "warning")["all-zero snippets"]
+    assert "train_2.npy (flow): 1 of" in lines
+
+
+def test_a_wrong_grid_is_said_once(checked, tiny):
+    """Annotations are past the end only because every time is wrong."""
+    tiny.edit_gt(lambda database: [entry.update(duration=500.0, fps=300.0) for entry in database.values()])
+    assert not [kind for kind in kinds(checked(), "warning") if "past the end" in kind]
+
+
+def test_a_duration_of_nothing_does_not_lose_the_video(checked, tiny):
+    tiny.edit_gt(lambda database: database["train_1"].update(duration=0))
+    outcome = checked()
+    assert outcome.code == 2 and "duration 0 is not a number above 0" in outcome.out
+    assert not kinds(outcome, "warning")

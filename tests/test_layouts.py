@@ -792,3 +792,75 @@ def test_an_id_that_begins_with_v_itself(content, place):
     write_folders(content.renamed(lambda v: f"v_{v}"), place)
     write_json(place / "gt.json", layouts.own_json(content))
     assert load(place).train[0].video_id == "v_a"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_no_folder_a_split(content, place, streams):
+    """As ActionFormer's users have them."""
+    write_folders(content, place, base="features")
+    for split in ("train", "test"):
+        for file in (place / "features" / split).iterdir():
+            file.rename(place / "features" / file.name)
+        (place / "features" / split).rmdir()
+    if streams:
+        for stream, half in (("rgb", slice(None, 6)), ("flow", slice(6, None))):
+            (place / "features" / stream).mkdir()
+            for file in place.glob("features/*.npy"):
+                np.save(place / "features" / stream / file.name, np.load(file)[:, half])
+        for file in place.glob("features/*.npy"):
+            file.unlink()
+    write_json(place / "gt.json", layouts.own_json(content))
+    data = load(place)
+    assert (len(data.train), len(data.test)) == (7, 4)
+    assert data.train[0].features.shape[1] == 12
+
+
+def test_skipping_leaves_the_classes_as_they_are(content, place, run):
+    """A class whose training videos are all missing stays, so that a checkpoint fits the data in training and in inference."""
+    write_folders(content, place, base="features")
+    truth = layouts.own_json(content)
+    truth["database"]["train_6"]["annotations"].append({"label": "Aaa", "segment": [1, 2]})
+    truth["database"]["test_0"]["annotations"].append({"label": "Aaa", "segment": [1, 2]})
+    write_json(place / "gt.json", truth)
+    next((place / "features" / "train").glob("train_6.*")).unlink()
+    outcome = run(place, "--skip_unusable", "--exp_name", "x", "--num_epochs", "1")
+    assert outcome.code == 0 and "4 classes" in outcome.out
+    assert "left out, classes of which no training video is left: 1" in outcome.out
+    assert run(place, "--exp_name", "x", "--inference_only").code == 0
+
+
+def test_labelled_test_videos_without_segments_are_not_evaluated(content, place):
+    """Whatever was found in them would count as wrong; test_3 has no label either, so that it would rightly."""
+    write_folders(content, place, base="features")
+    truth = layouts.own_json(content)
+    for video in ("test_0", "test_1"):
+        entry = truth["database"][video]
+        entry.update(labels=[entry["annotations"][0]["label"]], annotations=[])
+    write_json(place / "gt.json", truth)
+    data = load(place)
+    assert [video.video_id for video in data.test] == ["test_2", "test_3"]
+    assert data.left_out == {"test videos without segments": 2}
+
+
+def test_accuracy_is_that_of_labelled_videos(content, place, run, tmp_path):
+    """test_3 has no label: nothing that is predicted could be right."""
+    write_folders(content, place, base="features")
+    write_json(place / "gt.json", layouts.own_json(content))
+    assert run(place, "--exp_name", "x", "--num_epochs", "1", "--class_th", "1").code == 0
+    results = json.loads((tmp_path / "out" / "x" / "results.json").read_text())
+    assert (3 * results["last"]["video_accuracy"]) % 1 == pytest.approx(0, abs=1e-9)
+
+
+def test_ambiguous_is_no_class_of_thumos(content, place):
+    """In either form of its annotations, whatever the classlist says."""
+    subsets = {"train": "validation", "test": "test"}
+    names = {f"{s}_{i}": f"video_{subsets[s]}_{i:07d}" for s in subsets for i in range(9)}
+    content = content.renamed(lambda v: names[v])
+    columns = layouts.wtalc_columns(content, subsets)
+    write_wtalc(content, place, python=3)
+    folder = place / "Tiny-Annotations"
+    labels = [[*row, "Ambiguous"] if row else row for row in columns["labels"]]
+    segments = [[*row, [0.5, 1.5]] if len(row) else row for row in columns["segments"]]
+    layouts.save_objects(folder / "labels.npy", labels, python=3)
+    layouts.save_objects(folder / "segments.npy", segments, python=3)
+    assert load(place).classes == CLASSES

@@ -129,6 +129,7 @@ def test_labelled_test_videos_without_segments_are_named(prepared, own):
     assert (
         "1 segments in 1 test videos" in out and "1 test videos have labels but no segments, such as 'train_6'" in out
     )
+    assert [video.video_id for video in load(own / "data").test] == ["train_5"]
 
 
 def test_several_labels_of_a_video(prepared, own):
@@ -168,7 +169,10 @@ def test_other_files(prepared, own, tmp_path, form):
 
 
 def test_one_stream(prepared, own, run):
-    code, out, _ = prepared("--modal", "rgb", features=own / "features" / "rgb")
+    one = own / "features" / "rgb"
+    line = refusal(prepared("--modal", "rgb", features=one))
+    assert "are its 6 channels one stream, or both side by side? Give --feature_size 6 or 3" in line
+    code, out, _ = prepared("--modal", "rgb", "--feature_size", "6", features=one)
     assert code == 0 and "--modal rgb" in out
     assert run(own / "data", "--modal", "rgb").code == 0
 
@@ -182,6 +186,37 @@ def test_a_set_that_was_interrupted_is_finished(prepared, own, monkeypatch):
     assert code == 1 and "goes on" in err[0]
     monkeypatch.undo()
     assert prepared()[0] == 0 and len(load(own / "data").train) == 5
+
+
+def test_the_usual_joint_file_has_two_streams(prepared, own, tmp_path):
+    """[L,2048] is RGB and flow; --modal takes its half."""
+    (tmp_path / "wide").mkdir()
+    generator = np.random.default_rng(0)
+    for video in VIDEOS:
+        np.save(tmp_path / "wide" / f"{video}.npy", generator.random((5, 2048), dtype=np.float32))
+    assert prepared("--modal", "flow", features=tmp_path / "wide")[0] == 0
+    (file,) = (own / "data").glob("features/*/flow/train_0.npy")
+    assert np.array_equal(np.load(file), np.load(tmp_path / "wide" / "train_0.npy")[:, 1024:])
+
+
+def test_what_an_earlier_try_wrote_elsewhere_goes(prepared, own, monkeypatch):
+    """Other videos for test the second time: the first's files are not left in both splits."""
+    written = 0
+
+    def fail(_):
+        nonlocal written
+        written += 1
+        if written > 13:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.fsync", fail)
+    assert prepared("--seed", "0")[0] == 1
+    monkeypatch.undo()
+    assert prepared("--seed", "5")[0] == 0
+    data = load(own / "data")
+    for split, videos in (("train", data.train), ("test", data.test)):
+        files = {file.stem for file in (own / "data" / "features" / split).rglob("*.npy")}
+        assert files == {video.video_id for video in videos}
 
 
 # Who is tested on
@@ -210,6 +245,13 @@ def test_split_is_in_proportion():
 def test_split_goes_by_the_seed():
     labels = labels_of({"a": 30, "b": 30})
     assert split_videos(labels, 0.3, 5) == split_videos(labels, 0.3, 5) != split_videos(labels, 0.3, 6)
+
+
+def test_videos_with_segments_are_tested_on_first(prepared, own):
+    write_csv(own / "segments.csv", "video,label,start,end", "train_3,Dive,1,2", "train_4,Jump,1,2")
+    out = prepared("--annotations", str(own / "segments.csv"))[1]
+    assert "2 segments in 2 test videos" in out
+    assert [v.video_id for v in load(own / "data").test] == ["train_3", "train_4"]
 
 
 def test_the_table_may_say_who(prepared, own):
@@ -246,6 +288,8 @@ def test_the_table_may_say_who(prepared, own):
         (["video,label,subset", "train_0,Dive,train"], "names no test video"),
         (["video,label,subset", "train_0,Dive,train", "train_1,Jmup,test"], "'Jmup', which no training video has"),
         (["video,label", '"train_0,Dive'], "not CSV"),
+        (["video;label", "train_0;Dive"], "columns are separated by commas"),
+        (["video,label,notes", "train_0,Dive,x"], "no columns but video, label, subset are known"),
     ],
 )
 def test_wrong_labels(prepared, own, lines, words):

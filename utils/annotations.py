@@ -58,6 +58,10 @@ def raise_it(error: InputError) -> None:
     raise error
 
 
+def is_ambiguous(video: str, label: str) -> bool:
+    return label == AMBIGUOUS and video.startswith(THUMOS_PREFIXES)
+
+
 def read_json(path: pathlib.Path, *, twice: bool = True) -> Any:
     """Raises InputError naming the file when it is missing, unreadable or malformed; with `twice` off also when a key stands in
     one object twice, of which JSON keeps the last."""
@@ -137,11 +141,19 @@ def _video_annotation(path: pathlib.Path, video: str, entry: Any, report: Report
     weak = entry.get("labels", [])
     if not isinstance(weak, list) or not all(isinstance(label, str) and label for label in weak):
         raise InputError(f'{where}: "labels" must be a list of class names')
+
+    def number(key: str) -> float | None:
+        try:
+            return parse_positive(f"{where}: {key}", entry.get(key))
+        except InputError as error:
+            report(error)
+            return None
+
     labels, instances = set(weak), []
     for i, note in enumerate(notes):
         try:
             label = _label(f"{where}, annotation {i}", note)
-            if label == AMBIGUOUS and video.startswith(THUMOS_PREFIXES):
+            if is_ambiguous(video, label):
                 continue
             labels.add(label)
             instances.append(Instance(label, *parse_segment(f"{where}, annotation {i}", note.get("segment"))))
@@ -151,8 +163,8 @@ def _video_annotation(path: pathlib.Path, video: str, entry: Any, report: Report
         entry["subset"],
         tuple(instances),
         frozenset(labels),
-        parse_positive(f"{where}: duration", entry.get("duration")),
-        parse_positive(f"{where}: fps", entry.get("fps")),
+        number("duration"),
+        number("fps"),
     )
 
 

@@ -6,8 +6,8 @@ for problem in problems(feature_set, streams): ...              # what is wrong 
 
 import pathlib
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from utils.annotations import EmptySegment, Report, VideoAnnotation, raise_it, read_annotations
@@ -15,7 +15,9 @@ from utils.errors import InputError
 from utils.layouts import SPLITS, Storage, other_names, recognise, stored_features, wtalc_names
 from utils.subsets import group_of, splits_of
 from utils.thumos14 import LEFT_OUT_REASON, is_left_out
-from utils.wtalc import ANNOTATIONS, FEATURES, read_wtalc
+from utils.wtalc import ANNOTATIONS, FEATURES, UNMARKED_REASON, read_wtalc
+
+SKIPPABLE = ("without features", "in no split")  # kinds of problems that --skip_unusable leaves out
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,8 @@ class FeatureSet:
     names: dict[str, tuple[str, ...]]  # split -> its videos
     sources: dict[str, str]  # split -> what says so, for messages
     storage: Storage
-    # Videos of the ground truth that are in no split for a reason, and the reason.
-    dropped: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Every label of a video in a split, sorted: positions are the class indices."""
-        videos = (video for split in SPLITS for video in self.names[split])
-        return tuple(sorted({label for v in videos if v in self.annotations for label in self.annotations[v].labels}))
+    dropped: dict[str, str]  # videos of the ground truth that are in no split for a reason, and the reason
+    classes: tuple[str, ...]  # every label of a video in a split, sorted, whether there are features of it or not
 
 
 class Problem(NamedTuple):
@@ -56,7 +52,8 @@ def open_feature_set(
     file = pathlib.Path(ground_truth) if ground_truth else _ground_truth_file(path)
     annotations = read_annotations(file, report)
     names, sources, dropped = _splits(path, str(file), annotations, report)
-    return FeatureSet(layout, str(file), annotations, names, sources, storage, dropped)
+    classes = _labels(annotations, (video for split in SPLITS for video in names[split]))
+    return FeatureSet(layout, str(file), annotations, names, sources, storage, dropped, tuple(sorted(classes)))
 
 
 def problems(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...] = SPLITS) -> Iterator[Problem]:
@@ -69,18 +66,13 @@ def problems(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[st
     for split in SPLITS:
         for video in names[split]:
             yield from _video_problems(feature_set, split, video)
-    located = {video: feature_set.storage.find(split, video) for split in SPLITS for video in names[split]}
-    for video, files in located.items():
-        for other in other_names(video)[1:]:
-            if files and files == located.get(other):
-                message = f"{gt}: '{video}' and '{other}' have the same features; remove either"
-                yield Problem("two names of a video", message, video)
-    listed = located.keys() | feature_set.dropped.keys()
+    yield from _unclear_names(feature_set)
+    listed = {video for split in SPLITS for video in names[split]} | feature_set.dropped.keys()
     for video, entry in annotations.items():
         if entry.labels and video not in listed:
             message = f"{gt}: annotated video '{video}' is in no split file; list it there or remove it from {gt}"
             yield Problem("in no split", message, video)
-    learnable = {label for v in names["train"] if v in annotations for label in annotations[v].labels}
+    learnable = _labels(annotations, names["train"])
     for video in names["test"]:
         unknown = annotations[video].labels - learnable if video in annotations else ()
         for label in sorted(unknown):
@@ -109,28 +101,40 @@ def _missing_features(feature_set: FeatureSet, streams: tuple[str, ...], splits:
         )
 
 
-def extra_features(feature_set: FeatureSet) -> list[str]:
-    """Videos with features that are in no split and have no reason to be in none."""
-    named = {v for split in SPLITS for v in feature_set.names[split]} | feature_set.dropped.keys()
-    named |= {other for video in named for other in other_names(video)}
-    known = {v for v, entry in feature_set.annotations.items() if not entry.labels}  # of a hidden test set, say
-    named |= known | {other for video in known for other in other_names(video)}
-    stored = {video for split in SPLITS for video in feature_set.storage.videos[split]}
-    return sorted(stored - named)
+def extra_features(feature_set: FeatureSet) -> list[tuple[str, str]]:
+    """(split, video) of features that are not used there and have no reason not to be."""
+    videos, names = feature_set.storage.videos, feature_set.names
+    shared = videos["train"] is videos["test"]
+    hidden = {v for v, entry in feature_set.annotations.items() if not entry.labels}  # of a secret test set, say
+    extra = []
+    for split in SPLITS[:1] if shared else SPLITS:
+        named = {*(names["train"] + names["test"] if shared else names[split]), *hidden, *feature_set.dropped}
+        named |= {other for video in named for other in other_names(video)}
+        extra += [(split, video) for video in sorted(videos[split].keys() - named)]
+    return extra
 
 
-def _only_usable(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...] = SPLITS) -> FeatureSet:
-    """The set without the videos that have no features, and without annotations that no split names."""
-    found = list(problems(feature_set, streams, splits))
-    missing = {problem.video for problem in found if problem.kind == "without features"}
-    unlisted = {problem.video for problem in found if problem.kind == "in no split"}
-    names = {split: tuple(v for v in feature_set.names[split] if v not in missing) for split in SPLITS}
-    dropped = {
-        **feature_set.dropped,
-        **dict.fromkeys(missing, "without features"),
-        **dict.fromkeys(unlisted, "in no split"),
-    }
-    return replace(feature_set, names=names, dropped=dropped)
+def _labels(annotations: dict[str, VideoAnnotation], videos: Iterable[str]) -> set[str]:
+    return {label for video in videos if video in annotations for label in annotations[video].labels}
+
+
+def _unclear_names(feature_set: FeatureSet) -> Iterator[Problem]:
+    """Where one file could be of two videos, or two of one, for a "v_" before the name."""
+    for split in SPLITS:
+        listed, stored = set(feature_set.names[split]), feature_set.storage.videos[split]
+        for video in feature_set.names[split]:
+            files = [name for name in (video, *other_names(video)) if name in stored]
+            others = [name for name in other_names(video) if name in listed]
+            if others and len(files) < 2 and video.startswith("v_"):
+                message = (
+                    f"{feature_set.ground_truth}: '{video}' and '{others[0]}' have the same features; remove either"
+                )
+                yield Problem("two names of a video", message, video)
+            elif len(files) > 1 and not others:
+                first, second = (next(iter(stored[name].values())) for name in files[:2])
+                yield Problem(
+                    "two files of a video", f"{first} and {second}: both are of '{video}'; remove either", video
+                )
 
 
 def _skip_empty_segments(counts: Counter[str]) -> Report:
@@ -158,19 +162,26 @@ def open_usable_set(
 
     `skip_unusable` leaves out videos without features, annotated videos in no split, and empty segments.
     """
-    skipped: Counter[str] = Counter()
-    report = _skip_empty_segments(skipped) if skip_unusable else raise_it
+    left_out: Counter[str] = Counter()
+    report = _skip_empty_segments(left_out) if skip_unusable else raise_it
     feature_set = open_feature_set(
         path, layout=layout, ground_truth=ground_truth, allow_pickle=allow_pickle, report=report
     )
-    if skip_unusable:
-        feature_set = _only_usable(feature_set, streams, splits)
+    unusable: dict[str, str] = {}
     for problem in problems(feature_set, streams, splits):
-        raise InputError(problem.message)
+        if not (skip_unusable and problem.kind in SKIPPABLE):
+            raise InputError(problem.message)
+        unusable[problem.video] = problem.kind
+    names = {split: tuple(v for v in feature_set.names[split] if v not in unusable) for split in SPLITS}
     for split in SPLITS:
-        if not feature_set.names[split]:
+        if not names[split]:
             raise InputError(f"{path}: no {split} video is left; none of them has features")
-    return feature_set, dict(Counter(feature_set.dropped.values()) + skipped)
+    usable = replace(feature_set, names=names, dropped={**feature_set.dropped, **unusable})
+    left_out.update(usable.dropped.values())
+    if "train" in splits:
+        unlearnt = set(usable.classes) - _labels(usable.annotations, names["train"])
+        left_out["classes of which no training video is left"] += len(unlearnt)
+    return usable, dict(+left_out)
 
 
 def _open_wtalc(path: pathlib.Path, ground_truth: str, allow_pickle: bool, report: Report) -> FeatureSet:
@@ -182,13 +193,14 @@ def _open_wtalc(path: pathlib.Path, ground_truth: str, allow_pickle: bool, repor
     where = ground_truth or str(path / f"{name}{ANNOTATIONS}")
     names, sources, dropped = _splits(path, where, annotations, report)
     names = {split: tuple(v for v in names[split] if v not in read.dropped) for split in SPLITS}
+    classes = tuple(sorted(_labels(annotations, (video for split in SPLITS for video in names[split]))))
     file = str(path / f"{name}{FEATURES}")
     storage = Storage(
         {split: {video: {"joint": array} for video, array in read.arrays.items()} for split in SPLITS},
         dict.fromkeys(SPLITS, f"{file} entry '{{video}}'"),
         dict.fromkeys(SPLITS, True),
     )
-    return FeatureSet("wtalc", where, annotations, names, sources, storage, {**dropped, **read.dropped})
+    return FeatureSet("wtalc", where, annotations, names, sources, storage, {**dropped, **read.dropped}, classes)
 
 
 def _ground_truth_file(path: pathlib.Path) -> pathlib.Path:
@@ -207,7 +219,21 @@ _Splits = tuple[dict[str, tuple[str, ...]], dict[str, str], dict[str, str]]
 
 
 def _splits(path: pathlib.Path, gt: str, annotations: dict[str, VideoAnnotation], report: Report) -> _Splits:
-    """From the split files when there are any, else from the subsets of the ground truth: names, sources, dropped."""
+    """From the split files when there are any, else from the subsets of the ground truth: names, sources, dropped.
+
+    Where some test videos have segments, those that have labels alone can not be evaluated: what was found there would count
+    as wrong. So they are left out.
+    """
+    names, sources, dropped = _listed_splits(path, gt, annotations, report)
+    tested = {video: annotations[video] for video in names["test"] if video in annotations}
+    if any(entry.instances for entry in tested.values()):
+        unmarked = {video for video, entry in tested.items() if entry.labels and not entry.instances}
+        names["test"] = tuple(video for video in names["test"] if video not in unmarked)
+        dropped |= dict.fromkeys(unmarked, UNMARKED_REASON)
+    return names, sources, dropped
+
+
+def _listed_splits(path: pathlib.Path, gt: str, annotations: dict[str, VideoAnnotation], report: Report) -> _Splits:
     files = {split: path / f"split_{split}.txt" for split in SPLITS}
     if any(file.exists() for file in files.values()):
         names = {split: _read_split(files[split], annotations, report) for split in SPLITS}

@@ -75,7 +75,8 @@ def measure_video(files: FeatureFiles, *, split: str, streams: tuple[str, ...]) 
     for part in files.parts:
         stored = part.array.rows(slice(None))[:, part.columns]
         for first in range(0, stored.shape[1], width):
-            found.append(measure(stored[:, first : first + width], str(part.array), profile=profiles[len(found)]))
+            source = f"{part.array} ({streams[len(found)]})" if part.width > width else str(part.array)
+            found.append(measure(stored[:, first : first + width], source, profile=profiles[len(found)]))
         del stored
     return MeasuredVideo(files.video_id, split, dict(zip(streams, found, strict=True)))
 

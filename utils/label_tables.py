@@ -67,8 +67,12 @@ def _rows(
             reader = csv.reader(file, strict=True)
             header = [name.strip().lower() for name in next(reader, [])]
             if not set(required) <= set(header) <= set(known) or len(set(header)) < len(header):
-                shown = ",".join(header)[:80]
-                raise InputError(f"{path} line 1: expected the columns {','.join(required)}, found '{shown}'")
+                shown, hint = ",".join(header)[:80], ""
+                if len(header) == 1 and any(mark in shown for mark in ";\t"):
+                    hint = "; columns are separated by commas"
+                elif set(required) <= set(header):
+                    hint = f"; no columns but {', '.join(known)} are known"
+                raise InputError(f"{path} line 1: expected the columns {','.join(required)}, found '{shown}'{hint}")
             count = 0
             for row in reader:
                 if not any(cell.strip() for cell in row):
@@ -85,6 +89,9 @@ def _rows(
                 yield reader.line_num, cells
             if count == 0:
                 raise InputError(f"{path}: no line after the first; expected one a video")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"not CSV in UTF-8: {error}"
-        raise InputError(f"{path}: can't be read ({reason})") from None
+    except csv.Error as error:
+        raise InputError(f"{path} line {reader.line_num}: not CSV ({error})") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text; save it as CSV UTF-8") from None
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None

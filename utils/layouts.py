@@ -3,7 +3,7 @@
 layout = recognise(path, "auto")            # thumos, activitynet, wtalc or hdf5
 storage = stored_features(path, layout)     # where each video's features are
 
-    thumos        features/{train,test}/{rgb,flow}/VIDEO.npy, or joint features/{train,test}/VIDEO.npy
+    thumos        features/{train,test}/{rgb,flow}/VIDEO.npy, or joint features/{train,test}/VIDEO.npy; or without {train,test}
     activitynet   the same without features/: {train,validation|val|test}/VIDEO.npy, or {rgb,flow}/ inside
     wtalc         NAME-I3D-JOINTFeatures.npy with NAME-Annotations/ (utils/wtalc.py)
     hdf5          one .h5 or .hdf5 file: VIDEO -> [L,D], or VIDEO/{rgb,flow}
@@ -102,6 +102,13 @@ def stored_features(path: pathlib.Path, layout: str, report: Report) -> Storage:
     base = path / "features" if layout == "thumos" else path
     folders: dict[str, list[pathlib.Path]] = {split: [] for split in SPLITS}
     groups = _group_folders(base)
+    if layout == "thumos" and not groups:  # no folder a split
+        flat = features_in(base, report)
+        joint_files = not stream_folders(base)
+        expected = (base if joint_files else base / "{stream}") / f"{{video}}{_common_suffix(flat)}"
+        return Storage(
+            dict.fromkeys(SPLITS, flat), dict.fromkeys(SPLITS, str(expected)), dict.fromkeys(SPLITS, joint_files)
+        )
     split_of = splits_of(groups.keys())
     for group in sorted(groups, key=lambda group: group == "test"):  # validation before test
         folders[split_of[group]] += groups[group]

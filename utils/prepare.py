@@ -7,9 +7,10 @@ that training needs. Segments, where somebody marked them, are only for measurin
 """
 
 import pathlib
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from tqdm import tqdm
@@ -51,7 +52,7 @@ def prepare(arguments: Sequence[str]) -> None:
     labels = read_labels(table)
     _check_videos(labels, located, table, folder)
     segments = read_segments(flags["annotations"], labels, table) if "annotations" in flags else {}
-    names = _splits(labels, table, flags)
+    names = _splits(labels, table, flags, segments)
     first = next(iter(labels))
     feature_size = flags.get("feature_size") or _feature_size(located[first], streams)
     looked = tqdm(labels, desc="looking at features", unit="video", disable=None)
@@ -69,25 +70,31 @@ def prepare(arguments: Sequence[str]) -> None:
     print(_next_command(out, streams, feature_size, [len(files[v]) for v in names["train"]]))
 
 
-def split_videos(labels: Mapping[str, Sequence[str]], test_fraction: float, seed: int) -> dict[str, tuple[str, ...]]:
-    """Draw the test videos, about as many of each class, never the last one of a class. Raises InputError if there are none."""
-    order = [list(labels)[i] for i in np.random.default_rng(seed).permutation(len(labels))]
+def split_videos(
+    labels: Mapping[str, Sequence[str]], test_fraction: float, seed: int, *, first: Collection[str] = ()
+) -> dict[str, tuple[str, ...]]:
+    """Draw the test videos, about as many of each class, never the last one of a class, those of `first` before others.
+
+    Raises InputError if there are none.
+    """
+    names = list(labels)
+    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    order.sort(key=lambda video: video not in first)
     total = Counter(label for own in labels.values() for label in own)
     left = total.copy()  # for training
     wanted = max(1, round(test_fraction * len(labels)))
-    test: list[str] = []
+    test: set[str] = set()
     for strict in (True, False):  # first in proportion, then whatever still can
         for video in order:
             fits = all(
                 left[c] > 1 and (not strict or total[c] - left[c] < test_fraction * total[c]) for c in labels[video]
             )
             if fits and len(test) < wanted and video not in test and labels[video]:
-                test.append(video)
+                test.add(video)
                 left.subtract(labels[video])
     if not test:
         raise InputError("no video can be tested on: every class needs a second video; add some or mend the labels")
-    chosen = set(test)
-    return {"train": tuple(v for v in labels if v not in chosen), "test": tuple(v for v in labels if v in chosen)}
+    return {"train": tuple(v for v in labels if v not in test), "test": tuple(v for v in labels if v in test)}
 
 
 def _features(folder: pathlib.Path, table: pathlib.Path, out: pathlib.Path) -> dict[str, Located]:
@@ -116,16 +123,17 @@ def _check_videos(
 
 
 def _splits(
-    labels: Mapping[str, VideoLabels], table: pathlib.Path, flags: Mapping[str, object]
+    labels: Mapping[str, VideoLabels], table: pathlib.Path, flags: Mapping[str, object], marked: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
-    """As the table says; else drawn."""
+    """As the table says; else drawn, those with segments first."""
     groups = {entry.subset for entry in labels.values()}
     if groups == {""}:
         fraction = float(str(flags.get("test_fraction", 0.3)))
         if not 0 < fraction < 1:
             raise InputError(f"--test_fraction {fraction:g}: must lie between 0 and 1")
         _check_labelled(labels, table, labels)
-        return split_videos({v: entry.labels for v, entry in labels.items()}, fraction, int(str(flags.get("seed", 0))))
+        seed = int(str(flags.get("seed", 0)))
+        return split_videos({v: entry.labels for v, entry in labels.items()}, fraction, seed, first=marked)
     if "" in groups:
         video = next(v for v, entry in labels.items() if not entry.subset)
         raise InputError(f"{table} line {labels[video].line}: video '{video}' has no subset, others have; give it one")
@@ -155,14 +163,22 @@ def _check_labelled(labels: Mapping[str, VideoLabels], table: pathlib.Path, vide
 
 
 def _feature_size(located: Located, streams: tuple[str, ...]) -> int:
-    """Channels of a stream, from the first video; the others are checked against it."""
+    """Channels of a stream, from the first video; the others are checked against it. Raises InputError when in doubt."""
     arrays = open_streams(located)
     array = arrays.get("joint") or next(iter(arrays.values()))
     shape, _ = array.header()
     if len(shape) != 2:
         raise InputError(f"{array}: shape {shape}, expected [snippets, channels]")
-    if "joint" not in arrays or len(streams) == 1:
+    usual = Options.feature_size
+    if "joint" not in arrays:
         return shape[1]
+    if len(streams) == 1 and shape[1] in (usual, len(STREAMS) * usual):
+        return usual
+    if len(streams) == 1:
+        raise InputError(
+            f"{array}: are its {shape[1]} channels one stream, or both side by side? Give --feature_size {shape[1]} or "
+            f"{shape[1] // 2}"
+        )
     if shape[1] % len(STREAMS):
         raise InputError(
             f"{array}: {shape[1]} channels are not two streams side by side; give --modal rgb or flow if it is one stream"
@@ -192,7 +208,7 @@ def _summary(
         )
         if bare:
             lines.append(
-                f"{len(bare)} test videos have labels but no segments, such as '{bare[0]}': what is found there counts as wrong"
+                f"{len(bare)} test videos have labels but no segments, such as '{bare[0]}': they are not evaluated"
             )
     return "\n".join(lines)
 
@@ -201,7 +217,7 @@ def _next_command(out: pathlib.Path, streams: tuple[str, ...], feature_size: int
     """With T about as long as the longer training videos, and no longer than the recipe's."""
     default = Options()
     snippets = int(np.clip(np.quantile(lengths, 0.9), 32, default.num_segments))
-    flags = [f"--data_path {out}", f"--num_segments {snippets}"]
+    flags = [f"--data_path {shlex.quote(str(out))}", f"--num_segments {snippets}"]
     if feature_size != default.feature_size:
         flags.append(f"--feature_size {feature_size}")
     if len(streams) == 1:

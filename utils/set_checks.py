@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from utils.annotations import EmptySegment
 from utils.data_report import Finding, alike, found
 from utils.errors import InputError
-from utils.feature_set import FeatureSet, extra_features, problems
+from utils.feature_set import SKIPPABLE, FeatureSet, extra_features, problems
 from utils.layouts import SPLITS
 from utils.thumos14 import LEFT_OUT, LEFT_OUT_REASON
 
@@ -24,8 +24,9 @@ _TITLES = {
     "without annotation": "videos in a split without annotation",
     "subset against split": "subsets that contradict the split files",
     "training without label": "training videos without labels",
+    "two names of a video": "names of one video",
+    "two files of a video": "two files of one video",
 }
-_SKIPPABLE = ("without features", "in no split")  # what --skip_unusable leaves out
 
 NUM_CLASSES = {"thumos14": 20, "activitynet1.2": 100, "activitynet1.3": 200}  # by --dataset
 
@@ -73,7 +74,7 @@ def _contradictions(
             message = message.partition(": no such feature file")[0] + _found_elsewhere(feature_set, problem.video)
         by_kind.setdefault(problem.kind, []).append(message)
     for kind, messages in by_kind.items():
-        skipped = skip_unusable and kind in _SKIPPABLE
+        skipped = skip_unusable and kind in SKIPPABLE
         advice = {
             "without features": "get them, or leave such videos out with --skip_unusable",
             "in no split": "or leave them out with --skip_unusable",
@@ -100,8 +101,7 @@ def _place(feature_set: FeatureSet, split: str, video: str) -> str:
 
 
 def _beside_the_splits(feature_set: FeatureSet) -> Iterator[Finding]:
-    extra = [video for video in extra_features(feature_set) if video not in LEFT_OUT]
-    places = [_place(feature_set, split, v) for v in extra for split in SPLITS if feature_set.storage.find(split, v)]
+    places = [_place(feature_set, split, v) for split, v in extra_features(feature_set) if v not in LEFT_OUT]
     yield from found(
         "warning",
         "features that no split names",
@@ -118,7 +118,7 @@ def _left_out(feature_set: FeatureSet) -> Iterator[Finding]:
         [f"{feature_set.sources[listed[v]]}: '{v}' ({why})" for v, why in LEFT_OUT.items() if v in listed],
         advice="remove them, so that results compare with others",
     )
-    known = feature_set.dropped.keys() | set(extra_features(feature_set))
+    known = feature_set.dropped.keys() | {video for _, video in extra_features(feature_set)}
     yield from found(
         "note",
         f"not used: {LEFT_OUT_REASON}",

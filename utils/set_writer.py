@@ -42,13 +42,18 @@ def write_set(
     work = [(split, files) for split, members in videos.items() for files in members]
     _check_names([files.video_id for _, files in work])
     _claim(path, origin, sum(files.nbytes for _, files in work))
-    there = 0
+    there, written = 0, set()
     for split, files in tqdm(work, desc=f"writing {path}", unit="video", disable=None):
         features = files.load()
         for s, stream in enumerate(streams):
             first = s * files.feature_size
             array = np.ascontiguousarray(features[:, first : first + files.feature_size])
-            there += _write_array(path / "features" / split / stream / f"{files.video_id}.npy", array)
+            file = path / "features" / split / stream / f"{files.video_id}.npy"
+            there += _write_array(file, array)
+            written.add(file)
+    for file in path.glob("features/*/*/*.npy"):
+        if file not in written:  # an earlier try had been told otherwise
+            file.unlink()
     for split, members in videos.items():
         write_text(path / f"split_{split}.txt", "".join(f"{files.video_id}\n" for files in members))
     database = {f.video_id: _entry(split, annotations[f.video_id]) for split, f in work}

@@ -14,7 +14,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from utils.annotations import EmptySegment, Instance, Report, VideoAnnotation, parse_positive, parse_segment
+from utils.annotations import (
+    EmptySegment,
+    Instance,
+    Report,
+    VideoAnnotation,
+    is_ambiguous,
+    parse_positive,
+    parse_segment,
+)
 from utils.array_files import MemoryArray, StoredArray, UnusableArray
 from utils.errors import InputError
 from utils.memory import check_fits
@@ -22,6 +30,7 @@ from utils.pickled import read_pickled
 from utils.subsets import group_of, splits_of
 from utils.thumos14 import LEFT_OUT_REASON, is_left_out
 
+UNMARKED_REASON = "test videos without segments"
 FEATURES, ANNOTATIONS = "-I3D-JOINTFeatures.npy", "-Annotations"
 
 
@@ -87,7 +96,7 @@ def _annotation(
     where = f"{folder}: entry {position} ('{video}')"
     of_segments = _texts(f"{where}, labels.npy", entry["labels"])
     of_video = _texts(f"{where}, labels_all.npy", entry["labels_all"]) if entry["labels_all"] is not None else []
-    labels = {*of_segments, *of_video}
+    labels = {label for label in (*of_segments, *of_video) if not is_ambiguous(video, label)}
     unknown = labels - classes if classes is not None else set()
     if unknown:
         raise InputError(
@@ -98,6 +107,8 @@ def _annotation(
         raise InputError(f"{where}: {len(segments)} segments with {len(of_segments)} labels; mend either")
     instances = []
     for j, (label, segment) in enumerate(zip(of_segments, segments, strict=False)):
+        if is_ambiguous(video, label):
+            continue
         try:
             times = [_text_or_number(value) for value in _items(f"{where}, segment {j}", segment)]
             instances.append(Instance(label, *parse_segment(f"{where}, segment {j}", times)))
@@ -120,7 +131,7 @@ def _dropped(annotations: dict[str, VideoAnnotation]) -> dict[str, str]:
     if any(entry.instances for entry in tested.values()):
         for video, entry in tested.items():
             if not entry.instances:
-                dropped.setdefault(video, "test videos without segments")
+                dropped.setdefault(video, UNMARKED_REASON)
     return dropped
 
 
