@@ -325,6 +325,8 @@ def test_wrong_flags_and_folders(prepared, own, tmp_path):
     assert "no features there" in refusal(prepared(features=tmp_path / "empty"))
     assert "--test_fraction 1" in refusal(prepared("--test_fraction", "1"))
     assert "--test_fraction" in refusal(prepared("--test_fraction", "some"))
+    assert "--test_fraction nan" in refusal(prepared("--test_fraction", "nan"))
+    assert "--seed -1" in refusal(prepared("--seed", "-1"))
     assert f"--out {own}: holds" in refusal(prepared("--out", str(own)))
     assert str(own / "none.csv") in refusal(prepared("--annotations", str(own / "none.csv")))
     assert f"expected [snippets, {FEATURE_SIZE + 1}]" in refusal(prepared("--feature_size", str(FEATURE_SIZE + 1)))

@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -123,16 +124,17 @@ def _check_videos(
 
 
 def _splits(
-    labels: Mapping[str, VideoLabels], table: pathlib.Path, flags: Mapping[str, object], marked: Collection[str]
+    labels: Mapping[str, VideoLabels], table: pathlib.Path, flags: Mapping[str, Any], marked: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
     """As the table says; else drawn, those with segments first."""
     groups = {entry.subset for entry in labels.values()}
     if groups == {""}:
-        fraction = float(str(flags.get("test_fraction", 0.3)))
+        fraction, seed = flags.get("test_fraction", 0.3), flags.get("seed", 0)
         if not 0 < fraction < 1:
             raise InputError(f"--test_fraction {fraction:g}: must lie between 0 and 1")
+        if seed < 0:
+            raise InputError(f"--seed {seed}: must be 0 or more")
         _check_labelled(labels, table, labels)
-        seed = int(str(flags.get("seed", 0)))
         return split_videos({v: entry.labels for v, entry in labels.items()}, fraction, seed, first=marked)
     if "" in groups:
         video = next(v for v, entry in labels.items() if not entry.subset)
