@@ -26,7 +26,7 @@ from utils.layouts import SPLITS
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
 from utils.resample import inference_indices, random_indices
-from utils.snippet_grid import DEFAULT_FPS
+from utils.snippet_grid import DEFAULT_FPS, frame_rate
 
 _Choice = tuple[list[int], Indices]  # positions of a batch's videos [B], and their snippets [B,T]
 _Key = TypeVar("_Key")
@@ -138,7 +138,7 @@ def load_dataset(
         entry = feature_set.annotations[name]
         labels = np.array([label in entry.labels for label in classes], np.float32)
         files = FeatureFiles(name, feature_set.storage.find(split, name), streams=streams, feature_size=feature_size)
-        videos[split].append(Video(name, labels, files, fps or entry.fps or DEFAULT_FPS))
+        videos[split].append(Video(name, labels, files, frame_rate(fps, entry.fps)))
     cache = _choose_cache(cache, list(videos.values()), device)
     kept = {split: _keep(videos[split], cache, device) for split in SPLITS}
     return Dataset(classes, feature_set.annotations, kept["train"], kept["test"], cache, feature_set.layout, left_out)

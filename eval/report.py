@@ -3,13 +3,15 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from utils.text_table import table
+
 
 def map_table(rows: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]]) -> str:
     """{row name: ({tIoU: mAP}, {span: average mAP})}, fractions -> a table in percent, averages on the right."""
     by_tiou, averages = next(iter(rows.values()))
     header = ["tIoU", *by_tiou, *(f"avg {span}" for span in averages)]
     body = [[name, *_percent(values.values()), *_percent(means.values())] for name, (values, means) in rows.items()]
-    return _aligned([header, *body])
+    return table(header, body)
 
 
 def evaluation_report(rows: Mapping[str, Mapping[str, Any]]) -> str:
@@ -33,16 +35,8 @@ def per_class_table(per_class_ap: Mapping[str, Mapping[str, float]]) -> str:
         [name, *_percent(values.values()), *_percent([sum(values.values()) / len(values)])]
         for name, values in per_class_ap.items()
     ]
-    return _aligned([["AP per class", *tious, "mean"], *body])
+    return table(["AP per class", *tious, "mean"], body)
 
 
 def _percent(fractions: Iterable[float]) -> list[str]:
     return [f"{100 * value:.1f}" for value in fractions]
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    )

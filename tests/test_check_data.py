@@ -15,12 +15,13 @@ from utils.annotation_checks import TimedVideo, annotation_findings
 from utils.annotations import Instance, VideoAnnotation
 from utils.array_files import NpyArray
 from utils.check_data import check_data
-from utils.data_report import Finding, alike, exit_code, found, render, table
+from utils.data_report import Finding, alike, exit_code, found, render
 from utils.demo_set import ensure_demo_set
 from utils.errors import InputError
 from utils.feature_checks import feature_findings
 from utils.feature_statistics import MeasuredVideo, measure, pooled
 from utils.snippet_grid import SnippetGrid
+from utils.text_table import table
 
 GRID = SnippetGrid(16, 16)
 NOTE_OF_OWN_SETS = "--dataset thumos14 has 20 classes"

@@ -92,7 +92,6 @@ class NpzArray:
         return shape, dtype
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
-        self.header()
         with _reading(self, "member of an .npz file"), np.load(self.path, allow_pickle=False) as archive:
             rows: NDArray[Any] = archive[self.key][chosen]
         return rows

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from utils.annotation_checks import TimedVideo, annotation_findings
-from utils.data_report import Finding, alike, exit_code, render, table
+from utils.data_report import Finding, alike, exit_code, render
 from utils.errors import InputError
 from utils.feature_checks import feature_findings
 from utils.feature_files import FeatureFiles
@@ -26,7 +26,8 @@ from utils.feature_statistics import MeasuredVideo, measure_video, pooled
 from utils.layouts import SPLITS
 from utils.prefetch import prefetch
 from utils.set_checks import set_findings
-from utils.snippet_grid import DEFAULT_FPS, SnippetGrid
+from utils.snippet_grid import SnippetGrid, frame_rate
+from utils.text_table import table
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def _timed(
     for video in videos:
         entry = feature_set.annotations.get(video.video_id)
         if entry:
-            rate = fps or entry.fps or DEFAULT_FPS
+            rate = frame_rate(fps, entry.fps)
             timed[video.split, video.video_id] = TimedVideo(video.video_id, entry, video.num_snippets, rate)
     return timed
 

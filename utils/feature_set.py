@@ -52,8 +52,8 @@ def open_feature_set(
     file = pathlib.Path(ground_truth) if ground_truth else _ground_truth_file(path)
     annotations = read_annotations(file, report)
     names, sources, dropped = _splits(path, str(file), annotations, report)
-    classes = _labels(annotations, (video for split in SPLITS for video in names[split]))
-    return FeatureSet(layout, str(file), annotations, names, sources, storage, dropped, tuple(sorted(classes)))
+    classes = _classes(annotations, names)
+    return FeatureSet(layout, str(file), annotations, names, sources, storage, dropped, classes)
 
 
 def problems(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...] = SPLITS) -> Iterator[Problem]:
@@ -116,6 +116,10 @@ def extra_features(feature_set: FeatureSet) -> list[tuple[str, str]]:
 
 def _labels(annotations: dict[str, VideoAnnotation], videos: Iterable[str]) -> set[str]:
     return {label for video in videos if video in annotations for label in annotations[video].labels}
+
+
+def _classes(annotations: dict[str, VideoAnnotation], names: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted(_labels(annotations, names["train"] + names["test"])))
 
 
 def _unclear_names(feature_set: FeatureSet) -> Iterator[Problem]:
@@ -193,7 +197,7 @@ def _open_wtalc(path: pathlib.Path, ground_truth: str, allow_pickle: bool, repor
     where = ground_truth or str(path / f"{name}{ANNOTATIONS}")
     names, sources, dropped = _splits(path, where, annotations, report)
     names = {split: tuple(v for v in names[split] if v not in read.dropped) for split in SPLITS}
-    classes = tuple(sorted(_labels(annotations, (video for split in SPLITS for video in names[split]))))
+    classes = _classes(annotations, names)
     file = str(path / f"{name}{FEATURES}")
     storage = Storage(
         {split: {video: {"joint": array} for video, array in read.arrays.items()} for split in SPLITS},

@@ -13,6 +13,11 @@ from utils.arrays import Floats
 DEFAULT_FPS = 25.0
 
 
+def frame_rate(given: float | None, stated: float | None) -> float:
+    """Of a video's features: what the user gives, else what its ground truth states, else DEFAULT_FPS."""
+    return given or stated or DEFAULT_FPS
+
+
 @dataclass(frozen=True)
 class SnippetGrid:
     frames: int = 16  # that a snippet covers
