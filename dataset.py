@@ -1,4 +1,4 @@
-"""Two-stream features with video-level labels, in any layout of utils/layouts.py, and the batches made of them.
+"""Two-stream features with video-level labels, in any layout of formats/layouts.py, and the batches made of them.
 
     data = load_dataset(path, streams=("rgb", "flow"), feature_size=1024, cache="ram", device=device)
     for batch in train_batches(data.train, ...): batch.features      # [B,T,D] on the device
@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from utils.annotations import VideoAnnotation
-from utils.arrays import Indices
-from utils.feature_files import FeatureFiles
-from utils.feature_set import open_usable_set
-from utils.layouts import SPLITS
+from formats.annotations import VideoAnnotation
+from formats.feature_files import FeatureFiles
+from formats.feature_set import open_usable_set
+from formats.layouts import SPLITS
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
-from utils.resample import inference_indices, random_indices
+from utils.segments import Indices
 from utils.snippet_grid import DEFAULT_FPS, frame_rate
 
 _Choice = tuple[list[int], Indices]  # positions of a batch's videos [B], and their snippets [B,T]
@@ -179,6 +178,31 @@ def _keep(videos: list[Video], cache: str, device: torch.device) -> Split:
 
 def _loaded(features: NDArray[np.floating] | FeatureFiles) -> NDArray[np.floating]:
     return features if isinstance(features, np.ndarray) else features.load()
+
+
+def uniform_indices(num_snippets: int, num_segments: int) -> Indices:
+    """Test: floor(i * L / T) for i = 0 .. T-1."""
+    return np.arange(num_segments) * num_snippets // num_segments
+
+
+def inference_indices(num_snippets: int, num_segments: int, short_videos: str) -> Indices:
+    """Test: uniform to T; with short_videos "keep", all L snippets of a video that has fewer."""
+    return uniform_indices(num_snippets, min(num_snippets, num_segments) if short_videos == "keep" else num_segments)
+
+
+def random_indices(
+    num_snippets: int, num_segments: int, generator: np.random.Generator, short_videos: str = "stretch"
+) -> Indices:
+    """Training: the i-th uniform over the integers floor(i L / T) .. floor((i+1) L / T), the last over .. L-1.
+
+    The identity when L == T. With short_videos "keep" and L < T: T draws with replacement, in the order of time.
+    """
+    if short_videos == "keep" and num_snippets < num_segments:
+        return np.sort(generator.integers(0, num_snippets, num_segments))
+    low = uniform_indices(num_snippets, num_segments)
+    if num_snippets == num_segments:
+        return low
+    return generator.integers(low, np.append(low[1:], num_snippets - 1), endpoint=True)
 
 
 def steps_per_epoch(num_videos: int, batch_size: int, drop_last: bool) -> int:

@@ -14,26 +14,25 @@ from typing import Any
 
 import torch
 
+from data_tools.check.data_set import check_data
+from data_tools.check.times import TimedVideo, doubt_of_grid
+from data_tools.demo_set import ensure_demo_set
 from dataset import Dataset, load_dataset
 from eval.report import evaluation_report, per_class_table
+from formats.result_file import write_detections
+from layers.wide_adam import WideAdam
 from model import SAL
 from options import PRESETS, Options, as_plain, check_unchanged, parse_flags, resolve
-from test import Evaluator
-from train import Objective, Trainer
-from utils.annotation_checks import TimedVideo, doubt_of_grid
+from run.checkpoint import check_classes, load_checkpoint, load_model
+from run.device import apply_precision, choose_precision, pick_device
+from run.experiment import Experiment, find_experiment, new_experiment
+from run.provenance import provenance
+from test import Evaluator, compile_infer
+from train import Objective, Trainer, compile_objective
 from utils.atomic import write_text
-from utils.check_data import check_data
-from utils.checkpoint import check_classes, load_checkpoint, load_model
-from utils.compiling import compile_infer, compile_objective
 from utils.console import describe_system_error
-from utils.demo_set import ensure_demo_set
-from utils.device import pick_device
 from utils.errors import InputError, TrainingError
-from utils.experiment import Experiment, find_experiment, new_experiment, provenance
 from utils.memory import check_fits, is_out_of_memory
-from utils.precision import apply_precision, choose_precision
-from utils.result_file import write_detections
-from utils.wide_adam import WideAdam
 
 # float32 arrays of the model's size. Test: the weights, and half of them folded. Training: two moments besides, and where they
 # are whole, on a GPU or compiled, the gradients.

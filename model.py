@@ -4,7 +4,7 @@
     output = model(features)            # features [B,T,D], RGB channels first, flow second
 
 Letters: B videos, T snippets, D feature channels, H hidden channels, C classes. Everything inside is snippet-major
-([B,T,H], not [B,H,T]), so that nothing needs a transposition (utils/temporal_conv.py).
+([B,T,H], not [B,H,T]), so that nothing needs a transposition (layers/temporal_conv.py).
 """
 
 from dataclasses import dataclass, field
@@ -13,12 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from utils.dropout import dropout
-from utils.mixup import add_partner
-from utils.second_order import SMALLEST_NORM, SecondOrderPooling, bilinear_pool, signed_sqrt_
-from utils.symmetric import SymmetricHalf
-from utils.temporal_conv import taps_first, temporal_conv
-from utils.wide_linear import wide_linear
+from layers.dropout import dropout
+from layers.mixup import add_partner
+from layers.second_order import SMALLEST_NORM, SecondOrderPooling, SymmetricHalf, bilinear_pool, signed_sqrt_
+from layers.temporal_conv import taps_first, temporal_conv
+from layers.wide_linear import wide_linear
 
 
 @dataclass(frozen=True)

@@ -19,16 +19,14 @@ from typing import Any, NoReturn
 
 import torch
 
-from losses import LossConfig
+from formats.layouts import LAYOUTS
+from localization.nms import NmsConfig
+from localization.proposals import ProposalConfig
+from losses import AdaptiveMask, LossConfig, PseudoLabelConfig, pseudo_label_count
 from model import SalConfig, topk_count
 from test import PredictConfig
 from train import TrainConfig
-from utils.actionness import AdaptiveMask, PseudoLabelConfig, pseudo_label_count
 from utils.errors import InputError
-from utils.layouts import LAYOUTS
-from utils.nms import NmsConfig
-from utils.precision import PRECISIONS
-from utils.proposals import ProposalConfig
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.snippet_grid import SnippetGrid
 
@@ -130,7 +128,7 @@ class Options:
     check_data: bool = _option("run", False, "no training: look through the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
     model_file: str = _option("run", "", "checkpoint for --inference_only, ours or a published state dict (default: the experiment's best.pt)")
     device: str = _option("run", "auto", "auto (a CUDA GPU when there is one), cpu, cuda or cuda:INDEX")
-    precision: str = _option("run", "auto", "format of the large matrix products (weights, moments and losses are float32 always); auto: tf32 on a GPU that has it, else fp32; bf16 changes results", choices=PRECISIONS)
+    precision: str = _option("run", "auto", "format of the large matrix products (weights, moments and losses are float32 always); auto: tf32 on a GPU that has it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
     compile: bool = _option("run", False, "torch.compile the training step and the test forward: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
     seed: int = _option("run", 1, "seed of weights, batches and dropout", range="[0,4294967296)")
     verbose: bool = _option("run", False, "print every evaluation as it is made, and AP per class at the end")

@@ -6,7 +6,7 @@ evaluation = Evaluator(data, ...)(model)                # all three, with mAP an
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -19,14 +19,14 @@ from tqdm import tqdm
 from dataset import Batch, Dataset, test_batches, test_groups
 from eval.classification import video_accuracy
 from eval.detection import DetectionResult, evaluate_detections
+from formats.annotations import ground_truth_segments
+from localization.nms import NmsConfig, nms
+from localization.proposals import ProposalConfig, generate_proposals
 from model import SAL, FoldedLayers, SalOutput, combined_sequence, topk_count, topk_mean
-from utils.annotations import ground_truth_segments
-from utils.arrays import Floats
-from utils.device import fetch
-from utils.nms import NmsConfig, nms
-from utils.proposals import ProposalConfig, generate_proposals
+from run.compiling import compile_or_explain, trial_batches
+from run.device import fetch
 from utils.ranges import parse_span
-from utils.segments import Segments
+from utils.segments import Floats, Segments
 from utils.snippet_grid import DEFAULT_FPS
 
 # Rows of predicted classes that go through localization at once: enough to be fast, few enough for the cache.
@@ -170,6 +170,25 @@ def _blocks(predictions: list[Prediction]) -> Iterator[list[int]]:
                 block, rows = [], 0
         if block:
             yield block
+
+
+def compile_infer(model: SAL, batch_sizes: Sequence[int], num_segments: int) -> Infer:
+    """model.infer, compiled for batches of these sizes and T snippets; as it is when that fails, and for any other T."""
+    device, channels = model.fc.weight.device, model.config.feature_size * len(model.config.streams)
+
+    @torch.inference_mode()
+    def trial(compiled: Infer) -> None:
+        model.eval()
+        layers = model.fold()
+        for features in trial_batches(batch_sizes, num_segments, channels, device):
+            compiled(features, layers)
+
+    compiled = compile_or_explain(model.infer, trial, device, what="the test forward")
+
+    def infer(features: torch.Tensor, layers: FoldedLayers) -> SalOutput:
+        return (compiled if features.shape[1] == num_segments else model.infer)(features, layers)
+
+    return infer
 
 
 class Evaluator:

@@ -6,11 +6,12 @@ trainer.run(evaluate)                  # evaluate(model) -> Evaluation
 """
 
 import contextlib
+import copy
 import dataclasses
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +21,25 @@ from tqdm import tqdm
 
 from dataset import Batch, Dataset, steps_per_epoch, train_batches
 from eval.report import percent
-from losses import LossConfig, sal_losses, weighted_total
+from formats.result_file import write_detections
+from layers.wide_adam import WideAdam
+from losses import (
+    ActionnessTargets,
+    AdaptiveMask,
+    LossConfig,
+    PseudoLabelConfig,
+    actionness_targets,
+    sal_losses,
+    weighted_total,
+)
 from model import SAL
+from run.checkpoint import Checkpoint, load_model, save_checkpoint
+from run.compiling import compile_or_explain, trial_batches
+from run.curves import CurveWriter
+from run.experiment import Experiment
 from test import Evaluation
-from utils.actionness import ActionnessTargets, AdaptiveMask, PseudoLabelConfig, actionness_targets
-from utils.checkpoint import Checkpoint, load_model, save_checkpoint
-from utils.curves import CurveWriter
 from utils.errors import InputError, TrainingError
-from utils.experiment import Experiment
 from utils.memory import is_out_of_memory
-from utils.result_file import write_detections
-from utils.wide_adam import WideAdam
 
 MOST_UNREAD = 10  # steps after which their losses are looked at, whatever else is due
 
@@ -98,6 +107,28 @@ def train_step(objective: Callable[[Tensor, Tensor], StepResult], optimizer: Wid
     optimizer.step()
     # A copy, since a compiled objective computes its next result in the same place.
     return dataclasses.replace(result, losses=result.losses.detach().clone())
+
+
+def compile_objective(
+    objective: Objective, batch_sizes: Sequence[int], num_segments: int
+) -> Callable[[Tensor, Tensor], StepResult]:
+    """The objective, forward and backward, compiled for batches of these sizes; as it is when that fails."""
+    model, device = objective.model, objective.model.fc.weight.device
+    channels = model.config.feature_size * len(model.config.streams)
+
+    def trial(compiled: Callable[[Tensor, Tensor], StepResult]) -> None:
+        statistics = copy.deepcopy(objective.mask.state_dict())
+        model.train()
+        try:
+            for features in trial_batches(batch_sizes, num_segments, channels, device):
+                labels = torch.ones(len(features), model.config.num_classes, device=device)
+                compiled(features, labels).losses[-1].backward()
+                model.zero_grad()
+        finally:
+            objective.mask.load_state_dict(statistics)
+            model.zero_grad()
+
+    return compile_or_explain(objective.__call__, trial, device, what="the training step")
 
 
 class Trainer:

@@ -27,15 +27,15 @@ from benchmarks.activitynet_set import GROUND_TRUTH, SetSize, ensure_set
 from benchmarks.run import machine_info
 from benchmarks.timing import peak_resident
 from dataset import Dataset
+from formats.annotations import class_names, read_annotations, read_json
 from model import SAL
 from options import as_plain, parse_flags, resolve
-from utils.annotations import class_names, read_annotations, read_json
+from run.checkpoint import Checkpoint, save_checkpoint
+from run.device import pick_device
+from run.provenance import git_commit
 from utils.atomic import write_text
-from utils.checkpoint import Checkpoint, save_checkpoint
 from utils.console import describe_system_error
-from utils.device import pick_device
 from utils.errors import InputError
-from utils.provenance import git_commit
 
 GIB = 2**30
 LIMITS = {"cpu": 12 * GIB, "cuda": 16 * GIB}  # memory that training may take: the process's, or the GPU's

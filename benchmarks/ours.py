@@ -15,20 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.inputs import Sizes, VideoSequences
-from dataset import Batch, Split, Video, test_batches, test_groups
+from dataset import Batch, Split, Video, random_indices, test_batches, test_groups, uniform_indices
 from eval.detection import evaluate_detections
+from layers.temporal_conv import taps_first, temporal_conv
+from layers.wide_adam import WideAdam
+from layers.wide_linear import gradient_factors, wide_gradient
+from localization.nms import NmsConfig, nms
+from localization.proposals import ProposalConfig
+from losses import AdaptiveMask
 from model import SAL, combined_sequence
 from options import Options
 from test import PredictConfig, Prediction, class_scores, localize, predict
 from train import Objective, StepResult, train_step
-from utils.actionness import AdaptiveMask
-from utils.nms import NmsConfig, nms
-from utils.proposals import ProposalConfig
-from utils.resample import random_indices, uniform_indices
 from utils.segments import Segments
-from utils.temporal_conv import taps_first, temporal_conv
-from utils.wide_adam import WideAdam
-from utils.wide_linear import gradient_factors, wide_gradient
 
 RECIPE = Options()  # THUMOS'14
 

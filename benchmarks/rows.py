@@ -3,7 +3,7 @@
     bench = Bench(FULL, device, limits, Budget())
     GROUPS["step"](bench)         # list[Row]
 
-The plain formulation is tests/oracles.py. A share is the least time that the machine's limits allow, divided by our time.
+The plain formulation is reference/. A share is the least time that the machine's limits allow, divided by our time.
 """
 
 import gc
@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks import inputs, ours
 from benchmarks.inputs import Sizes
 from benchmarks.timing import FLOAT_BYTES, Budget, Limits, Timing, measure, measure_parts, peak_memory
-from tests import oracles
+from reference import formulas, loops
 from utils.segments import Segments
 
 TOLERANCE = 1e-5  # of the largest magnitude, for float32
@@ -82,12 +82,12 @@ def resample_rows(bench: Bench) -> list[Row]:
     t = sizes.num_segments
     out = np.empty((t, array.shape[1]), np.float32)
     ours.resample(video, t, None, out)
-    error = relative_error(torch.from_numpy(out), oracles.resample(plain_video, t))
+    error = relative_error(torch.from_numpy(out), formulas.resample(plain_video, t))
     return [
         timed_row(
             "resample a video",
             bench.time(lambda: ours.resample(video, t, generator, out)),
-            bench.time(lambda: oracles.resample(plain_video, t, generator)),
+            bench.time(lambda: formulas.resample(plain_video, t, generator)),
             error=error,
             tolerance=0.0,
             note=f"{sizes.resampled_snippets} to {t} snippets, in memory",
@@ -137,14 +137,14 @@ class PlainStep:
 
     def __init__(self, params: Mapping[str, Tensor], features: Tensor, labels: Tensor, dropout: float = 0.5) -> None:
         self.params, self.features, self.labels, self.dropout = params, features, labels, dropout
-        self.optimizer = oracles.adam(params)
-        self.mask_state = oracles.new_mask_state(labels.shape[1], labels.device)
+        self.optimizer = formulas.adam(params)
+        self.mask_state = formulas.new_mask_state(labels.shape[1], labels.device)
         self.losses: dict[str, Tensor] = {}
         self.total = features.new_zeros(())
 
     def forward(self) -> None:
-        output = oracles.network(self.params, self.features, dropout=self.dropout)
-        self.total, self.losses = oracles.training_loss(output, self.labels, self.mask_state)
+        output = formulas.network(self.params, self.features, dropout=self.dropout)
+        self.total, self.losses = formulas.training_loss(output, self.labels, self.mask_state)
 
     def backward(self) -> None:
         self.optimizer.zero_grad()
@@ -154,7 +154,7 @@ class PlainStep:
         self.optimizer.step()
 
     def whole(self) -> None:
-        oracles.training_step(
+        formulas.training_step(
             self.params, self.optimizer, self.features, self.labels, self.mask_state, dropout=self.dropout
         )
 
@@ -178,7 +178,7 @@ def conv_rows(bench: Bench) -> list[Row]:
         return [convolve(x, weight, bias) for (x, _, bias), weight in zip(layers, mine, strict=True)]
 
     def plain(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        out: Tensor = oracles.convolution({"it.weight": weight, "it.bias": bias}, "it", x.transpose(1, 2))
+        out: Tensor = formulas.convolution({"it.weight": weight, "it.bias": bias}, "it", x.transpose(1, 2))
         return out.transpose(1, 2)
 
     def time_both(convolve: Callable[[Tensor, Tensor, Tensor], Tensor]) -> list[Timing]:
@@ -261,7 +261,7 @@ def nms_rows(bench: Bench) -> list[Row]:
     segments, scores = list(zip(start.tolist(), end.tolist(), strict=True)), score.tolist()
 
     def plain() -> list[tuple[int, float]]:
-        kept: list[tuple[int, float]] = oracles.nms(segments, scores, 0.4, 1.0, 0.3)
+        kept: list[tuple[int, float]] = loops.nms(segments, scores, 0.4, 1.0, 0.3)
         return kept
 
     positions, final = ours.suppress(start, end, score)
@@ -322,7 +322,7 @@ def test_pass_rows(bench: Bench) -> list[Row]:
 
     def plain_networks() -> None:
         for snippets in few:
-            features = oracles.resample(plain_pool[:snippets], sizes.num_segments).unsqueeze(0).to(device)
+            features = formulas.resample(plain_pool[:snippets], sizes.num_segments).unsqueeze(0).to(device)
             plain_prediction(params, features)
 
     plain_prediction(params, torch.zeros(1, sizes.num_segments, 2 * sizes.feature_size, device=device))  # warm-up
@@ -479,13 +479,13 @@ test_flops.__test__ = False  # type: ignore[attr-defined]  # see above
 
 def plain_prediction(params: Mapping[str, Tensor], features: Tensor) -> tuple[Tensor, Tensor]:
     """One video [1,T,D] -> class scores [C] and combined sequence [T,C]."""
-    output = oracles.network(params, features, training=False)
-    sequence = oracles.combined_sequence(output)[0]
-    return oracles.class_scores(output["cas"][0], sequence, output["video_logits"][0]), sequence
+    output = formulas.network(params, features, training=False)
+    sequence = formulas.combined_sequence(output)[0]
+    return formulas.class_scores(output["cas"][0], sequence, output["video_logits"][0]), sequence
 
 
 def plain_localize(video: inputs.VideoSequences) -> list[ours.Detection]:
-    found: list[ours.Detection] = oracles.localize_video(
+    found: list[ours.Detection] = formulas.localize_video(
         torch.from_numpy(video.sequences), torch.from_numpy(video.class_scores), video.num_snippets
     )
     return found
@@ -496,7 +496,7 @@ def plain_map(truth: Segments, detections: Segments, num_classes: int) -> list[f
         columns = (segments.video, segments.label, segments.start, segments.end, *more)
         return list(zip(*(column.tolist() for column in columns), strict=True))
 
-    result: list[float] = oracles.mean_average_precision(
+    result: list[float] = formulas.mean_average_precision(
         lists(truth), lists(detections, detections.score), num_classes, TIOUS
     )
     return result

@@ -21,11 +21,10 @@ import torch
 from benchmarks.inputs import FULL, QUICK
 from benchmarks.rows import GROUPS, TOLERANCE, Bench, Row
 from benchmarks.timing import Budget, Limits, measure_limits
+from run.device import apply_precision, choose_precision, pick_device
+from run.provenance import git_commit, versions
 from utils.atomic import write_text
-from utils.device import pick_device
 from utils.errors import InputError
-from utils.precision import apply_precision, choose_precision
-from utils.provenance import git_commit, versions
 
 QUICK_BUDGET = Budget(min_runs=1, max_runs=1, seconds=0.0)
 HEADER = ("operation", "ours", "n", "plain", "n", "ratio", "share of limit", "apart", "")

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.report import map_table, per_class_table
-from utils.annotations import class_names, ground_truth_segments, read_annotations
+from formats.annotations import class_names, ground_truth_segments, read_annotations
+from formats.result_file import read_detections
 from utils.errors import InputError
 from utils.ranges import in_span, parse_grid
-from utils.result_file import read_detections
 from utils.segments import Segments, temporal_iou
 
 

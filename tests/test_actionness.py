@@ -2,12 +2,12 @@
 
 import math
 
-import oracles
 import pytest
 import torch
 
+from losses import AdaptiveMask, PseudoLabelConfig, actionness_targets, pseudo_labels
 from model import SAL, SalConfig
-from utils.actionness import AdaptiveMask, PseudoLabelConfig, actionness_targets, pseudo_labels
+from reference import loops
 
 
 def make_mask(momentum=0.7, var_factor=0.5):
@@ -20,7 +20,7 @@ def test_pseudo_labels(confidence):
     label = pseudo_labels(actionness, cas, PseudoLabelConfig(ratio=0.125, extra=17, confidence_ratio=confidence))
     for b in range(3):
         confident = 20 if confidence else 0
-        assert label[b].tolist() == oracles.pseudo_labels(actionness[b], cas[b], 5 + 17, confident)
+        assert label[b].tolist() == loops.pseudo_labels(actionness[b], cas[b], 5 + 17, confident)
 
 
 def test_adaptive_mask_by_hand():

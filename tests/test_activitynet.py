@@ -3,21 +3,20 @@
 import json
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from conftest import TINY_FLAGS
 from torch.nn import functional as F
 
 import main
-from dataset import Split, Video, test_batches, test_groups, train_batches
+from dataset import Split, Video, inference_indices, random_indices, test_batches, test_groups, train_batches
+from formats.annotations import Instance, VideoAnnotation
 from model import SAL
 from options import parse_flags, resolve
+from reference import formulas
 from test import Evaluator, predict
 from train import Objective
-from utils.annotations import Instance, VideoAnnotation
 from utils.errors import InputError
-from utils.resample import inference_indices, random_indices
 
 CPU = torch.device("cpu")
 PRESET = "activitynet1.3"
@@ -90,24 +89,24 @@ def plain_losses(out, labels, state):
     cas, background, a = out["cas"], out["cas_bg"], out["stream_actionness"]
     fused = 0.7 * a["flow"] + 0.3 * a["rgb"]
     torch.testing.assert_close(out["actionness"], fused)
-    top_cas = torch.stack([oracles.topk_rows(v, v, T // 4) for v in cas])
-    top_background = torch.stack([oracles.topk_rows(v, v.softmax(1), T // 8) for v in background])
-    label = torch.stack([oracles.top_rows(v, 40) for v in out["actionness"]])
+    top_cas = torch.stack([formulas.topk_rows(v, v, T // 4) for v in cas])
+    top_background = torch.stack([formulas.topk_rows(v, v.softmax(1), T // 8) for v in background])
+    label = torch.stack([formulas.top_rows(v, 40) for v in out["actionness"]])
     confidence = cas.softmax(2).amax(2).detach()
     state["mean"] = 0.99 * state["mean"] + 0.01 * confidence.mean()
     state["var"] = 0.99 * state["var"] + 0.01 * confidence.var()
     weight = torch.exp(-((confidence - state["mean"]).clamp(max=0) ** 2) / (6 * state["var"]))
     mixed_label, mixed_weight = torch.maximum(label, label.roll(1, 0)), (weight + weight.roll(1, 0)) / 2
     terms = {
-        "mil": oracles.label_cross_entropy(top_cas, labels),
+        "mil": formulas.label_cross_entropy(top_cas, labels),
         "bg": F.kl_div(F.log_softmax(top_background, 1), torch.full((B, C), 1 / C), reduction="batchmean"),
-        "act": sum(oracles.generalized_cross_entropy(a[s], label, weight) for s in a),
+        "act": sum(formulas.generalized_cross_entropy(a[s], label, weight) for s in a),
         "mix": sum(
-            oracles.generalized_cross_entropy(m, mixed_label, mixed_weight) for m in out["mixed_actionness"].values()
+            formulas.generalized_cross_entropy(m, mixed_label, mixed_weight) for m in out["mixed_actionness"].values()
         ),
         "mutual": ((a["rgb"] - a["flow"]) ** 2).mean(),
         "so": sum(
-            oracles.label_cross_entropy(z, labels) for z in [out["video_logits"], *out["stream_video_logits"].values()]
+            formulas.label_cross_entropy(z, labels) for z in [out["video_logits"], *out["stream_video_logits"].values()]
         ),
     }
     total = terms["mil"] + terms["bg"] + terms["act"] + terms["mix"] + 20 * terms["mutual"] + 3 * terms["so"]
@@ -132,11 +131,11 @@ def test_losses_and_gradients_of_the_recipe():
     generator = torch.Generator().manual_seed(1)
     labels = torch.tensor([[1.0, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 1, 1]])
     params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
-    state = oracles.new_mask_state(C)
+    state = formulas.new_mask_state(C)
     for _ in range(2):  # the running statistics carry over
         features = torch.randn(B, T, 16, generator=generator)
         result = objective(features, labels)
-        expected = plain_losses(oracles.network(params, features, rgb_fusion=0.3, dropout=0.0), labels, state)
+        expected = plain_losses(formulas.network(params, features, rgb_fusion=0.3, dropout=0.0), labels, state)
         assert result.names == tuple(expected)
         for name, value in zip(result.names, result.losses, strict=True):
             torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6, msg=name)
@@ -158,10 +157,10 @@ def test_top_k_of_every_length():
         batch_features = torch.randn(1, length, 16)
         params = dict(model.named_parameters())
         with torch.inference_mode():
-            out = oracles.network(params, batch_features, rgb_fusion=0.3, training=False)
+            out = formulas.network(params, batch_features, rgb_fusion=0.3, training=False)
             a = out["stream_actionness"]
             q = 0.6 * out["cas"].softmax(2) + 0.2 * a["rgb"].unsqueeze(2) + 0.2 * a["flow"].unsqueeze(2)
-            logits = oracles.topk_rows(out["cas"][0], q[0], max(1, length // 4))
+            logits = formulas.topk_rows(out["cas"][0], q[0], max(1, length // 4))
             expected = (0.5 * logits + 0.5 * out["video_logits"][0]).softmax(0)
         video = Video("v", np.zeros(C, np.float32), batch_features[0].numpy())
         groups = test_groups(Split([video]), num_segments=T, batch_size=1, short_videos="keep")

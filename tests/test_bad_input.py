@@ -18,13 +18,13 @@ import torch
 from conftest import CLASSES, FEATURE_SIZE, ROOT, TINY_FLAGS
 
 import main
+from formats.feature_files import FeatureFiles
+from formats.result_file import write_detections
 from model import SAL
 from options import as_plain, parse_flags, resolve
+from run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from utils.atomic import write_text
-from utils.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from utils.errors import InputError
-from utils.feature_files import FeatureFiles
-from utils.result_file import write_detections
 from utils.segments import Segments
 
 # A warning would be a second line on stderr, but pytest takes warnings aside.
@@ -934,7 +934,7 @@ def test_a_write_that_the_kernel_refuses(tmp_path):
     before = contents(tmp_path)
     script = IGNORE_SIGNAL + (
         "import pathlib, sys, torch\n"
-        "from utils.checkpoint import Checkpoint, save_checkpoint\n"
+        "from run.checkpoint import Checkpoint, save_checkpoint\n"
         "from utils.errors import InputError\n"
         "try:\n"
         "    save_checkpoint(pathlib.Path(sys.argv[1]), Checkpoint({'w': torch.zeros(100_000)}))\n"

@@ -211,7 +211,7 @@ def test_folder_that_may_not_be_read(refused, folders, place, monkeypatch):
             raise PermissionError(13, "Permission denied", str(folder))
         return listed(path)
 
-    monkeypatch.setattr("utils.layouts.os.scandir", scandir)
+    monkeypatch.setattr("formats.layouts.os.scandir", scandir)
     assert f"{folder}: Permission denied" in refused()
 
 

@@ -10,16 +10,16 @@ import pytest
 from conftest import CLASSES, FEATURE_SIZE, ROOT, SHARED
 
 import main
+from data_tools.check.data_set import check_data
+from data_tools.check.features import feature_findings
+from data_tools.check.findings import Finding, alike, exit_code, found, render
+from data_tools.check.statistics import MeasuredVideo, measure, pooled
+from data_tools.check.times import TimedVideo, annotation_findings
+from data_tools.demo_set import ensure_demo_set
+from formats.annotations import Instance, VideoAnnotation
+from formats.array_files import NpyArray
 from options import parse_flags, resolve
-from utils.annotation_checks import TimedVideo, annotation_findings
-from utils.annotations import Instance, VideoAnnotation
-from utils.array_files import NpyArray
-from utils.check_data import check_data
-from utils.data_report import Finding, alike, exit_code, found, render
-from utils.demo_set import ensure_demo_set
 from utils.errors import InputError
-from utils.feature_checks import feature_findings
-from utils.feature_statistics import MeasuredVideo, measure, pooled
 from utils.snippet_grid import SnippetGrid
 from utils.text_table import table
 

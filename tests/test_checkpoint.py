@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from model import SAL, SalConfig
+from run.checkpoint import Checkpoint, check_classes, load_checkpoint, load_model, save_checkpoint
 from utils.atomic import write_file, write_text
-from utils.checkpoint import Checkpoint, check_classes, load_checkpoint, load_model, save_checkpoint
 from utils.errors import InputError
 
 CONFIG = SalConfig(num_classes=3, feature_size=4, hidden_size=8)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from dataset import Batch
+from layers.wide_adam import WideAdam
 from model import SAL
 from options import Options
-from train import Objective, train_step
-from utils.compiling import compile_infer, compile_objective
-from utils.wide_adam import WideAdam
+from test import compile_infer
+from train import Objective, compile_objective, train_step
 
 OPTIONS = Options(data_path="x", num_segments=24, feature_size=6, hidden_size=8, pseudo_extra=2)
 

@@ -1,4 +1,4 @@
-"""utils.convert: any layout as plain files, whole or not taken for a set, resumable."""
+"""data_tools.convert: any layout as plain files, whole or not taken for a set, resumable."""
 
 import errno
 import json
@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import FEATURE_SIZE
 
+from data_tools import convert
 from dataset import load_dataset
-from utils import convert
+from formats.layouts import UNFINISHED
 from utils.console import run_tool
-from utils.layouts import UNFINISHED
 
 SIZE = ["--feature_size", str(FEATURE_SIZE)]
 
@@ -23,7 +23,7 @@ def converted(tiny, tmp_path, capsys):
 
     def call(*flags, source=None, target=None):
         places = [str(source or tiny.path), str(target or tmp_path / "new")]
-        code = run_tool("utils.convert", convert.convert, [*places, *SIZE, *flags])
+        code = run_tool("data_tools.convert", convert.convert, [*places, *SIZE, *flags])
         captured = capsys.readouterr()
         return code, captured.out, captured.err.splitlines()
 

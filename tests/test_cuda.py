@@ -8,12 +8,10 @@ from test_compiling import objective
 
 import main
 from dataset import Batch, load_dataset, train_batches
+from layers.wide_adam import WideAdam
 from options import Options, resolve
-from train import train_step
-from utils.compiling import compile_objective
-from utils.device import fetch
-from utils.precision import apply_precision
-from utils.wide_adam import WideAdam
+from run.device import apply_precision, fetch
+from train import compile_objective, train_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
 CUDA = torch.device("cuda")

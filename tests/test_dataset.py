@@ -8,10 +8,9 @@ import pytest
 import torch
 from conftest import CLASSES, FEATURE_SIZE
 
-from dataset import Split, load_dataset, steps_per_epoch, test_batches, test_groups, train_batches
-from utils.annotations import ground_truth_segments
-from utils.feature_files import FeatureFiles
-from utils.resample import uniform_indices
+from dataset import Split, load_dataset, steps_per_epoch, test_batches, test_groups, train_batches, uniform_indices
+from formats.annotations import ground_truth_segments
+from formats.feature_files import FeatureFiles
 
 CPU = torch.device("cpu")
 

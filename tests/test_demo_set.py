@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from data_tools import demo_set
 from dataset import load_dataset
-from utils import demo_set
-from utils.annotations import class_names, read_annotations
+from formats.annotations import class_names, read_annotations
 from utils.errors import InputError
 
 

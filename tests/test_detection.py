@@ -3,13 +3,13 @@
 import json
 
 import numpy as np
-import oracles
 import pytest
 
 from eval.classification import video_accuracy
 from eval.detection import average_precision, evaluate_detections, main
+from formats.result_file import read_detections, write_detections
+from reference import loops
 from utils.errors import InputError
-from utils.result_file import read_detections, write_detections
 from utils.segments import Segments
 
 TIOUS = (0.1, 0.3, 0.5, 0.7)
@@ -48,7 +48,7 @@ def test_map_is_that_of_one_detection_at_a_time(seed):
             if not mine:
                 assert np.isnan(actual)
             else:
-                assert actual == pytest.approx(oracles.average_precision(mine, detections, tiou), abs=1e-12)
+                assert actual == pytest.approx(loops.average_precision(mine, detections, tiou), abs=1e-12)
     assert result.map == pytest.approx(np.nanmean(result.per_class_ap, 1))
 
 

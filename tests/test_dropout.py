@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from utils.dropout import dropout
+from layers.dropout import dropout
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.75, 0.999])

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, ROOT, SHARED
 
-from utils.nms import NmsConfig, nms
-from utils.proposals import ProposalConfig, Upsampled, generate_proposals
+from localization.nms import NmsConfig, nms
+from localization.proposals import ProposalConfig, Upsampled, generate_proposals
 
 CASES = json.loads((GOLDEN / "postprocess.json").read_text())
 REAL_DETECTIONS = SHARED / "golden" / "detections" / "thumos14_test.json"

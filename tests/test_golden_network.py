@@ -6,12 +6,19 @@ import recipe
 import torch
 from conftest import GOLDEN
 
-from losses import LossConfig, masked_gce, sal_losses, weighted_total
+from layers.wide_adam import WideAdam
+from layers.wide_linear import gradient_of
+from losses import (
+    AdaptiveMask,
+    LossConfig,
+    PseudoLabelConfig,
+    actionness_targets,
+    masked_gce,
+    sal_losses,
+    weighted_total,
+)
 from model import SAL, SalConfig
 from options import resolve
-from utils.actionness import AdaptiveMask, PseudoLabelConfig, actionness_targets
-from utils.wide_adam import WideAdam
-from utils.wide_linear import gradient_of
 
 TOLERANCE = 1e-5  # of the array's largest magnitude
 

@@ -12,13 +12,13 @@ from conftest import CLASSES, FEATURE_SIZE
 from layouts import FILES, STREAM_FILES, tiny_content, write_folders, write_hdf5, write_json, write_wtalc
 
 from dataset import load_dataset
-from utils.array_files import MemoryArray
+from formats.array_files import MemoryArray
+from formats.feature_files import FeatureFiles
+from formats.layouts import LAYOUTS, recognise
+from formats.subsets import group_of, splits_of
+from formats.thumos14 import LEFT_OUT, LEFT_OUT_REASON
 from utils.errors import InputError
-from utils.feature_files import FeatureFiles
-from utils.layouts import LAYOUTS, recognise
 from utils.snippet_grid import SnippetGrid
-from utils.subsets import group_of, splits_of
-from utils.thumos14 import LEFT_OUT, LEFT_OUT_REASON
 
 pytestmark = [pytest.mark.filterwarnings("error::UserWarning"), pytest.mark.filterwarnings("error::RuntimeWarning")]
 

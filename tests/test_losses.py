@@ -2,11 +2,11 @@
 
 import math
 
-import oracles
 import pytest
 import torch
 
 from losses import (
+    ActionnessTargets,
     LossConfig,
     background_loss,
     masked_gce,
@@ -18,7 +18,7 @@ from losses import (
 )
 from model import SalOutput, combined_sequence
 from options import resolve
-from utils.actionness import ActionnessTargets
+from reference import loops
 
 THIRDS = {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3}
 
@@ -40,7 +40,7 @@ def random_targets(b=2, t=16):
 
 def test_video_cross_entropy():
     logits, labels = torch.randn(3, 5), torch.tensor([[1.0, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
-    expected = sum(oracles.cross_entropy(z, y) for z, y in zip(logits, labels, strict=True)) / 3
+    expected = sum(loops.cross_entropy(z, y) for z, y in zip(logits, labels, strict=True)) / 3
     assert video_cross_entropy(logits, labels, eps=1e-10).item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -50,8 +50,8 @@ def test_mil_loss(rank):
     by = output.cas if rank == "cas" else combined_sequence(output, THIRDS)
     expected = 0.0
     for b in range(2):
-        logits = [oracles.topk_mean(output.cas[b, :, c], by[b, :, c], 2) for c in range(3)]
-        expected += oracles.cross_entropy(logits, labels[b]) / 2
+        logits = [loops.topk_mean(output.cas[b, :, c], by[b, :, c], 2) for c in range(3)]
+        expected += loops.cross_entropy(logits, labels[b]) / 2
     assert mil_loss(output, labels, LossConfig(mil_rank=rank)).item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -60,7 +60,7 @@ def test_background_loss():
     by = cas_bg.softmax(2)
     expected = 0.0
     for b in range(2):
-        z = torch.tensor([oracles.topk_mean(cas_bg[b, :, c], by[b, :, c], 2) for c in range(3)])
+        z = torch.tensor([loops.topk_mean(cas_bg[b, :, c], by[b, :, c], 2) for c in range(3)])
         expected += sum((math.log(1 / 3) - math.log(p)) / 3 for p in z.softmax(0).tolist()) / 2
     assert background_loss(cas_bg, 0.125).item() == pytest.approx(expected, rel=1e-5)
 
@@ -72,7 +72,7 @@ def test_background_loss_is_zero_where_all_classes_are_alike():
 @pytest.mark.parametrize("q", [0.5, 0.7, 1.0])
 def test_masked_gce(q):
     prob, targets = torch.rand(3, 10), random_targets(3, 10)
-    expected = sum(oracles.masked_gce(prob[b], targets.label[b], targets.weight[b], q, 1e-7) for b in range(3))
+    expected = sum(loops.masked_gce(prob[b], targets.label[b], targets.weight[b], q, 1e-7) for b in range(3))
     actual = masked_gce(prob, targets.label, targets.weight, q=q, eps=1e-7).item()
     assert actual == pytest.approx(expected / 3, rel=1e-5)
 

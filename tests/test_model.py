@@ -1,10 +1,12 @@
 """The network's parts against plain loops and the library's own convolution."""
 
-import oracles
 import pytest
 import torch
 import torch.nn.functional as F
 
+from layers.mixup import add_partner, average_weights, join_labels
+from layers.temporal_conv import taps_first, temporal_conv
+from layers.wide_linear import clear_gradient, gradient_of, wide_linear
 from model import (
     SAL,
     SalConfig,
@@ -14,9 +16,7 @@ from model import (
     topk_count,
     topk_mean,
 )
-from utils.mixup import add_partner, average_weights, join_labels
-from utils.temporal_conv import taps_first, temporal_conv
-from utils.wide_linear import clear_gradient, gradient_of, wide_linear
+from reference import loops
 
 SMALL = {"num_classes": 4, "feature_size": 5, "hidden_size": 8, "dropout": 0.0}
 
@@ -80,7 +80,7 @@ def test_bfloat16_is_near_and_leaves_the_results_float32():
 def test_second_order_pooling(t):
     x = torch.randn(2, t, 5, dtype=torch.double)
     x[0, :, 2] = 0  # a channel that never fires
-    expected = torch.stack([oracles.second_order_pooling(video) for video in x])
+    expected = torch.stack([loops.second_order_pooling(video) for video in x])
     torch.testing.assert_close(second_order_pooling(x, eps=1e-5), expected)
 
 
@@ -113,7 +113,7 @@ def test_topk_mean():
     out = topk_mean(values, by, 5)
     for b in range(3):
         for c in range(4):
-            assert out[b, c].item() == pytest.approx(oracles.topk_mean(values[b, :, c], by[b, :, c], 5), abs=1e-6)
+            assert out[b, c].item() == pytest.approx(loops.topk_mean(values[b, :, c], by[b, :, c], 5), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_mixed_actionness_is_that_of_the_mixed_features(batch):
     model = small_model()
     features = torch.randn(batch, 12, 10)
     output = model(features)
-    expected = oracles.separate_convolutions(model, features)
+    expected = loops.separate_convolutions(model, features)
     for stream in ("rgb", "flow"):
         torch.testing.assert_close(output.mixed_actionness[stream], expected[stream], rtol=1e-5, atol=1e-6)
 

@@ -1,10 +1,10 @@
 """Hard and soft NMS against a plain loop."""
 
 import numpy as np
-import oracles
 import pytest
 
-from utils.nms import NmsConfig, nms
+from localization.nms import NmsConfig, nms
+from reference import loops
 from utils.segments import temporal_iou
 
 
@@ -22,7 +22,7 @@ def test_nms(seed, count, soft):
     config = NmsConfig(soft=soft, thresh=0.4, alpha=0.3, offset=1.0)
     kept, scores = nms(np.zeros(count, np.int64), start, end, score, config)
     segments = list(zip(start.tolist(), end.tolist(), strict=True))
-    expected = oracles.nms(segments, score.tolist(), 0.4, 1.0, soft_alpha=0.3 if soft else None)
+    expected = loops.nms(segments, score.tolist(), 0.4, 1.0, soft_alpha=0.3 if soft else None)
     assert sorted(kept.tolist()) == sorted(i for i, _ in expected)
     np.testing.assert_allclose(scores, [s for _, s in expected], rtol=0, atol=1e-12)
     by_position = dict(expected)

@@ -6,15 +6,14 @@ import pytest
 import torch
 
 import main
-from losses import LossConfig
+from localization.nms import NmsConfig
+from localization.proposals import ProposalConfig
+from losses import LossConfig, PseudoLabelConfig
 from model import SalConfig
 from options import CALL_FLAGS, NEUTRAL_FLAGS, PRESETS, Options, as_plain, check_unchanged, parse_flags, resolve
 from test import PredictConfig
 from train import TrainConfig
-from utils.actionness import PseudoLabelConfig
 from utils.errors import InputError
-from utils.nms import NmsConfig
-from utils.proposals import ProposalConfig
 from utils.ranges import parse_grid, parse_span
 from utils.snippet_grid import SnippetGrid
 

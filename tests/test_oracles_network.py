@@ -1,18 +1,17 @@
 """The network, the losses, a training step and the way to detections against the plain formulation of the whole."""
 
 import numpy as np
-import oracles
 import pytest
 import torch
 
 from eval.detection import evaluate_detections
-from losses import LossConfig, sal_losses, weighted_total
+from layers.wide_adam import WideAdam
+from layers.wide_linear import gradient_of
+from losses import AdaptiveMask, LossConfig, PseudoLabelConfig, actionness_targets, sal_losses, weighted_total
 from model import SAL, SalConfig, combined_sequence
+from reference import formulas
 from test import PredictConfig, class_scores
-from utils.actionness import AdaptiveMask, PseudoLabelConfig, actionness_targets
 from utils.segments import Segments
-from utils.wide_adam import WideAdam
-from utils.wide_linear import gradient_of
 
 B, T, C = 3, 20, 5
 TOLERANCE = 1e-5  # of the array's largest magnitude
@@ -42,7 +41,7 @@ def losses_of(model, mask, features, labels):
     output = model(features)
     targets = actionness_targets(output, mask, PseudoLabelConfig())
     losses = sal_losses(output, labels, targets, LossConfig())
-    return output, targets, losses, weighted_total(losses, oracles.LOSS_WEIGHTS)
+    return output, targets, losses, weighted_total(losses, formulas.LOSS_WEIGHTS)
 
 
 def new_mask():
@@ -51,7 +50,7 @@ def new_mask():
 
 def test_forward():
     model, (features, _) = small_model(), small_batch()
-    expected = oracles.network(plain_parameters(model), features, dropout=0.0)
+    expected = formulas.network(plain_parameters(model), features, dropout=0.0)
     output = model(features)
     for name in ("cas", "cas_bg", "actionness", "video_logits"):
         assert_close(name, getattr(output, name), expected[name])
@@ -64,24 +63,24 @@ def test_forward():
 def test_forward_in_test():
     model, (features, _) = small_model().eval(), small_batch()
     with torch.inference_mode():
-        output, expected = model(features), oracles.network(plain_parameters(model), features, training=False)
+        output, expected = model(features), formulas.network(plain_parameters(model), features, training=False)
         for name in ("cas", "actionness", "video_logits"):
             assert_close(name, getattr(output, name), expected[name])
         sequence = combined_sequence(output, PredictConfig().fusion)
-        assert_close("combined sequence", sequence, oracles.combined_sequence(expected))
+        assert_close("combined sequence", sequence, formulas.combined_sequence(expected))
         scores = class_scores(output, sequence, PredictConfig())
         for i in range(B):
-            plain = oracles.class_scores(expected["cas"][i], sequence[i], expected["video_logits"][i])
+            plain = formulas.class_scores(expected["cas"][i], sequence[i], expected["video_logits"][i])
             assert_close("class scores", scores[i], plain)
 
 
 def test_losses_and_gradients():
     model, (features, labels) = small_model(), small_batch()
-    params, mask, state = plain_parameters(model), new_mask(), oracles.new_mask_state(C)
+    params, mask, state = plain_parameters(model), new_mask(), formulas.new_mask_state(C)
     for _ in range(2):  # the running statistics carry over
         _, targets, losses, total = losses_of(model, mask, features, labels)
-        out = oracles.network(params, features, dropout=0.0)
-        expected_total, terms = oracles.training_loss(out, labels, state)
+        out = formulas.network(params, features, dropout=0.0)
+        expected_total, terms = formulas.training_loss(out, labels, state)
         assert list(losses) == list(terms)
         for name, term in terms.items():
             assert_close(name, losses[name], term)
@@ -97,13 +96,13 @@ def test_losses_and_gradients():
 
 def test_training_step():
     model, (features, labels) = small_model(), small_batch()
-    params, state = plain_parameters(model), oracles.new_mask_state(C)
+    params, state = plain_parameters(model), formulas.new_mask_state(C)
     optimizer = WideAdam(model.parameters(), lr=1e-4, betas=(0.9, 0.999), weight_decay=5e-4)
     before = {name: p.detach().clone() for name, p in params.items()}
     *_, total = losses_of(model, new_mask(), features, labels)
     total.backward()
     optimizer.step()
-    expected, _ = oracles.training_step(params, oracles.adam(params), features, labels, state, dropout=0.0)
+    expected, _ = formulas.training_step(params, formulas.adam(params), features, labels, state, dropout=0.0)
     assert_close("total", total, expected)
     for name, parameter in model.named_parameters():
         assert_close(f"{name} after a step", parameter, params[name])
@@ -113,17 +112,17 @@ def test_training_step():
 def test_dropout_is_in_the_plain_formulation_in_training_alone():
     model, (features, _) = small_model(), small_batch()
     params = plain_parameters(model)
-    full = oracles.network(params, features, dropout=0.0)["cas"]
-    assert torch.equal(oracles.network(params, features, training=False)["cas"], full)
-    assert not torch.equal(oracles.network(params, features, dropout=0.5)["cas"], full)
+    full = formulas.network(params, features, dropout=0.0)["cas"]
+    assert torch.equal(formulas.network(params, features, training=False)["cas"], full)
+    assert not torch.equal(formulas.network(params, features, dropout=0.5)["cas"], full)
 
 
 @pytest.mark.parametrize("length", [3, 20, 33])
 def test_resample(length):
     video = torch.arange(length).unsqueeze(1)
-    uniform = oracles.resample(video, T).squeeze(1)
+    uniform = formulas.resample(video, T).squeeze(1)
     assert uniform.tolist() == [i * length // T for i in range(T)]
-    drawn = oracles.resample(video, T, np.random.default_rng(0)).squeeze(1)
+    drawn = formulas.resample(video, T, np.random.default_rng(0)).squeeze(1)
     high = torch.cat([uniform[1:], torch.tensor([length - 1])])
     assert (drawn >= uniform).all() and (drawn <= high).all()
     assert torch.equal(drawn, uniform) == (length == T)
@@ -139,7 +138,7 @@ def test_mean_average_precision():
         return Segments(generator.integers(0, 6, n), generator.integers(0, classes, n), start, end, generator.random(n))
 
     truth, detections = made(60, num_classes - 1), made(count, num_classes)  # the last class has no ground truth
-    expected = oracles.mean_average_precision(
+    expected = formulas.mean_average_precision(
         list(zip(truth.video, truth.label, truth.start, truth.end, strict=True)),
         list(zip(detections.video, detections.label, detections.start, detections.end, detections.score, strict=True)),
         num_classes,

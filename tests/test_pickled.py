@@ -12,8 +12,8 @@ from numpy._core.multiarray import _reconstruct, scalar
 from numpy._core.numeric import _frombuffer
 from test_bad_input import Exploit
 
+from formats.pickled import read_pickled
 from utils.errors import InputError
-from utils.pickled import read_pickled
 
 VALUES = {
     "float arrays": [np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((4, 3), np.float16)],

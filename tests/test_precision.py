@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
+from run.device import apply_precision, choose_precision
 from utils.errors import InputError
-from utils.precision import apply_precision, choose_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

@@ -1,16 +1,16 @@
 """Test time: class scores, predicted classes, and detections of several videos, against loops and by hand."""
 
 import numpy as np
-import oracles
 import pytest
 import torch
 from test_losses import random_output
 
 from dataset import Batch
+from localization.nms import NmsConfig, nms
+from localization.proposals import ProposalConfig, generate_proposals
 from model import SAL, SalConfig, combined_sequence
+from reference import loops
 from test import PredictConfig, Prediction, class_scores, localize, predict, predicted_classes
-from utils.nms import NmsConfig, nms
-from utils.proposals import ProposalConfig, generate_proposals
 
 THIRDS = {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3}
 
@@ -22,7 +22,7 @@ def test_class_scores(beta):
     scores = class_scores(output, combined, PredictConfig(beta=beta, topk_ratio=0.125))
     for b in range(2):
         logits = [
-            beta * oracles.topk_mean(output.cas[b, :, c], combined[b, :, c], 2)
+            beta * loops.topk_mean(output.cas[b, :, c], combined[b, :, c], 2)
             + (1 - beta) * output.video_logits[b, c].item()
             for c in range(3)
         ]

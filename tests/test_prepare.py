@@ -1,4 +1,4 @@
-"""utils.prepare: your own features and a CSV of labels, to training and inference, with and without segments."""
+"""data_tools.prepare: your own features and a CSV of labels, to training and inference, with and without segments."""
 
 import json
 import shutil
@@ -8,11 +8,11 @@ import pytest
 import torch
 from conftest import CLASSES, FEATURE_SIZE
 
+from data_tools import prepare
+from data_tools.prepare import split_videos
 from dataset import load_dataset
 from eval.report import evaluation_report
-from utils import prepare
 from utils.console import run_tool
-from utils.prepare import split_videos
 
 VIDEOS = [f"train_{i}" for i in range(7)]
 
@@ -33,11 +33,11 @@ def write_csv(path, *lines):
 
 @pytest.fixture
 def prepared(own, capsys):
-    """prepared(*flags): run utils.prepare on what is there; exit code, stdout, lines of stderr."""
+    """prepared(*flags): run data_tools.prepare on what is there; exit code, stdout, lines of stderr."""
 
     def call(*flags, features=None):
         places = ["--features", str(features or own / "features"), "--labels", str(own / "labels.csv")]
-        code = run_tool("utils.prepare", prepare.prepare, [*places, "--out", str(own / "data"), *flags])
+        code = run_tool("data_tools.prepare", prepare.prepare, [*places, "--out", str(own / "data"), *flags])
         captured = capsys.readouterr()
         return code, captured.out, captured.err.splitlines()
 
@@ -47,7 +47,7 @@ def prepared(own, capsys):
 def refusal(result):
     code, out, err = result
     assert code == 2 and len(err) == 1 and out == ""
-    assert err[0].startswith("utils.prepare: error: ")
+    assert err[0].startswith("data_tools.prepare: error: ")
     return err[0]
 
 

@@ -1,11 +1,11 @@
 """Upsampling, thresholds and outer-inner contrast against plain loops and scipy."""
 
 import numpy as np
-import oracles
 import pytest
 from scipy.interpolate import interp1d
 
-from utils.proposals import ProposalConfig, Upsampled, generate_proposals, outer_inner_contrast, runs_above
+from localization.proposals import ProposalConfig, Upsampled, generate_proposals, outer_inner_contrast, runs_above
+from reference import loops
 from utils.snippet_grid import SnippetGrid
 
 
@@ -74,9 +74,9 @@ def test_proposals(seed, margin, scale):
     found = generate_proposals(curves, scores, lengths, config)
     thresholds = [round(0.1 * i, 1) for i in range(1, 10)]
     for row in range(3):
-        points = oracles.upsample(curves[row].astype(float).tolist(), scale)
+        points = loops.upsample(curves[row].astype(float).tolist(), scale)
         length = int(lengths[row])
-        expected = oracles.proposals(points, float(scores[row]), length, scale, thresholds, margin, 0.25)
+        expected = loops.proposals(points, float(scores[row]), length, scale, thresholds, margin, 0.25)
         mine = found.row == row
         actual = np.stack([found.start[mine], found.end[mine], found.score[mine]], 1)
         # The oracle interpolates in float64 throughout, hence 1e-7; the golden files pin the digits.

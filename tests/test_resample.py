@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from utils.resample import random_indices, uniform_indices
+from dataset import random_indices, uniform_indices
 
 SHAPES = [(1, 1), (1, 9), (9, 1), (5, 12), (12, 5), (12, 12), (47, 64), (300, 100), (2600, 750), (14, 750)]
 

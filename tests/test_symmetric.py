@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from utils.symmetric import SymmetricHalf
+from layers.second_order import SymmetricHalf
 
 
 def symmetric(count, size):

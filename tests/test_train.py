@@ -13,10 +13,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 import main
 import train
 from dataset import Batch
+from layers.wide_adam import WideAdam
 from model import SAL
 from options import Options
-from utils.checkpoint import load_checkpoint
-from utils.wide_adam import WideAdam
+from run.checkpoint import load_checkpoint
 
 # 7 videos in batches of 2 are 4 steps an epoch, 3 epochs are 12 steps; evaluations every 4 steps from the second epoch on.
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from utils import wide_adam
-from utils.temporal_conv import taps_first
-from utils.wide_adam import WideAdam
-from utils.wide_linear import gradient_of, wide_linear
+from layers import wide_adam
+from layers.temporal_conv import taps_first
+from layers.wide_adam import WideAdam
+from layers.wide_linear import gradient_of, wide_linear
 
 
 def layers(seed=0):

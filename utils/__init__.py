@@ -1,1 +1,1 @@
-"""Named building blocks: one module per idea, each usable on its own."""
+"""Ground that everything may stand on: errors, files, memory, segments, grids, tables."""

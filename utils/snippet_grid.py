@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from utils.arrays import Floats
+from utils.segments import Floats
 
 DEFAULT_FPS = 25.0
 

@@ -1,0 +1,1 @@
+"""Programs about data sets: check, convert, prepare, and the synthetic demo set."""

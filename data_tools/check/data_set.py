@@ -1,0 +1,160 @@
+"""A data set looked through before anything is trained on it: a report that a person can act on, and an exit code.
+
+    report = check_data(path, streams=("rgb", "flow"), feature_size=1024, grid=SnippetGrid(16, 16), ...)
+    print(report.text); sys.exit(report.exit_code)              # 0 fine, 1 warnings, 2 errors
+
+What training refuses is found by the same rules as in training, except that the check goes on after it. Every array is read
+once, and no more than a few videos are in memory; what is kept of a video is its mean per channel, 4 KB a stream of 1024.
+"""
+
+import errno
+import pathlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from data_tools.check.features import feature_findings
+from data_tools.check.findings import Finding, alike, exit_code, render
+from data_tools.check.names import set_findings
+from data_tools.check.statistics import MeasuredVideo, measure_video, pooled
+from data_tools.check.times import TimedVideo, annotation_findings
+from formats.feature_files import FeatureFiles
+from formats.feature_set import FeatureSet, open_feature_set
+from formats.layouts import SPLITS
+from utils.errors import InputError
+from utils.prefetch import prefetch
+from utils.snippet_grid import SnippetGrid, frame_rate
+from utils.text_table import table
+
+
+@dataclass(frozen=True)
+class DataReport:
+    findings: tuple[Finding, ...]
+    text: str
+
+    @property
+    def exit_code(self) -> int:
+        return exit_code(self.findings)
+
+
+def check_data(
+    path: pathlib.Path,
+    *,
+    streams: tuple[str, ...],
+    feature_size: int,
+    grid: SnippetGrid,
+    dataset: str,
+    layout: str = "auto",
+    ground_truth: str = "",
+    allow_pickle: bool = False,
+    skip_unusable: bool = False,
+    fps: float | None = None,
+    threads: int = 1,
+) -> DataReport:
+    """Raises InputError when the set as a whole can't be understood. With `skip_unusable`, what training would leave out is a
+    warning. `fps` None takes each video's own, as load_dataset does."""
+    reported: list[InputError] = []
+    feature_set = open_feature_set(
+        path, layout=layout, ground_truth=ground_truth, allow_pickle=allow_pickle, report=reported.append
+    )
+    videos, broken = _measure(feature_set, streams, feature_size, threads)
+    timed = _timed(feature_set, videos, fps)
+    findings = (
+        *set_findings(feature_set, reported, streams=streams, dataset=dataset, skip_unusable=skip_unusable),
+        *alike("error", "features that can't be used", [str(error) for error in broken]),
+        *feature_findings(videos),
+        *annotation_findings(list(timed.values()), grid=grid),
+    )
+    where = f"{path}: layout {feature_set.layout}, {len(feature_set.classes)} classes, ground truth {feature_set.ground_truth}"
+    tables = (
+        _splits_table(feature_set, videos, timed, grid),
+        _streams_table(videos, streams),
+        _class_table(feature_set),
+    )
+    return DataReport(findings, "\n\n".join([where, *tables, render(findings)]))
+
+
+def _measure(
+    feature_set: FeatureSet, streams: tuple[str, ...], feature_size: int, threads: int
+) -> tuple[list[MeasuredVideo], list[InputError]]:
+    """The videos of both splits that have features, and what is wrong with those that can't be used."""
+    storage = feature_set.storage
+    work = [
+        (split, video)
+        for split in SPLITS
+        for video in feature_set.names[split]
+        if storage.find(split, video) and not storage.missing(split, video, streams)
+    ]
+
+    def measure(key: tuple[str, str]) -> MeasuredVideo | InputError:
+        split, video = key
+        try:
+            files = FeatureFiles(video, storage.find(split, video), streams=streams, feature_size=feature_size)
+            return measure_video(files, split=split, streams=streams)
+        except InputError as error:
+            return error
+        except OSError as error:
+            if error.filename is None or error.errno == errno.ENOMEM:
+                raise
+            return InputError(f"{error.filename}: can't be read ({error.strerror}); check the file and the disk")
+
+    results = list(
+        tqdm(prefetch(measure, work, threads=threads), desc="checking", unit="video", total=len(work), disable=None)
+    )
+    measured = [result for result in results if isinstance(result, MeasuredVideo)]
+    return measured, [result for result in results if isinstance(result, InputError)]
+
+
+def _timed(
+    feature_set: FeatureSet, videos: Sequence[MeasuredVideo], fps: float | None
+) -> dict[tuple[str, str], TimedVideo]:
+    """By split and name, those of `videos` that are annotated."""
+    timed = {}
+    for video in videos:
+        entry = feature_set.annotations.get(video.video_id)
+        if entry:
+            rate = frame_rate(fps, entry.fps)
+            timed[video.split, video.video_id] = TimedVideo(video.video_id, entry, video.num_snippets, rate)
+    return timed
+
+
+def _splits_table(
+    feature_set: FeatureSet,
+    videos: Sequence[MeasuredVideo],
+    timed: dict[tuple[str, str], TimedVideo],
+    grid: SnippetGrid,
+) -> str:
+    rows = []
+    for split in SPLITS:
+        names = feature_set.names[split]
+        lengths = [video.num_snippets for video in videos if video.split == split]
+        span = [min(lengths), f"{np.median(lengths):.0f}", max(lengths)] if lengths else ["-"] * 3
+        seconds = sum(float(grid.seconds(v.num_snippets, v.fps)) for (of, _), v in timed.items() if of == split)
+        instances = sum(len(feature_set.annotations[v].instances) for v in names if v in feature_set.annotations)
+        types = {str(stream.dtype) for v in videos if v.split == split for stream in v.streams.values()}
+        stored = ", ".join(sorted(types)) or "-"
+        rows.append([split, stored, len(names), len(lengths), *span, f"{seconds / 3600:.2f}", instances])
+    header = ["split", "type", "videos", "readable", "snippets min", "median", "max", "hours", "instances"]
+    return table(header, rows, names=2)
+
+
+def _streams_table(videos: Sequence[MeasuredVideo], streams: tuple[str, ...]) -> str:
+    rows = []
+    for split in SPLITS:
+        for name in streams:
+            total = pooled(video.streams[name] for video in videos if video.split == split)
+            rows.append([split, name, f"{total.mean:.4g}", f"{total.std:.4g}", f"{100 * total.zeros:.1f} %"])
+    return table(["split", "stream", "mean", "std", "zeros"], rows, names=2)
+
+
+def _class_table(feature_set: FeatureSet) -> str:
+    counts = []  # of videos and of instances, by class
+    for split in SPLITS:
+        entries = [feature_set.annotations[v] for v in feature_set.names[split] if v in feature_set.annotations]
+        counts.append(Counter(label for entry in entries for label in entry.labels))
+        counts.append(Counter(instance.label for entry in entries for instance in entry.instances))
+    rows = [[label, *(count[label] for count in counts)] for label in feature_set.classes]
+    return table(["class", "training videos", "instances", "test videos", "instances"], rows)

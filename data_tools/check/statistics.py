@@ -1,0 +1,127 @@
+"""What one pass over a video's features tells about each of its streams.
+
+    measured = measure_video(files, split="train", streams=("rgb", "flow"))      # FeatureFiles -> MeasuredVideo
+    pooled([video.streams["rgb"] for video in videos])                           # of a whole split
+
+Values are looked at as float32, as training sees them. What is kept of a video is a few numbers and its mean in each channel.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formats.feature_files import FeatureFiles
+
+
+@dataclass(frozen=True)
+class StreamStatistics:
+    """Of one stream [L,D]. Where values are not finite, the others' statistics, with zeros in their place."""
+
+    source: str  # the file, for messages
+    dtype: np.dtype[Any]  # as stored
+    num_snippets: int  # L
+    not_finite: int  # values that are NaN or infinite
+    first_not_finite: int  # the first snippet with one; -1 for none
+    zero_snippets: int  # snippets whose values are all 0
+    zeros: float  # share of values that are 0
+    mean: float
+    mean_square: float
+    profile: NDArray[np.float32]  # [D] mean of each channel over the snippets
+
+    @property
+    def rms(self) -> float:
+        return math.sqrt(self.mean_square)
+
+    @property
+    def empty(self) -> bool:
+        """Nothing but zeros."""
+        return self.zero_snippets == self.num_snippets
+
+
+@dataclass(frozen=True)
+class MeasuredVideo:
+    video_id: str
+    split: str
+    streams: dict[str, StreamStatistics]
+
+    @property
+    def num_snippets(self) -> int:
+        return next(iter(self.streams.values())).num_snippets
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its statistics say something: every value is finite, and no stream is nothing but (nearly) zeros."""
+        return all(stream.mean_square > 0 and not stream.not_finite for stream in self.streams.values())
+
+
+class Pooled(NamedTuple):
+    """Over all values of a stream's videos; NaN where there are none."""
+
+    mean: float
+    std: float
+    zeros: float  # share
+
+
+def measure_video(files: FeatureFiles, *, split: str, streams: tuple[str, ...]) -> MeasuredVideo:
+    """Reads every array once. Raises InputError for a damaged one."""
+    width = files.feature_size
+    # What stays is allocated first: among the large arrays that go, it would leave holes that no later one fits into.
+    profiles = np.empty((len(streams), width), np.float32)
+    found: list[StreamStatistics] = []
+    for part in files.parts:
+        stored = part.array.rows(slice(None))[:, part.columns]
+        for first in range(0, stored.shape[1], width):
+            source = f"{part.array} ({streams[len(found)]})" if part.width > width else str(part.array)
+            found.append(measure(stored[:, first : first + width], source, profile=profiles[len(found)]))
+        del stored
+    return MeasuredVideo(files.video_id, split, dict(zip(streams, found, strict=True)))
+
+
+def measure(
+    stored: NDArray[np.floating], source: str, *, profile: NDArray[np.float32] | None = None
+) -> StreamStatistics:
+    """Of one stream as it is stored [L,D]; its profile [D] is put into `profile` when there is one."""
+    not_finite, first = 0, -1
+    # A large float64 is infinite in float32, and so is a large square.
+    with np.errstate(over="ignore", invalid="ignore"):
+        values: NDArray[np.floating] = stored.astype(np.float32, copy=False)
+        squares = np.vecdot(values, values)
+    if not math.isfinite(squares.sum(dtype=np.float64)):  # only then is it worth looking at every value
+        finite = np.isfinite(values)
+        not_finite = values.size - int(np.count_nonzero(finite))
+        first = int(np.argmin(finite.all(1))) if not_finite else -1
+        values = np.where(finite, values, 0).astype(np.float64)
+        squares = np.vecdot(values, values)
+    quiet = stored[squares == 0]  # very small values have a square of 0 too; NaN is not 0
+    profile = np.empty(values.shape[1], np.float32) if profile is None else profile
+    profile[:] = values.mean(0)
+    return StreamStatistics(
+        source=source,
+        dtype=stored.dtype,
+        num_snippets=len(values),
+        not_finite=not_finite,
+        first_not_finite=first,
+        zero_snippets=len(quiet) - int(np.count_nonzero(quiet.any(1))),
+        zeros=(int(np.count_nonzero(values == 0)) - not_finite) / values.size,
+        mean=float(profile.mean(dtype=np.float64)),
+        mean_square=float(squares.sum(dtype=np.float64)) / values.size,
+        profile=profile,
+    )
+
+
+def pooled(streams: Iterable[StreamStatistics]) -> Pooled:
+    """Of all values together, videos with values that are not finite left out."""
+    known = [stream for stream in streams if not stream.not_finite]
+    snippets = sum(stream.num_snippets for stream in known)
+    if not snippets:
+        return Pooled(math.nan, math.nan, math.nan)
+
+    def average(name: str) -> float:
+        return sum(stream.num_snippets * getattr(stream, name) for stream in known) / snippets
+
+    mean = average("mean")
+    return Pooled(mean, math.sqrt(max(0.0, average("mean_square") - mean**2)), average("zeros"))

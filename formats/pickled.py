@@ -1,0 +1,190 @@
+""".npy files with pickled objects in them, which some feature sets come as.
+
+array = read_pickled(path, allowed=True)        # bytes of Python 2 stay bytes
+
+Unpickling runs whatever functions a file names. So it takes the user's word, --allow_pickle; and even then none of numpy's own
+constructors is handed out, since these can be told to read memory that is not theirs. Stand-ins collect what an array is made
+of, and it is built when that has been checked. A file that names anything else is refused.
+"""
+
+import math
+import pathlib
+import pickle
+import sys
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from formats.array_files import read_npy_header
+from utils.errors import InputError
+
+_KINDS = "biufcSUO"  # of the types that are built: numbers, strings, objects
+
+
+class _Type:
+    """Stands for numpy.dtype."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        self.dtype = np.dtype(_text(code))
+        if self.dtype.kind not in _KINDS or self.dtype.shape:
+            raise pickle.UnpicklingError(f"holds an array of {self.dtype}")
+
+    def __setstate__(self, state: Any) -> None:
+        """(version, byte order, subarray, names, fields, size, alignment, flags); the size is in the code already."""
+        order = _text(state[1])
+        if any(part is not None for part in state[2:5]) or order not in "<>=|":
+            raise pickle.UnpicklingError("holds an array of structures")
+        if order in "<>":
+            self.dtype = self.dtype.newbyteorder("<" if order == "<" else ">")
+
+
+class _Array:
+    """Stands for numpy.ndarray."""
+
+    array: NDArray[Any] | None = None  # None until its state is known
+
+    def __setstate__(self, state: Any) -> None:
+        """(version, shape, type, whether in Fortran's order, bytes or a list)"""
+        _, shape, kind, fortran, data = state
+        self.array = _build(shape, kind, data, "F" if fortran else "C")
+
+
+def _build(shape: Any, kind: Any, data: Any, order: Any) -> NDArray[Any]:
+    """Raises UnpicklingError when the parts do not fit each other."""
+    shape = tuple(int(n) for n in shape)
+    if not isinstance(kind, _Type) or min(shape, default=0) < 0:
+        raise pickle.UnpicklingError("holds a malformed array")
+    dtype, count = kind.dtype, math.prod(shape)
+    if dtype.kind == "O":
+        if not isinstance(data, list) or len(data) != count:
+            raise pickle.UnpicklingError("holds a malformed array")
+        objects = np.empty(count, object)
+        for i, value in enumerate(data):
+            objects[i] = _built(value)
+        return objects.reshape(shape, order=order)
+    if not isinstance(data, bytes | bytearray) or len(data) != count * dtype.itemsize:
+        raise pickle.UnpicklingError("holds a malformed array")
+    if count * dtype.itemsize == 0:
+        return np.empty(shape, dtype)
+    return _with_characters(np.frombuffer(data, dtype).reshape(shape, order=order))
+
+
+def _with_characters(array: NDArray[Any]) -> NDArray[Any]:
+    """Raises UnpicklingError for a text of numbers that are no characters: Python fails later, and in odd ways."""
+    if array.dtype.kind == "U" and array.size:
+        codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise pickle.UnpicklingError("holds text that is none")
+    return array
+
+
+def _built(value: Any) -> Any:
+    """With arrays in the place of what stands for them, in lists of lists too."""
+    if isinstance(value, _Array):
+        if value.array is None:
+            raise pickle.UnpicklingError("holds an array in itself")
+        return value.array
+    if isinstance(value, list | tuple):
+        return [_built(item) for item in value]
+    return value
+
+
+def _reconstruct(*_: Any) -> _Array:
+    return _Array()
+
+
+def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
+    made = _Array()
+    made.array = _build(shape, kind, data, _text(order))
+    return made
+
+
+def _scalar(kind: Any, data: Any) -> Any:
+    if not isinstance(data, bytes):
+        raise pickle.UnpicklingError("holds a malformed number")
+    return _build((1,), kind, data, "C")[0]
+
+
+def _text(value: Any) -> str:
+    return value.decode("ascii") if isinstance(value, bytes) else str(value)
+
+
+def _no_call(*_: Any) -> None:
+    """numpy.ndarray is named in every array, and called in none."""
+    raise pickle.UnpicklingError("asks for numpy.ndarray")
+
+
+def _encode(text: Any, coding: Any) -> bytes:
+    """How protocols 0 to 2 of Python 3 write bytes."""
+    if not isinstance(text, str) or _text(coding) != "latin1":
+        raise pickle.UnpicklingError("asks for _codecs.encode")
+    return text.encode("latin1")
+
+
+def _no_bytes() -> bytes:
+    """How protocol 2 of Python 3 writes b""."""
+    return b""
+
+
+_STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
+    ("numpy", "ndarray"): _no_call,
+    ("numpy", "dtype"): _Type,
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
+}
+for _core in ("numpy.core", "numpy._core"):
+    _STAND_INS[f"{_core}.multiarray", "_reconstruct"] = _reconstruct
+    _STAND_INS[f"{_core}.multiarray", "scalar"] = _scalar
+    _STAND_INS[f"{_core}.numeric", "_frombuffer"] = _from_buffer
+
+
+class _ArrayUnpickler(pickle._Unpickler):  # in Python: the one in C can be led to take all memory
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _STAND_INS:
+            raise pickle.UnpicklingError(f"asks for {module}.{name}")
+        return _STAND_INS[module, name]
+
+
+class _Sized:
+    """A file that is never asked for more than it has, so that nobody makes room for that."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.file, self.size = file, size
+        self.readline = file.readline
+
+    def read(self, count: int) -> bytes:
+        if count > self.size:
+            raise pickle.UnpicklingError("cut short")
+        return self.file.read(count)
+
+    def readinto(self, buffer: Any) -> int:
+        return self.file.readinto(buffer)  # type: ignore[attr-defined]
+
+
+def read_pickled(path: pathlib.Path, *, allowed: bool) -> NDArray[Any]:
+    """A .npy file, pickled or not. Raises InputError when it is pickled and that is not allowed, or broken, or not arrays."""
+    try:
+        with open(path, "rb") as file:
+            shape, dtype = read_npy_header(file)
+            if not dtype.hasobject:
+                return _with_characters(np.load(path, allow_pickle=False))
+            if not allowed:
+                raise InputError(
+                    f"{path}: holds pickled objects, and reading these can run code that came with the file; if you trust "
+                    "where it is from, give --allow_pickle (python -m data_tools.convert then writes it as plain arrays, once)"
+                )
+            content = _ArrayUnpickler(_Sized(file, path.stat().st_size), encoding="bytes").load()
+            if not isinstance(content, _Array):
+                raise pickle.UnpicklingError(f"holds a {type(content).__name__}")
+            whole: NDArray[Any] = _built(content)
+            return whole.reshape(shape)
+    except (InputError, MemoryError):
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path}: not an array of arrays and strings ({error}); it was not loaded") from None
+    except Exception as error:  # a damaged file makes the readers fail in any way
+        raise InputError(f"{path}: not a whole .npy file ({type(error).__name__}); get another copy") from None

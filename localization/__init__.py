@@ -1,0 +1,1 @@
+"""From class sequences to action instances: scored proposals, then non-maximum suppression."""

@@ -1,0 +1,1 @@
+"""What surrounds a run: its device, its folder, its checkpoints, its curves."""

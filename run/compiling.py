@@ -1,0 +1,50 @@
+"""--compile: torch.compile, with a trial first, so that a failure is found before it can do harm, and says why.
+
+    step = compile_or_explain(function, trial, device, what="the training step")
+
+On CUDA the compiled functions are replayed as CUDA graphs, which leaves a step no launch overhead; on a CPU they are C++.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar, cast
+
+import torch
+import torch._inductor.config
+from torch import Tensor
+
+TRIALS = 3  # of each batch size
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def compile_or_explain(
+    function: Function, trial: Callable[[Function], None], device: torch.device, *, what: str
+) -> Function:
+    """`function` compiled, when a trial of that succeeds; else `function`, after a line that says why.
+
+    The trial leaves the random generators as they were.
+    """
+    torch._inductor.config.fallback_random = True  # dropout then draws as it does uncompiled
+    try:
+        compiled = cast(
+            Function, torch.compile(function, mode="reduce-overhead" if device.type == "cuda" else "default")
+        )
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            trial(compiled)
+    except Exception as error:  # compilers fail in any way
+        torch.compiler.reset()
+        cause = getattr(error, "inner_exception", None) or error
+        reason = (str(cause).strip() or "no reason given").splitlines()[0]
+        print(f"--compile: {what} goes on uncompiled, for: {type(cause).__name__}: {reason}")
+        return function
+    return compiled
+
+
+def trial_batches(
+    batch_sizes: Sequence[int], num_segments: int, channels: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Features [B,T,D] of each size, several times: a CUDA graph is recorded at the second call and replayed at the third."""
+    for size in batch_sizes:
+        features = torch.zeros(size, num_segments, channels, device=device)
+        for _ in range(TRIALS):
+            yield features

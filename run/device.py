@@ -1,0 +1,72 @@
+"""Where and in which format a run computes: --device, --precision, and bringing tensors back to the host.
+
+--precision is the number format of the large matrix products. Weights, moments and losses are always float32.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from utils.errors import InputError
+
+AMPERE = (8, 0)  # compute capability from which NVIDIA GPUs know TF32 and bfloat16
+
+
+def pick_device(name: str) -> torch.device:
+    """auto, cpu, cuda or cuda:INDEX. Raises InputError when there is no such device here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    if name == "cpu":
+        return torch.device("cpu")
+    if kind != "cuda" or (":" in name and not index.isdecimal()):
+        raise InputError(f"--device {name}: must be auto, cpu, cuda or cuda:INDEX")
+    if not torch.cuda.is_available():
+        raise InputError(f"--device {name}: no CUDA GPU is available here; use --device cpu")
+    if int(index or 0) >= torch.cuda.device_count():
+        raise InputError(f"--device {name}: there are {torch.cuda.device_count()} CUDA GPUs, counted from 0")
+    device = torch.device("cuda", int(index or 0))
+    torch.cuda.set_device(device)  # what names no device, a pinned buffer or an event, belongs to this one
+    return device
+
+
+def fetch(*tensors: Tensor) -> Callable[[], tuple[NDArray[Any], ...]]:
+    """Start copying tensors to the host; the returned function waits for that and gives the arrays."""
+    copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
+    arrived = None
+    if tensors[0].is_cuda:
+        arrived = torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(tensors[0].device))
+
+    def wait() -> tuple[NDArray[Any], ...]:
+        if arrived:
+            arrived.synchronize()
+        return tuple(copy.numpy() for copy in copies)
+
+    return wait
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """fp32, tf32 or bf16. "auto" is tf32 where the device has it, as the published runs had, else fp32.
+
+    Raises InputError when the device does not have it.
+    """
+    has_tf32 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= AMPERE
+    if name == "auto":
+        return "tf32" if has_tf32 else "fp32"
+    if name == "tf32" and not has_tf32:
+        raise InputError(
+            f"--precision tf32: {device} has no TF32, NVIDIA GPUs from Ampere on have; give --precision fp32"
+        )
+    if name == "bf16" and device.type == "cuda" and not has_tf32:
+        raise InputError(f"--precision bf16: {device} has no bfloat16; give --precision fp32")
+    return name
+
+
+def apply_precision(precision: str) -> torch.dtype:
+    """Set how CUDA multiplies float32 matrices; returns the dtype of the model's wide convolutions and pooling."""
+    torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32

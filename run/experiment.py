@@ -1,0 +1,110 @@
+"""An experiment's folder: where its files are, which was the last, and how results are written.
+
+output_dir/exp_name/{options.json, results.json, detections_best.json, best.pt, last.pt, tensorboard/}
+"""
+
+import json
+import pathlib
+import shutil
+import time
+from typing import Any
+
+from utils.atomic import write_text
+from utils.errors import InputError
+
+
+class Experiment:
+    """Names of the files in one experiment's folder."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder
+
+    @property
+    def options(self) -> pathlib.Path:
+        return self.folder / "options.json"
+
+    @property
+    def results(self) -> pathlib.Path:
+        return self.folder / "results.json"
+
+    @property
+    def detections(self) -> pathlib.Path:
+        return self.folder / "detections_best.json"
+
+    @property
+    def best(self) -> pathlib.Path:
+        return self.folder / "best.pt"
+
+    @property
+    def last(self) -> pathlib.Path:
+        return self.folder / "last.pt"
+
+    @property
+    def tensorboard(self) -> pathlib.Path:
+        return self.folder / "tensorboard"
+
+    @property
+    def inference(self) -> pathlib.Path:
+        return self.folder / "inference"
+
+    def claim(self, *, named: bool) -> None:
+        """Make the folder, once everything that was given has been checked.
+
+        An earlier run of that name is set aside as NAME.old, in the place of the one before, so that no two runs mix. A
+        name that was not chosen gets a number when another run has just taken it.
+        """
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        name, count = self.folder.name, 1
+        while True:
+            try:
+                self.folder.mkdir()
+                return
+            except FileExistsError:
+                if not named:
+                    count += 1
+                    self.folder = self.folder.with_name(f"{name}-{count}")
+                elif self.last.exists() or self.best.exists():
+                    old = self.folder.with_name(f"{name}.old")
+                    if old.exists():
+                        shutil.rmtree(old)
+                    self.folder.rename(old)
+                else:  # a run that ended before it saved anything
+                    shutil.rmtree(self.tensorboard, ignore_errors=True)
+                    return
+
+    def remove_unfinished(self) -> None:
+        """Temporary files of a run that was killed while it wrote; they can be large."""
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink()
+
+    def write_options(self, options: dict[str, Any]) -> None:
+        write_text(self.options, json.dumps(options, indent=2) + "\n")
+
+    def write_results(self, results: dict[str, Any]) -> None:
+        write_text(self.results, json.dumps(results, indent=2) + "\n")
+
+
+def new_experiment(output_dir: pathlib.Path, name: str, *, dataset: str, overwrite: bool) -> Experiment:
+    """Raises InputError when the named experiment already has checkpoints and `overwrite` is off. Writes nothing yet."""
+    experiment = Experiment(output_dir / (name or f"{dataset}_{time.strftime('%Y%m%d-%H%M%S')}"))
+    if experiment.folder.exists() and not experiment.folder.is_dir():
+        raise InputError(f"{experiment.folder}: is no folder; give another --exp_name")
+    existing = [path for path in (experiment.last, experiment.best) if path.exists()]
+    if name and existing and not overwrite:
+        raise InputError(
+            f"{existing[0]} exists: --exp_name {name} has been trained; "
+            "give --resume to continue it, --overwrite to start anew, or another --exp_name"
+        )
+    return experiment
+
+
+def find_experiment(output_dir: pathlib.Path, name: str, *, needs: str) -> Experiment:
+    """The named experiment, or the last one: whose file `needs` was written last. Raises InputError when there is none."""
+    if name:
+        found = [output_dir / name / needs]
+    else:
+        found = sorted(output_dir.glob(f"*/{needs}"), key=lambda path: path.stat().st_mtime)
+    if not found or not found[-1].is_file():
+        where = output_dir / (name or "*") / needs
+        raise InputError(f"{where}: no such checkpoint; train first, or check --output_dir, --exp_name or --model_file")
+    return Experiment(found[-1].parent)

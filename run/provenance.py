@@ -1,0 +1,42 @@
+"""What a result rests on: options, seed, device, versions and the git commit."""
+
+import pathlib
+import platform
+import subprocess
+from importlib.metadata import version
+from typing import Any
+
+PACKAGES = ("torch", "numpy")
+
+
+def provenance(options: dict[str, Any], *, device: str, precision: str) -> dict[str, Any]:
+    """What every result file carries besides its numbers; `device` and `precision` are those that "auto" became."""
+    return {
+        "seed": options["seed"],
+        "device": device,
+        "precision": precision,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "options": options,
+    }
+
+
+def versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def git_commit() -> str | None:
+    """The commit of this source tree, with "+changes" when tracked files differ from it; None outside its own checkout."""
+    root = pathlib.Path(__file__).resolve().parent.parent
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit or _git(root, "rev-parse", "--show-prefix") != "":
+        return None
+    return commit + ("+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+
+
+def _git(root: pathlib.Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
