@@ -1,16 +1,16 @@
-"""Two-stream features with video-level labels, in any layout of formats/layouts.py, and the batches made of them.
+"""Two-stream features with video-level labels, in any layout of formats/, and the batches made of them.
 
-    data = load_dataset(path, streams=("rgb", "flow"), feature_size=1024, cache="ram", device=device)
-    for batch in train_batches(data.train, ...): batch.features      # [B,T,D] on the device
+    data = load_dataset(path, options.data, device=device)
+    for batch in train_batches(data.train, options.data, ...): batch.features      # [B,T,D] on the device
 
 Features stay on the device that trains (cache "device"), in memory ("ram"), or in their files ("mmap").
 """
 
 import pathlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -22,10 +22,11 @@ from formats.annotations import VideoAnnotation
 from formats.feature_files import FeatureFiles
 from formats.feature_set import open_usable_set
 from formats.layouts import SPLITS
+from options import DataOptions, OptimisationOptions
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
 from utils.segments import Indices
-from utils.snippet_grid import DEFAULT_FPS, frame_rate
+from utils.snippet_grid import frame_rate
 
 _Choice = tuple[list[int], Indices]  # positions of a batch's videos [B], and their snippets [B,T]
 _Key = TypeVar("_Key")
@@ -39,43 +40,84 @@ class Video:
     video_id: str
     labels: NDArray[np.float32]  # [C] multi-hot
     features: NDArray[np.floating] | FeatureFiles  # [L,D], streams side by side
-    fps: float = DEFAULT_FPS  # frame rate the features were extracted at
+    fps: float  # frame rate the features were extracted at
 
     @property
     def num_snippets(self) -> int:
         return len(self.features)
 
     def sample(self, indices: Indices, out: NDArray[np.float32]) -> None:
-        """The snippets at `indices` [T] -> out [T,D]."""
+        """Put the snippets at `indices` [T] into out [T,D]."""
         if isinstance(self.features, np.ndarray) and self.features.dtype == out.dtype:
             np.take(self.features, indices, axis=0, out=out, mode="clip")  # any other mode makes a copy first
         else:
             out[:] = self.features[indices]
 
 
-class DeviceFeatures:
-    """The features of all videos of a split as rows of one tensor, on the device where batches are needed."""
+class Store(Protocol):
+    """Where the features of a split's videos are, and how those of a batch get to the device."""
 
-    def __init__(self, videos: tuple[Video, ...], device: torch.device) -> None:
+    device: torch.device
+
+    def prepare(self, positions: Sequence[int], indices: Indices) -> Tensor:
+        """The part of the work that needs no device: videos [B], snippets [B,T] -> something for `deliver`."""
+
+    def deliver(self, prepared: Tensor) -> Tensor:
+        """What `prepare` made -> features [B,T,D], float32, on the device."""
+
+
+class HostStore:
+    """Features in memory or in files: a batch is put together on the host, and copied."""
+
+    def __init__(self, videos: Sequence[Video], device: torch.device) -> None:
+        self.videos, self.device = videos, device
+
+    def prepare(self, positions: Sequence[int], indices: Indices) -> Tensor:
+        videos = [self.videos[position] for position in positions]
+        pinned = self.device.type == "cuda"
+        features = torch.empty(*indices.shape, videos[0].features.shape[1], pin_memory=pinned)
+        for video, index, out in zip(videos, indices, features.numpy(), strict=True):
+            video.sample(index, out)
+        return features
+
+    def deliver(self, prepared: Tensor) -> Tensor:
+        return prepared.to(self.device, non_blocking=True)
+
+
+class DeviceStore:
+    """The features of all videos as rows of one tensor on the device: a batch is a choice of rows."""
+
+    def __init__(self, videos: Sequence[Video], device: torch.device) -> None:
+        self.device = device
         dtype = torch.float16 if _all_half(videos) else torch.float32
         lengths = np.array([video.num_snippets for video in videos], np.int64)
         self.first = np.cumsum(lengths) - lengths  # [V] first row of each video
         self.rows = torch.empty(int(lengths.sum()), videos[0].features.shape[1], dtype=dtype, device=device)
         progress = tqdm(videos, desc=f"features to {device}", unit="video", disable=None)
         for first, video in zip(self.first.tolist(), progress, strict=True):
-            self.rows[first : first + video.num_snippets] = torch.from_numpy(_loaded(video.features))
+            self.rows[first : first + video.num_snippets] = torch.from_numpy(_in_memory(video.features))
 
-    def sample(self, rows: Tensor) -> Tensor:
-        """Row numbers [B,T] on the host -> [B,T,D]."""
-        device = self.rows.device
-        index = rows.flatten().to(device, non_blocking=True)
-        return self.rows.index_select(0, index).view(*rows.shape, -1).float()
+    def prepare(self, positions: Sequence[int], indices: Indices) -> Tensor:
+        rows = torch.from_numpy(indices + self.first[positions, None])
+        return rows.pin_memory() if self.device.type == "cuda" else rows
+
+    def deliver(self, prepared: Tensor) -> Tensor:
+        index = prepared.flatten().to(self.device, non_blocking=True)
+        return self.rows.index_select(0, index).view(*prepared.shape, -1).float()
 
 
-class Split(tuple[Video, ...]):
-    """The videos of a split; `on_device` holds their features when these live on the device."""
+@dataclass(frozen=True)
+class Split:
+    """The videos of a split, and where their features are."""
 
-    on_device: DeviceFeatures | None = None
+    videos: tuple[Video, ...]
+    store: Store
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __iter__(self) -> Iterator[Video]:
+        return iter(self.videos)
 
 
 @dataclass(frozen=True)
@@ -97,37 +139,27 @@ class Batch(NamedTuple):
     features: Tensor  # [B,T,D]
     labels: Tensor  # [B,C]
     video_ids: tuple[str, ...]
-    num_snippets: tuple[int, ...]
+    num_snippets: tuple[int, ...]  # before resampling
+    fps: tuple[float, ...]
 
 
 def load_dataset(
-    path: pathlib.Path,
-    *,
-    streams: tuple[str, ...],
-    feature_size: int,
-    cache: str,
-    device: torch.device,
-    splits: tuple[str, ...] = SPLITS,
-    layout: str = "auto",
-    ground_truth: str = "",
-    allow_pickle: bool = False,
-    skip_unusable: bool = False,
-    fps: float | None = None,
+    path: pathlib.Path, options: DataOptions, *, device: torch.device, splits: tuple[str, ...] = SPLITS
 ) -> Dataset:
     """Read and check everything. The class list is every label of a video in a split, sorted. Splits not asked for stay empty.
 
-    `fps` is the frame rate of all features; None takes each video's own from the ground truth, DEFAULT_FPS where it has none.
-    `skip_unusable` leaves out what would otherwise be refused: videos without features, empty segments. Values are checked as
-    they are read: now, or with cache "mmap" when they are first needed. Raises InputError naming the file, the video and what
-    to do, or the bytes that a cache needs and those that are free.
+    `options.fps` is the frame rate of all features; None takes each video's own from the ground truth, DEFAULT_FPS where it
+    has none. `options.skip_unusable` leaves out what would otherwise be refused: videos without features, empty segments.
+    Values are checked as they are read: now, or with cache "mmap" when they are first needed. Raises InputError naming the
+    file, the video and what to do, or the bytes that a cache needs and those that are free.
     """
     feature_set, left_out = open_usable_set(
         path,
-        streams=streams,
-        layout=layout,
-        ground_truth=ground_truth,
-        allow_pickle=allow_pickle,
-        skip_unusable=skip_unusable,
+        streams=options.streams,
+        layout=options.layout,
+        ground_truth=options.ground_truth,
+        allow_pickle=options.allow_pickle,
+        skip_unusable=options.skip_unusable,
         splits=splits,
     )
     classes = feature_set.classes
@@ -135,12 +167,26 @@ def load_dataset(
     videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
     for split, name in tqdm(work, desc="looking at features", unit="video", disable=None):
         entry = feature_set.annotations[name]
-        labels = np.array([label in entry.labels for label in classes], np.float32)
-        files = FeatureFiles(name, feature_set.storage.find(split, name), streams=streams, feature_size=feature_size)
-        videos[split].append(Video(name, labels, files, frame_rate(fps, entry.fps)))
-    cache = _choose_cache(cache, list(videos.values()), device)
-    kept = {split: _keep(videos[split], cache, device) for split in SPLITS}
-    return Dataset(classes, feature_set.annotations, kept["train"], kept["test"], cache, feature_set.layout, left_out)
+        located = feature_set.storage.find(split, name)
+        videos[split].append(
+            Video(
+                video_id=name,
+                labels=np.array([label in entry.labels for label in classes], np.float32),
+                features=FeatureFiles(name, located, streams=options.streams, feature_size=options.feature_size),
+                fps=frame_rate(options.fps, entry.fps),
+            )
+        )
+    cache = _choose_cache(options.cache, list(videos.values()), device)
+    kept = {split: _make_split(videos[split], cache, device) for split in SPLITS}
+    return Dataset(
+        classes=classes,
+        annotations=feature_set.annotations,
+        train=kept["train"],
+        test=kept["test"],
+        cache=cache,
+        layout=feature_set.layout,
+        left_out=left_out,
+    )
 
 
 def _choose_cache(cache: str, splits: list[list[Video]], device: torch.device) -> str:
@@ -166,18 +212,19 @@ def _all_half(videos: Iterable[Video]) -> bool:
     return {video.features.dtype for video in videos} == {np.dtype(np.float16)}
 
 
-def _keep(videos: list[Video], cache: str, device: torch.device) -> Split:
+def _make_split(videos: Sequence[Video], cache: str, device: torch.device) -> Split:
     if cache == "ram":
         progress = tqdm(videos, desc="reading features", unit="video", disable=None)
-        videos = [replace(video, features=_loaded(video.features)) for video in progress]
-    split = Split(videos)
-    if cache == "device" and videos:
-        split.on_device = DeviceFeatures(split, device)
-    return split
+        videos = [replace(video, features=_in_memory(video.features)) for video in progress]
+    store = DeviceStore(videos, device) if cache == "device" and videos else HostStore(videos, device)
+    return Split(videos=tuple(videos), store=store)
 
 
-def _loaded(features: NDArray[np.floating] | FeatureFiles) -> NDArray[np.floating]:
+def _in_memory(features: NDArray[np.floating] | FeatureFiles) -> NDArray[np.floating]:
     return features if isinstance(features, np.ndarray) else features.load()
+
+
+# Resampling: which of a video's L snippets stand for it (docs/method.md, section 1)
 
 
 def uniform_indices(num_snippets: int, num_segments: int) -> Indices:
@@ -185,13 +232,13 @@ def uniform_indices(num_snippets: int, num_segments: int) -> Indices:
     return np.arange(num_segments) * num_snippets // num_segments
 
 
-def inference_indices(num_snippets: int, num_segments: int, short_videos: str) -> Indices:
+def inference_indices(num_snippets: int, num_segments: int, *, short_videos: str) -> Indices:
     """Test: uniform to T; with short_videos "keep", all L snippets of a video that has fewer."""
     return uniform_indices(num_snippets, min(num_snippets, num_segments) if short_videos == "keep" else num_segments)
 
 
 def random_indices(
-    num_snippets: int, num_segments: int, generator: np.random.Generator, short_videos: str = "stretch"
+    num_snippets: int, num_segments: int, generator: np.random.Generator, *, short_videos: str
 ) -> Indices:
     """Training: the i-th uniform over the integers floor(i L / T) .. floor((i+1) L / T), the last over .. L-1.
 
@@ -205,22 +252,39 @@ def random_indices(
     return generator.integers(low, np.append(low[1:], num_snippets - 1), endpoint=True)
 
 
-def steps_per_epoch(num_videos: int, batch_size: int, drop_last: bool) -> int:
-    return num_videos // batch_size if drop_last else -(-num_videos // batch_size)
+# Batches
+
+
+def steps_per_epoch(num_videos: int, options: OptimisationOptions) -> int:
+    return num_videos // options.batch_size if options.drop_last else -(-num_videos // options.batch_size)
+
+
+def train_batch_sizes(split: Split, optimisation: OptimisationOptions) -> list[int]:
+    """Those that occur in training."""
+    sizes = _batch_sizes(len(split), optimisation.batch_size)
+    return sizes[:1] if optimisation.drop_last else sizes
+
+
+def test_batch_sizes(split: Split, options: DataOptions, *, batch_size: int) -> list[int]:
+    """Those that occur in test among videos that are resampled to T snippets."""
+    keep = options.short_videos == "keep"
+    whole = sum(not keep or video.num_snippets >= options.num_segments for video in split)
+    return _batch_sizes(whole, batch_size)
+
+
+def _batch_sizes(videos: int, batch_size: int) -> list[int]:
+    """Full batches, and the last one."""
+    return [size for size in (min(batch_size, videos), videos % batch_size) if size]
 
 
 def train_batches(
-    videos: Split,
+    split: Split,
+    options: DataOptions,
     *,
-    num_segments: int,
-    batch_size: int,
-    drop_last: bool,
+    optimisation: OptimisationOptions,
     seed: int,
     first_step: int,
     last_step: int,
-    num_workers: int,
-    device: torch.device,
-    short_videos: str = "stretch",
 ) -> Generator[Batch]:
     """The batches of steps first_step .. last_step-1, every epoch in a new order, with randomly drawn snippets.
 
@@ -229,74 +293,61 @@ def train_batches(
 
     def draw(key: _SampleKey) -> Indices:
         generator = np.random.default_rng([seed, key.epoch, key.position])
-        return random_indices(videos[key.video].num_snippets, num_segments, generator, short_videos)
+        length = split.videos[key.video].num_snippets
+        return random_indices(length, options.num_segments, generator, short_videos=options.short_videos)
 
     def choose(keys: list[_SampleKey]) -> _Choice:
         return [key.video for key in keys], np.stack([draw(key) for key in keys])
 
-    return _batches(
-        videos,
-        _train_keys(len(videos), batch_size, drop_last, seed, first_step, last_step),
-        choose,
-        num_workers,
-        device,
-    )
+    keys = _train_keys(len(split), optimisation=optimisation, seed=seed, first_step=first_step, last_step=last_step)
+    return _batches(split, keys, choose, threads=options.num_workers)
 
 
-def test_groups(videos: Split, *, num_segments: int, batch_size: int, short_videos: str) -> list[list[int]]:
+def test_groups(split: Split, options: DataOptions, *, batch_size: int) -> list[list[int]]:
     """Positions of the videos of each batch: in order, or with short_videos "keep" by length, since a batch has one T."""
-    lengths = [min(video.num_snippets, num_segments) if short_videos == "keep" else num_segments for video in videos]
-    order = sorted(range(len(videos)), key=lambda v: lengths[v])
+    t, keep = options.num_segments, options.short_videos == "keep"
+    lengths = [min(video.num_snippets, t) if keep else t for video in split]
+    order = sorted(range(len(split)), key=lambda v: lengths[v])
     same_length = (list(group) for _, group in groupby(order, key=lambda v: lengths[v]))
     return [group[i : i + batch_size] for group in same_length for i in range(0, len(group), batch_size)]
 
 
-def test_batches(
-    videos: Split,
-    groups: list[list[int]],
-    *,
-    num_segments: int,
-    num_workers: int,
-    device: torch.device,
-    short_videos: str,
-) -> Generator[Batch]:
+def test_batches(split: Split, groups: Iterable[list[int]], options: DataOptions) -> Generator[Batch]:
     """The batches that `test_groups` made, resampled uniformly."""
 
     def choose(group: list[int]) -> _Choice:
-        indices = [inference_indices(videos[v].num_snippets, num_segments, short_videos) for v in group]
+        lengths = [split.videos[v].num_snippets for v in group]
+        indices = [inference_indices(n, options.num_segments, short_videos=options.short_videos) for n in lengths]
         return group, np.stack(indices)
 
-    return _batches(videos, groups, choose, num_workers, device)
+    return _batches(split, groups, choose, threads=options.num_workers)
 
 
 test_groups.__test__ = False  # type: ignore[attr-defined]  # no tests, whatever pytest makes of their names
 test_batches.__test__ = False  # type: ignore[attr-defined]
+test_batch_sizes.__test__ = False  # type: ignore[attr-defined]
 
 
 def _batches(
-    videos: Split, keys: Iterable[_Key], choose: Callable[[_Key], _Choice], threads: int, device: torch.device
+    split: Split, keys: Iterable[_Key], choose: Callable[[_Key], _Choice], *, threads: int
 ) -> Generator[Batch]:
     """The part of the work that needs no device is done ahead, in threads."""
-    store, pinned = videos.on_device, device.type == "cuda"
+    store = split.store
+    pinned = store.device.type == "cuda"
 
     def prepare(key: _Key) -> tuple[Tensor, Tensor, list[Video]]:
         positions, indices = choose(key)
-        chosen = [videos[p] for p in positions]
-        labels = torch.from_numpy(np.stack([video.labels for video in chosen]))
-        if store:
-            rows = torch.from_numpy(indices + store.first[positions, None])
-            return (rows.pin_memory(), labels.pin_memory(), chosen) if pinned else (rows, labels, chosen)
-        features = torch.empty(*indices.shape, chosen[0].features.shape[1], pin_memory=pinned)
-        for video, index, out in zip(chosen, indices, features.numpy(), strict=True):
-            video.sample(index, out)
-        return features, labels.pin_memory() if pinned else labels, chosen
+        videos = [split.videos[position] for position in positions]
+        labels = torch.from_numpy(np.stack([video.labels for video in videos]))
+        return store.prepare(positions, indices), labels.pin_memory() if pinned else labels, videos
 
-    for host, labels, chosen in prefetch(prepare, keys, threads=threads):
+    for prepared, labels, videos in prefetch(prepare, keys, threads=threads):
         yield Batch(
-            store.sample(host) if store else host.to(device, non_blocking=True),
-            labels.to(device, non_blocking=True),
-            tuple(video.video_id for video in chosen),
-            tuple(video.num_snippets for video in chosen),
+            features=store.deliver(prepared),
+            labels=labels.to(store.device, non_blocking=True),
+            video_ids=tuple(video.video_id for video in videos),
+            num_snippets=tuple(video.num_snippets for video in videos),
+            fps=tuple(video.fps for video in videos),
         )
 
 
@@ -309,10 +360,10 @@ class _SampleKey(NamedTuple):
 
 
 def _train_keys(
-    num_videos: int, batch_size: int, drop_last: bool, seed: int, first_step: int, last_step: int
+    num_videos: int, *, optimisation: OptimisationOptions, seed: int, first_step: int, last_step: int
 ) -> Iterator[list[_SampleKey]]:
-    """For every step the keys of its batch."""
-    steps = steps_per_epoch(num_videos, batch_size, drop_last)
+    """The keys of every step's batch."""
+    steps, batch_size = steps_per_epoch(num_videos, optimisation), optimisation.batch_size
     order_epoch, order = -1, np.zeros(0, np.int64)
     for step in range(first_step, last_step):
         epoch, index = divmod(step, steps)

@@ -1,40 +1,26 @@
-"""The losses of SAL: one pure function a term, and their weighted sum (docs/method.md, section 3).
+"""What SAL learns from: the targets of actionness, one pure function per loss term, and their weighted sum.
 
-losses = sal_losses(output, labels, targets, config)      # {"mil": ..., "bg": ..., ...}, unweighted
-weighted_total(losses, weights).backward()
+    targets = actionness_targets(output, mask, options.actionness)
+    losses = sal_losses(output, labels, targets, losses=options.losses, fusion=options.fusion)      # {"mil": ..., "bg": ...}
+    weighted_total(losses, options.losses.weights).backward()
+
+The formulas are in docs/method.md, section 3.
 """
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layers.mixup import average_weights, join_labels
-from model import SalOutput, combined_sequence, topk_count, topk_mean
+from model import SalOutput, combined_sequence, topk_mean
+from options import ActionnessOptions, FusionOptions, LossOptions
+from utils.snippet_grid import topk_count
 
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Numbers inside the loss terms; defaults are the THUMOS'14 recipe."""
-
-    mil_ratio: float = 0.125  # of T
-    mil_rank: str = "combined"  # rank snippets by the combined sequence, or by the "cas" itself
-    bg_ratio: float = 0.125  # of T
-    gce_q: float = 0.5
-    gce_eps: float = 1e-7
-    label_eps: float = 1e-10
-    fusion: dict[str, float] = field(default_factory=lambda: {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3})
-
-
-@dataclass(frozen=True)
-class PseudoLabelConfig:
-    """How many snippets are taken for action (docs/method.md, section 3)."""
-
-    ratio: float = 0.125  # of T, by actionness
-    extra: int = 17  # snippets more
-    confidence_ratio: float = 0.5  # of T, by class evidence; 0: no such test
+# Adaptive actionness learning (AAL): what teaches actionness
 
 
 @dataclass(frozen=True)
@@ -47,26 +33,22 @@ class ActionnessTargets:
     mixed_weight: Tensor
 
 
-def pseudo_label_count(config: PseudoLabelConfig, num_segments: int) -> int:
-    return topk_count(config.ratio, num_segments) + config.extra
-
-
 @torch.no_grad()
-def pseudo_labels(actionness: Tensor, cas: Tensor, config: PseudoLabelConfig) -> Tensor:
-    """Class-agnostic pseudo labels h [B,T] of 0 and 1 (docs/method.md, section 3).
+def pseudo_labels(actionness: Tensor, cas: Tensor, options: ActionnessOptions) -> Tensor:
+    """Class-agnostic pseudo labels h [B,T] of 0 and 1.
 
     1 on the snippets with the largest actionness [B,T] that are also among those with the most class evidence, the sum
     over classes of relu(cas) [B,T,C].
     """
     t = actionness.shape[1]
-    label = _top_indicator(actionness, pseudo_label_count(config, t))
-    if config.confidence_ratio > 0:
-        label = label * _top_indicator(cas.relu().sum(2), topk_count(config.confidence_ratio, t))
+    label = _top_indicator(actionness, options.label_count(t))
+    if options.confidence_ratio > 0:
+        label = label * _top_indicator(cas.relu().sum(2), topk_count(options.confidence_ratio, t))
     return label
 
 
 class AdaptiveMask(nn.Module):
-    """Weighs snippets by how confident the classifier is compared with a running mean and variance (docs/method.md, section 3).
+    """Weighs snippets by how confident the classifier is, compared with a running mean and variance.
 
     The statistics are buffers: they influence training, so they belong to its checkpoint.
     """
@@ -74,12 +56,12 @@ class AdaptiveMask(nn.Module):
     mean: Tensor
     var: Tensor
 
-    def __init__(self, *, momentum: float, var_factor: float, mean_init: float, var_init: float) -> None:
+    def __init__(self, options: ActionnessOptions, *, num_classes: int) -> None:
         super().__init__()
-        self.momentum = momentum
-        self.var_factor = var_factor
-        self.register_buffer("mean", torch.tensor(mean_init))
-        self.register_buffer("var", torch.tensor(var_init))
+        self.momentum, self.var_factor = options.mask_momentum, options.mask_var_factor
+        mean = 1 / num_classes if options.mask_mean_init is None else options.mask_mean_init
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("var", torch.tensor(options.mask_var_init))
 
     @torch.no_grad()
     def forward(self, cas: Tensor) -> Tensor:
@@ -93,16 +75,21 @@ class AdaptiveMask(nn.Module):
 
 
 @torch.no_grad()
-def actionness_targets(output: SalOutput, mask: AdaptiveMask, config: PseudoLabelConfig) -> ActionnessTargets:
+def actionness_targets(output: SalOutput, mask: AdaptiveMask, options: ActionnessOptions) -> ActionnessTargets:
     """The targets of one training step, from the model's own output. Updates the mask's statistics."""
-    label = pseudo_labels(output.actionness, output.cas, config)
+    label = pseudo_labels(output.actionness, output.cas, options)
     weight = mask(output.cas)
-    return ActionnessTargets(label, weight, join_labels(label), average_weights(weight))
+    return ActionnessTargets(
+        label=label, weight=weight, mixed_label=join_labels(label), mixed_weight=average_weights(weight)
+    )
 
 
 def _top_indicator(values: Tensor, k: int) -> Tensor:
     """1 on the k largest of each row of [B,T], 0 elsewhere."""
     return torch.zeros_like(values).scatter_(1, values.topk(k, dim=1).indices, 1.0)
+
+
+# The loss terms
 
 
 def video_cross_entropy(logits: Tensor, labels: Tensor, *, eps: float) -> Tensor:
@@ -111,14 +98,14 @@ def video_cross_entropy(logits: Tensor, labels: Tensor, *, eps: float) -> Tensor
     return -(share * F.log_softmax(logits, dim=1)).sum(1).mean()
 
 
-def mil_loss(output: SalOutput, labels: Tensor, config: LossConfig) -> Tensor:
+def mil_loss(output: SalOutput, labels: Tensor, *, losses: LossOptions, fusion: FusionOptions) -> Tensor:
     """Top-k multiple instance learning: the video's class logits are those of its most salient snippets."""
-    rank = output.cas if config.mil_rank == "cas" else combined_sequence(output, config.fusion)
-    logits = topk_mean(output.cas, rank, topk_count(config.mil_ratio, output.cas.shape[1]))
-    return video_cross_entropy(logits, labels, eps=config.label_eps)
+    rank = output.cas if losses.mil_rank == "cas" else combined_sequence(output, fusion.weights)
+    logits = topk_mean(output.cas, rank, topk_count(fusion.mil_ratio, output.cas.shape[1]))
+    return video_cross_entropy(logits, labels, eps=losses.label_eps)
 
 
-def background_loss(cas_bg: Tensor, ratio: float) -> Tensor:
+def background_loss(cas_bg: Tensor, *, ratio: float) -> Tensor:
     """KL(uniform || softmax(z)) in nats, z the top-k mean of cas_bg [B,T,C]: background says nothing of the class."""
     logits = topk_mean(cas_bg, cas_bg.softmax(2), topk_count(ratio, cas_bg.shape[1]))
     classes = logits.shape[1]
@@ -127,7 +114,7 @@ def background_loss(cas_bg: Tensor, ratio: float) -> Tensor:
 
 
 def masked_gce(prob: Tensor, label: Tensor, weight: Tensor, *, q: float, eps: float) -> Tensor:
-    """Masked generalized cross entropy of probabilities against labels under weights, all [B,T] (docs/method.md, section 3).
+    """Masked generalized cross entropy of probabilities against labels under weights, all [B,T].
 
     Action and background snippets are averaged apart, so that few of one kind count as much as many of the other.
     """
@@ -138,29 +125,31 @@ def masked_gce(prob: Tensor, label: Tensor, weight: Tensor, *, q: float, eps: fl
     return per_video.mean()
 
 
-def mutual_loss(stream_actionness: dict[str, Tensor]) -> Tensor:
+def mutual_loss(stream_actionness: Mapping[str, Tensor]) -> Tensor:
     """Mean squared difference of the streams' actionness; 0 with a single stream."""
     first, *rest = stream_actionness.values()
     return F.mse_loss(first, rest[0]) if rest else first.new_zeros(())
 
 
-def sal_losses(output: SalOutput, labels: Tensor, targets: ActionnessTargets, config: LossConfig) -> dict[str, Tensor]:
-    """Every term, unweighted. labels [B,C] multi-hot, at least one class a video."""
+def sal_losses(
+    output: SalOutput, labels: Tensor, targets: ActionnessTargets, *, losses: LossOptions, fusion: FusionOptions
+) -> dict[str, Tensor]:
+    """Every term, unweighted. labels [B,C] multi-hot, at least one class per video."""
 
-    def gce(streams: dict[str, Tensor], label: Tensor, weight: Tensor) -> Tensor:
-        terms = [masked_gce(a, label, weight, q=config.gce_q, eps=config.gce_eps) for a in streams.values()]
+    def gce(streams: Mapping[str, Tensor], label: Tensor, weight: Tensor) -> Tensor:
+        terms = [masked_gce(a, label, weight, q=losses.q_val, eps=losses.gce_eps) for a in streams.values()]
         return torch.stack(terms).sum()
 
     video_logits = [output.video_logits, *output.stream_video_logits.values()]
     return {
-        "mil": mil_loss(output, labels, config),
-        "bg": background_loss(output.cas_bg, config.bg_ratio),
+        "mil": mil_loss(output, labels, losses=losses, fusion=fusion),
+        "bg": background_loss(output.cas_bg, ratio=losses.bg_ratio),
         "act": gce(output.stream_actionness, targets.label, targets.weight),
         "mix": gce(output.mixed_actionness, targets.mixed_label, targets.mixed_weight),
         "mutual": mutual_loss(output.stream_actionness),
-        "so": torch.stack([video_cross_entropy(s, labels, eps=config.label_eps) for s in video_logits]).sum(),
+        "so": torch.stack([video_cross_entropy(s, labels, eps=losses.label_eps) for s in video_logits]).sum(),
     }
 
 
-def weighted_total(losses: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     return torch.stack([weights[name] * term for name, term in losses.items()]).sum()

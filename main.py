@@ -9,274 +9,234 @@ import json
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+from options import PRESETS, Options, as_plain, check_unchanged, parse_flags, resolve, unresolved
+from utils.console import run_tool
+from utils.errors import InputError
 
-from data_tools.check.data_set import check_data
-from data_tools.check.times import TimedVideo, doubt_of_grid
-from data_tools.demo_set import ensure_demo_set
-from dataset import Dataset, load_dataset
-from eval.report import evaluation_report, per_class_table
-from formats.result_file import write_detections
-from layers.wide_adam import WideAdam
-from model import SAL
-from options import PRESETS, Options, as_plain, check_unchanged, parse_flags, resolve
-from run.checkpoint import check_classes, load_checkpoint, load_model
-from run.device import apply_precision, choose_precision, pick_device
-from run.experiment import Experiment, find_experiment, new_experiment
-from run.provenance import provenance
-from test import Evaluator, compile_infer
-from train import Objective, Trainer, compile_objective
-from utils.atomic import write_text
-from utils.console import describe_system_error
-from utils.errors import InputError, TrainingError
-from utils.memory import check_fits, is_out_of_memory
+# The rest is imported where it is wired: --help and a mistyped flag need not wait for torch.
+if TYPE_CHECKING:
+    from dataset import Dataset
+    from model import SAL
+    from run.device import Machine
+    from test import Evaluator
 
-# float32 arrays of the model's size. Test: the weights, and half of them folded. Training: two moments besides, and where they
-# are whole, on a GPU or compiled, the gradients.
-INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES = 1.5, 2.0, 1.0
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where a run computes, and in which format."""
-
-    device: torch.device
-    precision: str
-    dtype: torch.dtype
-
-    @staticmethod
-    def of(options: Options) -> "Machine":
-        device = pick_device(options.device)
-        precision = choose_precision(options.precision, device)
-        return Machine(device, precision, apply_precision(precision))
-
-    def provenance(self, options: Options, data: Dataset) -> dict[str, Any]:
-        where = provenance(as_plain(options), device=str(self.device), precision=self.precision)
-        return {**where, "layout": data.layout, "left_out": data.left_out}
+OUT_OF_MEMORY = "lower --hidden_size, --num_segments, --batch_size or --test_batch_size, or give --cache mmap"
 
 
 def run_training(flags: Mapping[str, Any]) -> None:
+    import torch
+
+    from dataset import train_batch_sizes
+    from eval.report import per_class_table
+    from eval.summary import evaluation_report
+    from layers.wide_adam import WideAdam
+    from losses import AdaptiveMask
+    from run.checkpoint import check_classes, load_checkpoint
+    from run.device import choose_machine
+    from run.experiment import find_experiment, new_experiment
+    from run.history import History
+    from run.provenance import provenance
+    from train import Objective, Trainer, compile_objective
+
     checkpoint = None
     if flags.get("resume"):
-        experiment = find_experiment(_output_dir(flags), flags.get("exp_name", ""), needs="last.pt")
+        experiment = find_experiment(unresolved(flags).run, needs="last.pt")
         checkpoint = load_checkpoint(experiment.last)
         check_unchanged(flags, checkpoint.options or {})
         options = resolve({**flags, "exp_name": experiment.folder.name}, checkpoint.options)
     else:
         options = resolve(flags)
-        experiment = new_experiment(
-            _output_dir(flags), options.exp_name, dataset=options.dataset, overwrite=options.overwrite
-        )
-    machine = Machine.of(options)
-    data = _load_data(options, machine.device, splits=("train", "test"))
+        experiment = new_experiment(options.run, dataset=options.data.dataset)
+    machine = choose_machine(options.run)
+    data = _load_data(options, machine, splits=("train", "test"))
     if checkpoint:
         check_classes(checkpoint, data.classes, experiment.last)
+    _check_model_fits(options, data, machine, training=True)
 
-    whole_gradients = options.compile or machine.device.type == "cuda"
-    copies = INFERENCE_COPIES + MOMENT_COPIES + (GRADIENT_COPIES if whole_gradients else 0)
-    _check_model_fits(options, data, machine, copies)
-    torch.manual_seed(options.seed)
-    model = SAL(options.model_config(len(data.classes), machine.dtype)).to(machine.device)
-    mask = options.adaptive_mask(len(data.classes)).to(machine.device)
-    objective = Objective(
-        model,
-        mask,
-        loss_config=options.loss_config(),
-        label_config=options.pseudo_label_config(),
-        weights=options.loss_weights,
-    )
-    betas = (options.beta1, options.beta2)
-    optimizer = WideAdam(model.parameters(), lr=options.lr, betas=betas, weight_decay=options.weight_decay)
+    torch.manual_seed(options.run.seed)
+    model = _new_model(options, data, machine).to(machine.device)
+    mask = AdaptiveMask(options.actionness, num_classes=len(data.classes)).to(machine.device)
+    objective = Objective(model, mask, losses=options.losses, actionness=options.actionness, fusion=options.fusion)
+    adam = options.optimisation
+    betas = (adam.beta1, adam.beta2)
+    optimizer = WideAdam(model.parameters(), lr=adam.lr, betas=betas, weight_decay=adam.weight_decay)
+    compute = None
+    if options.run.compile:
+        sizes = train_batch_sizes(data.train, options.optimisation)
+        compute = compile_objective(objective, sizes, options.data.num_segments)
+    plain = as_plain(options)
+    origin = provenance(plain, machine, layout=data.layout, left_out=data.left_out)
+    history = History(experiment, average_tious=options.evaluation.average_tious, provenance=origin)
     trainer = Trainer(
-        model,
-        mask,
-        compile_objective(objective, _train_batch_sizes(options, data), options.num_segments)
-        if options.compile
-        else objective,
+        objective,
         optimizer,
         data,
-        config=options.train_config(),
-        device=machine.device,
+        data_options=options.data,
+        optimisation=options.optimisation,
+        evaluation=options.evaluation,
+        run=options.run,
         experiment=experiment,
-        options=as_plain(options),
-        provenance=machine.provenance(options, data),
+        history=history,
+        saved_options=plain,
+        compute=compute,
     )
     if checkpoint:
         trainer.resume(checkpoint)
         checkpoint = None  # as large as the model and its moments
         experiment.remove_unfinished()
     else:
-        experiment.claim(named=bool(options.exp_name))
-    experiment.write_options(as_plain(options))
+        experiment.claim(named=bool(options.run.exp_name))
+    experiment.write_options(plain)
     print(
         f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
         f"steps {trainer.step} to {trainer.total_steps} on {machine.device} ({machine.precision}), features: {data.cache}"
     )
-    trainer.run(_evaluator(model, data, options, machine.device))
-    assert trainer.best and trainer.last
-    print(evaluation_report({"best": trainer.best, "last": trainer.last}))
-    seconds = ", ".join(f"{what} {count:.0f}" for what, count in trainer.seconds.items())
+    trainer.run(_new_evaluator(model, data, options))
+    assert history.best and history.last
+    print(evaluation_report({"best": history.best.summary, "last": history.last.summary}))
+    seconds = f"training {history.seconds.training:.0f}, evaluation {history.seconds.evaluation:.0f}"
     print(f"seconds: {seconds}; results in {experiment.folder}")
-    if options.verbose and trainer.best["per_class_AP"]:
-        print(per_class_table(trainer.best["per_class_AP"]))
+    if options.run.verbose and history.best.summary.per_class_AP:
+        print(per_class_table(history.best.summary.per_class_AP))
 
 
 def run_inference(flags: Mapping[str, Any]) -> None:
-    output_dir, name = _output_dir(flags), flags.get("exp_name", "")
-    if flags.get("model_file"):
-        path = pathlib.Path(flags["model_file"])
-        beside = path.parent if (path.parent / "options.json").exists() else output_dir / path.stem
-        experiment = Experiment(output_dir / name if name else beside)
-    else:
-        experiment = find_experiment(output_dir, name, needs="best.pt")
-        path = experiment.best
+    import torch
+
+    from eval.report import per_class_table
+    from eval.summary import evaluation_report
+    from formats.result_file import write_detections
+    from run.checkpoint import check_classes, load_checkpoint, load_model
+    from run.device import choose_machine
+    from run.experiment import find_model
+    from run.provenance import provenance
+    from utils.atomic import write_text
+
+    path, experiment = find_model(unresolved(flags).run)
     checkpoint = load_checkpoint(path)
     options = resolve(flags, checkpoint.options)
-    machine = Machine.of(options)
-    data = _load_data(options, machine.device, splits=("test",))
+    machine = choose_machine(options.run)
+    data = _load_data(options, machine, splits=("test",))
     check_classes(checkpoint, data.classes, path)
-    _check_model_fits(options, data, machine, INFERENCE_COPIES)
+    _check_model_fits(options, data, machine, training=False)
     with torch.device("meta"):
-        model = SAL(options.model_config(len(data.classes), machine.dtype))
+        model = _new_model(options, data, machine)
     model.to_empty(device=machine.device)
     load_model(model, checkpoint.model, path)
-    evaluation = _evaluator(model, data, options, machine.device)(model)
-    summary = evaluation.summary(options.average_tious)
+    evaluation = _new_evaluator(model, data, options)(model)
+    summary = evaluation.summary
     videos = tuple(video.video_id for video in data.test)
     write_detections(experiment.inference / "detections.json", evaluation.detections, videos, data.classes)
-    results = {"model_file": str(path), **summary, "seconds": evaluation.seconds, **machine.provenance(options, data)}
+    origin = provenance(as_plain(options), machine, layout=data.layout, left_out=data.left_out)
+    results = {"model_file": str(path), **summary.as_plain(), "seconds": evaluation.seconds, **origin}
     write_text(experiment.inference / "results.json", json.dumps(results, indent=2) + "\n")
     print(evaluation_report({path.name: summary}))
     print(f"results in {experiment.inference}")
-    if options.verbose and evaluation.result:
-        print(per_class_table(evaluation.result.ap_by_class(data.classes)))
+    if options.run.verbose and summary.per_class_AP:
+        print(per_class_table(summary.per_class_AP))
 
 
 def run_check(flags: Mapping[str, Any]) -> int:
-    """Exit code: 0 fine, 1 warnings, 2 errors."""
+    """The exit code: 0 fine, 1 warnings, 2 errors."""
+    from data_tools.check.data_set import check_data
+
     options = resolve(flags)
     report = check_data(
         _data_path(options),
-        streams=options.streams,
-        feature_size=options.feature_size,
-        grid=options.proposal_config().grid,
-        dataset=options.dataset,
-        layout=options.layout,
-        ground_truth=options.ground_truth,
-        allow_pickle=options.allow_pickle,
-        skip_unusable=options.skip_unusable,
-        fps=options.fps,
-        threads=options.num_workers,
+        streams=options.data.streams,
+        feature_size=options.data.feature_size,
+        grid=options.data.grid,
+        dataset=options.data.dataset,
+        layout=options.data.layout,
+        ground_truth=options.data.ground_truth,
+        allow_pickle=options.data.allow_pickle,
+        skip_unusable=options.data.skip_unusable,
+        fps=options.data.fps,
+        threads=options.data.num_workers,
     )
     print(report.text)
     return report.exit_code
 
 
+def run(arguments: Sequence[str]) -> int | None:
+    flags = parse_flags(arguments)
+    if flags.get("check_data"):
+        return run_check(flags)
+    (run_inference if flags.get("inference_only") else run_training)(flags)
+    return None
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Exit code: 0 done, 1 training could not go on, 2 a mistake in what was given; for --check_data see run_check."""
-    try:
-        flags = parse_flags(arguments)
-        if flags.get("check_data"):
-            return run_check(flags)
-        (run_inference if flags.get("inference_only") else run_training)(flags)
-    except InputError as error:
-        print(f"main.py: error: {error}", file=sys.stderr)
-        return 2
-    except TrainingError as error:
-        print(f"main.py: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("main.py: interrupted", file=sys.stderr)
-        return 1
-    except (OSError, MemoryError, RuntimeError) as error:
-        line = describe_system_error(error)
-        if line is None:
-            raise
-        if is_out_of_memory(error):
-            line += "; lower --hidden_size, --num_segments, --batch_size or --test_batch_size, or give --cache mmap"
-        print(f"main.py: error: {line}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _output_dir(flags: Mapping[str, Any]) -> pathlib.Path:
-    return pathlib.Path(flags.get("output_dir", Options.output_dir))
+    """The exit code: 0 done, 1 training could not go on, 2 a mistake in what was given; for --check_data see run_check."""
+    return run_tool("main.py", run, arguments, out_of_memory=OUT_OF_MEMORY)
 
 
 def _data_path(options: Options) -> pathlib.Path:
-    if not options.data_path:
+    from data_tools.demo_set import ensure_demo_set
+
+    if not options.data.data_path:
         raise InputError("--data_path is missing: give the data set's folder, or --dataset demo for the built-in one")
-    path = pathlib.Path(options.data_path)
-    if options.data_path == PRESETS["demo"]["data_path"]:  # any other path that is missing is a mistake
+    path = pathlib.Path(options.data.data_path)
+    if options.data.data_path == PRESETS["demo"]["data_path"]:  # any other path that is missing is a mistake
         ensure_demo_set(path)
     return path
 
 
-def _load_data(options: Options, device: torch.device, splits: tuple[str, ...]) -> Dataset:
-    data = load_dataset(
-        _data_path(options),
-        streams=options.streams,
-        feature_size=options.feature_size,
-        cache=options.cache,
-        device=device,
-        splits=splits,
-        layout=options.layout,
-        ground_truth=options.ground_truth,
-        allow_pickle=options.allow_pickle,
-        skip_unusable=options.skip_unusable,
-        fps=options.fps,
-    )
+def _load_data(options: Options, machine: "Machine", splits: tuple[str, ...]) -> "Dataset":
+    from data_tools.check.times import TimedVideo, doubt_of_grid
+    from dataset import load_dataset
+
+    data = load_dataset(_data_path(options), options.data, device=machine.device, splits=splits)
     for reason, count in data.left_out.items():
         print(f"left out, {reason}: {count}")
     timed = [TimedVideo(v.video_id, data.annotations[v.video_id], v.num_snippets, v.fps) for v in data.videos]
-    doubt = doubt_of_grid(timed, options.proposal_config().grid)
+    doubt = doubt_of_grid(timed, options.data.grid)
     if doubt:
         print(f"warning: {doubt}")
     return data
 
 
-def _check_model_fits(options: Options, data: Dataset, machine: Machine, copies: float) -> None:
-    """Before anything is allocated: a system that overcommits would kill the process later, without a word."""
+def _new_model(options: Options, data: "Dataset", machine: "Machine") -> "SAL":
+    from model import SAL
+
+    return SAL(
+        options.model,
+        num_classes=len(data.classes),
+        streams=options.data.streams,
+        feature_size=options.data.feature_size,
+        compute_dtype=machine.dtype,
+    )
+
+
+def _check_model_fits(options: Options, data: "Dataset", machine: "Machine", *, training: bool) -> None:
+    import torch
+
+    from run.device import check_model_fits
+
     with torch.device("meta"):
-        model = SAL(options.model_config(len(data.classes)))
-    needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
-    what = f"--hidden_size {options.hidden_size}: the model needs"
-    check_fits(needed, machine.device, what=what, instead="lower it or free memory")
+        model = _new_model(options, data, machine)
+    check_model_fits(
+        model, machine, hidden_size=options.model.hidden_size, training=training, compiled=options.run.compile
+    )
 
 
-def _train_batch_sizes(options: Options, data: Dataset) -> list[int]:
-    sizes = _batch_sizes(len(data.train), options.batch_size)
-    return sizes[:1] if options.drop_last else sizes
+def _new_evaluator(model: "SAL", data: "Dataset", options: Options) -> "Evaluator":
+    from dataset import test_batch_sizes
+    from test import Evaluator, compile_infer
 
-
-def _test_batch_sizes(options: Options, data: Dataset) -> list[int]:
-    """Of the videos that are resampled to T snippets."""
-    kept = options.short_videos == "keep"
-    whole = sum(not kept or video.num_snippets >= options.num_segments for video in data.test)
-    return _batch_sizes(whole, options.test_batch_size)
-
-
-def _batch_sizes(videos: int, batch_size: int) -> list[int]:
-    """Those that occur: full batches, and the last one."""
-    return [size for size in (min(batch_size, videos), videos % batch_size) if size]
-
-
-def _evaluator(model: SAL, data: Dataset, options: Options, device: torch.device) -> Evaluator:
+    infer = None
+    if options.run.compile:
+        sizes = test_batch_sizes(data.test, options.data, batch_size=options.evaluation.test_batch_size)
+        infer = compile_infer(model, sizes, options.data.num_segments)
     return Evaluator(
         data,
-        device=device,
-        num_segments=options.num_segments,
-        batch_size=options.test_batch_size,
-        num_workers=options.num_workers,
-        prediction=options.predict_config(),
-        proposals=options.proposal_config(),
-        suppression=options.nms_config(),
-        tious=options.tiou_grid,
-        short_videos=options.short_videos,
-        infer=compile_infer(model, _test_batch_sizes(options, data), options.num_segments) if options.compile else None,
+        options=options.data,
+        fusion=options.fusion,
+        localization=options.localization,
+        evaluation=options.evaluation,
+        infer=infer,
     )
 
 

@@ -1,6 +1,6 @@
 """The SAL network: multilevel semantic learning (MSL) and the actionness branches of AAL.
 
-    model = SAL(SalConfig(num_classes=20))
+    model = SAL(options.model, num_classes=20, streams=("rgb", "flow"), feature_size=1024)
     output = model(features)            # features [B,T,D], RGB channels first, flow second
 
 Letters: B videos, T snippets, D feature channels, H hidden channels, C classes. Everything inside is snippet-major
@@ -18,25 +18,7 @@ from layers.mixup import add_partner
 from layers.second_order import SMALLEST_NORM, SecondOrderPooling, SymmetricHalf, bilinear_pool, signed_sqrt_
 from layers.temporal_conv import taps_first, temporal_conv
 from layers.wide_linear import wide_linear
-
-
-@dataclass(frozen=True)
-class SalConfig:
-    """Shape and fixed numbers of the network (docs/method.md, section 2); defaults are the THUMOS'14 recipe.
-
-    streams: the streams present, in the order of their channels in the features.
-    """
-
-    num_classes: int
-    streams: tuple[str, ...] = ("rgb", "flow")
-    feature_size: int = 1024  # channels per stream
-    hidden_size: int = 512  # H
-    kernel_size: int = 3  # snippets, encoder
-    actionness_kernel_size: int = 3  # snippets, per-stream encoders
-    rgb_fusion: float = 0.1  # weight of RGB in the fused actionness; flow has the rest
-    dropout: float = 0.5
-    sqrt_eps: float = 1e-5  # inside the signed square root
-    compute_dtype: torch.dtype = torch.float32  # of the wide convolutions and the pooling; all else is float32
+from options import ModelOptions
 
 
 @dataclass(frozen=True)
@@ -91,14 +73,27 @@ class FoldedLayers:
 class SAL(nn.Module):
     """Parameter names and shapes are those of the published checkpoints, so that these load strictly."""
 
-    def __init__(self, config: SalConfig) -> None:
+    def __init__(
+        self,
+        options: ModelOptions,
+        *,
+        num_classes: int,
+        streams: tuple[str, ...],
+        feature_size: int,
+        compute_dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """`streams` in the order of their channels in the features, `feature_size` channels each.
+
+        The wide convolutions and the pooling compute in `compute_dtype`, all else in float32.
+        """
         super().__init__()
-        self.config = config
-        h, c, d = config.hidden_size, config.num_classes, config.feature_size
-        self.encoder = _conv(d * len(config.streams), h, config.kernel_size)
+        self.options, self.num_classes, self.streams = options, num_classes, streams
+        self.feature_size, self.compute_dtype = feature_size, compute_dtype
+        h, c, d = options.hidden_size, num_classes, feature_size
+        self.encoder = _conv(d * len(streams), h, options.kernel_size)
         # action_* encodes a stream, cls_* turns that into its actionness.
-        for stream in config.streams:
-            self.add_module(f"action_{stream}", _conv(d, h, config.actionness_kernel_size))
+        for stream in streams:
+            self.add_module(f"action_{stream}", _conv(d, h, options.actionness_kernel_size))
             self.add_module(f"cls_{stream}", _conv(h, 1, 1))
         self.cls = _conv(h, c, 1)
         self.fc = nn.Linear(h * h, c)
@@ -136,9 +131,9 @@ class SAL(nn.Module):
     @torch.no_grad()
     def fold(self) -> FoldedLayers:
         """The two wide layers for `infer`, as the weights are now; half a second for the published sizes on 2 CPU cores."""
-        h, device = self.config.hidden_size, self.fc.weight.device
+        h, device = self.options.hidden_size, self.fc.weight.device
         half = SymmetricHalf(h, device)
-        weight = torch.empty(h + self.config.num_classes, len(half.position), device=device)
+        weight = torch.empty(h + self.num_classes, len(half.position), device=device)
         half.fold(self.fc1.weight, weight[:h])
         half.fold(self.fc.weight, weight[h:])
         return FoldedLayers(half, weight, torch.cat([self.fc1.bias, self.fc.bias]))
@@ -148,18 +143,18 @@ class SAL(nn.Module):
         encoded, pre_activation = self._encode(features)
         stream_actionness = {s: self._actionness(s, z.relu()) for s, z in pre_activation.items()}
         actionness = self._fuse(stream_actionness)
-        half = folded_second_order_pooling(encoded, layers.half, eps=self.config.sqrt_eps)
-        sizes = [self.config.hidden_size, self.config.num_classes]
+        half = folded_second_order_pooling(encoded, layers.half, eps=self.options.sqrt_eps)
+        sizes = [self.options.hidden_size, self.num_classes]
         semantics, video_logits = wide_linear(half, layers.weight, layers.bias).split(sizes, dim=1)
         cas = self._apply_conv("cls", propagate_semantics(encoded, semantics, actionness))
         return SalOutput(cas=cas, actionness=actionness, stream_actionness=stream_actionness, video_logits=video_logits)
 
     def _encode(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The wide convolutions: E [B,T,H], and each stream's before its activation."""
-        streams, size = self.config.streams, self.config.feature_size
+        streams, size = self.streams, self.feature_size
         if features.shape[-1] != size * len(streams):
             raise ValueError(f"features have {features.shape[-1]} channels, the model takes {size * len(streams)}")
-        features = features.to(self.config.compute_dtype)
+        features = features.to(self.compute_dtype)
         split = dict(zip(streams, features.split(size, dim=2), strict=True))
         pre_activation = {s: self._apply_conv(f"action_{s}", x) for s, x in split.items()}
         return self._activate(self._apply_conv("encoder", features)), pre_activation
@@ -170,10 +165,10 @@ class SAL(nn.Module):
         return temporal_conv(x, conv.weight.to(x.dtype), conv.bias.to(x.dtype))
 
     def _activate(self, pre_activation: Tensor) -> Tensor:
-        return dropout(F.relu(pre_activation), self.config.dropout, self.training)
+        return dropout(F.relu(pre_activation), self.options.dropout, self.training)
 
     def _pool(self, encoded: Tensor) -> Tensor:
-        return second_order_pooling(encoded, eps=self.config.sqrt_eps)
+        return second_order_pooling(encoded, eps=self.options.sqrt_eps)
 
     def _video_logits(self, semantics: Tensor) -> Tensor:
         """[B,H*H] -> [B,C]"""
@@ -194,7 +189,7 @@ class SAL(nn.Module):
         """Fused actionness A [B,T]; with a single stream, that stream's."""
         if len(stream_actionness) == 1:
             return next(iter(stream_actionness.values()))
-        rgb = self.config.rgb_fusion
+        rgb = self.options.rgb_fusion
         return (1 - rgb) * stream_actionness["flow"] + rgb * stream_actionness["rgb"]
 
 
@@ -215,11 +210,6 @@ def combined_sequence(output: SalOutput, weights: dict[str, float]) -> Tensor:
     for stream, actionness in output.stream_actionness.items():
         combined = combined + present[stream] * rescale * actionness.unsqueeze(2)
     return combined
-
-
-def topk_count(ratio: float, num_segments: int) -> int:
-    """K = floor(ratio * T), at least 1. A small slack keeps 0.8 * 50 at 40."""
-    return max(1, int(ratio * num_segments + 1e-9))
 
 
 def _conv(channels: int, out: int, kernel_size: int) -> nn.Sequential:

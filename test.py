@@ -1,46 +1,37 @@
 """Test: predict -> localize -> evaluate, three steps over plain records. Nothing here knows of training.
 
-predictions = predict(model, batches, config=PredictConfig())
-detections = localize(predictions, proposals=ProposalConfig(), suppression=NmsConfig())
+predictions = predict(model, batches, fusion=options.fusion, localization=options.localization)
+detections = localize(predictions, options.localization, grid=options.data.grid)
 evaluation = Evaluator(data, ...)(model)                # all three, with mAP and video accuracy
 """
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from dataset import Batch, Dataset, test_batches, test_groups
 from eval.classification import video_accuracy
-from eval.detection import DetectionResult, evaluate_detections
+from eval.detection import evaluate_detections
+from eval.summary import EvaluationSummary, summarize
 from formats.annotations import ground_truth_segments
-from localization.nms import NmsConfig, nms
-from localization.proposals import ProposalConfig, generate_proposals
-from model import SAL, FoldedLayers, SalOutput, combined_sequence, topk_count, topk_mean
+from localization.nms import nms
+from localization.proposals import generate_proposals
+from model import SAL, FoldedLayers, SalOutput, combined_sequence, topk_mean
+from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions
 from run.compiling import compile_or_explain, trial_batches
 from run.device import fetch
-from utils.ranges import parse_span
-from utils.segments import Floats, Segments
-from utils.snippet_grid import DEFAULT_FPS
+from utils.segments import Segments
+from utils.snippet_grid import SnippetGrid, topk_count
 
 # Rows of predicted classes that go through localization at once: enough to be fast, few enough for the cache.
 BLOCK_ROWS = 512
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """Which classes a video has (docs/method.md, section 5); defaults are the THUMOS'14 recipe."""
-
-    class_th: float = 0.25
-    beta: float = 0.35  # weight of the top-k class logits against the second-order ones
-    topk_ratio: float = 0.125  # of T
-    fusion: dict[str, float] = field(default_factory=lambda: {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3})
 
 
 @dataclass(frozen=True)
@@ -48,6 +39,7 @@ class Prediction:
     """What the network says of one video."""
 
     num_snippets: int  # before resampling
+    fps: float  # frame rate of its features
     class_scores: NDArray[np.float32]  # [C], sum to 1
     classes: NDArray[np.int64]  # [P] predicted classes
     sequences: NDArray[np.float32]  # [P,T] their combined sequences
@@ -56,107 +48,105 @@ class Prediction:
 @dataclass(frozen=True)
 class Evaluation:
     detections: Segments
-    result: DetectionResult | None  # None: no test video has segments to compare with
-    video_accuracy: float | None  # fraction; None: no test video has labels
+    summary: EvaluationSummary
     seconds: float
 
-    def summary(self, average_tious: tuple[str, ...]) -> dict[str, Any]:
-        """mAP per tIoU, its averages and video accuracy, for a result file; fractions, None what can't be told."""
-        result = self.result
-        return {
-            "mAP": result and result.map_by_tiou(),
-            "average_mAP": result and {span: result.average_map(*parse_span(span)) for span in average_tious},
-            "video_accuracy": self.video_accuracy,
-        }
 
-
-def class_scores(output: SalOutput, combined: torch.Tensor, config: PredictConfig) -> torch.Tensor:
+def class_scores(output: SalOutput, combined: Tensor, *, fusion: FusionOptions, beta: float) -> Tensor:
     """S [B,C]: softmax of the top-k class logits and the second-order video logits, mixed by beta."""
-    topk_logits = topk_mean(output.cas, combined, topk_count(config.topk_ratio, output.cas.shape[1]))
-    return (config.beta * topk_logits + (1 - config.beta) * output.video_logits).softmax(1)
+    topk_logits = topk_mean(output.cas, combined, topk_count(fusion.mil_ratio, output.cas.shape[1]))
+    return (beta * topk_logits + (1 - beta) * output.video_logits).softmax(1)
 
 
-def predicted_classes(scores: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
+def predicted_classes(scores: NDArray[np.float32], *, threshold: float) -> NDArray[np.int64]:
     """[C] -> the classes with a score >= threshold; the best class if there are none."""
     chosen = np.flatnonzero(scores >= threshold)
     return chosen if len(chosen) else np.array([scores.argmax()])
 
 
-Infer = Callable[[torch.Tensor, FoldedLayers], SalOutput]
+Infer = Callable[[Tensor, FoldedLayers], SalOutput]
 
 
 @torch.inference_mode()
 def predict(
-    model: SAL, batches: Iterable[Batch], *, config: PredictConfig, infer: Infer | None = None
+    model: SAL,
+    batches: Iterable[Batch],
+    *,
+    fusion: FusionOptions,
+    localization: LocalizationOptions,
+    infer: Infer | None = None,
 ) -> list[Prediction]:
-    """One Prediction a video, in order. Puts the model into evaluation mode. `infer` is model.infer, compiled perhaps."""
+    """One Prediction per video, in order. Puts the model into evaluation mode. `infer` is model.infer, compiled perhaps."""
     model.eval()
-    layers = model.fold()
-    return [prediction for part in _in_flight(infer or model.infer, layers, batches, config) for prediction in part]
-
-
-def _in_flight(
-    infer: Infer, layers: FoldedLayers, batches: Iterable[Batch], config: PredictConfig
-) -> Iterator[list[Prediction]]:
-    """The predictions of each batch. A batch's results are taken when the next one is on its way: neither the device nor the
-    host waits for the other."""
-    before: Callable[[], list[Prediction]] | None = None
+    infer, layers = infer or model.infer, model.fold()
+    predictions: list[Prediction] = []
+    collect: Callable[[], list[Prediction]] | None = None
     for batch in batches:
         output = infer(batch.features, layers)
-        combined = combined_sequence(output, config.fusion)
-        arrived = fetch(class_scores(output, combined, config), combined.transpose(1, 2).contiguous())
-        if before:
-            yield before()
-        before = _collector(arrived, batch.num_snippets, config.class_th)
-    if before:
-        yield before()
+        combined = combined_sequence(output, fusion.weights)
+        scores = class_scores(output, combined, fusion=fusion, beta=localization.beta)
+        arrived = fetch(scores, combined.transpose(1, 2).contiguous())
+        # A batch's results are taken when the next one is on its way: neither the device nor the host waits for the other.
+        if collect:
+            predictions += collect()
+        collect = _collector(arrived, batch, threshold=localization.class_th)
+    return predictions + (collect() if collect else [])
 
 
 def _collector(
-    arrived: Callable[[], tuple[NDArray[np.float32], ...]], num_snippets: tuple[int, ...], class_th: float
+    arrived: Callable[[], tuple[NDArray[np.float32], ...]], batch: Batch, *, threshold: float
 ) -> Callable[[], list[Prediction]]:
+    lengths, rates = batch.num_snippets, batch.fps  # the features themselves may go
+
     def collect() -> list[Prediction]:
         predictions = []
-        for scores, sequences, count in zip(*arrived(), num_snippets, strict=True):
-            classes = predicted_classes(scores, class_th)
-            predictions.append(Prediction(count, scores.copy(), classes, sequences[classes]))
+        for scores, sequences, num_snippets, fps in zip(*arrived(), lengths, rates, strict=True):
+            classes = predicted_classes(scores, threshold=threshold)
+            predictions.append(
+                Prediction(
+                    num_snippets=num_snippets,
+                    fps=fps,
+                    class_scores=scores.copy(),
+                    classes=classes,
+                    sequences=sequences[classes],
+                )
+            )
         return predictions
 
     return collect
 
 
-def localize(
-    predictions: list[Prediction],
-    *,
-    proposals: ProposalConfig,
-    suppression: NmsConfig,
-    fps: Floats | float = DEFAULT_FPS,
-) -> Segments:
-    """Detections by video, class, and descending score; a video is its position among the predictions.
-
-    `fps` is the frame rate of each video's features [V], or of all.
-    """
-    rates = np.broadcast_to(np.asarray(fps, np.float64), len(predictions))
+def localize(predictions: Sequence[Prediction], options: LocalizationOptions, *, grid: SnippetGrid) -> Segments:
+    """Detections by video, class, and descending score; a video is its position among the predictions."""
     parts = []
     for block in _blocks(predictions):
         rows = [(v, column) for v in block for column in range(len(predictions[v].classes))]
         video = np.array([v for v, _ in rows])
         label = np.array([predictions[v].classes[column] for v, column in rows])
-        found = generate_proposals(
+        proposals = generate_proposals(
             np.concatenate([predictions[v].sequences for v in block]),
-            np.array([predictions[v].class_scores[c] for v, c in zip(video, label, strict=True)]),
-            np.array([predictions[v].num_snippets for v in video]),
-            proposals,
-            fps=rates[video],
+            class_scores=np.array([predictions[v].class_scores[c] for v, c in zip(video, label, strict=True)]),
+            num_snippets=np.array([predictions[v].num_snippets for v in video]),
+            fps=np.array([predictions[v].fps for v in video], np.float64),
+            options=options,
+            grid=grid,
         )
-        kept, scores = nms(found.row, found.start, found.end, found.score, suppression)
-        row = found.row[kept]
-        parts.append(Segments(video[row], label[row], found.start[kept], found.end[kept], scores))
+        kept, scores = nms(proposals.row, proposals.start, proposals.end, proposals.score, options=options)
+        row = proposals.row[kept]
+        parts.append(
+            Segments(
+                video=video[row],
+                label=label[row],
+                start=proposals.start[kept],
+                end=proposals.end[kept],
+                score=scores,
+            )
+        )
     detections = Segments.concatenate(parts)
     return detections.take(np.argsort(detections.video, kind="stable"))
 
 
-def _blocks(predictions: list[Prediction]) -> Iterator[list[int]]:
+def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:
     """Positions of the predictions in blocks of about BLOCK_ROWS rows, with sequences of one length in each."""
     lengths = [p.sequences.shape[1] for p in predictions]
     order = sorted(range(len(predictions)), key=lengths.__getitem__)
@@ -174,7 +164,7 @@ def _blocks(predictions: list[Prediction]) -> Iterator[list[int]]:
 
 def compile_infer(model: SAL, batch_sizes: Sequence[int], num_segments: int) -> Infer:
     """model.infer, compiled for batches of these sizes and T snippets; as it is when that fails, and for any other T."""
-    device, channels = model.fc.weight.device, model.config.feature_size * len(model.config.streams)
+    device, channels = model.fc.weight.device, model.feature_size * len(model.streams)
 
     @torch.inference_mode()
     def trial(compiled: Infer) -> None:
@@ -185,8 +175,10 @@ def compile_infer(model: SAL, batch_sizes: Sequence[int], num_segments: int) -> 
 
     compiled = compile_or_explain(model.infer, trial, device, what="the test forward")
 
-    def infer(features: torch.Tensor, layers: FoldedLayers) -> SalOutput:
-        return (compiled if features.shape[1] == num_segments else model.infer)(features, layers)
+    def infer(features: Tensor, layers: FoldedLayers) -> SalOutput:
+        if features.shape[1] == num_segments:
+            return compiled(features, layers)
+        return model.infer(features, layers)
 
     return infer
 
@@ -198,52 +190,50 @@ class Evaluator:
         self,
         data: Dataset,
         *,
-        device: torch.device,
-        num_segments: int,
-        batch_size: int,
-        num_workers: int,
-        prediction: PredictConfig,
-        proposals: ProposalConfig,
-        suppression: NmsConfig,
-        tious: tuple[float, ...],
-        short_videos: str = "stretch",
+        options: DataOptions,
+        fusion: FusionOptions,
+        localization: LocalizationOptions,
+        evaluation: EvaluationOptions,
         infer: Infer | None = None,
     ) -> None:
-        self.data, self.device, self.num_segments, self.short_videos = data, device, num_segments, short_videos
-        self.num_workers, self.tious, self.infer = num_workers, tious, infer
-        self.groups = test_groups(
-            data.test, num_segments=num_segments, batch_size=batch_size, short_videos=short_videos
-        )
-        self.fps = np.array([video.fps for video in data.test])
-        self.prediction, self.proposals, self.suppression = prediction, proposals, suppression
-        self.truth = ground_truth_segments(data.annotations, tuple(v.video_id for v in data.test), data.classes)
-        self.labels = np.stack([v.labels for v in data.test]) > 0
+        self.data, self.options, self.fusion = data, options, fusion
+        self.localization, self.evaluation, self.infer = localization, evaluation, infer
+        self.groups = test_groups(data.test, options, batch_size=evaluation.test_batch_size)
+        self.videos = tuple(video.video_id for video in data.test)
+        self.truth = ground_truth_segments(data.annotations, self.videos, data.classes)
+        self.labels = np.stack([video.labels for video in data.test]) > 0  # [V,C]
 
     def __call__(self, model: SAL) -> Evaluation:
         start = time.perf_counter()
-        found = predict(model, self._batches(), config=self.prediction, infer=self.infer)
-        by_position = dict(zip((v for group in self.groups for v in group), found, strict=True))
-        predictions = [by_position[v] for v in range(len(found))]
-        detections = localize(predictions, proposals=self.proposals, suppression=self.suppression, fps=self.fps)
-        result, accuracy = None, None
+        predictions = self._predict(model)
+        detections = localize(predictions, self.localization, grid=self.options.grid)
+        result = None
         if len(self.truth):
             classes = len(self.data.classes)
-            result = evaluate_detections(self.truth, detections, num_classes=classes, tious=self.tious)
-        if self.labels.any():
-            predicted = np.zeros(self.labels.shape, bool)
-            for row, prediction in zip(predicted, predictions, strict=True):
-                row[prediction.classes] = True
-            labelled = self.labels.any(1)
-            accuracy = video_accuracy(predicted[labelled], self.labels[labelled])
-        return Evaluation(detections, result, accuracy, time.perf_counter() - start)
-
-    def _batches(self) -> Iterable[Batch]:
-        batches = test_batches(
-            self.data.test,
-            self.groups,
-            num_segments=self.num_segments,
-            num_workers=self.num_workers,
-            device=self.device,
-            short_videos=self.short_videos,
+            tious = self.evaluation.tiou_grid
+            result = evaluate_detections(self.truth, detections, num_classes=classes, tious=tious)
+        summary = summarize(
+            result,
+            video_accuracy=self._video_accuracy(predictions),
+            average_tious=self.evaluation.average_tious,
+            classes=self.data.classes,
         )
-        return tqdm(batches, total=len(self.groups), desc="evaluating", unit="batch", disable=None, leave=False)
+        return Evaluation(detections=detections, summary=summary, seconds=time.perf_counter() - start)
+
+    def _predict(self, model: SAL) -> list[Prediction]:
+        """One per video, in the order of the split."""
+        batches = test_batches(self.data.test, self.groups, self.options)
+        bar = tqdm(batches, total=len(self.groups), desc="evaluating", unit="batch", disable=None, leave=False)
+        predictions = predict(model, bar, fusion=self.fusion, localization=self.localization, infer=self.infer)
+        positions = [v for group in self.groups for v in group]
+        by_position = dict(zip(positions, predictions, strict=True))
+        return [by_position[v] for v in range(len(predictions))]
+
+    def _video_accuracy(self, predictions: Sequence[Prediction]) -> float | None:
+        labelled = self.labels.any(1)
+        if not labelled.any():
+            return None
+        predicted = np.zeros(self.labels.shape, bool)
+        for row, prediction in zip(predicted, predictions, strict=True):
+            row[prediction.classes] = True
+        return video_accuracy(predicted[labelled], self.labels[labelled])

@@ -22,11 +22,11 @@ from unittest import mock
 
 import torch
 
+import dataset
 import main as program
 from benchmarks.activitynet_set import GROUND_TRUTH, SetSize, ensure_set
 from benchmarks.run import machine_info
 from benchmarks.timing import peak_resident
-from dataset import Dataset
 from formats.annotations import class_names, read_annotations, read_json
 from model import SAL
 from options import as_plain, parse_flags, resolve
@@ -47,16 +47,16 @@ CHILD = "--measured"  # first argument of the process that is measured
 def measured(report: pathlib.Path, arguments: Sequence[str]) -> int:
     """main.py in this process, and what nobody else can know of it in a JSON file."""
     seen: dict[str, Any] = {}
-    load = program.load_dataset
+    load = dataset.load_dataset
 
-    def timed(*args: Any, **options: Any) -> Dataset:
+    def timed(*args: Any, **options: Any) -> dataset.Dataset:
         start = time.perf_counter()
         data = load(*args, **options)
         lengths = [[video.num_snippets for video in split] for split in (data.train, data.test)]
         seen.update(load_seconds=time.perf_counter() - start, cache=data.cache, lengths=lengths)
         return data
 
-    with mock.patch.object(program, "load_dataset", timed):
+    with mock.patch.object(dataset, "load_dataset", timed):
         code = program.main(arguments)
     seen["resident_bytes"] = peak_resident()
     if torch.cuda.is_initialized():
@@ -107,8 +107,9 @@ def run_training(place: Sequence[str], folder: pathlib.Path, iterations: int) ->
 def run_untrained(place: Sequence[str], folder: pathlib.Path, classes: tuple[str, ...]) -> dict[str, Any]:
     """The evaluation of the network that training begins with."""
     options = resolve(parse_flags(place))
-    torch.manual_seed(options.seed)
-    model = SAL(options.model_config(len(classes)))
+    torch.manual_seed(options.run.seed)
+    data = options.data
+    model = SAL(options.model, num_classes=len(classes), streams=data.streams, feature_size=data.feature_size)
     file = folder / "untrained.pt"
     save_checkpoint(file, Checkpoint(model.state_dict(), as_plain(options), classes))
     del model

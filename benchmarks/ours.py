@@ -15,43 +15,45 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.inputs import Sizes, VideoSequences
-from dataset import Batch, Split, Video, random_indices, test_batches, test_groups, uniform_indices
+from dataset import Batch, HostStore, Split, Video, random_indices, test_batches, test_groups, uniform_indices
 from eval.detection import evaluate_detections
 from layers.temporal_conv import taps_first, temporal_conv
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_factors, wide_gradient
-from localization.nms import NmsConfig, nms
-from localization.proposals import ProposalConfig
+from localization.nms import nms
 from losses import AdaptiveMask
 from model import SAL, combined_sequence
-from options import Options
-from test import PredictConfig, Prediction, class_scores, localize, predict
+from options import resolve
+from test import Prediction, class_scores, localize, predict
 from train import Objective, StepResult, train_step
 from utils.segments import Segments
+from utils.snippet_grid import DEFAULT_FPS
 
-RECIPE = Options()  # THUMOS'14
+RECIPE = resolve({})  # THUMOS'14
 
 Detection = tuple[int, float, float, float]  # class, start, end, score
 
 
 def build_model(sizes: Sizes, device: torch.device) -> SAL:
     torch.manual_seed(0)
-    options = dataclasses.replace(RECIPE, feature_size=sizes.feature_size, hidden_size=sizes.hidden_size)
-    return SAL(options.model_config(sizes.num_classes)).to(device)
+    options = dataclasses.replace(RECIPE.model, hidden_size=sizes.hidden_size)
+    streams, size = RECIPE.data.streams, sizes.feature_size
+    return SAL(options, num_classes=sizes.num_classes, streams=streams, feature_size=size).to(device)
 
 
 def set_dropout(model: SAL, dropout: float) -> None:
     """Without dropout two formulations can be compared."""
-    model.config = dataclasses.replace(model.config, dropout=dropout)
+    model.options = dataclasses.replace(model.options, dropout=dropout)
 
 
 def new_mask(model: SAL, device: torch.device) -> AdaptiveMask:
-    return RECIPE.adaptive_mask(model.config.num_classes).to(device)
+    return AdaptiveMask(RECIPE.actionness, num_classes=model.num_classes).to(device)
 
 
 def new_optimizer(model: SAL) -> WideAdam:
-    betas = (RECIPE.beta1, RECIPE.beta2)
-    return WideAdam(model.parameters(), lr=RECIPE.lr, betas=betas, weight_decay=RECIPE.weight_decay)
+    adam = RECIPE.optimisation
+    betas = (adam.beta1, adam.beta2)
+    return WideAdam(model.parameters(), lr=adam.lr, betas=betas, weight_decay=adam.weight_decay)
 
 
 class TrainingStep:
@@ -59,16 +61,11 @@ class TrainingStep:
 
     def __init__(self, model: SAL, features: Tensor, labels: Tensor) -> None:
         self.model = model.train()
-        names = tuple(str(i) for i in range(len(features)))
-        self.batch = Batch(features, labels, names, (features.shape[1],) * len(features))
+        self.batch = _batch(features, labels)
         self.mask = new_mask(model, features.device)
         self.optimizer = new_optimizer(model)
         self.objective = Objective(
-            model,
-            self.mask,
-            loss_config=RECIPE.loss_config(),
-            label_config=RECIPE.pseudo_label_config(),
-            weights=RECIPE.loss_weights,
+            model, self.mask, losses=RECIPE.losses, actionness=RECIPE.actionness, fusion=RECIPE.fusion
         )
         self.result: StepResult | None = None
 
@@ -110,26 +107,29 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 def as_video(features: NDArray[np.float32]) -> Video:
     """Joint features [L,D] -> a video that lies in memory."""
-    return Video("made", np.zeros(0, np.float32), features)
+    return Video(video_id="made", labels=np.zeros(0, np.float32), features=features, fps=DEFAULT_FPS)
 
 
-def shared_videos(pool: NDArray[np.float32], lengths: NDArray[np.int64]) -> Split:
+def shared_videos(pool: NDArray[np.float32], lengths: NDArray[np.int64], device: torch.device) -> Split:
     """Videos that are all the first snippets of one long one [L,D]: a whole test set's features would fill the memory."""
-    return Split(Video(str(i), np.zeros(0, np.float32), pool[:n]) for i, n in enumerate(lengths.tolist()))
+    videos = tuple(as_video(pool[:length]) for length in lengths.tolist())
+    return Split(videos=videos, store=HostStore(videos, device))
 
 
 def resample(video: Video, num_segments: int, generator: np.random.Generator | None, out: NDArray[np.float32]) -> None:
     """-> out [T,D]; without a generator uniform, as in test."""
-    count = video.num_snippets
-    indices = random_indices(count, num_segments, generator) if generator else uniform_indices(count, num_segments)
+    count, short = video.num_snippets, RECIPE.data.short_videos
+    if generator:
+        indices = random_indices(count, num_segments, generator, short_videos=short)
+    else:
+        indices = uniform_indices(count, num_segments)
     video.sample(indices, out)
 
 
 def predict_videos(model: SAL, features: Tensor) -> list[Prediction]:
     """One test batch [B,T,D]."""
-    count, t = features.shape[:2]
-    batch = Batch(features, features.new_zeros(count, 0), ("",) * count, (t,) * count)
-    return predict(model, [batch], config=PredictConfig())
+    batch = _batch(features, features.new_zeros(len(features), 0))
+    return predict(model, [batch], fusion=RECIPE.fusion, localization=RECIPE.localization)
 
 
 class TestForward:
@@ -142,19 +142,17 @@ class TestForward:
         self.layers = model.fold()
 
     def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        config = PredictConfig()
         output = self.model.infer(features, self.layers)
-        sequences = combined_sequence(output, config.fusion)
-        return class_scores(output, sequences, config), sequences
+        sequences = combined_sequence(output, RECIPE.fusion.weights)
+        return class_scores(output, sequences, fusion=RECIPE.fusion, beta=RECIPE.localization.beta), sequences
 
 
-def predict_set(model: SAL, videos: Split, sizes: Sizes, device: torch.device) -> list[Prediction]:
+def predict_set(model: SAL, videos: Split, sizes: Sizes) -> list[Prediction]:
     """Resampling, batching and the network."""
-    t, short = sizes.num_segments, RECIPE.short_videos
-    groups = test_groups(videos, num_segments=t, batch_size=sizes.test_batch_size, short_videos=short)
-    workers = RECIPE.num_workers
-    batches = test_batches(videos, groups, num_segments=t, num_workers=workers, device=device, short_videos=short)
-    return predict(model, batches, config=PredictConfig())
+    options = dataclasses.replace(RECIPE.data, num_segments=sizes.num_segments)
+    groups = test_groups(videos, options, batch_size=sizes.test_batch_size)
+    batches = test_batches(videos, groups, options)
+    return predict(model, batches, fusion=RECIPE.fusion, localization=RECIPE.localization)
 
 
 def predicted(prediction: Prediction) -> tuple[Tensor, Tensor, list[int]]:
@@ -167,22 +165,36 @@ def predicted(prediction: Prediction) -> tuple[Tensor, Tensor, list[int]]:
 
 
 def as_prediction(video: VideoSequences) -> Prediction:
-    classes = np.flatnonzero(video.class_scores >= PredictConfig().class_th)
-    sequences = np.ascontiguousarray(video.sequences[:, classes].T)
-    return Prediction(video.num_snippets, video.class_scores, classes, sequences)
+    classes = np.flatnonzero(video.class_scores >= RECIPE.localization.class_th)
+    return Prediction(
+        num_snippets=video.num_snippets,
+        fps=DEFAULT_FPS,
+        class_scores=video.class_scores,
+        classes=classes,
+        sequences=np.ascontiguousarray(video.sequences[:, classes].T),
+    )
 
 
 def postprocess(predictions: list[Prediction]) -> Segments:
-    return localize(predictions, proposals=ProposalConfig(), suppression=NmsConfig())
+    return localize(predictions, RECIPE.localization, grid=RECIPE.data.grid)
 
 
 def suppress(
     start: NDArray[np.float64], end: NDArray[np.float64], score: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """One class's soft NMS -> positions and scores, best first."""
-    return nms(np.zeros(len(start), np.int64), start, end, score, NmsConfig())
+    return nms(np.zeros(len(start), np.int64), start, end, score, options=RECIPE.localization)
 
 
 def map_of(truth: Segments, detections: Segments, num_classes: int, tious: tuple[float, ...]) -> NDArray[np.float64]:
     """mAP per tIoU [K]."""
     return evaluate_detections(truth, detections, num_classes=num_classes, tious=tious).map
+
+
+def _batch(features: Tensor, labels: Tensor) -> Batch:
+    """Of made videos, as long as T."""
+    count, t = features.shape[:2]
+    names = tuple(str(i) for i in range(count))
+    return Batch(
+        features=features, labels=labels, video_ids=names, num_snippets=(t,) * count, fps=(DEFAULT_FPS,) * count
+    )

@@ -303,13 +303,14 @@ def test_pass_rows(bench: Bench) -> list[Row]:
     model = ours.build_model(sizes, device).eval()
     params = plain_parameters(model)
     pool = inputs.long_video(int(made.num_snippets.max()), sizes)
-    videos = ours.shared_videos(pool, made.num_snippets)
+    videos = ours.shared_videos(pool, made.num_snippets, device)
     predictions = [ours.as_prediction(v) for v in made.videos]
-    ours.predict_set(model, ours.Split(videos[: sizes.test_batch_size]), sizes, device)  # warm-up
+    few_videos = ours.shared_videos(pool, made.num_snippets[: sizes.test_batch_size], device)
+    ours.predict_set(model, few_videos, sizes)  # warm-up
     found = ours.postprocess(predictions)
     network, postprocessing, evaluation = measure_parts(
         [
-            lambda: ours.predict_set(model, videos, sizes, device),
+            lambda: ours.predict_set(model, videos, sizes),
             lambda: ours.postprocess(predictions),
             lambda: ours.map_of(made.truth, found, sizes.num_classes, TIOUS),
         ],
@@ -532,7 +533,7 @@ def detections_error(found: Segments, expected: list[ours.Detection]) -> float:
 
 def _step_errors(model: ours.SAL, features: Tensor, labels: Tensor) -> dict[str, float]:
     """Losses, gradients and updated weights of one step without dropout, ours against plain from the same weights."""
-    dropout = model.config.dropout
+    dropout = model.options.dropout
     ours.set_dropout(model, 0.0)
     step = ours.TrainingStep(model, features, labels)
     step.forward()

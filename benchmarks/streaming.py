@@ -21,6 +21,7 @@ from numpy.lib import format as npy
 
 from benchmarks.timing import peak_resident
 from dataset import load_dataset, train_batches
+from options import resolve
 
 SNIPPETS, CHANNELS, NUM_SEGMENTS, BATCH_SIZE = 300, 1024, 750, 2
 STREAMS = ("rgb", "flow")
@@ -67,19 +68,18 @@ def stream(path: pathlib.Path, epochs: int, num_workers: int) -> dict[str, float
     before = peak_resident()
     start = time.perf_counter()
     cpu = torch.device("cpu")
-    data = load_dataset(path, streams=STREAMS, feature_size=CHANNELS, cache="mmap", device=cpu)
+    flags = {"feature_size": CHANNELS, "cache": "mmap", "num_segments": NUM_SEGMENTS}
+    options = resolve({**flags, "batch_size": BATCH_SIZE, "num_workers": num_workers})
+    data = load_dataset(path, options.data, device=cpu)
     opened = time.perf_counter()
     rows, batches = 0, epochs * (len(data.train) // BATCH_SIZE)
     for batch in train_batches(
         data.train,
-        num_segments=NUM_SEGMENTS,
-        batch_size=BATCH_SIZE,
-        drop_last=True,
-        seed=1,
+        options.data,
+        optimisation=options.optimisation,
+        seed=options.run.seed,
         first_step=0,
         last_step=batches,
-        num_workers=num_workers,
-        device=cpu,
     ):
         rows += int(np.prod(batch.features.shape[:2]))
     read = time.perf_counter()

@@ -15,25 +15,33 @@ from data_tools.set_writer import write_set
 from formats.feature_files import FeatureFiles
 from formats.feature_set import open_usable_set
 from formats.layouts import SPLITS
-from options import Parser, resolve
+from options import FLAGS, resolve
 from utils.console import run_tool
 from utils.errors import InputError
+from utils.flags import Parser
 
-FLAGS = ("layout", "ground_truth", "allow_pickle", "skip_unusable", "modal", "feature_size")
+OWN_FLAGS = ("layout", "ground_truth", "allow_pickle", "skip_unusable", "modal", "feature_size")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 0 done, 1 interrupted, 2 a mistake in what was given."""
+    return run_tool("data_tools.convert", convert, arguments, interrupted="interrupted; the same command goes on")
 
 
 def convert(arguments: Sequence[str]) -> None:
     parser = Parser(
-        "data_tools.convert", 'Writes a feature set of any layout in the "thumos" layout, as plain .npy files.'
+        "data_tools.convert",
+        'Writes a feature set of any layout in the "thumos" layout, as plain .npy files.',
+        FLAGS,
     )
     parser.add_argument("source", type=pathlib.Path, metavar="SRC", help="folder of the set")
     parser.add_argument(
         "target", type=pathlib.Path, metavar="DST", help="folder to write; made, or one left unfinished"
     )
-    parser.add_options(FLAGS)
+    parser.add_options(OWN_FLAGS)
     flags = vars(parser.parse_args(arguments))
     source, target = flags.pop("source"), flags.pop("target")
-    options = resolve(flags)
+    options = resolve(flags).data
     if target.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{target}: lies in {source}, the set to convert; name a folder outside of it")
     feature_set, left_out = open_usable_set(
@@ -61,4 +69,4 @@ def convert(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool("data_tools.convert", convert, sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

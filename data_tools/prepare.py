@@ -23,13 +23,19 @@ from formats.array_files import STREAMS
 from formats.feature_files import FeatureFiles, Located, open_streams
 from formats.layouts import SPLITS, features_in
 from formats.subsets import splits_of
-from options import Options, Parser, resolve
+from options import FLAGS, DataOptions, resolve
 from utils.console import run_tool
 from utils.errors import InputError
+from utils.flags import Parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 0 done, 1 interrupted, 2 a mistake in what was given."""
+    return run_tool("data_tools.prepare", prepare, arguments, interrupted="interrupted; the same command goes on")
 
 
 def prepare(arguments: Sequence[str]) -> None:
-    parser = Parser("data_tools.prepare", "Makes a set to train on of features and a table of labels.")
+    parser = Parser("data_tools.prepare", "Makes a set to train on of features and a table of labels.", FLAGS)
     path = pathlib.Path
     parser.add_argument(
         "--features", type=path, required=True, metavar="DIR", help="rgb/ and flow/ inside, or joint files"
@@ -47,7 +53,7 @@ def prepare(arguments: Sequence[str]) -> None:
     parser.add_argument("--seed", type=int, metavar="N", help="of the draw of these (default: 0)")
     parser.add_options(("modal", "feature_size"))
     flags = vars(parser.parse_args(arguments))
-    streams = resolve({name: flags[name] for name in ("modal", "feature_size") if name in flags}).streams
+    streams = resolve({name: flags[name] for name in ("modal", "feature_size") if name in flags}).data.streams
     folder, table, out = flags["features"], flags["labels"], flags["out"]
     located = _features(folder, table, out)
     labels = read_labels(table)
@@ -171,7 +177,7 @@ def _feature_size(located: Located, streams: tuple[str, ...]) -> int:
     shape, _ = array.header()
     if len(shape) != 2:
         raise InputError(f"{array}: shape {shape}, expected [snippets, channels]")
-    usual = Options.feature_size
+    usual = DataOptions.feature_size
     if "joint" not in arrays:
         return shape[1]
     if len(streams) == 1 and shape[1] in (usual, len(STREAMS) * usual):
@@ -217,7 +223,7 @@ def _summary(
 
 def _next_command(out: pathlib.Path, streams: tuple[str, ...], feature_size: int, lengths: Sequence[int]) -> str:
     """With T about as long as the longer training videos, and no longer than the recipe's."""
-    default = Options()
+    default = DataOptions()
     snippets = int(np.clip(np.quantile(lengths, 0.9), 32, default.num_segments))
     flags = [f"--data_path {shlex.quote(str(out))}", f"--num_segments {snippets}"]
     if feature_size != default.feature_size:
@@ -228,4 +234,4 @@ def _next_command(out: pathlib.Path, streams: tuple[str, ...], feature_size: int
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool("data_tools.prepare", prepare, sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

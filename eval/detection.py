@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from eval.report import map_table, per_class_table
 from formats.annotations import class_names, ground_truth_segments, read_annotations
 from formats.result_file import read_detections
+from utils.console import run_tool
 from utils.errors import InputError
 from utils.ranges import in_span, parse_grid
 from utils.segments import Segments, temporal_iou
@@ -164,7 +165,12 @@ def _match(
     return matched[:num_detections]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
+    """The exit code: 0 done, 2 a mistake in what was given."""
+    return run_tool("eval.detection", _print_evaluation, arguments)
+
+
+def _print_evaluation(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m eval.detection", description="Detection mAP of a result file.")
     parser.add_argument("--ground_truth", required=True, type=pathlib.Path, help="gt.json")
     parser.add_argument("--detections", required=True, type=pathlib.Path, help="result file, ActivityNet format")
@@ -173,13 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--tious", default="0.1:0.7:0.1", help="tIoU thresholds, first:last:step (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of the table")
-    args = parser.parse_args(argv)
-    try:
-        print(_evaluate_files(args.ground_truth, args.detections, args.subset, parse_grid(args.tious), args.json))
-    except InputError as error:
-        print(f"eval.detection: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    args = parser.parse_args(arguments)
+    print(_evaluate_files(args.ground_truth, args.detections, args.subset, parse_grid(args.tious), args.json))
 
 
 def _evaluate_files(
@@ -207,4 +208,4 @@ def _evaluate_files(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,6 @@
 """The tables a run ends with, in percent."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from utils.text_table import table
 
@@ -12,16 +11,6 @@ def map_table(rows: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]
     header = ["tIoU", *by_tiou, *(f"avg {span}" for span in averages)]
     body = [[name, *_percent(values.values()), *_percent(means.values())] for name, (values, means) in rows.items()]
     return table(header, body)
-
-
-def evaluation_report(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """{row name: summary of an evaluation, as in results.json} -> the table, then a line of video accuracies."""
-    measured = {name: (row["mAP"], row["average_mAP"]) for name, row in rows.items() if row["mAP"] is not None}
-    table = map_table(measured) if measured else "mAP: not computed, no test video has temporal annotations"
-    known = [
-        f"{name} {percent(row['video_accuracy'])}" for name, row in rows.items() if row["video_accuracy"] is not None
-    ]
-    return f"{table}\nvideo accuracy: {', '.join(known) or 'not computed, no test video has labels'}"
 
 
 def percent(fraction: float) -> str:

@@ -1,22 +1,15 @@
 """Non-maximum suppression of temporal proposals, hard and soft in one place (docs/method.md, section 5)."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from options import LocalizationOptions
 from utils.segments import Floats, Indices, temporal_iou
 
 
-@dataclass(frozen=True)
-class NmsConfig:
-    soft: bool = True
-    thresh: float = 0.4  # tIoU above which a better proposal removes this one
-    alpha: float = 0.3  # width of the soft decay exp(-tIoU^2 / alpha)
-    offset: float = 1.0  # seconds added to every length, as the published recipe does
-
-
-def nms(group: Indices, start: Floats, end: Floats, score: Floats, config: NmsConfig) -> tuple[Indices, Floats]:
-    """Proposals [N] in groups, one a class of a video, times in seconds -> (kept positions, their scores).
+def nms(
+    group: Indices, start: Floats, end: Floats, score: Floats, *, options: LocalizationOptions
+) -> tuple[Indices, Floats]:
+    """Proposals [N] in groups, one for each class of each video, times in seconds -> (kept positions, their scores).
 
     In every group the best proposal removes all that overlap it by more than the threshold, then the best of the rest, and so
     on. Hard: what is removed is gone. Soft: it stays, its score decayed once, by its remover. Returned by group, best first;
@@ -35,13 +28,13 @@ def nms(group: Indices, start: Floats, end: Floats, score: Floats, config: NmsCo
             end_left,
             np.repeat(start_left[best], sizes),
             np.repeat(end_left[best], sizes),
-            offset=config.offset,
+            offset=options.nms_offset,
         )
         kept.append(left[best])
-        remove = (overlap > config.thresh) & ~is_best
-        if config.soft:
+        remove = (overlap > options.nms_thresh) & ~is_best
+        if options.soft_nms:
             gone = left[remove]
-            final[gone] *= np.exp(-(overlap[remove] ** 2) / config.alpha)
+            final[gone] *= np.exp(-(overlap[remove] ** 2) / options.nms_alpha)
             removed.append(gone)
         stay = ~(remove | is_best)
         left, group_left, start_left, end_left = left[stay], group_left[stay], start_left[stay], end_left[stay]

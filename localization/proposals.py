@@ -1,26 +1,18 @@
 """From combined sequences to scored proposals: upsample, threshold, contrast (docs/method.md, section 5).
 
-All rows, a row being one predicted class of one video, go through at once. Upsampling is linear, so its `scale` points a
+All rows, a row being one predicted class of one video, go through at once. Upsampling is linear, so its `scale` points per
 snippet are never laid out: between two snippets they rise or fall, which leaves room for one edge of a run, found by bisection,
 and their sums have a closed form. Each point that is looked at is computed as if it had been laid out, to the last bit.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from options import LocalizationOptions
 from utils.segments import Floats, Indices
-from utils.snippet_grid import DEFAULT_FPS, SnippetGrid
-
-
-@dataclass(frozen=True)
-class ProposalConfig:
-    scale: int = 24  # points a snippet
-    thresholds: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    outer_margin: float = 0.2  # of a proposal's length, on either side
-    gamma: float = 0.2  # weight of the class score
-    grid: SnippetGrid = field(default_factory=SnippetGrid)
+from utils.snippet_grid import SnippetGrid
 
 
 @dataclass(frozen=True)
@@ -110,7 +102,7 @@ def runs_above(points: Upsampled, thresholds: tuple[float, ...]) -> tuple[Indice
     return row[kept], first[kept], last[kept]
 
 
-def outer_inner_contrast(points: Upsampled, row: Indices, first: Indices, last: Indices, margin: float) -> Floats:
+def outer_inner_contrast(points: Upsampled, row: Indices, first: Indices, last: Indices, *, margin: float) -> Floats:
     """Mean of the points inside each run minus the mean just outside it, within `margin` of its length: [N]."""
     length = last - first + 1
     left = np.maximum(0, (first - margin * length).astype(np.int64))
@@ -123,27 +115,27 @@ def outer_inner_contrast(points: Upsampled, row: Indices, first: Indices, last: 
 
 def generate_proposals(
     sequences: NDArray[np.floating],
+    *,
     class_scores: NDArray[np.floating],
     num_snippets: NDArray[np.integer],
-    config: ProposalConfig,
-    *,
-    fps: Floats | float = DEFAULT_FPS,
+    fps: Floats,
+    options: LocalizationOptions,
+    grid: SnippetGrid,
 ) -> Proposals:
-    """Proposals from combined sequences [R,T], the scores [R] of their classes, and their videos' snippets [R].
+    """Proposals from combined sequences [R,T], the scores [R] of their classes, and their videos' snippets and frame rates [R].
 
-    `num_snippets` is a video's own length before resampling; it and the frame rate, [R] or one for all, set the seconds.
+    `num_snippets` is a video's own length before resampling; it, the frame rate and the grid set the seconds.
     """
-    points = Upsampled(sequences, config.scale)
-    row, first, last = runs_above(points, config.thresholds)
-    contrast = outer_inner_contrast(points, row, first, last, config.outer_margin)
-    rates = np.broadcast_to(np.asarray(fps, np.float64), len(sequences))
+    points = Upsampled(sequences, options.scale)
+    row, first, last = runs_above(points, options.thresholds)
+    contrast = outer_inner_contrast(points, row, first, last, margin=options.outer_margin)
 
     def seconds(point: Indices) -> Floats:
-        return config.grid.seconds(point * num_snippets[row] / points.count, rates[row])
+        return grid.seconds(point * num_snippets[row] / points.count, fps[row])
 
     # The class scores are the network's float32, and so is their share in the score, as in the published recipe.
-    class_share = (np.float32(config.gamma) * class_scores.astype(np.float32)).astype(np.float64)
-    return Proposals(row, seconds(first), seconds(last + 1), contrast + class_share[row])
+    class_share = (np.float32(options.gamma) * class_scores.astype(np.float32)).astype(np.float64)
+    return Proposals(row=row, start=seconds(first), end=seconds(last + 1), score=contrast + class_share[row])
 
 
 def _positions(mark: NDArray[np.bool_]) -> tuple[Indices, Indices, Indices]:

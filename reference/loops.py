@@ -58,7 +58,7 @@ def pseudo_labels(actionness, cas, count, confident):
 def separate_convolutions(model, features):
     """Actionness of the mixed-up features by a convolution of its own: {stream: [B,T]}, dropout off."""
     out = {}
-    for stream, x in zip(model.config.streams, features.split(model.config.feature_size, 2), strict=True):
+    for stream, x in zip(model.streams, features.split(model.feature_size, 2), strict=True):
         mixed = (x + x.roll(1, 0)).transpose(1, 2)
         encode = model.get_submodule(f"action_{stream}.0")
         score = model.get_submodule(f"cls_{stream}.0")

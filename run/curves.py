@@ -11,6 +11,7 @@ from types import TracebackType
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
+from eval.summary import EvaluationSummary
 from utils.errors import InputError
 
 
@@ -53,3 +54,11 @@ class CurveWriter:
     def _on_thread_error(self, args: threading.ExceptHookArgs) -> None:
         if not isinstance(args.exc_value, OSError):
             self._thread_hook(args)
+
+
+def evaluation_curves(summary: EvaluationSummary) -> dict[str, float]:
+    """{curve: value} of an evaluation; what was not computed has none."""
+    values = {} if summary.video_accuracy is None else {"video_accuracy": summary.video_accuracy}
+    values |= {f"mAP/{tiou}": value for tiou, value in (summary.mAP or {}).items()}
+    averages = (summary.average_mAP or {}).items()
+    return values | {f"average_mAP/{span.replace(':', '-')}": value for span, value in averages}

@@ -4,15 +4,53 @@
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from options import RunOptions
 from utils.errors import InputError
+from utils.memory import check_fits
 
 AMPERE = (8, 0)  # compute capability from which NVIDIA GPUs know TF32 and bfloat16
+
+
+# float32 arrays of the model's size. Test: the weights, and half of them folded. Training: two moments besides, and where they
+# are whole, on a GPU or compiled, the gradients.
+INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES = 1.5, 2.0, 1.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run computes, and in which format."""
+
+    device: torch.device
+    precision: str  # fp32, tf32 or bf16
+    dtype: torch.dtype  # of the wide convolutions and the pooling
+
+
+def choose_machine(options: RunOptions) -> Machine:
+    """What --device and --precision come to here. Raises InputError when there is no such thing here."""
+    device = pick_device(options.device)
+    precision = choose_precision(options.precision, device)
+    return Machine(device=device, precision=precision, dtype=apply_precision(precision))
+
+
+def check_model_fits(model: nn.Module, machine: Machine, *, hidden_size: int, training: bool, compiled: bool) -> None:
+    """Raise InputError when a model that is still on the meta device will not fit.
+
+    A system that overcommits memory would kill the process later, without a word.
+    """
+    copies = INFERENCE_COPIES
+    if training:
+        whole_gradients = compiled or machine.device.type == "cuda"
+        copies += MOMENT_COPIES + (GRADIENT_COPIES if whole_gradients else 0)
+    needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
+    what = f"--hidden_size {hidden_size}: the model needs"
+    check_fits(needed, machine.device, what=what, instead="lower it or free memory")
 
 
 def pick_device(name: str) -> torch.device:

@@ -9,6 +9,7 @@ import shutil
 import time
 from typing import Any
 
+from options import RunOptions
 from utils.atomic import write_text
 from utils.errors import InputError
 
@@ -84,13 +85,14 @@ class Experiment:
         write_text(self.results, json.dumps(results, indent=2) + "\n")
 
 
-def new_experiment(output_dir: pathlib.Path, name: str, *, dataset: str, overwrite: bool) -> Experiment:
-    """Raises InputError when the named experiment already has checkpoints and `overwrite` is off. Writes nothing yet."""
-    experiment = Experiment(output_dir / (name or f"{dataset}_{time.strftime('%Y%m%d-%H%M%S')}"))
+def new_experiment(options: RunOptions, *, dataset: str) -> Experiment:
+    """Raises InputError when the named experiment already has checkpoints and may not be overwritten. Writes nothing yet."""
+    name = options.exp_name or f"{dataset}_{time.strftime('%Y%m%d-%H%M%S')}"
+    experiment = Experiment(pathlib.Path(options.output_dir) / name)
     if experiment.folder.exists() and not experiment.folder.is_dir():
         raise InputError(f"{experiment.folder}: is no folder; give another --exp_name")
     existing = [path for path in (experiment.last, experiment.best) if path.exists()]
-    if name and existing and not overwrite:
+    if options.exp_name and existing and not options.overwrite:
         raise InputError(
             f"{existing[0]} exists: --exp_name {name} has been trained; "
             "give --resume to continue it, --overwrite to start anew, or another --exp_name"
@@ -98,13 +100,28 @@ def new_experiment(output_dir: pathlib.Path, name: str, *, dataset: str, overwri
     return experiment
 
 
-def find_experiment(output_dir: pathlib.Path, name: str, *, needs: str) -> Experiment:
+def find_experiment(options: RunOptions, *, needs: str) -> Experiment:
     """The named experiment, or the last one: whose file `needs` was written last. Raises InputError when there is none."""
+    output_dir, name = pathlib.Path(options.output_dir), options.exp_name
     if name:
-        found = [output_dir / name / needs]
+        candidates = [output_dir / name / needs]
     else:
-        found = sorted(output_dir.glob(f"*/{needs}"), key=lambda path: path.stat().st_mtime)
-    if not found or not found[-1].is_file():
+        candidates = sorted(output_dir.glob(f"*/{needs}"), key=lambda path: path.stat().st_mtime)
+    if not candidates or not candidates[-1].is_file():
         where = output_dir / (name or "*") / needs
         raise InputError(f"{where}: no such checkpoint; train first, or check --output_dir, --exp_name or --model_file")
-    return Experiment(found[-1].parent)
+    return Experiment(candidates[-1].parent)
+
+
+def find_model(options: RunOptions) -> tuple[pathlib.Path, Experiment]:
+    """The checkpoint for inference, and the experiment whose folder takes its results.
+
+    That is --exp_name; else the one the checkpoint lies in, or for a file from elsewhere one of the file's name.
+    """
+    if not options.model_file:
+        experiment = find_experiment(options, needs="best.pt")
+        return experiment.best, experiment
+    path, output_dir = pathlib.Path(options.model_file), pathlib.Path(options.output_dir)
+    if options.exp_name:
+        return path, Experiment(output_dir / options.exp_name)
+    return path, Experiment(path.parent if (path.parent / "options.json").exists() else output_dir / path.stem)

@@ -3,21 +3,28 @@
 import pathlib
 import platform
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
+
+from run.device import Machine
 
 PACKAGES = ("torch", "numpy")
 
 
-def provenance(options: dict[str, Any], *, device: str, precision: str) -> dict[str, Any]:
-    """What every result file carries besides its numbers; `device` and `precision` are those that "auto" became."""
+def provenance(
+    options: Mapping[str, Any], machine: Machine, *, layout: str, left_out: Mapping[str, int]
+) -> dict[str, Any]:
+    """What every result file carries besides its numbers; `options` are flat, {flag name: value}."""
     return {
         "seed": options["seed"],
-        "device": device,
-        "precision": precision,
+        "device": str(machine.device),
+        "precision": machine.precision,
         "versions": versions(),
         "git_commit": git_commit(),
-        "options": options,
+        "options": dict(options),
+        "layout": layout,
+        "left_out": dict(left_out),
     }
 
 

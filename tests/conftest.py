@@ -1,9 +1,9 @@
-"""What the tests share: a tiny data set on disk, tiny flags that train on it in a second, and main.py called in-process."""
+"""What the tests share: small networks, a tiny data set on disk, tiny flags that train on it, and main.py called in-process."""
 
 import json
 import pathlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,11 @@ import pytest
 import torch
 
 import main
+from dataset import HostStore, Split, Video
+from losses import AdaptiveMask
+from model import SAL
+from options import Options
+from train import Objective
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GOLDEN = pathlib.Path(__file__).resolve().parent / "golden"
@@ -23,6 +28,24 @@ TINY_FLAGS = [
     *("--num_segments", "24", "--feature_size", str(FEATURE_SIZE), "--hidden_size", "8", "--pseudo_extra", "2"),
     *("--num_epochs", "3", "--detection_inf_step", "4", "--device", "cpu", "--lr", "0.01"),
 ]
+
+
+def build_model(options: Options, classes: int, seed: int = 0) -> SAL:
+    torch.manual_seed(seed)
+    data = options.data
+    return SAL(options.model, num_classes=classes, streams=data.streams, feature_size=data.feature_size)
+
+
+def build_objective(options: Options, classes: int) -> Objective:
+    mask = AdaptiveMask(options.actionness, num_classes=classes)
+    parts = {"losses": options.losses, "actionness": options.actionness, "fusion": options.fusion}
+    return Objective(build_model(options, classes), mask, **parts)
+
+
+def host_split(videos: Iterable[Video]) -> Split:
+    """A split whose features are in memory, or in their files."""
+    videos = tuple(videos)
+    return Split(videos=videos, store=HostStore(videos, torch.device("cpu")))
 
 
 @dataclass

@@ -5,19 +5,21 @@ import math
 import pytest
 import torch
 
-from losses import AdaptiveMask, PseudoLabelConfig, actionness_targets, pseudo_labels
-from model import SAL, SalConfig
+from losses import AdaptiveMask, actionness_targets, pseudo_labels
+from model import SAL
+from options import ActionnessOptions, ModelOptions
 from reference import loops
 
 
 def make_mask(momentum=0.7, var_factor=0.5):
-    return AdaptiveMask(momentum=momentum, var_factor=var_factor, mean_init=0.25, var_init=1.0)
+    options = ActionnessOptions(mask_momentum=momentum, mask_var_factor=var_factor, mask_mean_init=0.25)
+    return AdaptiveMask(options, num_classes=3)
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.0])
 def test_pseudo_labels(confidence):
     actionness, cas = torch.rand(3, 40), torch.randn(3, 40, 5)
-    label = pseudo_labels(actionness, cas, PseudoLabelConfig(ratio=0.125, extra=17, confidence_ratio=confidence))
+    label = pseudo_labels(actionness, cas, ActionnessOptions(confidence_ratio=confidence))
     for b in range(3):
         confident = 20 if confidence else 0
         assert label[b].tolist() == loops.pseudo_labels(actionness[b], cas[b], 5 + 17, confident)
@@ -57,8 +59,9 @@ def test_mask_of_a_single_snippet_and_of_equal_ones_is_finite():
 
 def test_targets_carry_no_gradient_and_mix_by_the_rules():
     torch.manual_seed(0)
-    model = SAL(SalConfig(num_classes=3, feature_size=4, hidden_size=8))
-    targets = actionness_targets(model(torch.randn(3, 20, 8)), make_mask(), PseudoLabelConfig(0.125, 2, 0.5))
+    model = SAL(ModelOptions(hidden_size=8), num_classes=3, streams=("rgb", "flow"), feature_size=4)
+    options = ActionnessOptions(pseudo_extra=2)
+    targets = actionness_targets(model(torch.randn(3, 20, 8)), make_mask(), options)
     for field in (targets.label, targets.weight, targets.mixed_label, targets.mixed_weight):
         assert not field.requires_grad
     for b in range(3):

@@ -5,20 +5,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_FLAGS
+from conftest import TINY_FLAGS, build_model, build_objective, host_split
 from torch.nn import functional as F
 
 import main
-from dataset import Split, Video, inference_indices, random_indices, test_batches, test_groups, train_batches
+from dataset import Video, inference_indices, random_indices, test_batches, test_groups, train_batches
 from formats.annotations import Instance, VideoAnnotation
-from model import SAL
-from options import parse_flags, resolve
+from losses import AdaptiveMask
+from options import FLAGS, parse_flags, resolve
 from reference import formulas
 from test import Evaluator, predict
-from train import Objective
 from utils.errors import InputError
 
-CPU = torch.device("cpu")
 PRESET = "activitynet1.3"
 B, T, C = 3, 50, 5
 
@@ -52,13 +50,15 @@ def test_preset_is_the_published_recipe(dataset):
         **{"tious": "0.5:0.95:0.05", "average_tious": ("0.5:0.95",), "proposal_th": "0.1:0.9:0.1", "outer_margin": 0.2},
         **{"snippet_frames": 16, "snippet_stride": None, "fps": None, "dataset": dataset},
     }
-    assert {name: getattr(options, name) for name in spec} == spec
-    assert options.tiou_grid == tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+    values = FLAGS.values(options)
+    assert {name: values[name] for name in spec} == spec
+    assert options.evaluation.tiou_grid == tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 
 
 def test_flags_override_the_preset():
     options = resolve(parse_flags(["--dataset", PRESET, "--num_segments", "100", "--no-drop_last", "--seed", "7"]))
-    assert (options.num_segments, options.drop_last, options.seed, options.batch_size) == (100, False, 7, 32)
+    assert (options.data.num_segments, options.run.seed) == (100, 7)
+    assert (options.optimisation.drop_last, options.optimisation.batch_size) == (False, 32)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_flags_override_the_preset():
 )
 def test_length_of_a_run_is_said_in_epochs_or_in_steps(flags, saved, epochs, steps):
     options = resolve(parse_flags(["--dataset", PRESET, *flags]), saved)
-    assert (options.num_epochs, options.num_iters) == (epochs, steps)
+    assert (options.optimisation.num_epochs, options.optimisation.num_iters) == (epochs, steps)
 
 
 def test_both_lengths_contradict_each_other():
@@ -119,15 +119,8 @@ def recipe(**changes):
 
 def test_losses_and_gradients_of_the_recipe():
     options = recipe()
-    torch.manual_seed(0)
-    model = SAL(options.model_config(C))
-    objective = Objective(
-        model,
-        options.adaptive_mask(C),
-        loss_config=options.loss_config(),
-        label_config=options.pseudo_label_config(),
-        weights=options.loss_weights,
-    )
+    objective = build_objective(options, C)
+    model = objective.model
     generator = torch.Generator().manual_seed(1)
     labels = torch.tensor([[1.0, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 1, 1]])
     params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
@@ -150,9 +143,8 @@ def test_losses_and_gradients_of_the_recipe():
 
 def test_top_k_of_every_length():
     """Test videos keep their length, so K is a share of that, and never 0."""
-    config = recipe().predict_config()
-    torch.manual_seed(0)
-    model = SAL(recipe().model_config(C)).eval()
+    options = recipe(num_workers=0)
+    model = build_model(options, C).eval()
     for length in (1, 2, 3, 4, 7, 8, 31, 50):
         batch_features = torch.randn(1, length, 16)
         params = dict(model.named_parameters())
@@ -162,10 +154,10 @@ def test_top_k_of_every_length():
             q = 0.6 * out["cas"].softmax(2) + 0.2 * a["rgb"].unsqueeze(2) + 0.2 * a["flow"].unsqueeze(2)
             logits = formulas.topk_rows(out["cas"][0], q[0], max(1, length // 4))
             expected = (0.5 * logits + 0.5 * out["video_logits"][0]).softmax(0)
-        video = Video("v", np.zeros(C, np.float32), batch_features[0].numpy())
-        groups = test_groups(Split([video]), num_segments=T, batch_size=1, short_videos="keep")
-        batches = test_batches(Split([video]), groups, num_segments=T, num_workers=0, device=CPU, short_videos="keep")
-        (prediction,) = predict(model, batches, config=config)
+        video = Video(video_id="v", labels=np.zeros(C, np.float32), features=batch_features[0].numpy(), fps=25.0)
+        split = host_split([video])
+        batches = test_batches(split, test_groups(split, options.data, batch_size=1), options.data)
+        (prediction,) = predict(model, batches, fusion=options.fusion, localization=options.localization)
         np.testing.assert_allclose(prediction.class_scores, expected, rtol=1e-4)
         assert prediction.sequences.shape[1] == length and prediction.num_snippets == length
         np.testing.assert_allclose(prediction.sequences, q[0].T[prediction.classes], rtol=1e-4)
@@ -176,14 +168,14 @@ def test_top_k_of_every_length():
 
 @pytest.mark.parametrize("length", [1, 2, 49, 50, 51, 400])
 def test_inference_keeps_short_videos(length):
-    kept = inference_indices(length, 50, "keep").tolist()
+    kept = inference_indices(length, 50, short_videos="keep").tolist()
     assert kept == (list(range(length)) if length <= 50 else [i * length // 50 for i in range(50)])
-    assert inference_indices(length, 50, "stretch").tolist() == [i * length // 50 for i in range(50)]
+    assert inference_indices(length, 50, short_videos="stretch").tolist() == [i * length // 50 for i in range(50)]
 
 
 @pytest.mark.parametrize("length", [1, 3, 20, 49])
 def test_training_draws_short_videos_with_replacement(length):
-    draws = np.stack([random_indices(length, 50, np.random.default_rng(s), "keep") for s in range(400)])
+    draws = np.stack([random_indices(length, 50, np.random.default_rng(s), short_videos="keep") for s in range(400)])
     assert draws.shape == (400, 50) and draws.min() == 0 and draws.max() == length - 1
     assert (np.diff(draws, axis=1) >= 0).all()
     if length > 1:
@@ -195,15 +187,22 @@ def test_training_draws_short_videos_with_replacement(length):
 
 @pytest.mark.parametrize("length", [50, 51, 300])
 def test_training_draws_long_videos_as_ever(length):
-    one, other = (random_indices(length, 50, np.random.default_rng(3), short) for short in ("keep", "stretch"))
+    one, other = (
+        random_indices(length, 50, np.random.default_rng(3), short_videos=short) for short in ("keep", "stretch")
+    )
     assert np.array_equal(one, other)
 
 
 def videos_of(lengths, seed=0):
     generator = np.random.default_rng(seed)
     labels = np.eye(C, dtype=np.float32)
-    return Split(
-        Video(f"v{i}", labels[i % C], generator.random((n, 16)).astype(np.float32), 30.0 if i == 5 else 50.0)
+    return host_split(
+        Video(
+            video_id=f"v{i}",
+            labels=labels[i % C],
+            features=generator.random((n, 16)).astype(np.float32),
+            fps=30.0 if i == 5 else 50.0,
+        )
         for i, n in enumerate(lengths)
     )
 
@@ -211,23 +210,24 @@ def videos_of(lengths, seed=0):
 def test_a_batch_has_one_length_and_every_video_is_in_one():
     lengths = [60, 7, 50, 7, 49, 300, 7, 1, 51, 7]
     videos = videos_of(lengths)
-    groups = test_groups(videos, num_segments=50, batch_size=3, short_videos="keep")
+    options = recipe(num_segments=50).data
+    groups = test_groups(videos, options, batch_size=3)
     assert sorted(v for group in groups for v in group) == list(range(10))
     assert all(len({min(lengths[v], 50) for v in group}) == 1 and len(group) <= 3 for group in groups)
     assert sorted(map(len, groups)) == [1, 1, 1, 1, 3, 3]  # 7 7 7, 7, 50 50 50, 50, 49 and 1
-    stretched = test_groups(videos, num_segments=50, batch_size=3, short_videos="stretch")
+    stretched = test_groups(videos, recipe(short_videos="stretch").data, batch_size=3)
     assert stretched == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
-    how = {"num_segments": 50, "num_workers": 1, "device": CPU, "short_videos": "keep"}
-    for batch in test_batches(videos, groups, **how):
+    for batch in test_batches(videos, groups, options):
         for features, name, count in zip(batch.features, batch.video_ids, batch.num_snippets, strict=True):
             (video,) = (v for v in videos if v.video_id == name)
             assert count == video.num_snippets and len(features) == min(count, 50)
-            assert np.array_equal(features.numpy(), video.features[inference_indices(count, 50, "keep")])
+            assert np.array_equal(features.numpy(), video.features[inference_indices(count, 50, short_videos="keep")])
 
 
 def test_training_batches_have_T_snippets_whatever_the_length():
-    how = {"drop_last": True, "seed": 0, "first_step": 0, "last_step": 2, "num_workers": 0, "device": CPU}
-    for batch in train_batches(videos_of([3, 70, 1, 20]), num_segments=50, batch_size=2, short_videos="keep", **how):
+    options = recipe(batch_size=2, num_workers=0)
+    steps = {"optimisation": options.optimisation, "seed": 0, "first_step": 0, "last_step": 2}
+    for batch in train_batches(videos_of([3, 70, 1, 20]), options.data, **steps):
         assert batch.features.shape == (2, 50, 16)
 
 
@@ -244,18 +244,13 @@ class FakeData:
 
 
 def detections_of(model, videos, batch_size):
-    options = recipe()
+    options = recipe(test_batch_size=batch_size, num_workers=0)
     evaluate = Evaluator(
         FakeData(videos),
-        device=CPU,
-        num_segments=50,
-        batch_size=batch_size,
-        num_workers=0,
-        prediction=options.predict_config(),
-        proposals=options.proposal_config(),
-        suppression=options.nms_config(),
-        tious=options.tiou_grid,
-        short_videos="keep",
+        options=options.data,
+        fusion=options.fusion,
+        localization=options.localization,
+        evaluation=options.evaluation,
     )
     return evaluate(model).detections
 
@@ -264,11 +259,10 @@ def detections_of(model, videos, batch_size):
 def test_results_do_not_depend_on_how_videos_are_grouped(batch_size):
     """Detections belong to the videos in the split's order, though batches go by length; seconds go by each's frame rate."""
     videos = videos_of([60, 7, 50, 7, 49, 300, 12, 51, 7])
-    torch.manual_seed(0)
-    model = SAL(recipe().model_config(C))
+    model = build_model(recipe(), C)
     found = detections_of(model, videos, batch_size)
     for v, video in enumerate(videos):
-        mine, alone = found.take(found.video == v), detections_of(model, Split([video]), 1)
+        mine, alone = found.take(found.video == v), detections_of(model, host_split([video]), 1)
         assert len(mine) == len(alone) > 0
         np.testing.assert_allclose(mine.start, alone.start, atol=1e-6)
         np.testing.assert_allclose(mine.score, alone.score, atol=1e-5)
@@ -316,5 +310,6 @@ def test_resume_of_a_run_counted_in_steps(tiny, tmp_path, capsys):
 @pytest.mark.parametrize("classes", [3, 100, 200])
 def test_the_recipe_is_for_any_number_of_classes(classes):
     options = recipe()
-    assert options.model_config(classes).num_classes == classes
-    assert options.adaptive_mask(classes).mean.item() == pytest.approx(1 / classes)
+    assert build_model(options, classes).num_classes == classes
+    mask = AdaptiveMask(options.actionness, num_classes=classes)
+    assert mask.mean.item() == pytest.approx(1 / classes)

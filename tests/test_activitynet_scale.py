@@ -11,6 +11,7 @@ import torch
 from benchmarks import activitynet_scale as scale
 from benchmarks import activitynet_set as made_set
 from dataset import load_dataset
+from options import DataOptions
 from utils.errors import InputError
 
 SIZE = made_set.SetSize((14, 9), 6, channels=8)
@@ -63,8 +64,8 @@ def test_official_form(made):
 
 
 def test_program_reads_it(made):
-    how = {"streams": ("rgb", "flow"), "feature_size": 8, "cache": "ram", "device": torch.device("cpu")}
-    data = load_dataset(made, layout="activitynet", **how)
+    options = DataOptions(feature_size=8, cache="ram", layout="activitynet")
+    data = load_dataset(made, options, device=torch.device("cpu"))
     assert (len(data.train), len(data.test), len(data.classes)) == (14, 9, 6)
     assert data.left_out == {"subset test has no labels": 4}
     for video in (*data.train, *data.test):

@@ -15,12 +15,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, FEATURE_SIZE, ROOT, TINY_FLAGS
+from conftest import CLASSES, FEATURE_SIZE, ROOT, TINY_FLAGS, build_model
 
 import main
 from formats.feature_files import FeatureFiles
 from formats.result_file import write_detections
-from model import SAL
 from options import as_plain, parse_flags, resolve
 from run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from utils.atomic import write_text
@@ -67,8 +66,10 @@ def refused(tiny, run, tmp_path):
 def tiny_checkpoint(path, *flags, classes=CLASSES, training=None):
     """A checkpoint as training on the tiny set leaves it, without the training; returns its content."""
     options = resolve(parse_flags([*TINY_FLAGS, *flags]))
-    model = SAL(options.model_config(len(classes)))
-    checkpoint = Checkpoint(model.state_dict(), as_plain(options), classes, training or {})
+    model = build_model(options, len(classes))
+    checkpoint = Checkpoint(
+        model=model.state_dict(), options=as_plain(options), classes=classes, training=training or {}
+    )
     save_checkpoint(path, checkpoint)
     return checkpoint
 

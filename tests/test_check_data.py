@@ -175,7 +175,7 @@ def test_flags_that_contradict_it(checked, other):
 
 
 def test_it_is_a_flag_of_one_call():
-    assert resolve({}, {"check_data": True}).check_data is False
+    assert resolve({}, {"check_data": True}).run.check_data is False
     assert parse_flags(["--check_data"]) == {"check_data": True}
 
 

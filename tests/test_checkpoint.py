@@ -1,20 +1,27 @@
 """Checkpoints: round trips, published state dicts, and strictness."""
 
+import itertools
 import os
 
 import pytest
 import torch
+from conftest import build_model
 
-from model import SAL, SalConfig
+from options import resolve
 from run.checkpoint import Checkpoint, check_classes, load_checkpoint, load_model, save_checkpoint
 from utils.atomic import write_file, write_text
 from utils.errors import InputError
 
-CONFIG = SalConfig(num_classes=3, feature_size=4, hidden_size=8)
+OPTIONS = resolve({"feature_size": 4, "hidden_size": 8})
+SEEDS = itertools.count()
+
+
+def new_model(classes=3):
+    return build_model(OPTIONS, classes, seed=next(SEEDS))
 
 
 def saved(path, **changes):
-    checkpoint = Checkpoint(SAL(CONFIG).state_dict(), {"lr": 0.1}, ("a", "b", "c"), {"step": 3, "best": None})
+    checkpoint = Checkpoint(new_model().state_dict(), {"lr": 0.1}, ("a", "b", "c"), {"step": 3, "best": None})
     save_checkpoint(path, checkpoint)
     return checkpoint
 
@@ -39,7 +46,7 @@ def test_saving_replaces(tmp_path):
 @pytest.mark.parametrize("encoder", ["encoder", "base_module"])
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
 def test_published_state_dicts(tmp_path, encoder, zipped):
-    source, target = SAL(CONFIG), SAL(CONFIG)
+    source, target = new_model(), new_model()
     state = {name.replace("encoder", encoder): value for name, value in source.state_dict().items()}
     torch.save(state, tmp_path / "published.pth", _use_new_zipfile_serialization=zipped)
     checkpoint = load_checkpoint(tmp_path / "published.pth")
@@ -50,7 +57,7 @@ def test_published_state_dicts(tmp_path, encoder, zipped):
 
 def test_parameter_names_and_shapes_are_the_published_ones():
     with torch.device("meta"):
-        shapes = {name: tuple(p.shape) for name, p in SAL(SalConfig(num_classes=20)).named_parameters()}
+        shapes = {name: tuple(p.shape) for name, p in build_model(resolve({}), 20).named_parameters()}
     streams = {
         f"{part}_{s}.0.weight": shape
         for s in ("rgb", "flow")
@@ -63,17 +70,17 @@ def test_parameter_names_and_shapes_are_the_published_ones():
 
 
 def test_missing_and_left_over_keys_are_named(tmp_path):
-    state = SAL(CONFIG).state_dict()
+    state = new_model().state_dict()
     state["fc2.weight"] = state.pop("fc1.weight")
     with pytest.raises(InputError, match=r"missing fc1.weight; left over fc2.weight") as caught:
-        load_model(SAL(CONFIG), state, tmp_path / "x.pt")
+        load_model(new_model(), state, tmp_path / "x.pt")
     assert str(tmp_path / "x.pt") in str(caught.value)
 
 
 def test_another_shape_is_named(tmp_path):
-    other = SAL(SalConfig(num_classes=4, feature_size=4, hidden_size=8)).state_dict()
+    other = new_model(4).state_dict()
     with pytest.raises(InputError, match=r"cls.0.weight has shape \[4, 8, 1\], the model needs \[3, 8, 1\]"):
-        load_model(SAL(CONFIG), other, tmp_path / "x.pt")
+        load_model(new_model(), other, tmp_path / "x.pt")
 
 
 def test_class_lists(tmp_path):

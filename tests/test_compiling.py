@@ -1,20 +1,20 @@
 """--compile: the same numbers where it works, and a line that says why where it does not."""
 
-import dataclasses
 import os
 import shutil
 
 import pytest
 import torch
+from conftest import build_model, build_objective
 
 from dataset import Batch
 from layers.wide_adam import WideAdam
-from model import SAL
-from options import Options
+from options import resolve
 from test import compile_infer
-from train import Objective, compile_objective, train_step
+from train import compile_objective, train_step
 
-OPTIONS = Options(data_path="x", num_segments=24, feature_size=6, hidden_size=8, pseudo_extra=2)
+SIZES = {"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2}
+OPTIONS = resolve(SIZES)
 
 
 @pytest.fixture(autouse=True)
@@ -24,25 +24,15 @@ def reset():
     torch.compiler.reset()
 
 
-def small_model(options=OPTIONS, classes=3):
-    torch.manual_seed(0)
-    return SAL(options.model_config(classes))
-
-
-def objective(options=OPTIONS, classes=3):
-    model, mask = small_model(options, classes), options.adaptive_mask(classes)
-    return Objective(
-        model,
-        mask,
-        loss_config=options.loss_config(),
-        label_config=options.pseudo_label_config(),
-        weights=options.loss_weights,
-    )
-
-
 def batch(count, seed):
     generator = torch.Generator().manual_seed(seed)
-    return Batch(torch.rand(count, 24, 12, generator=generator), torch.eye(3)[:count], ("v",) * count, (24,) * count)
+    return Batch(
+        features=torch.rand(count, 24, 12, generator=generator),
+        labels=torch.eye(3)[:count],
+        video_ids=("v",) * count,
+        num_snippets=(24,) * count,
+        fps=(25.0,) * count,
+    )
 
 
 @pytest.fixture
@@ -56,7 +46,7 @@ def test_compiled_steps_are_the_plain_ones(eager_backend):
     """Dropout included, and a last batch of another size."""
     results = []
     for compiled in (False, True):
-        it = objective()
+        it = build_objective(OPTIONS, 3)
         step = compile_objective(it, [2, 1], 24) if compiled else it
         assert (step is not it) == compiled
         optimizer = WideAdam(it.model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=5e-4)
@@ -70,7 +60,7 @@ def test_compiled_steps_are_the_plain_ones(eager_backend):
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="there is no C++ compiler here")
 def test_the_real_compiler_takes_the_step():
     """Translated to C++, once: the other tests stop short of that, for it takes half a minute."""
-    it = objective(dataclasses.replace(OPTIONS, dropout=0.5))
+    it = build_objective(resolve({**SIZES, "dropout": 0.5}), 3)
     step = compile_objective(it, [2], 24)
     assert step is not it
     features, labels, losses = torch.rand(2, 24, 12), torch.eye(3)[:2], []
@@ -83,7 +73,7 @@ def test_the_real_compiler_takes_the_step():
 
 
 def test_the_trial_leaves_no_trace(eager_backend):
-    it = objective()
+    it = build_objective(OPTIONS, 3)
     before = (torch.get_rng_state(), it.mask.mean.clone(), it.mask.var.clone())
     compile_objective(it, [2, 1], 24)
     assert torch.equal(before[0], torch.get_rng_state())
@@ -92,7 +82,7 @@ def test_the_trial_leaves_no_trace(eager_backend):
 
 
 def test_compiled_test_forward_is_the_plain_one(eager_backend):
-    model = small_model().eval()
+    model = build_model(OPTIONS, 3).eval()
     infer = compile_infer(model, [2, 1], 24)
     with torch.inference_mode():
         layers = model.fold()
@@ -106,7 +96,7 @@ def test_compiled_test_forward_is_the_plain_one(eager_backend):
 def test_a_step_is_one_graph():
     """Whatever breaks the graph, dropout's random numbers say, costs more than compiling gains."""
     torch._dynamo.utils.counters.clear()
-    it = objective(dataclasses.replace(OPTIONS, dropout=0.5))
+    it = build_objective(resolve({**SIZES, "dropout": 0.5}), 3)
     it.model.train()
     explained = torch._dynamo.explain(it.__call__)(torch.rand(2, 24, 12), torch.ones(2, 3))
     assert explained.graph_break_count == 0, explained.break_reasons

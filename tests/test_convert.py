@@ -12,7 +12,7 @@ from conftest import FEATURE_SIZE
 from data_tools import convert
 from dataset import load_dataset
 from formats.layouts import UNFINISHED
-from utils.console import run_tool
+from options import DataOptions
 
 SIZE = ["--feature_size", str(FEATURE_SIZE)]
 
@@ -23,7 +23,7 @@ def converted(tiny, tmp_path, capsys):
 
     def call(*flags, source=None, target=None):
         places = [str(source or tiny.path), str(target or tmp_path / "new")]
-        code = run_tool("data_tools.convert", convert.convert, [*places, *SIZE, *flags])
+        code = convert.main([*places, *SIZE, *flags])
         captured = capsys.readouterr()
         return code, captured.out, captured.err.splitlines()
 
@@ -35,8 +35,8 @@ def files_of(folder):
 
 
 def load(path, **options):
-    defaults = {"streams": ("rgb", "flow"), "feature_size": FEATURE_SIZE, "cache": "ram", "device": torch.device("cpu")}
-    return load_dataset(path, **{**defaults, **options})
+    options = DataOptions(**{"feature_size": FEATURE_SIZE, "cache": "ram", **options})
+    return load_dataset(path, options, device=torch.device("cpu"))
 
 
 def assert_same_set(one, other):
@@ -85,8 +85,8 @@ def test_a_joint_layout_is_taken_apart(converted, tiny, tmp_path):
 
 def test_one_stream(converted, tiny, tmp_path):
     assert converted("--modal", "flow")[0] == 0
-    one = load(tmp_path / "new", streams=("flow",))
-    assert np.array_equal(one.train[2].features, load(tiny.path, streams=("flow",)).train[2].features)
+    one = load(tmp_path / "new", modal="flow")
+    assert np.array_equal(one.train.videos[2].features, load(tiny.path, modal="flow").train.videos[2].features)
     assert not (tmp_path / "new" / "features" / "train" / "rgb").exists()
 
 

@@ -4,18 +4,18 @@ import json
 
 import pytest
 import torch
-from test_compiling import objective
+from conftest import build_objective
 
 import main
 from dataset import Batch, load_dataset, train_batches
 from layers.wide_adam import WideAdam
-from options import Options, resolve
+from options import resolve
 from run.device import apply_precision, fetch
 from train import compile_objective, train_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
 CUDA = torch.device("cuda")
-OPTIONS = Options(data_path="x", num_segments=24, feature_size=6, hidden_size=8, pseudo_extra=2, dropout=0.0)
+OPTIONS = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2, "dropout": 0.0})
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +26,19 @@ def exact():
     torch.backends.cuda.matmul.allow_tf32 = before
 
 
+def make_batch(features, labels):
+    count, t = features.shape[:2]
+    return Batch(
+        features=features,
+        labels=labels,
+        video_ids=("v",) * count,
+        num_snippets=(t,) * count,
+        fps=(25.0,) * count,
+    )
+
+
 def steps_on(device, *, compiled=False):
-    it = objective(OPTIONS)
+    it = build_objective(OPTIONS, 3)
     it.model.to(device), it.mask.to(device)
     step = compile_objective(it, [2], 24) if compiled else it
     optimizer = WideAdam(it.model.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=5e-4)
@@ -35,7 +46,7 @@ def steps_on(device, *, compiled=False):
     losses = []
     for seed in range(3):
         features = torch.rand(2, 24, 12, generator=torch.Generator().manual_seed(seed))
-        batch = Batch(features.to(device), torch.eye(3)[:2].to(device), ("a", "b"), (24, 24))
+        batch = make_batch(features.to(device), torch.eye(3)[:2].to(device))
         losses.append(train_step(step, optimizer, batch).losses)
     return torch.stack(losses).cpu(), [p.detach().cpu() for p in it.model.parameters()]
 
@@ -46,9 +57,9 @@ def test_training_steps(compiled):
 
 
 def test_a_step_waits_for_nothing():
-    it = objective(OPTIONS)
+    it = build_objective(OPTIONS, 3)
     it.model.to(CUDA), it.mask.to(CUDA)
-    batch = Batch(torch.rand(2, 24, 12).to(CUDA), torch.eye(3)[:2].to(CUDA), ("a", "b"), (24, 24))
+    batch = make_batch(torch.rand(2, 24, 12).to(CUDA), torch.eye(3)[:2].to(CUDA))
     optimizer = WideAdam(it.model.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=5e-4)
     train_step(it, optimizer, batch)
     one = torch.ones(1, device=CUDA)
@@ -63,9 +74,10 @@ def test_a_step_waits_for_nothing():
 
 def test_batches_are_those_of_the_cpu(tiny):
     def batches(cache, device):
-        data = load_dataset(tiny.path, streams=("rgb", "flow"), feature_size=6, cache=cache, device=device)
-        settings = {"num_segments": 20, "batch_size": 2, "drop_last": False, "seed": 1, "first_step": 0, "last_step": 8}
-        return list(train_batches(data.train, **settings, num_workers=1, device=device))
+        options = resolve({"feature_size": 6, "cache": cache, "num_segments": 20, "pseudo_extra": 0})
+        data = load_dataset(tiny.path, options.data, device=device)
+        steps = {"optimisation": options.optimisation, "seed": 1, "first_step": 0, "last_step": 8}
+        return list(train_batches(data.train, options.data, **steps))
 
     expected = batches("ram", torch.device("cpu"))
     for cache in ("device", "ram", "mmap", "auto"):
@@ -109,12 +121,12 @@ def test_a_run_with_short_videos(tiny, run, tmp_path, flags):
 
 def test_training_at_activitynets_size_takes_less_than_16_gib():
     options = resolve({"dataset": "activitynet1.3"})
-    it = objective(options, classes=200)
+    it = build_objective(options, 200)
     it.model.to(CUDA), it.mask.to(CUDA)
     it.model.train()
     optimizer = WideAdam(it.model.parameters(), lr=1e-4, betas=(0.9, 0.999), weight_decay=5e-4)
     features, labels = torch.rand(32, 50, 2048, device=CUDA), torch.eye(200, device=CUDA)[:32]
     torch.cuda.reset_peak_memory_stats()
     for _ in range(3):
-        train_step(it, optimizer, Batch(features, labels, ("v",) * 32, (50,) * 32))
+        train_step(it, optimizer, make_batch(features, labels))
     assert torch.cuda.max_memory_reserved() < 16 * 2**30

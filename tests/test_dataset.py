@@ -6,18 +6,19 @@ import random
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, FEATURE_SIZE
+from conftest import CLASSES, FEATURE_SIZE, host_split
 
-from dataset import Split, load_dataset, steps_per_epoch, test_batches, test_groups, train_batches, uniform_indices
+from dataset import load_dataset, steps_per_epoch, test_batches, test_groups, train_batches, uniform_indices
 from formats.annotations import ground_truth_segments
 from formats.feature_files import FeatureFiles
+from options import OptimisationOptions, resolve
 
 CPU = torch.device("cpu")
 
 
-def load(tiny, streams=("rgb", "flow"), **options):
-    defaults = {"cache": "ram", "device": CPU}
-    return load_dataset(tiny.path, streams=streams, feature_size=FEATURE_SIZE, **{**defaults, **options})
+def load(tiny, *, splits=("train", "test"), **flags):
+    options = resolve({"cache": "ram", "feature_size": FEATURE_SIZE, **flags}).data
+    return load_dataset(tiny.path, options, device=CPU, splits=splits)
 
 
 def sample(video, indices):
@@ -26,18 +27,15 @@ def sample(video, indices):
     return out
 
 
-def batches(videos, *, seed=1, first=0, last=8, workers=0, drop_last=False):
+def batches(split, *, seed=1, first=0, last=8, workers=0, drop_last=False):
     return list(
         train_batches(
-            videos,
-            num_segments=20,
-            batch_size=2,
-            drop_last=drop_last,
+            split,
+            resolve({"num_segments": 20, "num_workers": workers, "pseudo_extra": 0}).data,
+            optimisation=OptimisationOptions(batch_size=2, drop_last=drop_last),
             seed=seed,
             first_step=first,
             last_step=last,
-            num_workers=workers,
-            device=CPU,
         )
     )
 
@@ -80,14 +78,14 @@ def test_single_stream_needs_no_files_of_the_other(tiny, stream):
     for split in ("train", "test"):
         for file in (tiny.path / "features" / split / other).iterdir():
             file.unlink()
-    data = load(tiny, streams=(stream,))
-    assert sample(data.train[0], range(3)).shape == (3, FEATURE_SIZE)
+    data = load(tiny, modal=stream)
+    assert sample(data.train.videos[0], range(3)).shape == (3, FEATURE_SIZE)
 
 
 def test_a_split_that_is_not_asked_for_is_not_read(tiny):
     tiny.feature("train", "rgb", "train_0").unlink()
     data = load(tiny, splits=("test",))
-    assert data.train == () and len(data.test) == 4
+    assert len(data.train) == 0 and len(data.test) == 4
 
 
 def test_the_seed_fixes_the_batches(tiny):
@@ -138,12 +136,13 @@ def test_an_epoch_has_every_video_once(tiny):
 
 @pytest.mark.parametrize(("drop_last", "steps"), [(False, 4), (True, 3)])
 def test_steps_per_epoch(drop_last, steps):
-    assert steps_per_epoch(7, 2, drop_last) == steps
-    assert steps_per_epoch(200, 2, drop_last) == 100
+    options = OptimisationOptions(batch_size=2, drop_last=drop_last)
+    assert steps_per_epoch(7, options) == steps
+    assert steps_per_epoch(200, options) == 100
 
 
 def test_snippets_are_drawn_anew_every_epoch(tiny):
-    videos = Split(load(tiny).train[:2])
+    videos = host_split(load(tiny).train.videos[:2])
     first, second = batches(videos, last=2)
     order = [second.video_ids.index(name) for name in first.video_ids]
     assert not torch.equal(first.features, second.features[order])
@@ -151,8 +150,8 @@ def test_snippets_are_drawn_anew_every_epoch(tiny):
 
 def test_test_batches_are_uniform_and_in_order(tiny):
     videos = load(tiny).test
-    groups = test_groups(videos, num_segments=20, batch_size=3, short_videos="stretch")
-    steps = list(test_batches(videos, groups, num_segments=20, num_workers=1, device=CPU, short_videos="stretch"))
+    options = resolve({"num_segments": 20, "pseudo_extra": 0}).data
+    steps = list(test_batches(videos, test_groups(videos, options, batch_size=3), options))
     assert [b.video_ids for b in steps] == [("test_0", "test_1", "test_2"), ("test_3",)]
     for batch in steps:
         for features, name, count in zip(batch.features, batch.video_ids, batch.num_snippets, strict=True):
@@ -173,12 +172,12 @@ def test_classes_are_sorted_whatever_comes_first(tiny):
     tiny.edit_gt(rename)
     data = load(tiny)
     assert data.classes == ("Jump", "Throw", "Zumba")
-    assert [v.labels.tolist() for v in data.train[:3]] == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    assert [v.labels.tolist() for v in data.train.videos[:3]] == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
 
 
 def test_a_video_may_have_several_classes(tiny):
     tiny.edit_gt(lambda d: d["train_0"]["annotations"].extend([{"label": "Throw", "segment": [1, 2]}] * 2))
-    assert load(tiny).train[0].labels.tolist() == [1, 0, 1]
+    assert load(tiny).train.videos[0].labels.tolist() == [1, 0, 1]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -204,8 +203,9 @@ def test_dropping_the_last_batch_starts_a_new_epoch(tiny):
 
 
 def test_labels_and_lengths_go_with_their_videos(tiny):
-    videos = {v.video_id: v for v in load(tiny).train}
-    for batch in batches(Split(videos.values())):
+    videos = {v.video_id: v for v in load(tiny).train.videos}
+    for batch in batches(host_split(videos.values())):
         assert batch.features.dtype == batch.labels.dtype == torch.float32
         assert batch.labels.tolist() == [videos[name].labels.tolist() for name in batch.video_ids]
         assert batch.num_snippets == tuple(videos[name].num_snippets for name in batch.video_ids)
+        assert batch.fps == tuple(videos[name].fps for name in batch.video_ids)

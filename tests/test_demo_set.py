@@ -10,6 +10,7 @@ import torch
 from data_tools import demo_set
 from dataset import load_dataset
 from formats.annotations import class_names, read_annotations
+from options import DataOptions
 from utils.errors import InputError
 
 
@@ -58,11 +59,10 @@ def test_what_is_interrupted_leaves_nothing(tmp_path, small_channels, monkeypatc
 
 def test_difficulties(tmp_path, small_channels):
     demo_set.ensure_demo_set(tmp_path / "demo")
-    data = load_dataset(
-        tmp_path / "demo", streams=("rgb", "flow"), feature_size=16, cache="mmap", device=torch.device("cpu")
-    )
+    options = DataOptions(feature_size=16, cache="mmap")
+    data = load_dataset(tmp_path / "demo", options, device=torch.device("cpu"))
     assert (len(data.train), len(data.test)) == (60, 40)
-    lengths = [video.num_snippets for video in data.train + data.test]
+    lengths = [video.num_snippets for video in data.videos]
     assert min(lengths) < 50 and max(lengths) > 200  # T is 100
     annotations = read_annotations(tmp_path / "demo" / "gt.json")
     assert class_names(annotations) == tuple(sorted(demo_set.CLASSES))
@@ -70,7 +70,7 @@ def test_difficulties(tmp_path, small_channels):
         assert all(sum(v.labels[c] for v in videos) >= 5 for c in range(6))
     assert sum(v.labels.sum() == 2 for v in data.train) >= 5
     durations = []
-    for video in data.train + data.test:
+    for video in data.videos:
         spans = [(i.start, i.end) for i in annotations[video.video_id].instances]
         assert spans[0][0] >= 0 and spans[-1][1] <= video.num_snippets * 0.64 + 1e-9
         assert all(a[1] <= b[0] + 1e-9 for a, b in itertools.pairwise(spans))

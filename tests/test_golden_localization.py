@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from conftest import GOLDEN, ROOT, SHARED
 
-from localization.nms import NmsConfig, nms
-from localization.proposals import ProposalConfig, Upsampled, generate_proposals
+from localization.nms import nms
+from localization.proposals import Upsampled, generate_proposals
+from options import LocalizationOptions
+from utils.snippet_grid import SnippetGrid
 
 CASES = json.loads((GOLDEN / "postprocess.json").read_text())
 REAL_DETECTIONS = SHARED / "golden" / "detections" / "thumos14_test.json"
@@ -27,14 +29,22 @@ def test_sequences_to_proposals_to_detections(case):
     scores = np.array(case["video_scores"], np.float32)[case["classes"]]
     assert Upsampled(sequences, case["scale"]).count == case["upsampled_len"]
     lengths = np.full(len(sequences), case["video_snippets"])
-    found = generate_proposals(sequences, scores, lengths, ProposalConfig(scale=case["scale"]))
+    found = generate_proposals(
+        sequences,
+        class_scores=scores,
+        num_snippets=lengths,
+        fps=np.full(len(sequences), 25.0),
+        options=LocalizationOptions(scale=case["scale"]),
+        grid=SnippetGrid(frames=16, stride=16),
+    )
     for row, label in enumerate(case["classes"]):
         mine = found.row == row
         start, end, score = found.start[mine], found.end[mine], found.score[mine]
         expected = np.array(case["proposals"][str(label)])[:, 1:]
         np.testing.assert_allclose(np.stack([score, start, end], 1), expected, rtol=0, atol=1e-9)
         for name, soft in (("hard_nms", False), ("soft_nms", True)):
-            kept, kept_scores = nms(np.zeros(len(start), np.int64), start, end, score, NmsConfig(soft=soft))
+            options = LocalizationOptions(soft_nms=soft)
+            kept, kept_scores = nms(np.zeros(len(start), np.int64), start, end, score, options=options)
             actual = np.stack([kept_scores, start[kept], end[kept]], 1)
             expected = np.array(case[name][str(label)])[:, 1:]
             np.testing.assert_allclose(rows_by_score(actual), rows_by_score(expected), rtol=0, atol=1e-9)

@@ -4,20 +4,17 @@ import numpy as np
 import pytest
 import recipe
 import torch
-from conftest import GOLDEN
+from conftest import GOLDEN, build_model
 
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
 from losses import (
     AdaptiveMask,
-    LossConfig,
-    PseudoLabelConfig,
     actionness_targets,
     masked_gce,
     sal_losses,
     weighted_total,
 )
-from model import SAL, SalConfig
 from options import resolve
 
 TOLERANCE = 1e-5  # of the array's largest magnitude
@@ -30,9 +27,9 @@ def assert_close(name, actual, expected):
     assert error <= TOLERANCE, f"{name}: off by {error:.2e} of the largest magnitude"
 
 
-def golden_model(config):
+def golden_model(options, classes):
     with torch.device("meta"):
-        model = SAL(config)
+        model = build_model(options, classes)
     state = {n: torch.from_numpy(recipe.weight(n, tuple(p.shape))) for n, p in model.state_dict().items()}
     model.load_state_dict(state, assign=True)
     return model.requires_grad_(True)
@@ -54,13 +51,16 @@ def assert_forward(golden, output):
         assert_close(name, actual, golden[f"forward/{name}"])
 
 
+RECIPE = resolve({"dropout": 0.0})
+
+
 def adaptive_mask():
-    return AdaptiveMask(momentum=0.7, var_factor=0.5, mean_init=1 / 20, var_init=1.0)
+    return AdaptiveMask(RECIPE.actionness, num_classes=20)
 
 
 def test_three_training_steps():
     golden = np.load(GOLDEN / "thumos_step.npz")
-    model = golden_model(SalConfig(num_classes=20, dropout=0.0))
+    model = golden_model(RECIPE, 20)
     assert sum(p.numel() for p in model.parameters()) == 145_765_418
     features = torch.from_numpy(recipe.features(3, 96, 2048, key=1))
     labels = torch.from_numpy(recipe.labels(3, 20))
@@ -70,9 +70,9 @@ def test_three_training_steps():
         output = model(features)
         if step == 0:
             assert_forward(golden, output)
-        targets = actionness_targets(output, mask, PseudoLabelConfig())
-        losses = sal_losses(output, labels, targets, LossConfig())
-        total = weighted_total(losses, resolve({}).loss_weights)
+        targets = actionness_targets(output, mask, RECIPE.actionness)
+        losses = sal_losses(output, labels, targets, losses=RECIPE.losses, fusion=RECIPE.fusion)
+        total = weighted_total(losses, RECIPE.losses.weights)
         actual = {
             "mil": losses["mil"],
             "bg_kl": losses["bg"],
@@ -109,7 +109,7 @@ def test_three_training_steps():
 
 def test_activitynet_forward():
     golden = np.load(GOLDEN / "activitynet_forward.npz")
-    model = golden_model(resolve({"dataset": "activitynet1.3", "dropout": 0.0}).model_config(200))
+    model = golden_model(resolve({"dataset": "activitynet1.3", "dropout": 0.0}), 200)
     features = torch.from_numpy(recipe.features(3, 50, 2048, key=2))
     with torch.no_grad():
         assert_forward(golden, model(features))

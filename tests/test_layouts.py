@@ -14,9 +14,10 @@ from layouts import FILES, STREAM_FILES, tiny_content, write_folders, write_hdf5
 from dataset import load_dataset
 from formats.array_files import MemoryArray
 from formats.feature_files import FeatureFiles
-from formats.layouts import LAYOUTS, recognise
+from formats.layouts import LAYOUTS, SPLITS, recognise
 from formats.subsets import group_of, splits_of
 from formats.thumos14 import LEFT_OUT, LEFT_OUT_REASON
+from options import DataOptions
 from utils.errors import InputError
 from utils.snippet_grid import SnippetGrid
 
@@ -29,9 +30,9 @@ WAYS = (("all", "ram"), ("all", "mmap"), ("all", "device"), ("rgb", "mmap"), ("f
 VALIDATES = {"train": "training", "test": "validation"}
 
 
-def load(path, modal="all", **options):
-    defaults = {"cache": "ram", "device": CPU, "allow_pickle": True}
-    return load_dataset(path, streams=MODALS[modal], feature_size=FEATURE_SIZE, **{**defaults, **options})
+def load(path, modal="all", *, splits=SPLITS, **options):
+    flags = {"cache": "ram", "allow_pickle": True, "feature_size": FEATURE_SIZE, "modal": modal, **options}
+    return load_dataset(path, DataOptions(**flags), device=CPU, splits=splits)
 
 
 @pytest.fixture
@@ -49,13 +50,8 @@ def place(tmp_path):
 
 def rows(data, split, position, indices):
     """Snippets of a video, from wherever they are."""
-    videos = data.train if split == "train" else data.test
-    if videos.on_device:
-        found = videos.on_device.sample(torch.from_numpy(indices + videos.on_device.first[position])[None])[0]
-        return found.numpy()
-    out = np.empty((len(indices), videos[position].features.shape[1]), np.float32)
-    videos[position].sample(indices, out)
-    return out
+    store = (data.train if split == "train" else data.test).store
+    return store.deliver(store.prepare([position], indices[None]))[0].numpy()
 
 
 def assert_same(data, content, *, modal="all", rounding=0.0, train=tuple(TRAIN), test=tuple(TEST)):
@@ -263,7 +259,7 @@ def test_wtalc_drops_what_common_practice_leaves_out(content, place, video):
 def test_memory_arrays_name_their_entry(content, place):
     write_wtalc(content, place)
     data = load(place, cache="mmap")
-    (part,) = data.train[3].features.parts
+    (part,) = data.train.videos[3].features.parts
     assert isinstance(part.array, MemoryArray)
     assert str(part.array) == f"{place / 'Tiny-I3D-JOINTFeatures.npy'} entry 3 ('train_3')"
 
@@ -299,7 +295,7 @@ def test_v_prefixes(content, place, name):
     write_json(place / "gt.json", layouts.official_json(named))
     data = load(place)
     assert [v.video_id for v in data.train] == list(named.videos)[:7]
-    assert np.array_equal(data.train[0].features, layouts.joint(content.videos["train_0"]))
+    assert np.array_equal(data.train.videos[0].features, layouts.joint(content.videos["train_0"]))
 
 
 def test_v_prefixes_in_split_files(content, place):
@@ -322,7 +318,7 @@ def test_a_video_whose_name_begins_with_v(content, place):
     thumos()(content, place)
     write_json(place / "gt.json", layouts.own_json(content))
     data = load(place)
-    for video in data.train[:2]:
+    for video in data.train.videos[:2]:
         assert np.array_equal(video.features, layouts.joint(content.videos[video.video_id]))
 
 
@@ -791,7 +787,7 @@ def test_an_id_that_begins_with_v_itself(content, place):
     content = content.renamed(lambda v: {"train_0": "v_a"}.get(v, v))
     write_folders(content.renamed(lambda v: f"v_{v}"), place)
     write_json(place / "gt.json", layouts.own_json(content))
-    assert load(place).train[0].video_id == "v_a"
+    assert load(place).train.videos[0].video_id == "v_a"
 
 
 @pytest.mark.parametrize("streams", [False, True])
@@ -812,7 +808,7 @@ def test_no_folder_a_split(content, place, streams):
     write_json(place / "gt.json", layouts.own_json(content))
     data = load(place)
     assert (len(data.train), len(data.test)) == (7, 4)
-    assert data.train[0].features.shape[1] == 12
+    assert data.train.videos[0].features.shape[1] == 12
 
 
 def test_skipping_leaves_the_classes_as_they_are(content, place, run):

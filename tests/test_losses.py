@@ -7,7 +7,6 @@ import torch
 
 from losses import (
     ActionnessTargets,
-    LossConfig,
     background_loss,
     masked_gce,
     mil_loss,
@@ -17,7 +16,7 @@ from losses import (
     weighted_total,
 )
 from model import SalOutput, combined_sequence
-from options import resolve
+from options import FusionOptions, LossOptions
 from reference import loops
 
 THIRDS = {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3}
@@ -52,7 +51,8 @@ def test_mil_loss(rank):
     for b in range(2):
         logits = [loops.topk_mean(output.cas[b, :, c], by[b, :, c], 2) for c in range(3)]
         expected += loops.cross_entropy(logits, labels[b]) / 2
-    assert mil_loss(output, labels, LossConfig(mil_rank=rank)).item() == pytest.approx(expected, rel=1e-6)
+    loss = mil_loss(output, labels, losses=LossOptions(mil_rank=rank), fusion=FusionOptions()).item()
+    assert loss == pytest.approx(expected, rel=1e-6)
 
 
 def test_background_loss():
@@ -62,11 +62,11 @@ def test_background_loss():
     for b in range(2):
         z = torch.tensor([loops.topk_mean(cas_bg[b, :, c], by[b, :, c], 2) for c in range(3)])
         expected += sum((math.log(1 / 3) - math.log(p)) / 3 for p in z.softmax(0).tolist()) / 2
-    assert background_loss(cas_bg, 0.125).item() == pytest.approx(expected, rel=1e-5)
+    assert background_loss(cas_bg, ratio=0.125).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_background_loss_is_zero_where_all_classes_are_alike():
-    assert background_loss(torch.ones(2, 16, 20), 0.125).item() == pytest.approx(0, abs=1e-7)
+    assert background_loss(torch.ones(2, 16, 20), ratio=0.125).item() == pytest.approx(0, abs=1e-7)
 
 
 @pytest.mark.parametrize("q", [0.5, 0.7, 1.0])
@@ -93,9 +93,9 @@ def test_mutual_loss():
 
 
 def test_terms_sum_streams_and_the_total_is_weighted():
-    output, targets, config = random_output(), random_targets(), LossConfig()
+    output, targets, config = random_output(), random_targets(), LossOptions()
     labels = torch.tensor([[1.0, 0, 0], [0, 1, 1]])
-    losses = sal_losses(output, labels, targets, config)
+    losses = sal_losses(output, labels, targets, losses=config, fusion=FusionOptions())
     act = sum(masked_gce(a, targets.label, targets.weight, q=0.5, eps=1e-7) for a in output.stream_actionness.values())
     mix = sum(
         masked_gce(a, targets.mixed_label, targets.mixed_weight, q=0.5, eps=1e-7)
@@ -106,10 +106,11 @@ def test_terms_sum_streams_and_the_total_is_weighted():
     torch.testing.assert_close(torch.stack([losses["act"], losses["mix"], losses["so"]]), torch.stack([act, mix, so]))
     spec = {"mil": 1, "bg": 10, "act": 1, "mix": 1, "mutual": 5, "so": 3}  # docs/method.md, section 3
     expected = sum(spec[name] * losses[name].item() for name in spec)
-    assert weighted_total(losses, resolve({}).loss_weights).item() == pytest.approx(expected, rel=1e-6)
+    assert weighted_total(losses, config.weights).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_single_stream_losses_are_finite():
-    losses = sal_losses(random_output(streams=("rgb",)), torch.ones(2, 3), random_targets(), LossConfig())
+    output, targets = random_output(streams=("rgb",)), random_targets()
+    losses = sal_losses(output, torch.ones(2, 3), targets, losses=LossOptions(), fusion=FusionOptions())
     assert all(torch.isfinite(term) for term in losses.values())
     assert losses["mutual"] == 0

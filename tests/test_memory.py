@@ -8,6 +8,7 @@ import torch
 
 import train
 from dataset import load_dataset
+from options import DataOptions
 from utils import memory
 from utils.errors import InputError
 from utils.memory import check_fits, format_bytes, free_bytes, is_out_of_memory
@@ -72,8 +73,8 @@ def test_features_that_do_not_fit(tiny, monkeypatch, cache, advice):
     halves = sum(np.load(f).size for f in tiny.path.glob("features/*/*/*.npy") if np.load(f).dtype == np.float16)
     needed -= 2 * halves * (cache == "ram")
     with pytest.raises(InputError, match=f"need {needed:,} bytes .*, 100 bytes are free; {advice}"):
-        load_dataset(tiny.path, streams=("rgb", "flow"), feature_size=6, cache=cache, device=CPU)
-    load_dataset(tiny.path, streams=("rgb", "flow"), feature_size=6, cache="mmap", device=CPU)
+        load_dataset(tiny.path, DataOptions(feature_size=6, cache=cache), device=CPU)
+    load_dataset(tiny.path, DataOptions(feature_size=6, cache="mmap"), device=CPU)
 
 
 @pytest.mark.parametrize("hidden", ["1000000", "40000"])

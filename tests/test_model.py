@@ -9,21 +9,22 @@ from layers.temporal_conv import taps_first, temporal_conv
 from layers.wide_linear import clear_gradient, gradient_of, wide_linear
 from model import (
     SAL,
-    SalConfig,
     combined_sequence,
     propagate_semantics,
     second_order_pooling,
-    topk_count,
     topk_mean,
 )
+from options import ModelOptions
 from reference import loops
+from utils.snippet_grid import topk_count
 
-SMALL = {"num_classes": 4, "feature_size": 5, "hidden_size": 8, "dropout": 0.0}
+SMALL = {"num_classes": 4, "streams": ("rgb", "flow"), "feature_size": 5}
 
 
 def small_model(**changes):
     torch.manual_seed(0)
-    return SAL(SalConfig(**{**SMALL, **changes}))
+    own = {name: changes.pop(name) for name in ("streams", "compute_dtype") if name in changes}
+    return SAL(ModelOptions(**{"hidden_size": 8, "dropout": 0.0, **changes}), **{**SMALL, **own})
 
 
 @pytest.mark.parametrize("taps", [1, 3, 7])
@@ -193,8 +194,7 @@ def test_wrong_number_of_channels():
 
 def test_constructor_leaves_the_seed_alone():
     torch.manual_seed(3)
-    first = SAL(SalConfig(**SMALL)).cls[0].weight.clone()
-    second = SAL(SalConfig(**SMALL)).cls[0].weight.clone()
+    first, second = (SAL(ModelOptions(hidden_size=8), **SMALL).cls[0].weight.clone() for _ in range(2))
     assert not torch.equal(first, second)
 
 

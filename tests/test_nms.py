@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from localization.nms import NmsConfig, nms
+from localization.nms import nms
+from options import LocalizationOptions
 from reference import loops
 from utils.segments import temporal_iou
 
@@ -19,8 +20,7 @@ def random_proposals(seed, count):
 @pytest.mark.parametrize("seed", range(4))
 def test_nms(seed, count, soft):
     start, end, score = random_proposals(seed, count)
-    config = NmsConfig(soft=soft, thresh=0.4, alpha=0.3, offset=1.0)
-    kept, scores = nms(np.zeros(count, np.int64), start, end, score, config)
+    kept, scores = nms(np.zeros(count, np.int64), start, end, score, options=LocalizationOptions(soft_nms=soft))
     segments = list(zip(start.tolist(), end.tolist(), strict=True))
     expected = loops.nms(segments, score.tolist(), 0.4, 1.0, soft_alpha=0.3 if soft else None)
     assert sorted(kept.tolist()) == sorted(i for i, _ in expected)
@@ -31,9 +31,7 @@ def test_nms(seed, count, soft):
 
 def test_soft_decays_once_by_the_remover():
     start, end, score = np.array([0.0, 1.0, 2.0]), np.array([10.0, 11.0, 12.0]), np.array([0.9, 0.8, 0.7])
-    kept, scores = nms(
-        np.zeros(3, np.int64), start, end, score, NmsConfig(soft=True, thresh=0.4, alpha=0.3, offset=1.0)
-    )
+    kept, scores = nms(np.zeros(3, np.int64), start, end, score, options=LocalizationOptions())
     overlaps = [10 / 12, 9 / 13]
     expected = [0.9, 0.8 * np.exp(-(overlaps[0] ** 2) / 0.3), 0.7 * np.exp(-(overlaps[1] ** 2) / 0.3)]
     np.testing.assert_allclose(scores, sorted(expected, reverse=True))
@@ -41,7 +39,7 @@ def test_soft_decays_once_by_the_remover():
 
 
 def test_a_negative_score_survives():
-    kept, scores = nms(np.array([0]), np.array([0.0]), np.array([1.0]), np.array([-0.2]), NmsConfig())
+    kept, scores = nms(np.array([0]), np.array([0.0]), np.array([1.0]), np.array([-0.2]), options=LocalizationOptions())
     assert (kept.tolist(), scores.tolist()) == ([0], [-0.2])
 
 
@@ -59,10 +57,11 @@ def test_groups_do_not_see_each_other(soft):
     start, end, score = random_proposals(3, 200)
     group = generator.integers(0, 40, 200)
     group[group == 7] = 8
-    kept, scores = nms(group, start, end, score, NmsConfig(soft=soft))
+    options = LocalizationOptions(soft_nms=soft)
+    kept, scores = nms(group, start, end, score, options=options)
     expected = []
     for g in range(40):
         mine = np.flatnonzero(group == g)
-        alone = nms(np.zeros(len(mine), np.int64), start[mine], end[mine], score[mine], NmsConfig(soft=soft))
+        alone = nms(np.zeros(len(mine), np.int64), start[mine], end[mine], score[mine], options=options)
         expected += zip(mine[alone[0]].tolist(), alone[1].tolist(), strict=True)
     assert list(zip(kept.tolist(), scores.tolist(), strict=True)) == expected

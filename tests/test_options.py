@@ -1,18 +1,25 @@
 """Flags, presets, and which value wins."""
 
+import dataclasses
 import json
+import subprocess
+import sys
+from dataclasses import fields
 
 import pytest
-import torch
+from conftest import ROOT
 
-import main
-from localization.nms import NmsConfig
-from localization.proposals import ProposalConfig
-from losses import LossConfig, PseudoLabelConfig
-from model import SalConfig
-from options import CALL_FLAGS, NEUTRAL_FLAGS, PRESETS, Options, as_plain, check_unchanged, parse_flags, resolve
-from test import PredictConfig
-from train import TrainConfig
+from options import (
+    CALL_FLAGS,
+    FLAGS,
+    NEUTRAL_FLAGS,
+    PRESETS,
+    Options,
+    as_plain,
+    check_unchanged,
+    parse_flags,
+    resolve,
+)
 from utils.errors import InputError
 from utils.ranges import parse_grid, parse_span
 from utils.snippet_grid import SnippetGrid
@@ -53,21 +60,25 @@ def test_defaults_are_the_published_recipe():
         **{"soft_nms": True, "nms_alpha": 0.3, "nms_thresh": 0.4, "nms_offset": 1, "snippet_frames": 16, "fps": None},
         **{"tious": "0.1:0.7:0.1", "average_tious": ("0.1:0.5", "0.1:0.7"), "drop_last": False, "mil_rank": "combined"},
     }
-    assert {name: getattr(options, name) for name in spec} == spec
-    assert options.fusion == {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3}
+    values = FLAGS.values(options)
+    assert {name: values[name] for name in spec} == spec
+    assert options.fusion.weights == {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3}
 
 
 def test_preset_then_saved_then_flags():
-    assert resolve({}).num_segments == 750
-    assert resolve({"dataset": "demo"}).num_segments == 100
-    assert resolve({"dataset": "demo"}, {"num_segments": 80}).num_segments == 80
-    assert resolve({"dataset": "demo", "num_segments": 60}, {"num_segments": 80}).num_segments == 60
-    assert resolve({}, {"dataset": "demo"}).dataset == "demo"
+    def segments(flags, saved=None):
+        return resolve(flags, saved).data.num_segments
+
+    assert segments({}) == 750
+    assert segments({"dataset": "demo"}) == 100
+    assert segments({"dataset": "demo"}, {"num_segments": 80}) == 80
+    assert segments({"dataset": "demo", "num_segments": 60}, {"num_segments": 80}) == 60
+    assert resolve({}, {"dataset": "demo"}).data.dataset == "demo"
 
 
 def test_what_a_call_was_told_is_no_default_for_the_next():
     saved = as_plain(resolve(parse_flags(["--device", "cuda:1", "--overwrite", "--verbose", "--exp_name", "x"])))
-    options = resolve({}, saved)
+    options = resolve({}, saved).run
     assert (options.device, options.overwrite, options.verbose, options.exp_name) == ("auto", False, False, "")
 
 
@@ -77,7 +88,7 @@ def test_presets_are_frozen():
     with pytest.raises(TypeError):
         PRESETS["demo"]["lr"] = 1  # type: ignore[index]
     with pytest.raises(AttributeError):
-        resolve({}).lr = 1  # type: ignore[misc]
+        resolve({}).optimisation.lr = 1  # type: ignore[misc]
 
 
 def test_published_flags_exist():
@@ -100,37 +111,11 @@ def test_help_reads_like_documentation(capsys):
         parse_flags(["--help"])
     assert stopped.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    fields = Options.__dataclass_fields__
-    for name, spec in fields.items():
-        assert f"--{name}" in text
-        assert spec.metadata["help"]
-        assert spec.metadata["group"] + ":" in text
+    for flag in FLAGS.flags.values():
+        assert f"--{flag.name}" in text
+        assert flag.help
+        assert f"{flag.title}:" in text
     assert "default: 0.125" in text and "demo: 100" in text
-
-
-def test_numbers_reach_the_parts():
-    flags = ["--q_val", "0.7", "--mil_ratio", "0.25", "--pseudo_extra", "3", "--nms_thresh", "0.6", "--no-soft_nms"]
-    flags += [
-        "--outer_margin",
-        "0.3",
-        "--proposal_th",
-        "0.2:0.4:0.1",
-        "--w_so",
-        "9",
-        "--rgb_fusion",
-        "0.3",
-        "--fps",
-        "30",
-    ]
-    options = resolve(parse_flags([*flags, "--modal", "flow", "--fuse_cas", "0.6"]))
-    assert (options.loss_config().gce_q, options.loss_config().mil_ratio) == (0.7, 0.25)
-    assert options.pseudo_label_config().extra == 3
-    assert (options.nms_config().thresh, options.nms_config().soft) == (0.6, False)
-    proposal = options.proposal_config()
-    assert (proposal.outer_margin, proposal.thresholds, options.fps) == (0.3, (0.2, 0.3, 0.4), 30)
-    assert options.loss_weights["so"] == 9
-    assert options.model_config(5).streams == ("flow",) and options.model_config(5).rgb_fusion == 0.3
-    assert options.loss_config().fusion["cas"] == 0.6
 
 
 def test_resume_may_change_what_changes_no_numbers():
@@ -138,31 +123,31 @@ def test_resume_may_change_what_changes_no_numbers():
     check_unchanged({"num_workers": 4, "device": "cpu", "verbose": True, "cache": "mmap", "lr": 1e-4}, saved)
     with pytest.raises(InputError, match="--lr is"):
         check_unchanged({"lr": 0.1}, saved)
-    assert set(Options.__dataclass_fields__) > CALL_FLAGS | NEUTRAL_FLAGS
+    assert set(FLAGS.names) > CALL_FLAGS | NEUTRAL_FLAGS
 
 
 def test_help_tells_what_every_flag_does(capsys):
     with pytest.raises(SystemExit):
         parse_flags(["--help"])
     text = "".join(capsys.readouterr().out.split())  # however its lines are broken
-    for spec in Options.__dataclass_fields__.values():
-        assert "".join(spec.metadata["help"].split()) in text
+    for flag in FLAGS.flags.values():
+        assert "".join(flag.help.split()) in text
 
 
 def test_every_number_is_checked():
     """Each has a range, and none takes what is not a number."""
-    for name, spec in Options.__dataclass_fields__.items():
-        if spec.type in (int, float, float | None):
-            assert spec.metadata["range"], name
-        if spec.type in (float, float | None):
+    for name, flag in FLAGS.flags.items():
+        if flag.kind in (int, int | None, float, float | None):
+            assert flag.range, name
+        if flag.kind in (float, float | None):
             with pytest.raises(InputError, match=f"--{name} nan: must lie in"):
                 resolve({name: float("nan")})
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_are_valid(preset):
-    assert resolve({"dataset": preset}).dataset == preset
-    assert PRESETS[preset].keys() <= Options.__dataclass_fields__.keys()
+    assert resolve({"dataset": preset}).data.dataset == preset
+    assert PRESETS[preset].keys() <= set(FLAGS.names)
 
 
 def test_only_typed_flags_are_flags():
@@ -171,63 +156,12 @@ def test_only_typed_flags_are_flags():
 
 
 def test_the_smallest_number_of_segments_that_will_do():
-    assert resolve({"num_segments": 16, "pseudo_extra": 14}).num_segments == 16  # 16 // 8 + 14
-    assert resolve({"num_segments": 8, "pseudo_extra": 0}).num_segments == 8
+    assert resolve({"num_segments": 16, "pseudo_extra": 14}).data.num_segments == 16  # 16 // 8 + 14
+    assert resolve({"num_segments": 8, "pseudo_extra": 0}).data.num_segments == 8
     with pytest.raises(InputError):
         resolve({"num_segments": 16, "pseudo_extra": 15})
     with pytest.raises(InputError):
         resolve({"num_segments": 7, "pseudo_extra": 0})
-
-
-def test_every_number_reaches_its_own_part():
-    """Values that occur once each, so that no two can be exchanged."""
-    flags = {
-        **{"feature_size": 5, "hidden_size": 6, "kernel_size": 7, "actionness_kernel_size": 9, "rgb_fusion": 0.11},
-        **{"dropout": 0.12, "sqrt_eps": 0.13, "mil_ratio": 0.14, "mil_rank": "cas", "bg_ratio": 0.15, "q_val": 0.16},
-        **{"gce_eps": 0.17, "label_eps": 0.18, "pseudo_ratio": 0.19, "pseudo_extra": 10, "confidence_ratio": 0.21},
-        **{"fuse_cas": 0.22, "fuse_rgb": 0.23, "fuse_flow": 0.24, "scale": 11, "proposal_th": "0.25:0.75:0.25"},
-        **{"outer_margin": 0.26, "gamma": 0.27, "snippet_frames": 12, "snippet_stride": 13, "soft_nms": False},
-        **{"nms_alpha": 0.28, "nms_thresh": 0.29, "nms_offset": 0.31, "w_mil": 21.0, "w_bg": 22.0, "w_act": 23.0},
-        **{"w_mix": 24.0, "w_mutual": 25.0, "w_so": 26.0, "tious": "0.3:0.5:0.1", "average_tious": ("0.3:0.4",)},
-    }
-    options = resolve(flags)
-    fusion = {"cas": 0.22, "rgb": 0.23, "flow": 0.24}
-    expected_model = SalConfig(
-        num_classes=4,
-        streams=("rgb", "flow"),
-        feature_size=5,
-        hidden_size=6,
-        kernel_size=7,
-        actionness_kernel_size=9,
-        rgb_fusion=0.11,
-        dropout=0.12,
-        sqrt_eps=0.13,
-    )
-    expected_loss = LossConfig(
-        mil_ratio=0.14, mil_rank="cas", bg_ratio=0.15, gce_q=0.16, gce_eps=0.17, label_eps=0.18, fusion=fusion
-    )
-    expected_proposals = ProposalConfig(
-        scale=11, thresholds=(0.25, 0.5, 0.75), outer_margin=0.26, gamma=0.27, grid=SnippetGrid(12, 13)
-    )
-    assert options.model_config(4) == expected_model
-    assert options.loss_config() == expected_loss
-    assert options.pseudo_label_config() == PseudoLabelConfig(ratio=0.19, extra=10, confidence_ratio=0.21)
-    assert options.proposal_config() == expected_proposals
-    assert options.nms_config() == NmsConfig(soft=False, thresh=0.29, alpha=0.28, offset=0.31)
-    weights = {"mil": 21.0, "bg": 22.0, "act": 23.0, "mix": 24.0, "mutual": 25.0, "so": 26.0}
-    assert options.loss_weights == weights
-    assert options.tiou_grid == (0.3, 0.4, 0.5)
-
-
-def test_the_parts_own_defaults_are_the_recipes():
-    """Two places say them: they must not drift apart."""
-    options = resolve({})
-    assert options.model_config(20) == SalConfig(num_classes=20)
-    assert options.loss_config() == LossConfig()
-    assert options.pseudo_label_config() == PseudoLabelConfig()
-    assert options.proposal_config() == ProposalConfig()
-    assert options.nms_config() == NmsConfig()
-    assert options.loss_weights == {"mil": 1, "bg": 10, "act": 1, "mix": 1, "mutual": 5, "so": 3}
 
 
 @pytest.mark.parametrize(
@@ -248,51 +182,118 @@ def test_spans():
     assert parse_span("0.5") == (0.5, 0.5)
 
 
-def test_main_hands_every_number_on(tiny, run, monkeypatch):
-    """The optimiser's, the mask's, the loop's and the test's, caught where main.py passes them."""
+def test_groups_are_whole_and_flags_are_flat():
+    """Every flag is a field of one group, and a group's values are what its users see."""
+    holders = [member.name for holder in fields(Options) for member in fields(holder.default_factory)]
+    assert sorted(holders) == sorted(FLAGS.names) and len(set(holders)) == len(holders)
+    options = resolve({"lr": 0.11, "nms_thresh": 0.29, "w_so": 26.0, "fuse_cas": 0.22, "hidden_size": 6, "seed": 5})
+    assert (options.optimisation.lr, options.localization.nms_thresh) == (0.11, 0.29)
+    assert (options.losses.w_so, options.fusion.fuse_cas) == (26.0, 0.22)
+    assert (options.model.hidden_size, options.run.seed) == (6, 5)
+
+
+def test_what_groups_derive():
+    options = resolve(
+        {
+            **{"w_mil": 21.0, "w_bg": 22.0, "w_act": 23.0, "w_mix": 24.0, "w_mutual": 25.0, "w_so": 26.0},
+            **{"fuse_cas": 0.22, "fuse_rgb": 0.23, "fuse_flow": 0.24, "modal": "flow", "pseudo_ratio": 0.2},
+            **{
+                "pseudo_extra": 3,
+                "proposal_th": "0.25:0.75:0.25",
+                "tious": "0.3:0.5:0.1",
+                "average_tious": ["0.3:0.4"],
+            },
+            **{"snippet_frames": 12, "snippet_stride": 13, "num_epochs": 4},
+        }
+    )
+    weights = {"mil": 21.0, "bg": 22.0, "act": 23.0, "mix": 24.0, "mutual": 25.0, "so": 26.0}
+    assert options.losses.weights == weights and list(options.losses.weights) == list(weights)
+    assert options.fusion.weights == {"cas": 0.22, "rgb": 0.23, "flow": 0.24}
+    assert options.data.streams == ("flow",)
+    assert options.data.grid == SnippetGrid(frames=12, stride=13)
+    assert resolve({"snippet_frames": 12}).data.grid == SnippetGrid(frames=12, stride=12)
+    assert options.actionness.label_count(50) == 10 + 3
+    assert options.localization.thresholds == (0.25, 0.5, 0.75)
+    assert options.evaluation.tiou_grid == (0.3, 0.4, 0.5)
+    assert options.optimisation.total_steps(7) == 28
+    assert resolve({"num_iters": 30}).optimisation.total_steps(7) == 30
+
+
+def test_help_needs_neither_torch_nor_numpy():
+    """And so is there at once."""
+    code = "import sys, main; main.main(['--help'])"
+    guard = "import sys; sys.modules.update(torch=None, numpy=None); "
+    done = subprocess.run([sys.executable, "-c", guard + code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "--hidden_size" in done.stdout, done.stderr
+
+
+def test_a_mistyped_flag_needs_neither():
+    guard = "import sys; sys.modules.update(torch=None, numpy=None); import main; "
+    code = "sys.exit(main.main(['--hidden', '3']))"
+    done = subprocess.run([sys.executable, "-c", guard + code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--hidden" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_main_hands_every_group_on(tiny, run, monkeypatch):
+    """The optimiser's numbers, the mask's and the groups of the loop, caught where main.py passes them."""
     got = {}
 
-    def trainer(model, mask, objective, optimizer, data, **rest):
-        got.update(mask=mask, optimizer=optimizer, **rest)
+    def trainer(objective, optimizer, data, **rest):
+        got.update(objective=objective, optimizer=optimizer, **rest)
         raise InputError("seen enough")
 
-    monkeypatch.setattr("main.Trainer", trainer)
+    monkeypatch.setattr("train.Trainer", trainer)
     flags = {
         **{"lr": 0.11, "beta1": 0.12, "beta2": 0.13, "weight_decay": 0.14, "mask_momentum": 0.15},
         **{"mask_var_factor": 0.16, "mask_mean_init": 0.17, "mask_var_init": 0.18, "num_segments": 31},
         **{"batch_size": 3, "num_epochs": 4, "seed": 5, "num_workers": 6, "detection_inf_step": 7},
-        **{"eval_from_epoch": 8, "save_epochs": 9, "log_steps": 10, "average_tious": "0.2:0.3"},
+        **{"eval_from_epoch": 8, "save_epochs": 9, "log_steps": 10, "average_tious": "0.2:0.3", "w_so": 9.0},
+        **{"fuse_cas": 0.5, "rgb_fusion": 0.3},
     }
     words = [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
     assert run(tiny.path, *words, "--drop_last", "--verbose").err == "main.py: error: seen enough\n"
     settings = got["optimizer"].defaults
     assert (settings["lr"], settings["betas"], settings["weight_decay"]) == (0.11, (0.12, 0.13), 0.14)
-    mask = got["mask"]
+    mask = got["objective"].mask
     assert (mask.momentum, mask.var_factor) == (0.15, 0.16)
     assert (mask.mean.item(), mask.var.item()) == (pytest.approx(0.17), pytest.approx(0.18))
-    assert got["config"] == TrainConfig(
-        num_segments=31,
-        batch_size=3,
-        drop_last=True,
-        num_epochs=4,
-        seed=5,
-        num_workers=6,
-        evaluation_steps=7,
-        eval_from_epoch=8,
-        save_epochs=9,
-        log_steps=10,
-        average_tious=("0.2:0.3",),
-        verbose=True,
+    own = ("data_path", "output_dir", "feature_size", "hidden_size", "pseudo_extra", "device")
+    options = resolve({name: got["saved_options"][name] for name in own} | flags | {"average_tious": ["0.2:0.3"]})
+    options = dataclasses.replace(
+        options,
+        optimisation=dataclasses.replace(options.optimisation, drop_last=True),
+        run=dataclasses.replace(options.run, verbose=True),
     )
+    assert got["data_options"] == options.data and got["optimisation"] == options.optimisation
+    assert got["evaluation"] == options.evaluation and got["run"] == options.run
+    objective = got["objective"]
+    groups = (objective.losses, objective.actionness, objective.fusion)
+    assert groups == (options.losses, options.actionness, options.fusion)
+    assert objective.model.options == options.model
 
 
-def test_main_hands_every_number_on_to_the_test(monkeypatch):
+def test_main_hands_every_group_on_to_the_test(tiny, run, monkeypatch):
     got = {}
-    monkeypatch.setattr("main.Evaluator", lambda data, **rest: got.update(rest))
-    options = resolve(
-        {"class_th": 0.11, "beta": 0.12, "mil_ratio": 0.13, "num_segments": 99, "test_batch_size": 3, "fuse_cas": 0.5}
-    )
-    main._evaluator(None, None, options, torch.device("cpu"))
-    assert got["prediction"] == PredictConfig(class_th=0.11, beta=0.12, topk_ratio=0.13, fusion=options.fusion)
-    assert (got["num_segments"], got["batch_size"], got["tious"]) == (99, 3, options.tiou_grid)
-    assert (got["proposals"], got["suppression"]) == (options.proposal_config(), options.nms_config())
+    run(tiny.path, "--exp_name", "x")
+
+    def evaluator(data, **groups):
+        got.update(groups)
+        raise InputError("seen enough")
+
+    monkeypatch.setattr("test.Evaluator", evaluator)
+    flags = [
+        "--class_th",
+        "0.11",
+        "--beta",
+        "0.12",
+        "--mil_ratio",
+        "0.13",
+        "--test_batch_size",
+        "3",
+        "--fuse_cas",
+        "0.5",
+    ]
+    assert run(tiny.path, "--inference_only", "--exp_name", "x", *flags).err == "main.py: error: seen enough\n"
+    assert (got["localization"].class_th, got["localization"].beta) == (0.11, 0.12)
+    assert (got["fusion"].mil_ratio, got["fusion"].fuse_cas) == (0.13, 0.5)
+    assert got["evaluation"].test_batch_size == 3 and got["options"].num_segments == 24

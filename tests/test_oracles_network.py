@@ -3,18 +3,21 @@
 import numpy as np
 import pytest
 import torch
+from conftest import build_model
 
 from eval.detection import evaluate_detections
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
-from losses import AdaptiveMask, LossConfig, PseudoLabelConfig, actionness_targets, sal_losses, weighted_total
-from model import SAL, SalConfig, combined_sequence
+from losses import AdaptiveMask, actionness_targets, sal_losses, weighted_total
+from model import combined_sequence
+from options import resolve
 from reference import formulas
-from test import PredictConfig, class_scores
+from test import class_scores
 from utils.segments import Segments
 
 B, T, C = 3, 20, 5
 TOLERANCE = 1e-5  # of the array's largest magnitude
+OPTIONS = resolve({"feature_size": 8, "hidden_size": 16, "dropout": 0.0})
 
 
 def assert_close(name, actual, expected):
@@ -23,8 +26,7 @@ def assert_close(name, actual, expected):
 
 
 def small_model():
-    torch.manual_seed(0)
-    return SAL(SalConfig(num_classes=C, feature_size=8, hidden_size=16, dropout=0.0))
+    return build_model(OPTIONS, C)
 
 
 def small_batch():
@@ -39,13 +41,13 @@ def plain_parameters(model):
 
 def losses_of(model, mask, features, labels):
     output = model(features)
-    targets = actionness_targets(output, mask, PseudoLabelConfig())
-    losses = sal_losses(output, labels, targets, LossConfig())
+    targets = actionness_targets(output, mask, OPTIONS.actionness)
+    losses = sal_losses(output, labels, targets, losses=OPTIONS.losses, fusion=OPTIONS.fusion)
     return output, targets, losses, weighted_total(losses, formulas.LOSS_WEIGHTS)
 
 
 def new_mask():
-    return AdaptiveMask(momentum=0.7, var_factor=0.5, mean_init=1 / C, var_init=1.0)
+    return AdaptiveMask(OPTIONS.actionness, num_classes=C)
 
 
 def test_forward():
@@ -66,9 +68,9 @@ def test_forward_in_test():
         output, expected = model(features), formulas.network(plain_parameters(model), features, training=False)
         for name in ("cas", "actionness", "video_logits"):
             assert_close(name, getattr(output, name), expected[name])
-        sequence = combined_sequence(output, PredictConfig().fusion)
+        sequence = combined_sequence(output, OPTIONS.fusion.weights)
         assert_close("combined sequence", sequence, formulas.combined_sequence(expected))
-        scores = class_scores(output, sequence, PredictConfig())
+        scores = class_scores(output, sequence, fusion=OPTIONS.fusion, beta=OPTIONS.localization.beta)
         for i in range(B):
             plain = formulas.class_scores(expected["cas"][i], sequence[i], expected["video_logits"][i])
             assert_close("class scores", scores[i], plain)

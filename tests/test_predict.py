@@ -6,20 +6,29 @@ import torch
 from test_losses import random_output
 
 from dataset import Batch
-from localization.nms import NmsConfig, nms
-from localization.proposals import ProposalConfig, generate_proposals
-from model import SAL, SalConfig, combined_sequence
+from localization.nms import nms
+from localization.proposals import generate_proposals
+from model import SAL, combined_sequence
+from options import FusionOptions, LocalizationOptions, ModelOptions
 from reference import loops
-from test import PredictConfig, Prediction, class_scores, localize, predict, predicted_classes
+from test import Prediction, class_scores, localize, predict, predicted_classes
+from utils.snippet_grid import SnippetGrid
 
-THIRDS = {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3}
+THIRDS = FusionOptions().weights
+OPTIONS, GRID = LocalizationOptions(), SnippetGrid(frames=16, stride=16)
+
+
+def prediction_of(num_snippets, scores, classes, sequences, fps=25.0):
+    return Prediction(
+        num_snippets=num_snippets, fps=fps, class_scores=scores, classes=np.array(classes), sequences=sequences
+    )
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.35, 1.0])
 def test_class_scores(beta):
     output = random_output(b=2, t=16, c=3)
     combined = combined_sequence(output, THIRDS)
-    scores = class_scores(output, combined, PredictConfig(beta=beta, topk_ratio=0.125))
+    scores = class_scores(output, combined, fusion=FusionOptions(), beta=beta)
     for b in range(2):
         logits = [
             beta * loops.topk_mean(output.cas[b, :, c], combined[b, :, c], 2)
@@ -35,24 +44,29 @@ def test_class_scores(beta):
     ids=["the threshold itself counts", "one", "none: the best", "one class"],
 )
 def test_predicted_classes(scores, expected):
-    assert predicted_classes(np.array(scores, np.float32), 0.25).tolist() == expected
+    assert predicted_classes(np.array(scores, np.float32), threshold=0.25).tolist() == expected
 
 
 def test_localize_is_proposals_then_nms_of_each_class_of_each_video():
     generator = np.random.default_rng(0)
     predictions = []
-    for snippets, classes in ((30, [2]), (80, [0, 3]), (9, [1])):
+    for snippets, fps, classes in ((30, 25.0, [2]), (80, 30.0, [0, 3]), (9, 10.0, [1])):
         sequences = generator.random((len(classes), 20)).astype(np.float32)
         scores = generator.random(4).astype(np.float32)
-        predictions.append(Prediction(snippets, scores, np.array(classes), sequences))
-    found = localize(predictions, proposals=ProposalConfig(), suppression=NmsConfig())
+        predictions.append(prediction_of(snippets, scores, classes, sequences, fps))
+    found = localize(predictions, OPTIONS, grid=GRID)
     rows = []
     for video, p in enumerate(predictions):
         for column, label in enumerate(p.classes.tolist()):
             one = generate_proposals(
-                p.sequences[[column]], p.class_scores[[label]], np.array([p.num_snippets]), ProposalConfig()
+                p.sequences[[column]],
+                class_scores=p.class_scores[[label]],
+                num_snippets=np.array([p.num_snippets]),
+                fps=np.array([p.fps]),
+                options=OPTIONS,
+                grid=GRID,
             )
-            kept, scores = nms(one.row, one.start, one.end, one.score, NmsConfig())
+            kept, scores = nms(one.row, one.start, one.end, one.score, options=OPTIONS)
             rows += [(video, label, one.start[k], one.end[k], s) for k, s in zip(kept, scores, strict=True)]
     actual = zip(found.video, found.label, found.start, found.end, found.score, strict=True)
     assert list(actual) == rows and len(rows) > 20
@@ -66,10 +80,9 @@ def test_localize_videos_of_different_lengths_in_order(monkeypatch, block_rows):
     predictions = []
     for t, classes in ((20, [2]), (7, [0, 1]), (20, [1, 3]), (1, [0]), (7, [2])):
         sequences = generator.random((len(classes), t)).astype(np.float32)
-        predictions.append(Prediction(t, generator.random(4).astype(np.float32), np.array(classes), sequences))
-    settings = {"proposals": ProposalConfig(), "suppression": NmsConfig()}
-    found = localize(predictions, **settings)
-    alone = [localize([p], **settings) for p in predictions]
+        predictions.append(prediction_of(t, generator.random(4).astype(np.float32), classes, sequences))
+    found = localize(predictions, OPTIONS, grid=GRID)
+    alone = [localize([p], OPTIONS, grid=GRID) for p in predictions]
     expected = np.concatenate([np.full(len(a), v) for v, a in enumerate(alone)])
     assert found.video.tolist() == expected.tolist() and len(set(expected.tolist())) >= 4
     for name in ("label", "start", "end", "score"):
@@ -80,23 +93,30 @@ def test_localize_videos_of_different_lengths_in_order(monkeypatch, block_rows):
 def test_predict_is_the_forward_pass_of_each_video(batch_size):
     """Whatever the batches, and in their order, though results are taken one batch late."""
     torch.manual_seed(0)
-    model = SAL(SalConfig(num_classes=4, feature_size=5, hidden_size=8))
-    features, config = torch.rand(5, 9, 10), PredictConfig(topk_ratio=0.25)
+    model = SAL(ModelOptions(hidden_size=8), num_classes=4, streams=("rgb", "flow"), feature_size=5)
+    features, fusion = torch.rand(5, 9, 10), FusionOptions(mil_ratio=0.25)
     batches = [
-        Batch(part, torch.zeros(len(part), 4), ("",) * len(part), tuple(range(i, i + len(part))))
+        Batch(
+            features=part,
+            labels=torch.zeros(len(part), 4),
+            video_ids=("",) * len(part),
+            num_snippets=tuple(range(i, i + len(part))),
+            fps=tuple(25.0 + n for n in range(i, i + len(part))),
+        )
         for i, part in zip(range(0, 5, batch_size), features.split(batch_size), strict=True)
     ]
-    found = predict(model, batches, config=config)
+    found = predict(model, batches, fusion=fusion, localization=OPTIONS)
     assert [p.num_snippets for p in found] == list(range(5))
+    assert [p.fps for p in found] == [25.0 + i for i in range(5)]
     with torch.no_grad():
         output = model.eval()(features)
         combined = combined_sequence(output, THIRDS)
-        scores = class_scores(output, combined, config)
+        scores = class_scores(output, combined, fusion=fusion, beta=OPTIONS.beta)
     for i, prediction in enumerate(found):
         np.testing.assert_allclose(prediction.class_scores, scores[i], rtol=1e-5)
-        assert prediction.classes.tolist() == predicted_classes(scores[i].numpy(), config.class_th).tolist()
+        assert prediction.classes.tolist() == predicted_classes(scores[i].numpy(), threshold=OPTIONS.class_th).tolist()
         np.testing.assert_allclose(prediction.sequences, combined[i].t()[prediction.classes], rtol=1e-5)
 
 
 def test_localize_nothing():
-    assert len(localize([], proposals=ProposalConfig(), suppression=NmsConfig())) == 0
+    assert len(localize([], OPTIONS, grid=GRID)) == 0

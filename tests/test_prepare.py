@@ -1,5 +1,6 @@
 """data_tools.prepare: your own features and a CSV of labels, to training and inference, with and without segments."""
 
+import dataclasses
 import json
 import shutil
 
@@ -11,8 +12,8 @@ from conftest import CLASSES, FEATURE_SIZE
 from data_tools import prepare
 from data_tools.prepare import split_videos
 from dataset import load_dataset
-from eval.report import evaluation_report
-from utils.console import run_tool
+from eval.summary import EvaluationSummary, evaluation_report
+from options import DataOptions
 
 VIDEOS = [f"train_{i}" for i in range(7)]
 
@@ -37,7 +38,7 @@ def prepared(own, capsys):
 
     def call(*flags, features=None):
         places = ["--features", str(features or own / "features"), "--labels", str(own / "labels.csv")]
-        code = run_tool("data_tools.prepare", prepare.prepare, [*places, "--out", str(own / "data"), *flags])
+        code = prepare.main([*places, "--out", str(own / "data"), *flags])
         captured = capsys.readouterr()
         return code, captured.out, captured.err.splitlines()
 
@@ -52,8 +53,8 @@ def refusal(result):
 
 
 def load(path, **options):
-    defaults = {"streams": ("rgb", "flow"), "feature_size": FEATURE_SIZE, "cache": "ram", "device": torch.device("cpu")}
-    return load_dataset(path, **{**defaults, **options})
+    options = DataOptions(**{"feature_size": FEATURE_SIZE, "cache": "ram", **options})
+    return load_dataset(path, options, device=torch.device("cpu"))
 
 
 def test_labels_alone_make_a_set(prepared, own, tiny):
@@ -344,7 +345,7 @@ def test_an_odd_joint_width_is_no_two_streams(prepared, own, tmp_path):
 
 
 def test_report_of_some_with_and_some_without():
-    rows = {"best": {"mAP": None, "average_mAP": None, "video_accuracy": None}}
-    assert "video accuracy: not computed" in evaluation_report(rows)
-    rows["best"]["video_accuracy"] = 0.5
-    assert evaluation_report(rows).splitlines()[1] == "video accuracy: best 50.0 %"
+    nothing = EvaluationSummary(mAP=None, average_mAP=None, video_accuracy=None, per_class_AP=None)
+    assert "video accuracy: not computed" in evaluation_report({"best": nothing})
+    labelled = dataclasses.replace(nothing, video_accuracy=0.5)
+    assert evaluation_report({"best": labelled}).splitlines()[1] == "video accuracy: best 50.0 %"

@@ -4,9 +4,23 @@ import numpy as np
 import pytest
 from scipy.interpolate import interp1d
 
-from localization.proposals import ProposalConfig, Upsampled, generate_proposals, outer_inner_contrast, runs_above
+from localization.proposals import Upsampled, generate_proposals, outer_inner_contrast, runs_above
+from options import LocalizationOptions
 from reference import loops
 from utils.snippet_grid import SnippetGrid
+
+GRID = SnippetGrid(frames=16, stride=16)
+
+
+def make_proposals(curves, scores, lengths, *, fps=25.0, grid=GRID, **options):
+    return generate_proposals(
+        curves,
+        class_scores=scores,
+        num_snippets=lengths,
+        fps=np.full(len(curves), fps),
+        options=LocalizationOptions(**options),
+        grid=grid,
+    )
 
 
 def smooth_curves(seed, t, rows):
@@ -70,8 +84,7 @@ def test_runs_are_those_of_all_points_laid_out(seed):
 def test_proposals(seed, margin, scale):
     curves, scores = smooth_curves(seed, 40, 3), np.array([0.3, 0.9, 0.05], np.float32)
     lengths = np.array([77, 40, 9])
-    config = ProposalConfig(scale=scale, outer_margin=margin, gamma=0.25)
-    found = generate_proposals(curves, scores, lengths, config)
+    found = make_proposals(curves, scores, lengths, scale=scale, outer_margin=margin, gamma=0.25)
     thresholds = [round(0.1 * i, 1) for i in range(1, 10)]
     for row in range(3):
         points = loops.upsample(curves[row].astype(float).tolist(), scale)
@@ -104,29 +117,26 @@ def test_contrast_by_hand():
     points = Upsampled(np.array([[0.0, 0.2, 1.0, 0.8, 0.4, 0.0]]), 1)
     rows = np.zeros(2, np.int64)
     # [2,3] at margin 0.5: outside are points 1 and 4. [0,5]: nothing is outside.
-    contrast = outer_inner_contrast(points, rows, np.array([2, 0]), np.array([3, 5]), 0.5)
+    contrast = outer_inner_contrast(points, rows, np.array([2, 0]), np.array([3, 5]), margin=0.5)
     np.testing.assert_allclose(contrast, [0.9 - 0.3, 0.4], rtol=1e-6)
 
 
 def test_a_single_point_yields_none():
-    one = generate_proposals(
-        np.ones((2, 1), np.float32), np.ones(2, np.float32), np.ones(2, int), ProposalConfig(scale=1)
-    )
+    one = make_proposals(np.ones((2, 1), np.float32), np.ones(2, np.float32), np.ones(2, int), scale=1)
     assert len(one.score) == 0
 
 
 def test_no_class_and_no_proposal():
-    none = generate_proposals(np.zeros((0, 9), np.float32), np.zeros(0, np.float32), np.zeros(0, int), ProposalConfig())
+    none = make_proposals(np.zeros((0, 9), np.float32), np.zeros(0, np.float32), np.zeros(0, int))
     assert len(none.score) == 0
-    low = generate_proposals(np.zeros((1, 9), np.float32), np.ones(1, np.float32), np.array([9]), ProposalConfig())
+    low = make_proposals(np.zeros((1, 9), np.float32), np.ones(1, np.float32), np.array([9]))
     assert len(low.score) == 0
 
 
 def test_seconds_follow_snippet_length_and_frame_rate():
     """8 snippets of 0.64 s in 4 points."""
     curve = np.array([[0.0, 1.0, 1.0, 0.0]], np.float32)
-    config = ProposalConfig(scale=1, thresholds=(0.5,), grid=SnippetGrid(32, 32))
-    found = generate_proposals(
-        curve, np.ones(1, np.float32), np.array([8]), config, fps=50.0
-    )  # 8 snippets of 0.64 s in 4 points
+    grid = SnippetGrid(frames=32, stride=32)
+    one, eight = np.ones(1, np.float32), np.array([8])
+    found = make_proposals(curve, one, eight, fps=50.0, grid=grid, scale=1, proposal_th="0.5")
     assert (found.start.tolist(), found.end.tolist()) == ([1.28], [3.84])

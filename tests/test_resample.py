@@ -29,7 +29,7 @@ def test_uniform(snippets, segments):
 @pytest.mark.parametrize(("snippets", "segments"), SHAPES)
 def test_random_draws_every_allowed_integer_and_no_other(snippets, segments):
     generator = np.random.default_rng(0)
-    draws = np.stack([random_indices(snippets, segments, generator) for _ in range(60)])
+    draws = np.stack([random_indices(snippets, segments, generator, short_videos="stretch") for _ in range(60)])
     assert draws.shape == (60, segments) and draws.min() >= 0 and draws.max() < snippets
     for i in range(segments):
         options = allowed(i, snippets, segments)
@@ -41,7 +41,7 @@ def test_random_draws_every_allowed_integer_and_no_other(snippets, segments):
 
 @pytest.mark.parametrize(("snippets", "segments"), SHAPES)
 def test_random_draws_follow_time(snippets, segments):
-    indices = random_indices(snippets, segments, np.random.default_rng(1))
+    indices = random_indices(snippets, segments, np.random.default_rng(1), short_videos="stretch")
     low = uniform_indices(snippets, segments)
     assert np.all(np.diff(low) >= 0)
     # Each draw lies between its own boundary and the next one's: time never runs backwards past a shared boundary.
@@ -50,8 +50,8 @@ def test_random_draws_follow_time(snippets, segments):
 
 
 def test_the_same_generator_draws_the_same():
-    a, b = (random_indices(300, 100, np.random.default_rng(7)).tolist() for _ in range(2))
-    assert a == b != random_indices(300, 100, np.random.default_rng(8)).tolist()
+    a, b = (random_indices(300, 100, np.random.default_rng(7), short_videos="stretch").tolist() for _ in range(2))
+    assert a == b != random_indices(300, 100, np.random.default_rng(8), short_videos="stretch").tolist()
 
 
 def test_every_small_shape():
@@ -59,7 +59,7 @@ def test_every_small_shape():
     generator = np.random.default_rng(0)
     for snippets in range(1, 13):
         for segments in range(1, 13):
-            draws = np.stack([random_indices(snippets, segments, generator) for _ in range(8)])
+            draws = np.stack([random_indices(snippets, segments, generator, short_videos="stretch") for _ in range(8)])
             sets = [allowed(i, snippets, segments) for i in range(segments)]
             assert all(set(draws[:, i].tolist()) <= set(options) for i, options in enumerate(sets))
             assert np.all(np.diff(draws, axis=1) >= 0)
@@ -71,7 +71,7 @@ def test_every_small_shape():
 def test_random_draws_are_uniform(snippets, segments, index):
     """Each allowed integer as often as another, within five standard deviations."""
     generator, count = np.random.default_rng(3), 4000
-    drawn = [int(random_indices(snippets, segments, generator)[index]) for _ in range(count)]
+    drawn = [int(random_indices(snippets, segments, generator, short_videos="stretch")[index]) for _ in range(count)]
     options = allowed(index, snippets, segments)
     share = 1 / len(options)
     for value in options:

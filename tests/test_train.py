@@ -8,14 +8,13 @@ import threading
 import numpy as np
 import pytest
 import torch
+from conftest import build_objective
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-import main
 import train
 from dataset import Batch
 from layers.wide_adam import WideAdam
-from model import SAL
-from options import Options
+from options import resolve
 from run.checkpoint import load_checkpoint
 
 # 7 videos in batches of 2 are 4 steps an epoch, 3 epochs are 12 steps; evaluations every 4 steps from the second epoch on.
@@ -264,25 +263,24 @@ def test_main_reports_no_bug_as_a_mistake(tiny, run, monkeypatch):
     def bug(*args, **kwargs):
         raise ValueError("a bug")
 
-    monkeypatch.setattr(main, "load_dataset", bug)
+    monkeypatch.setattr("dataset.load_dataset", bug)
     with pytest.raises(ValueError, match="a bug"):
         run(tiny.path)
 
 
 def test_a_step_asks_the_device_for_nothing():
     """Fake tensors have no values: whoever reads one, or branches on one, fails."""
-    options = Options(data_path="x", num_segments=24, feature_size=6, hidden_size=8, pseudo_extra=2)
+    options = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2})
     with FakeTensorMode():
-        model, mask = SAL(options.model_config(3)), options.adaptive_mask(3)
-        batch = Batch(torch.empty(2, 24, 12), torch.empty(2, 3), ("a", "b"), (24, 24))
-        objective = train.Objective(
-            model,
-            mask,
-            loss_config=options.loss_config(),
-            label_config=options.pseudo_label_config(),
-            weights=options.loss_weights,
+        batch = Batch(
+            features=torch.empty(2, 24, 12),
+            labels=torch.empty(2, 3),
+            video_ids=("a", "b"),
+            num_snippets=(24, 24),
+            fps=(25.0, 25.0),
         )
-        optimizer = WideAdam(model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=5e-4)
+        objective = build_objective(options, 3)
+        optimizer = WideAdam(objective.model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=5e-4)
         for _ in range(2):
             result = train.train_step(objective, optimizer, batch)
         assert result.losses.shape == (7,)
@@ -324,7 +322,7 @@ def test_data_that_breaks_during_a_run_loses_nothing(tiny, run, tmp_path, monkey
         patch.setattr(train, "train_step", step_then_vanish)
         outcome = run(tiny.path, "--exp_name", "parts", *flags)
     assert outcome.code == 2 and outcome.err.count("\n") == 1
-    assert f"{folder}" in outcome.err and "saved at step 6: mend it and continue with --resume" in outcome.err
+    assert f"{folder}" in outcome.err and "saved at step 6: fix it and continue with --resume" in outcome.err
     away.rename(folder)
     assert run(tiny.path, "--exp_name", "parts", "--resume", *flags).code == 0
     assert_same(load(tmp_path, "whole").training, load(tmp_path, "parts").training)

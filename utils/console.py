@@ -1,29 +1,38 @@
-"""Running a tool from the command line: a user's mistake is one line and exit code 2."""
+"""Running a command: a user's mistake is one line and an exit code, never a traceback."""
 
 import sys
 from collections.abc import Callable, Sequence
 
-from utils.errors import InputError
+from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
 
 
-def run_tool(name: str, tool: Callable[[Sequence[str]], None], arguments: Sequence[str]) -> int:
-    """Exit code: 0 done, 1 interrupted, 2 a mistake in what was given."""
+def run_tool(
+    name: str,
+    tool: Callable[[Sequence[str]], int | None],
+    arguments: Sequence[str],
+    *,
+    interrupted: str = "interrupted",
+    out_of_memory: str = "",
+) -> int:
+    """The exit code: the tool's own, 0 for None; 1 for an interrupt, or for training that could not go on; 2 for a mistake.
+
+    `out_of_memory` says what to do when memory runs out.
+    """
     try:
-        tool(arguments)
-    except InputError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
-        return 2
+        return tool(arguments) or 0
+    except TrainingError as error:
+        return _complain(f"{name}: {error}", 1)
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; the same command goes on", file=sys.stderr)
-        return 1
+        return _complain(f"{name}: {interrupted}", 1)
+    except InputError as error:
+        return _complain(f"{name}: error: {error}", 2)
     except (OSError, MemoryError, RuntimeError) as error:
         line = describe_system_error(error)
         if line is None:
             raise
-        print(f"{name}: error: {line}", file=sys.stderr)
-        return 2
-    return 0
+        advice = f"; {out_of_memory}" if out_of_memory and is_out_of_memory(error) else ""
+        return _complain(f"{name}: error: {line}{advice}", 2)
 
 
 def describe_system_error(error: BaseException) -> str | None:
@@ -33,3 +42,8 @@ def describe_system_error(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check the path and the disk"
     return None
+
+
+def _complain(line: str, code: int) -> int:
+    print(line, file=sys.stderr)
+    return code

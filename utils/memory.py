@@ -2,18 +2,23 @@
 
 import errno
 import pathlib
-
-import torch
+import sys
+from typing import TYPE_CHECKING
 
 from utils.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 _MEMORY_INFO = pathlib.Path("/proc/meminfo")
 _GROUP = pathlib.Path("/sys/fs/cgroup")  # a container's limit, which the machine's own figures do not know
 
 
-def free_bytes(device: torch.device) -> int | None:
+def free_bytes(device: "torch.device") -> int | None:
     """Bytes that a program could still take on a device; None where the system does not tell."""
     if device.type == "cuda":
+        import torch
+
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     try:
@@ -30,7 +35,7 @@ def free_bytes(device: torch.device) -> int | None:
         return free
 
 
-def check_fits(needed: int, device: torch.device, *, what: str, instead: str) -> None:
+def check_fits(needed: int, device: "torch.device", *, what: str, instead: str) -> None:
     """Raises InputError with the needed and the free bytes, and what to do instead, when `needed` bytes are not free."""
     free = free_bytes(device)
     if free is not None and needed > free:
@@ -47,8 +52,10 @@ def format_bytes(count: int) -> str:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed: Python's, numpy's, torch's on either device, or the system's, of a memory map say."""
+    torch = sys.modules.get("torch")  # whoever has not loaded it cannot meet its errors
     return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError)
+        isinstance(error, MemoryError)
+        or (torch is not None and isinstance(error, torch.OutOfMemoryError))
         or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     )

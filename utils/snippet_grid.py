@@ -4,18 +4,25 @@ A snippet covers `frames` frames, the next begins `stride` frames later, and `fp
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # options.py stands on this module, and --help should not wait for numpy
+    import numpy as np
+    from numpy.typing import NDArray
 
-from utils.segments import Floats
+    from utils.segments import Floats
 
 DEFAULT_FPS = 25.0
 
 
 def frame_rate(given: float | None, stated: float | None) -> float:
-    """Of a video's features: what the user gives, else what its ground truth states, else DEFAULT_FPS."""
+    """The frame rate of a video's features: what the user gives, else what its ground truth states, else DEFAULT_FPS."""
     return given or stated or DEFAULT_FPS
+
+
+def topk_count(ratio: float, num_segments: int) -> int:
+    """K = floor(ratio * T), at least 1. A small slack keeps 0.8 * 50 at 40."""
+    return max(1, int(ratio * num_segments + 1e-9))
 
 
 @dataclass(frozen=True)
@@ -23,13 +30,17 @@ class SnippetGrid:
     frames: int = 16  # that a snippet covers
     stride: int = 16  # from the start of one snippet to the next
 
-    def seconds(self, position: NDArray[np.number] | float, fps: NDArray[np.floating] | float) -> Floats:
+    @overload
+    def seconds(self, position: float, fps: float) -> float: ...
+    @overload
+    def seconds(self, position: "NDArray[np.number]", fps: "NDArray[np.floating] | float") -> "Floats": ...
+    def seconds(self, position: Any, fps: Any) -> Any:
         """Time of a position on the axis of snippets, on which snippet k holds k .. k+1.
 
         Its share of time, stride / fps, lies around the middle of the frames that it covers. Where snippets neither overlap
         nor leave gaps, stride being frames, this is k * frames / fps, the published formula.
         """
-        return (np.asarray(position) * self.stride + (self.frames - self.stride) / 2) / fps
+        return (position * self.stride + (self.frames - self.stride) / 2) / fps
 
     def snippets(self, duration: float, fps: float) -> float:
         """How many snippets, a fraction perhaps, a video of so many seconds has."""

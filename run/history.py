@@ -1,0 +1,127 @@
+"""Every evaluation of a run: which is the best, which the last, and results.json, which says so.
+
+history = History(experiment, average_tious=("0.1:0.5", "0.1:0.7"), provenance=...)
+if history.add(EvaluationRecord(step=30, epoch=1, summary=summary)): ...      # the best so far
+history.write(step=30)
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eval.report import percent
+from eval.summary import EvaluationSummary
+from run.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """One evaluation and when it was made; `epoch` counts from 1."""
+
+    step: int
+    epoch: int
+    summary: EvaluationSummary
+
+    def as_plain(self) -> dict[str, Any]:
+        return {"step": self.step, "epoch": self.epoch, **self.summary.as_plain()}
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> "EvaluationRecord":
+        summary = EvaluationSummary.from_plain(plain)
+        return EvaluationRecord(step=plain["step"], epoch=plain["epoch"], summary=summary)
+
+
+@dataclass(frozen=True)
+class HistoryPoint:
+    """What is kept of every evaluation; fractions, None for what was not computed."""
+
+    step: int
+    epoch: int
+    average_mAP: float | None  # over the last span, which chooses the best
+    video_accuracy: float | None
+
+
+@dataclass
+class Seconds:
+    """Time spent, over all the calls that a run took."""
+
+    training: float = 0.0
+    evaluation: float = 0.0
+
+
+class History:
+    """Owns what a run's results file says; its state belongs to the run's checkpoint."""
+
+    def __init__(self, experiment: Experiment, *, average_tious: Sequence[str], provenance: Mapping[str, Any]) -> None:
+        self.experiment, self.provenance = experiment, provenance
+        self.span = average_tious[-1]
+        self.best: EvaluationRecord | None = None
+        self.last: EvaluationRecord | None = None
+        self.points: list[HistoryPoint] = []
+        self.seconds = Seconds()
+
+    def add(self, record: EvaluationRecord) -> bool:
+        """Take up an evaluation; whether it is the best so far."""
+        self.last = record
+        self.points.append(
+            HistoryPoint(
+                step=record.step,
+                epoch=record.epoch,
+                average_mAP=self._average_map(record),
+                video_accuracy=record.summary.video_accuracy,
+            )
+        )
+        improved = self.best is None or self.score(record) > self.score(self.best)
+        if improved:
+            self.best = record
+        return improved
+
+    def score(self, record: EvaluationRecord) -> float:
+        """What the best evaluation is chosen by: average mAP, or else video accuracy, or else being the latest."""
+        average_map, accuracy = self._average_map(record), record.summary.video_accuracy
+        if average_map is not None:
+            return average_map
+        return record.step if accuracy is None else accuracy
+
+    def describe(self, record: EvaluationRecord) -> str:
+        """The numbers in words, the one that `score` is made of first."""
+        return ", ".join(self._texts(record))
+
+    def headline(self) -> str:
+        """The best score so far in words; "-" before the first."""
+        return self._texts(self.best)[0] if self.best else "-"
+
+    def is_evaluated(self, step: int) -> bool:
+        return bool(self.points) and self.points[-1].step == step
+
+    def as_plain(self) -> dict[str, Any]:
+        """For a checkpoint and for results.json."""
+        return {
+            "best": self.best.as_plain() if self.best else None,
+            "last": self.last.as_plain() if self.last else None,
+            "seconds": dataclasses.asdict(self.seconds),
+            "history": [dataclasses.asdict(point) for point in self.points],
+        }
+
+    def restore(self, plain: Mapping[str, Any]) -> None:
+        """Take up what `as_plain` gave."""
+        self.best, self.last = (
+            EvaluationRecord.from_plain(plain[name]) if plain[name] else None for name in ("best", "last")
+        )
+        self.points = [HistoryPoint(**point) for point in plain["history"]]
+        self.seconds = Seconds(**plain["seconds"])
+
+    def write(self, *, step: int) -> None:
+        """results.json, once there is an evaluation. Raises InputError when the file cannot be written."""
+        if self.last:
+            self.experiment.write_results({**self.as_plain(), "steps": step, **self.provenance})
+
+    def _average_map(self, record: EvaluationRecord) -> float | None:
+        return record.summary.average_mAP[self.span] if record.summary.average_mAP else None
+
+    def _texts(self, record: EvaluationRecord) -> list[str]:
+        average_map, accuracy = self._average_map(record), record.summary.video_accuracy
+        texts = [] if average_map is None else [f"average mAP {self.span} {percent(average_map)}"]
+        texts += [] if accuracy is None else [f"video accuracy {percent(accuracy)}"]
+        return texts or ["nothing to compare with"]

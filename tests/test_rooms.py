@@ -1,0 +1,74 @@
+"""The plan of the house: each room imports only from those before it, and no two modules import each other."""
+
+import ast
+import graphlib
+import pathlib
+
+import pytest
+from conftest import ROOT
+
+# Left to right: each may import from itself and from those before it.
+ROOMS = (
+    *("utils", "layers", "options", "formats", "localization", "model", "losses", "dataset", "eval", "data_tools"),
+    *("run", "test", "train", "main"),
+)
+UTILS_LINES = 600  # ground, not an attic
+
+
+def modules():
+    """{dotted name: file} of the program; tests, benchmarks and the reference stand outside of it."""
+    files = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
+    files += [ROOT / f"{room}.py" for room in ROOMS if (ROOT / f"{room}.py").exists()]
+    names = {".".join(file.relative_to(ROOT).with_suffix("").parts): file for file in files}
+    return {name.removesuffix(".__init__"): file for name, file in names.items()}
+
+
+def imports(file: pathlib.Path):
+    """Dotted names of everything that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative imports hide the room"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room_of(name):
+    return name.split(".")[0]
+
+
+def test_every_room_has_modules():
+    assert {room_of(name) for name in modules()} == set(ROOMS)
+
+
+@pytest.mark.parametrize("name", modules())
+def test_imports_run_downwards(name):
+    allowed = set(ROOMS[: ROOMS.index(room_of(name)) + 1])
+    upward = {target for target in imports(modules()[name]) if room_of(target) in set(ROOMS) - allowed}
+    assert not upward, f"{name} stands below what it imports"
+
+
+def test_no_two_modules_import_each_other():
+    known = modules()
+    graph = {name: {t for t in imports(file) if t in known and t != name} for name, file in known.items()}
+    tuple(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+def test_options_stand_on_utils_alone():
+    assert {room_of(target) for target in imports(ROOT / "options.py")} & set(ROOMS) == {"utils"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "reference").glob("*.py")), ids=lambda file: file.name)
+def test_the_reference_stands_alone(file):
+    assert not {target for target in imports(file) if room_of(target) in ROOMS}
+
+
+@pytest.mark.parametrize("room", [room for room in ROOMS if (ROOT / room).is_dir()])
+def test_every_room_says_what_it_is_for(room):
+    sentence = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text()))
+    assert sentence and sentence.endswith(".")
+
+
+def test_utils_stay_small():
+    assert sum(len(file.read_text().splitlines()) for file in (ROOT / "utils").glob("*.py")) < UTILS_LINES

@@ -1,0 +1,181 @@
+"""Options as dataclass fields, and the command-line flags made of them.
+
+    @dataclass(frozen=True)
+    class ModelOptions:
+        hidden_size: int = option(512, "H, hidden channels", range="[1,inf)")
+
+    @dataclass(frozen=True)
+    class Options:
+        model: ModelOptions = group("model", ModelOptions)
+
+    table = FlagTable(Options)                  # every option by the name of its flag, "hidden_size"
+    parser = Parser("main.py", "What it does.", table); parser.add_options(table.names)
+    options = table.build(vars(parser.parse_args(arguments))); table.check(options)
+
+One line declares an option: its type, default, help with the unit, and the values it may have. Flags are flat, so names are
+unique across the groups.
+"""
+
+import argparse
+import dataclasses
+import sys
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, NoReturn, TypeVar
+
+from utils.errors import InputError
+from utils.ranges import parse_grid, parse_span
+
+Options = TypeVar("Options")
+
+Presets = Mapping[str, Mapping[str, Any]]  # of a recipe by its name: the options that differ from the defaults
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    range: str | None = None,
+    grid: str | None = None,
+) -> Any:
+    """A field that is a flag. `range` is an interval such as "(0,1]"; `grid` is "grid" or "span" (utils/ranges.py)."""
+    return field(default=default, metadata={"help": help, "choices": choices, "range": range, "grid": grid})
+
+
+def group(title: str, kind: type) -> Any:
+    """A field that holds a group of options, under this title in --help."""
+    return field(default_factory=kind, metadata={"title": title})
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One option, wherever it is declared."""
+
+    name: str
+    group: str  # the field of Options that holds it
+    title: str  # of that group
+    kind: Any  # type annotation
+    default: Any
+    help: str
+    choices: Sequence[str] | None
+    range: str | None
+    grid: str | None
+
+
+class FlagTable(Generic[Options]):
+    """Every option of a dataclass of groups, by the name of its flag."""
+
+    def __init__(self, kind: type[Options], presets: Presets | None = None) -> None:
+        self.kind = kind
+        self.presets = presets or {}
+        self.flags = {flag.name: flag for flag in _flags(kind)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.flags)
+
+    def build(self, values: Mapping[str, Any]) -> Options:
+        """Options with these values, {flag name: value}, and the defaults for the rest."""
+        members: dict[str, dict[str, Any]] = {}
+        for name, value in values.items():
+            members.setdefault(self.flags[name].group, {})[name] = value
+        groups = {f.name: f.default_factory for f in dataclasses.fields(self.kind)}  # type: ignore[arg-type]
+        return self.kind(**{name: make(**members.get(name, {})) for name, make in groups.items()})  # type: ignore[operator]
+
+    def values(self, options: Options) -> dict[str, Any]:
+        """{flag name: value}"""
+        return {name: getattr(getattr(options, flag.group), name) for name, flag in self.flags.items()}
+
+    def check(self, options: Options) -> None:
+        """Raise InputError naming the first flag whose value is not among its choices or within its range."""
+        for name, value in self.values(options).items():
+            flag = self.flags[name]
+            if flag.range and value is not None and not _within(value, flag.range):
+                raise InputError(f"--{name} {value}: must lie in {flag.range}")
+            if flag.choices and value not in flag.choices:
+                raise InputError(f"--{name} {value}: must be one of {', '.join(flag.choices)}")
+            if flag.grid:
+                for text in value if isinstance(value, tuple) else (value,):
+                    _check_grid(name, text, flag.grid)
+
+
+class Parser(argparse.ArgumentParser):
+    """Knows the flags of a table. A mistake is an InputError; flags that are not typed are not in what it parses."""
+
+    def __init__(self, prog: str, description: str, table: FlagTable[Any]) -> None:
+        super().__init__(prog=prog, description=description, argument_default=argparse.SUPPRESS, allow_abbrev=False)
+        self.table = table
+
+    def add_options(self, names: Iterable[str]) -> None:
+        groups: dict[str, Any] = {}
+        for name in names:
+            flag = self.table.flags[name]
+            if flag.title not in groups:
+                groups[flag.title] = self.add_argument_group(flag.title)
+            groups[flag.title].add_argument(f"--{name}", help=_help(flag, self.table.presets), **_argument(flag))
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; --help lists the flags")
+
+
+def _flags(kind: type) -> Iterator[Flag]:
+    for holder in dataclasses.fields(kind):
+        members: Any = holder.default_factory
+        hints = typing.get_type_hints(members)
+        for member in dataclasses.fields(members):
+            yield Flag(
+                name=member.name,
+                group=holder.name,
+                title=holder.metadata["title"],
+                kind=hints[member.name],
+                default=member.default,
+                **member.metadata,
+            )
+
+
+def _argument(flag: Flag) -> dict[str, Any]:
+    if flag.kind is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if flag.kind == tuple[str, ...]:
+        return {"nargs": "+", "metavar": "FIRST:LAST"}
+    if flag.choices:
+        return {"choices": flag.choices}
+    number = next((n for n in (float, int) if flag.kind == n | None), flag.kind)
+    return {"type": number, "metavar": {int: "N", float: "X"}.get(number, "TEXT")}
+
+
+def _help(flag: Flag, presets: Presets) -> str:
+    """The help text, with the default and what the presets have instead."""
+    default = _shown(flag.default)
+    values = {preset: _shown(own[flag.name]) for preset, own in presets.items() if flag.name in own}
+    presets_of = {shown: [preset for preset in values if values[preset] == shown] for shown in values.values() if shown}
+    says_default = "(default:" in flag.help
+    parts = [] if says_default or not default else [f"default: {default}"]
+    suffix = "; ".join(parts + [f"{', '.join(names)}: {shown}" for shown, names in presets_of.items()])
+    return (flag.help + (f" ({suffix})" if suffix else "")).replace("%", "%%")
+
+
+def _shown(value: Any) -> str:
+    """A value as it is typed; empty for none."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return " ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+
+
+def _check_grid(name: str, text: str, kind: str) -> None:
+    try:
+        (parse_grid if kind == "grid" else parse_span)(text)
+    except InputError as error:
+        raise InputError(f"--{name}: {error}") from None
+
+
+def _within(value: float, interval: str) -> bool:
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    if abs(value) > sys.float_info.max:  # a whole number that no float holds
+        return False
+    above = value > low if interval[0] == "(" else value >= low
+    return above and (value < high if interval[-1] == ")" else value <= high)
