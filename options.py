@@ -81,19 +81,19 @@ class DataOptions:
 
     dataset: str = option("thumos14", "recipe: a frozen set of defaults that other flags override", choices=tuple(PRESETS))
     data_path: str = option("", "folder with the features and their ground truth; see the README for layouts")
-    layout: str = option("auto", "how the set lies on disk; auto: told from the folder", choices=("auto", "thumos", "activitynet", "wtalc", "hdf5"))
-    ground_truth: str = option("", "JSON file with labels and segments (default: gt.json in --data_path, or its only JSON file)")
-    allow_pickle: bool = option(False, "read feature sets that are pickled; only arrays and plain values are built from them")
+    layout: str = option("auto", "how the set lies on disk; auto: recognised from the folder", choices=("auto", "thumos", "activitynet", "wtalc", "hdf5"))
+    ground_truth: str = option("", "JSON file with labels and segments (default: gt.json in --data_path, or the only JSON file there)")
+    allow_pickle: bool = option(False, "read pickled feature sets; only arrays and plain values are built from them")
     skip_unusable: bool = option(False, "leave out videos without features and segments that end at or before their start, saying how many, instead of refusing the set")
     modal: str = option("all", "streams to use", choices=("all", "rgb", "flow"))
     num_segments: int = option(750, "T, snippets that a video is resampled to", range="[1,inf)")
     feature_size: int = option(1024, "channels of each stream's features", range="[1,inf)")
     snippet_frames: int = option(16, "frames that a snippet covers", range="[1,inf)")
     snippet_stride: int | None = option(None, "frames from the start of one snippet to the next (default: --snippet_frames, no overlap)", range="[1,inf)")
-    fps: float | None = option(None, "frame rate the features were extracted at, frames per second (default: each video's own in the ground truth, 25 where it states none)", range="(0,inf)")
+    fps: float | None = option(None, "frame rate that the features were extracted at, frames per second (default: each video's own in the ground truth, 25 where that states none)", range="(0,inf)")
     short_videos: str = option("stretch", "videos with fewer than T snippets. stretch: resampled to T like others; keep: as they are in test, T sorted draws with replacement in training", choices=("stretch", "keep"))
-    cache: str = option("auto", "where features stay: on the training device, in memory, or in their files; auto: on a GPU they fit well on, else in memory", choices=("auto", "device", "ram", "mmap"))
-    num_workers: int = option(1, "threads that prepare batches ahead; more for --cache mmap on a slow disk; 0: none", range="[0,inf)")
+    cache: str = option("auto", "where features stay: on the training device, in memory, or in their files; auto: on a GPU with ample room for them, else in memory", choices=("auto", "device", "ram", "mmap"))
+    num_workers: int = option(1, "threads that prepare batches ahead of time; more for --cache mmap on a slow disk; 0: none", range="[0,inf)")
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -110,17 +110,17 @@ class RunOptions:
 
     exp_name: str = option("", "name of the experiment, a folder in --output_dir (default: dataset and time; with --resume or --inference_only: the last experiment)")
     output_dir: str = option("output", "folder of the experiments")
-    resume: bool = option(False, "continue the experiment from its last.pt, to the same numbers as if never interrupted")
-    overwrite: bool = option(False, "start anew under the name of an experiment that has checkpoints; its folder is kept as NAME.old")
+    resume: bool = option(False, "continue the experiment from its last.pt, to the same numbers as without the interruption")
+    overwrite: bool = option(False, "start over under the name of an experiment that has checkpoints; its folder is kept as NAME.old")
     inference_only: bool = option(False, "no training: load a checkpoint, write detections, print the table")
-    check_data: bool = option(False, "no training: look through the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
+    check_data: bool = option(False, "no training: check the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
     model_file: str = option("", "checkpoint for --inference_only, ours or a published state dict (default: the experiment's best.pt)")
-    device: str = option("auto", "auto (a CUDA GPU when there is one), cpu, cuda or cuda:INDEX")
-    precision: str = option("auto", "format of the large matrix products (weights, moments and losses are float32 always); auto: tf32 on a GPU that has it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
-    compile: bool = option(False, "torch.compile the training step and the test forward: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
-    seed: int = option(1, "seed of weights, batches and dropout", range="[0,4294967296)")
-    verbose: bool = option(False, "print every evaluation as it is made, and AP per class at the end")
-    save_epochs: int = option(1, "epochs between writes of last.pt", range="[1,inf)")
+    device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
+    precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that has it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
+    compile: bool = option(False, "torch.compile the training step and the forward pass in test: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
+    seed: int = option(1, "seed of the weights, batches and dropout", range="[0,4294967296)")
+    verbose: bool = option(False, "print every evaluation, and AP per class at the end")
+    save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,inf)")
     log_steps: int = option(10, "steps between TensorBoard points", range="[1,inf)")
 
 
@@ -129,8 +129,8 @@ class ModelOptions:
     """Shape and fixed numbers of the network (docs/method.md, section 2)."""
 
     hidden_size: int = option(512, "H, hidden channels", range="[1,inf)")
-    kernel_size: int = option(3, "encoder convolution, snippets, odd", range="[1,inf)")
-    actionness_kernel_size: int = option(3, "per-stream encoders' convolution, snippets, odd", range="[1,inf)")
+    kernel_size: int = option(3, "width of the encoder's convolution, snippets, odd", range="[1,inf)")
+    actionness_kernel_size: int = option(3, "width of the per-stream encoders' convolution, snippets, odd", range="[1,inf)")
     rgb_fusion: float = option(0.1, "weight of RGB in the fused actionness; flow has the rest", range="[0,1]")
     dropout: float = option(0.5, "share of hidden values dropped in training", range="[0,1)")
     sqrt_eps: float = option(1e-5, "added inside the signed square root of second-order pooling", range="(0,inf)")
@@ -157,7 +157,7 @@ class LossOptions:
     w_mil: float = option(1.0, "weight of top-k multiple instance learning", range="[0,inf)")
     w_bg: float = option(10.0, "weight of the background loss", range="[0,inf)")
     w_act: float = option(1.0, "weight of the masked generalized cross entropy of actionness", range="[0,inf)")
-    w_mix: float = option(1.0, "weight of the same on mixed-up segments", range="[0,inf)")
+    w_mix: float = option(1.0, "weight of the same loss on mixed-up segments", range="[0,inf)")
     w_mutual: float = option(5.0, "weight of the mutual loss between the streams' actionness", range="[0,inf)")
     w_so: float = option(3.0, "weight of the second-order video classification", range="[0,inf)")
     mil_rank: str = option("combined", "rank snippets for MIL by the combined sequence, or by the cas itself", choices=("combined", "cas"))
@@ -176,9 +176,9 @@ class LossOptions:
 class ActionnessOptions:
     """Pseudo labels and the adaptive mask (docs/method.md, section 3)."""
 
-    pseudo_ratio: float = option(0.125, "share of T, by actionness, that gets a pseudo label", range="[0,1]")
-    pseudo_extra: int = option(17, "snippets more that get one", range="[0,inf)")
-    confidence_ratio: float = option(0.5, "share of T, by class evidence, within which pseudo labels must lie; 0: no such test", range="[0,1]")
+    pseudo_ratio: float = option(0.125, "share of T that gets a pseudo label, by actionness", range="[0,1]")
+    pseudo_extra: int = option(17, "further snippets that get one, whatever T is", range="[0,inf)")
+    confidence_ratio: float = option(0.5, "share of T, by class evidence, that pseudo labels must lie within; 0: no such test", range="[0,1]")
     mask_momentum: float = option(0.7, "share of the old value in the adaptive mask's running mean and variance", range="[0,1]")
     mask_var_factor: float = option(0.5, "f in the mask's weight exp(-d^2 / (f variance))", range="(0,inf)")
     mask_mean_init: float | None = option(None, "running mean before the first step (default: 1 / classes)", range="[0,1]")
@@ -197,10 +197,10 @@ class OptimisationOptions:
     beta1: float = option(0.9, "Adam's decay of the mean gradient", range="[0,1)")
     beta2: float = option(0.999, "Adam's decay of the mean squared gradient", range="[0,1)")
     weight_decay: float = option(5e-4, "L2 weight decay, added to the gradient", range="[0,inf)")
-    batch_size: int = option(2, "B, videos a step", range="[1,inf)")
-    drop_last: bool = option(False, "leave out an epoch's last batch when it is not full")
+    batch_size: int = option(2, "B, videos per step", range="[1,inf)")
+    drop_last: bool = option(False, "leave out an epoch's last batch unless it is full")
     num_epochs: int | None = option(100, "passes over the training videos", range="[1,inf)")
-    num_iters: int | None = option(None, "steps in all, in the place of --num_epochs", range="[1,inf)")
+    num_iters: int | None = option(None, "total steps, instead of --num_epochs", range="[1,inf)")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         return self.num_iters or (self.num_epochs or 0) * steps_per_epoch
@@ -210,11 +210,11 @@ class OptimisationOptions:
 class LocalizationOptions:
     """From sequences to action instances (docs/method.md, section 5)."""
 
-    scale: int = option(24, "points a snippet that sequences are upsampled to", range="[1,inf)")
-    class_th: float = option(0.25, "class score from which a class is predicted; the best class always is", range="[0,1]")
+    scale: int = option(24, "points per snippet that sequences are upsampled to", range="[1,inf)")
+    class_th: float = option(0.25, "class score from which on a class is predicted; the best class always is", range="[0,1]")
     beta: float = option(0.35, "weight of the top-k class logits against the second-order ones in the class score", range="[0,1]")
     proposal_th: str = option("0.1:0.9:0.1", "thresholds of the proposals, first:last:step", grid="grid")
-    outer_margin: float = option(0.2, "outer region on each side, share of a proposal's length", range="[0,inf)")
+    outer_margin: float = option(0.2, "width of the outer region on either side, as a share of the proposal's length", range="[0,inf)")
     gamma: float = option(0.2, "weight of the class score in a proposal's score", range="[0,inf)")
     soft_nms: bool = option(True, "soft NMS: decay removed proposals instead of dropping them")
     nms_alpha: float = option(0.3, "width a of soft NMS's decay exp(-tIoU^2 / a)", range="(0,inf)")
@@ -232,9 +232,9 @@ class EvaluationOptions:
 
     detection_inf_step: int = option(10, "steps between evaluations on the test split", range="[1,inf)")
     eval_from_epoch: int = option(2, "first epoch, counted from 1, with evaluations; the last step always has one", range="[1,inf)")
-    test_batch_size: int = option(8, "videos a forward pass in test", range="[1,inf)")
+    test_batch_size: int = option(8, "videos per forward pass in test", range="[1,inf)")
     tious: str = option("0.1:0.7:0.1", "tIoU thresholds of the mAP, first:last:step", grid="grid")
-    average_tious: tuple[str, ...] = option(("0.1:0.5", "0.1:0.7"), "stretches of tIoU that the mAP is averaged over; the last one chooses the best model", grid="span")
+    average_tious: tuple[str, ...] = option(("0.1:0.5", "0.1:0.7"), "ranges of tIoU that the mAP is averaged over; the last one chooses the best model", grid="span")
 
     @property
     def tiou_grid(self) -> tuple[float, ...]:
@@ -259,7 +259,7 @@ class Options:
 
 FLAGS = FlagTable(Options, PRESETS)
 
-# Flags that speak of one call of the program: an experiment's own values are no defaults for a later call.
+# Flags about a single call of the program: an experiment's values are not defaults for a later call.
 CALL_FLAGS = frozenset(
     {
         "exp_name",
@@ -274,7 +274,7 @@ CALL_FLAGS = frozenset(
         "verbose",
     }
 )
-# Flags that change nothing of what a run computes: --resume may change these too.
+# Flags that change nothing that a run computes: --resume may change these too.
 NEUTRAL_FLAGS = frozenset(
     {
         "data_path",
@@ -328,7 +328,7 @@ def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) ->
 
 
 def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
-    """For --resume: raises InputError naming the flags whose value differs from the experiment's."""
+    """Raise InputError naming the flags whose value differs from that of the experiment to resume."""
     changed = []
     for name, value in flags.items():
         before = saved.get(name)
@@ -336,7 +336,7 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         if name not in CALL_FLAGS | NEUTRAL_FLAGS and not same:
             changed.append(f"--{name} is {value}, the experiment has {before}")
     if changed:
-        raise InputError(f"--resume with changed options: {'; '.join(changed)}; drop them or start another --exp_name")
+        raise InputError(f"--resume with changed options: {'; '.join(changed)}; omit them, or start another --exp_name")
 
 
 def as_plain(options: Options) -> dict[str, Any]:
@@ -349,9 +349,11 @@ def as_plain(options: Options) -> dict[str, Any]:
 
 
 def _check_calls(flags: Mapping[str, Any]) -> None:
-    """Flags that ask for two things at once."""
+    """Raise InputError when flags ask for two things at once."""
     if flags.get("model_file") and not flags.get("inference_only"):
-        raise InputError("--model_file is read with --inference_only alone; add it, or --resume to continue a run")
+        raise InputError(
+            "--model_file is only read with --inference_only; add that, or give --resume to continue a run"
+        )
     for name in ("inference_only", "resume"):
         if flags.get("check_data") and flags.get(name):
             raise InputError(f"--check_data and --{name} contradict each other; give one of them")
@@ -367,11 +369,11 @@ def _check_together(options: Options) -> None:
     for name in ("kernel_size", "actionness_kernel_size"):
         size = getattr(options.model, name)
         if size % 2 == 0:
-            raise InputError(f"--{name} {size}: must be odd, so that the number of snippets stays")
+            raise InputError(f"--{name} {size}: must be odd, so that the number of snippets stays the same")
     name = options.run.exp_name
     if pathlib.PurePath(name).name != name or name == ".." or len(os.fsencode(name)) > 255:
         raise InputError(
-            f"--exp_name {name}: must be a plain folder name, 255 bytes at most; its place is --output_dir"
+            f"--exp_name {name}: must be a plain folder name of at most 255 bytes; --output_dir says where it goes"
         )
     fusion = options.fusion.weights
     if fusion["cas"] + sum(fusion[stream] for stream in options.data.streams) <= 0:

@@ -5,5 +5,5 @@ from numpy.typing import NDArray
 
 
 def video_accuracy(predicted: NDArray[np.bool_], labels: NDArray[np.bool_]) -> float:
-    """Fraction of videos whose set of predicted classes [videos,C] equals their label set [videos,C]."""
+    """The fraction of videos whose predicted classes [V,C] equal their labels [V,C]."""
     return float((predicted == labels).all(1).mean())

@@ -28,7 +28,7 @@ from utils.segments import Segments, temporal_iou
 
 @dataclass(frozen=True)
 class DetectionResult:
-    """Fractions, not percent."""
+    """mAP and AP as fractions, not percent."""
 
     tious: tuple[float, ...]  # [K]
     per_class_ap: NDArray[np.float64]  # [K,C]; NaN for classes without ground truth
@@ -39,7 +39,7 @@ class DetectionResult:
         return np.asarray(np.nanmean(self.per_class_ap, axis=1))
 
     def average_map(self, low: float = 0.0, high: float = 1.0) -> float:
-        """Mean of the mAP over the tIoUs within low .. high, both included."""
+        """The mean mAP over the tIoUs within low .. high, both included."""
         inside = [in_span(tiou, (low, high)) for tiou in self.tious]
         return float(self.map[inside].mean())
 
@@ -58,7 +58,10 @@ class DetectionResult:
 def evaluate_detections(
     ground_truth: Segments, detections: Segments, *, num_classes: int, tious: Sequence[float]
 ) -> DetectionResult:
-    """Both coded against the same videos and classes. Raises InputError when there is no ground truth at all."""
+    """Compare detections with ground truth, both coded by the same videos and classes.
+
+    Raises InputError when there is no ground truth at all.
+    """
     if len(ground_truth) == 0:
         raise InputError("no ground-truth segments to evaluate against")
     # By class, best score first; equal scores keep the given order (lexsort is stable).
@@ -82,7 +85,7 @@ def evaluate_detections(
 
 
 def average_precision(true_positive: NDArray[np.bool_], ground_truth_count: int) -> NDArray[np.float64]:
-    """[K,N] hits in descending score -> AP [K]: the area under the interpolated precision-recall curve.
+    """Hits [K,N] in descending score -> AP [K]: the area under the interpolated precision-recall curve.
 
     Recall moves at hits alone, by 1 / count each, so the area is the sum of the interpolated precision there.
     """
@@ -94,7 +97,7 @@ def average_precision(true_positive: NDArray[np.bool_], ground_truth_count: int)
 def _candidate_pairs(
     ground_truth: Segments, detections: Segments, min_tiou: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Detection-ground-truth pairs of the same video and class with tIoU >= min_tiou -> (detection, truth, tIoU).
+    """Pairs of a detection and a ground truth of the same video and class with tIoU >= min_tiou -> (detection, truth, tIoU).
 
     Sorted by detection, the largest tIoU first. Ground truth must be sorted by class, then video.
     """
@@ -119,11 +122,12 @@ def _candidate_pairs(
 
 
 def _order_ties(near: NDArray[np.int64], detection: NDArray[np.int64], overlap: NDArray[np.float64]) -> None:
-    """Reorder in place the pairs of detections that overlap several ground truths exactly alike.
+    """Reorder in place the pairs of detections that overlap several ground truths by exactly the same tIoU.
 
     The field's evaluators leave this order to numpy's argsort, reversed, and published figures rest on it; so these few
-    detections (69 of 31,587 in the real result file of the tests) are sorted just so, each by itself. numpy's order of equal
-    values depends on the processor's vector instructions (AVX-512 or not): on that file the mAP at tIoU 0.1 moves by 1.4e-4.
+    detections (69 of 31,587 in the real result file of the tests) are sorted in that way, each by itself. numpy's order of
+    equal values depends on the processor's vector instructions (AVX-512 or not): on that file the mAP at tIoU 0.1 moves by
+    1.4e-4.
     """
     near_detection = detection[near]
     same = (np.diff(near_detection) == 0) & (np.diff(overlap[near]) == 0)
@@ -137,11 +141,11 @@ def _order_ties(near: NDArray[np.int64], detection: NDArray[np.int64], overlap: 
 def _match(
     detection: NDArray[np.int64], truth: NDArray[np.int64], num_detections: int, num_truth: int
 ) -> NDArray[np.bool_]:
-    """Which detections [num_detections] take a ground truth, when each in turn takes its best that is still free.
+    """Which detections [num_detections] get a ground truth, when each in turn takes the best one that is still free.
 
-    Pairs are sorted by detection, the preferred ground truth first. One at a time is slow, so all ask at once: every ground
-    truth holds on to the earliest detection that asked for it, and who is refused asks for its next. Since all ground truth
-    agree on who comes first, this deferred acceptance ends where taking turns does (the stable matching is then unique).
+    Pairs are sorted by detection, the preferred ground truth first. Taking turns is slow, so all ask at once: every ground
+    truth keeps the earliest detection that has asked for it, and a detection that is refused asks for its next. Since all
+    ground truths agree on who comes first, this deferred acceptance ends where taking turns does: there is one stable matching.
     """
     nobody = num_detections
     holder = np.full(num_truth, nobody)

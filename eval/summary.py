@@ -12,7 +12,7 @@ from utils.ranges import parse_span
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """Fractions, not percent; None for what cannot be told, since nothing was annotated for it."""
+    """One evaluation; fractions, not percent, and None where nothing was annotated to compare with."""
 
     mAP: dict[str, float] | None  # by tIoU; the names are those of results.json
     average_mAP: dict[str, float] | None  # by span of tIoU, "0.1:0.7"
@@ -34,7 +34,7 @@ def summarize(
     average_tious: Sequence[str],
     classes: Sequence[str],
 ) -> EvaluationSummary:
-    """`result` is None where no test video has segments, `video_accuracy` where none has labels."""
+    """Put together what was computed: no `result` without segments in test, no `video_accuracy` without labels."""
     return EvaluationSummary(
         mAP=result.map_by_tiou() if result else None,
         average_mAP={span: result.average_map(*parse_span(span)) for span in average_tious} if result else None,
@@ -44,7 +44,7 @@ def summarize(
 
 
 def evaluation_report(rows: Mapping[str, EvaluationSummary]) -> str:
-    """{row name: evaluation} -> the table, then a line of video accuracies."""
+    """Lay out {row name: evaluation} as the table that a run ends with, and a line of video accuracies."""
     measured = {
         name: (row.mAP, row.average_mAP)
         for name, row in rows.items()

@@ -1,4 +1,4 @@
-"""Non-maximum suppression of temporal proposals, hard and soft in one place (docs/method.md, section 5)."""
+"""Non-maximum suppression of temporal proposals, hard and soft (docs/method.md, section 5)."""
 
 import numpy as np
 
@@ -9,11 +9,12 @@ from utils.segments import Floats, Indices, temporal_iou
 def nms(
     group: Indices, start: Floats, end: Floats, score: Floats, *, options: LocalizationOptions
 ) -> tuple[Indices, Floats]:
-    """Proposals [N] in groups, one for each class of each video, times in seconds -> (kept positions, their scores).
+    """Suppress proposals [N], in groups of one class of one video, times in seconds -> (kept positions, their scores).
 
-    In every group the best proposal removes all that overlap it by more than the threshold, then the best of the rest, and so
-    on. Hard: what is removed is gone. Soft: it stays, its score decayed once, by its remover. Returned by group, best first;
-    equal scores in their given order. All groups take their turns together, so that hundreds cost little more than one.
+    In each group the best proposal removes all that overlap it by more than the threshold, then the best of the rest does, and
+    so on. Hard: what is removed is gone. Soft: it stays, with its score decayed once, by its remover. The result is ordered by
+    group, best first, with equal scores in their given order. All groups take turns together, so that hundreds of them cost
+    little more than one.
     """
     left = np.lexsort((-score, group))
     group_left, start_left, end_left = group[left], start[left], end[left]

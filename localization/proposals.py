@@ -1,8 +1,8 @@
 """From combined sequences to scored proposals: upsample, threshold, contrast (docs/method.md, section 5).
 
-All rows, a row being one predicted class of one video, go through at once. Upsampling is linear, so its `scale` points per
-snippet are never laid out: between two snippets they rise or fall, which leaves room for one edge of a run, found by bisection,
-and their sums have a closed form. Each point that is looked at is computed as if it had been laid out, to the last bit.
+All rows are processed at once; a row is one predicted class of one video. Upsampling is linear, so its `scale` points per
+snippet need never be laid out: between two snippets they only rise or only fall, which leaves room for one edge of a run, found
+by bisection, and their sums have a closed form. Each point needed is computed as if it had been laid out, to the last bit.
 """
 
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class Upsampled:
         )  # of all points before a line
 
     def at(self, row: Indices, line: Indices, step: Indices) -> Floats:
-        """The point `step` (1, 2 ..) of a line."""
+        """The points `step` (1, 2 ..) of these lines."""
         return self.start[row, line] + self.slope[row, line] * (step / self.scale)
 
     def ends(self) -> tuple[Floats, Floats]:
@@ -66,9 +66,9 @@ class Upsampled:
 
 
 def runs_above(points: Upsampled, thresholds: tuple[float, ...]) -> tuple[Indices, Indices, Indices]:
-    """Every maximal run of points at or above each threshold -> (row, first, last), last inclusive.
+    """Find every maximal run of points at or above each threshold -> (row, first, last), last inclusive.
 
-    Ordered by row, threshold, time. As in the published recipe, a threshold that point 0 alone reaches yields none.
+    They are ordered by row, threshold, time. As in the published recipe, a threshold that only point 0 reaches yields none.
     """
     if points.count == 1:
         nothing = np.zeros(0, np.int64)
@@ -103,7 +103,7 @@ def runs_above(points: Upsampled, thresholds: tuple[float, ...]) -> tuple[Indice
 
 
 def outer_inner_contrast(points: Upsampled, row: Indices, first: Indices, last: Indices, *, margin: float) -> Floats:
-    """Mean of the points inside each run minus the mean just outside it, within `margin` of its length: [N]."""
+    """Contrast each run with its surroundings: the mean inside minus the mean just outside, within `margin` lengths -> [N]."""
     length = last - first + 1
     left = np.maximum(0, (first - margin * length).astype(np.int64))
     right = np.minimum(points.count - 1, (last + margin * length).astype(np.int64))
@@ -122,9 +122,9 @@ def generate_proposals(
     options: LocalizationOptions,
     grid: SnippetGrid,
 ) -> Proposals:
-    """Proposals from combined sequences [R,T], the scores [R] of their classes, and their videos' snippets and frame rates [R].
+    """Make proposals of combined sequences [R,T], their classes' scores [R], and their videos' snippets and frame rates [R].
 
-    `num_snippets` is a video's own length before resampling; it, the frame rate and the grid set the seconds.
+    `num_snippets` is a video's own length before resampling: with the frame rate and the grid it sets the seconds.
     """
     points = Upsampled(sequences, options.scale)
     row, first, last = runs_above(points, options.thresholds)
@@ -139,13 +139,13 @@ def generate_proposals(
 
 
 def _positions(mark: NDArray[np.bool_]) -> tuple[Indices, Indices, Indices]:
-    """numpy.nonzero of three dimensions, several times as fast."""
+    """The same as numpy.nonzero in three dimensions, several times as fast."""
     row, rest = np.divmod(np.flatnonzero(mark), mark.shape[1] * mark.shape[2])
     return row, *np.divmod(rest, mark.shape[2])
 
 
 def _bisect(points: Upsampled, row: Indices, line: Indices, level: Floats, *, rising: bool) -> Indices:
-    """The first step of each line on the far side of its level; its first point lies on the near side, its last on the far."""
+    """Find each line's first step beyond its level; the first point of the line lies before the level, the last beyond it."""
     near, far = np.ones(len(row), np.int64), points.length[line]
     for _ in range(int(points.length.max(initial=1)).bit_length()):
         middle = (near + far) // 2

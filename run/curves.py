@@ -1,4 +1,4 @@
-"""TensorBoard curves whose disk may fill: what goes wrong in its writing thread comes out as one clear error.
+"""TensorBoard curves. What goes wrong in the thread that writes them, on a full disk say, comes out as one clear error.
 
 with CurveWriter(folder, first_step=1) as curves:
     curves.add({"loss/total": 1.5}, step)
@@ -16,16 +16,16 @@ from utils.errors import InputError
 
 
 class CurveWriter:
-    """Points of an earlier run from `first_step` on, which a resumed run makes again, are dropped."""
+    """Writes points; those of an earlier run from `first_step` on, which a resumed run makes again, are dropped."""
 
     def __init__(self, folder: pathlib.Path, *, first_step: int) -> None:
         self.folder = folder
         self._writer = SummaryWriter(str(folder), purge_step=first_step)
-        # The thread's error is raised again by the next call here; printed by the thread it would only come twice.
+        # The thread's error is raised again by the next call here: printed by the thread it would appear twice.
         self._thread_hook, threading.excepthook = threading.excepthook, self._on_thread_error
 
     def add(self, values: Mapping[str, float], step: int) -> None:
-        """Raises InputError when the disk refuses them."""
+        """Add {curve: value}. Raises InputError when they cannot be written."""
         try:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
@@ -57,7 +57,7 @@ class CurveWriter:
 
 
 def evaluation_curves(summary: EvaluationSummary) -> dict[str, float]:
-    """{curve: value} of an evaluation; what was not computed has none."""
+    """Name an evaluation's values as curves; what was not computed is left out."""
     values = {} if summary.video_accuracy is None else {"video_accuracy": summary.video_accuracy}
     values |= {f"mAP/{tiou}": value for tiou, value in (summary.mAP or {}).items()}
     averages = (summary.average_mAP or {}).items()

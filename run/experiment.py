@@ -1,4 +1,4 @@
-"""An experiment's folder: where its files are, which was the last, and how results are written.
+"""An experiment's folder: where its files are, which experiment was the last, and how results are written.
 
 output_dir/exp_name/{options.json, results.json, detections_best.json, best.pt, last.pt, tensorboard/}
 """
@@ -15,7 +15,7 @@ from utils.errors import InputError
 
 
 class Experiment:
-    """Names of the files in one experiment's folder."""
+    """The files in one experiment's folder, by name."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
@@ -49,10 +49,10 @@ class Experiment:
         return self.folder / "inference"
 
     def claim(self, *, named: bool) -> None:
-        """Make the folder, once everything that was given has been checked.
+        """Make the folder, once all input has been checked.
 
-        An earlier run of that name is set aside as NAME.old, in the place of the one before, so that no two runs mix. A
-        name that was not chosen gets a number when another run has just taken it.
+        An earlier run of that name is set aside as NAME.old and replaces what was set aside before, so that no two runs mix.
+        A name that the user did not choose gets a number if another run has just taken it.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         name, count = self.folder.name, 1
@@ -74,7 +74,7 @@ class Experiment:
                     return
 
     def remove_unfinished(self) -> None:
-        """Temporary files of a run that was killed while it wrote; they can be large."""
+        """Remove the temporary files of a run that was killed while writing; they can be large."""
         for path in self.folder.glob(".*.tmp"):
             path.unlink()
 
@@ -86,22 +86,25 @@ class Experiment:
 
 
 def new_experiment(options: RunOptions, *, dataset: str) -> Experiment:
-    """Raises InputError when the named experiment already has checkpoints and may not be overwritten. Writes nothing yet."""
+    """Name a new experiment; nothing is written yet.
+
+    Raises InputError when the named one already has checkpoints and may not be overwritten.
+    """
     name = options.exp_name or f"{dataset}_{time.strftime('%Y%m%d-%H%M%S')}"
     experiment = Experiment(pathlib.Path(options.output_dir) / name)
     if experiment.folder.exists() and not experiment.folder.is_dir():
-        raise InputError(f"{experiment.folder}: is no folder; give another --exp_name")
+        raise InputError(f"{experiment.folder}: is not a folder; give another --exp_name")
     existing = [path for path in (experiment.last, experiment.best) if path.exists()]
     if options.exp_name and existing and not options.overwrite:
         raise InputError(
             f"{existing[0]} exists: --exp_name {name} has been trained; "
-            "give --resume to continue it, --overwrite to start anew, or another --exp_name"
+            "give --resume to continue it, --overwrite to start over, or another --exp_name"
         )
     return experiment
 
 
 def find_experiment(options: RunOptions, *, needs: str) -> Experiment:
-    """The named experiment, or the last one: whose file `needs` was written last. Raises InputError when there is none."""
+    """Find the named experiment, or the one whose file `needs` was written last. Raises InputError when there is none."""
     output_dir, name = pathlib.Path(options.output_dir), options.exp_name
     if name:
         candidates = [output_dir / name / needs]
@@ -114,9 +117,9 @@ def find_experiment(options: RunOptions, *, needs: str) -> Experiment:
 
 
 def find_model(options: RunOptions) -> tuple[pathlib.Path, Experiment]:
-    """The checkpoint for inference, and the experiment whose folder takes its results.
+    """Find the checkpoint for inference, and the experiment whose folder takes its results.
 
-    That is --exp_name; else the one the checkpoint lies in, or for a file from elsewhere one of the file's name.
+    That is the one named by --exp_name; else the one that the checkpoint lies in, or one named after a file from elsewhere.
     """
     if not options.model_file:
         experiment = find_experiment(options, needs="best.pt")

@@ -1,6 +1,6 @@
-"""Files that are whole or not there: written under a temporary name in the same folder, then put in place.
+"""Files that are either whole or absent: written under a temporary name in the same folder, then renamed.
 
-A full disk or a killed process leaves the file of that name as it was.
+A full disk or a killed process leaves an earlier file of that name as it was.
 """
 
 import os
@@ -12,7 +12,7 @@ from utils.errors import InputError
 
 
 def write_file(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
-    """Calls write(file) on the temporary file. Raises InputError when the file can't be written; the old one survives."""
+    """Call write(file) on the temporary file. Raises InputError when it cannot be written; an earlier file survives."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def write_file(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
         cause = next((e for e in (error, error.__cause__, error.__context__) if isinstance(e, OSError)), None)
         if cause is None:
             raise
-        kept = "the file that was there is unharmed" if path.exists() else "nothing was left behind"
+        kept = "the earlier file is unharmed" if path.exists() else "nothing was left behind"
         raise InputError(
             f"{path}: can't be written ({cause.strerror}); {kept}; free some space or check the folder"
         ) from error

@@ -36,7 +36,7 @@ def run_tool(
 
 
 def describe_system_error(error: BaseException) -> str | None:
-    """One line for a failed allocation or file; None for what is a defect of the program."""
+    """Say in one line which allocation or file failed; None for what is a defect of the program."""
     if is_out_of_memory(error):
         return f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'})"
     if isinstance(error, OSError) and error.filename is not None:

@@ -1,4 +1,4 @@
-"""How much memory there is, and what to say when it is not enough."""
+"""How much memory is free, and what to say when it is not enough."""
 
 import errno
 import pathlib
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import torch
 
 _MEMORY_INFO = pathlib.Path("/proc/meminfo")
-_GROUP = pathlib.Path("/sys/fs/cgroup")  # a container's limit, which the machine's own figures do not know
+_GROUP = pathlib.Path("/sys/fs/cgroup")  # a container's limit, which the machine's own figures do not show
 
 
 def free_bytes(device: "torch.device") -> int | None:
-    """Bytes that a program could still take on a device; None where the system does not tell."""
+    """Bytes that a program could still take on a device; None where the system does not say."""
     if device.type == "cuda":
         import torch
 
@@ -36,14 +36,14 @@ def free_bytes(device: "torch.device") -> int | None:
 
 
 def check_fits(needed: int, device: "torch.device", *, what: str, instead: str) -> None:
-    """Raises InputError with the needed and the free bytes, and what to do instead, when `needed` bytes are not free."""
+    """Raise InputError with the needed and the free bytes, and what to do instead, when `needed` bytes are not free."""
     free = free_bytes(device)
     if free is not None and needed > free:
         raise InputError(f"{what} {format_bytes(needed)} on {device}, {format_bytes(free)} are free; {instead}")
 
 
 def format_bytes(count: int) -> str:
-    """As people read it, with the exact number: "1.5 GB (1,500,000,000 bytes)"."""
+    """Write a size for people, with the exact number: "1.5 GB (1,500,000,000 bytes)"."""
     for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
         if count >= size:
             return f"{count / size:.1f} {unit} ({count:,} bytes)"
@@ -51,7 +51,7 @@ def format_bytes(count: int) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed: Python's, numpy's, torch's on either device, or the system's, of a memory map say."""
+    """Whether an allocation failed: by Python, numpy, torch on either device, or the system, for a memory map say."""
     torch = sys.modules.get("torch")  # whoever has not loaded it cannot meet its errors
     return (
         isinstance(error, MemoryError)

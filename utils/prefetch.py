@@ -1,4 +1,4 @@
-"""Preparing items ahead of their use, in threads, in order."""
+"""Items prepared ahead of their use, by threads, in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,9 +13,9 @@ Item = TypeVar("Item")
 
 
 def prefetch(prepare: Callable[[Key], Item], keys: Iterable[Key], *, threads: int) -> Iterator[Item]:
-    """prepare(key) for every key, in order; with `threads`, that many are at work while the caller uses an earlier one.
+    """Yield prepare(key) for every key, in order, while that many threads work ahead of the caller; 0 threads: none does.
 
-    What prepare raises is raised here, when its turn comes.
+    What `prepare` raises is raised here, when its turn comes.
     """
     if threads == 0:
         yield from map(prepare, keys)
@@ -32,7 +32,9 @@ def prefetch(prepare: Callable[[Key], Item], keys: Iterable[Key], *, threads: in
         except RuntimeError as error:
             if "can't start new thread" not in str(error):
                 raise
-            raise InputError(f"--num_workers {threads}: the system starts no more threads; give fewer") from None
+            raise InputError(
+                f"--num_workers {threads}: the system cannot start that many threads; give fewer"
+            ) from None
         finally:  # also when the caller stops early
             for future in waiting:
                 future.cancel()

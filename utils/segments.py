@@ -1,4 +1,4 @@
-"""Labelled stretches of time, in columns: detections and ground truth alike. Plain arrays, nothing of torch."""
+"""Labelled segments of time, in columns: detections and ground truth alike. Plain arrays, no torch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Segments:
-    """N segments. Videos and classes are positions in lists that the caller holds; ground truth has score 1."""
+    """N segments. Videos and classes are positions in lists that the caller keeps; ground truth has score 1."""
 
     video: NDArray[np.int64]  # [N]
     label: NDArray[np.int64]  # [N]
@@ -34,7 +34,7 @@ class Segments:
 
     @staticmethod
     def from_rows(rows: list[tuple[int, int, float, float, float]]) -> "Segments":
-        """rows of (video, label, start, end, score)"""
+        """Make segments of rows (video, label, start, end, score)."""
         columns = np.array(rows, np.float64).reshape(len(rows), 5).T
         return Segments(columns[0].astype(np.int64), columns[1].astype(np.int64), *columns[2:].copy())
 
@@ -47,9 +47,9 @@ def temporal_iou(
     *,
     offset: float = 0.0,
 ) -> NDArray[np.float64]:
-    """tIoU, elementwise under broadcasting; `offset` seconds are added to every length (the published NMS adds 1).
+    """Compute tIoU, elementwise under broadcasting; `offset` seconds are added to every length (the published NMS adds 1).
 
-    0 where the union has no length.
+    It is 0 where the union has no length.
     """
     inter = np.maximum(np.minimum(end, other_end) - np.maximum(start, other_start) + offset, 0.0)
     union = (end - start + offset) + (other_end - other_start + offset) - inter

@@ -35,13 +35,13 @@ class SnippetGrid:
     @overload
     def seconds(self, position: "NDArray[np.number]", fps: "NDArray[np.floating] | float") -> "Floats": ...
     def seconds(self, position: Any, fps: Any) -> Any:
-        """Time of a position on the axis of snippets, on which snippet k holds k .. k+1.
+        """The time of a position on the axis of snippets, where snippet k spans k .. k+1.
 
-        Its share of time, stride / fps, lies around the middle of the frames that it covers. Where snippets neither overlap
-        nor leave gaps, stride being frames, this is k * frames / fps, the published formula.
+        A snippet stands for stride / fps seconds around the middle of the frames it covers. Where snippets neither overlap nor
+        leave gaps, this is k * frames / fps, the published formula.
         """
         return (position * self.stride + (self.frames - self.stride) / 2) / fps
 
     def snippets(self, duration: float, fps: float) -> float:
-        """How many snippets, a fraction perhaps, a video of so many seconds has."""
+        """The number of snippets, perhaps a fraction, of a video that lasts `duration` seconds."""
         return (duration * fps - self.frames) / self.stride + 1

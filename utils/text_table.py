@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], *, names: int = 1) -> str:
-    """Columns under their headings; the first `names` are aligned to the left, the others, numbers, to the right."""
+    """Lay out columns under their headings: the first `names` flush left, the others, numbers, flush right."""
     cells = [list(header), *([str(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
