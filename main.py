@@ -140,7 +140,7 @@ def run_inference(flags: Mapping[str, Any]) -> None:
 
 def run_check(flags: Mapping[str, Any]) -> int:
     """The exit code: 0 fine, 1 warnings, 2 errors."""
-    from data_tools.check.data_set import check_data
+    from data_tools.check.report import check_data
 
     options = resolve(flags)
     report = check_data(
@@ -185,16 +185,19 @@ def _data_path(options: Options) -> pathlib.Path:
 
 
 def _load_data(options: Options, machine: "Machine", splits: tuple[str, ...]) -> "Dataset":
-    from data_tools.check.times import TimedVideo, doubt_of_grid
+    from data_tools.check.times import TimedVideo, grid_warning
     from dataset import load_dataset
 
     data = load_dataset(_data_path(options), options.data, device=machine.device, splits=splits)
     for reason, count in data.left_out.items():
         print(f"left out, {reason}: {count}")
-    timed = [TimedVideo(v.video_id, data.annotations[v.video_id], v.num_snippets, v.fps) for v in data.videos]
-    doubt = doubt_of_grid(timed, options.data.grid)
-    if doubt:
-        print(f"warning: {doubt}")
+    timed = [
+        TimedVideo(video_id=v.video_id, annotation=data.annotations[v.video_id], num_snippets=v.num_snippets, fps=v.fps)
+        for v in data.videos
+    ]
+    warning = grid_warning(timed, options.data.grid)
+    if warning:
+        print(f"warning: {warning}")
     return data
 
 

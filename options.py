@@ -81,7 +81,7 @@ class DataOptions:
 
     dataset: str = option("thumos14", "recipe: a frozen set of defaults that other flags override", choices=tuple(PRESETS))
     data_path: str = option("", "folder with the features and their ground truth; see the README for layouts")
-    layout: str = option("auto", "how the set lies on disk; auto: recognised from the folder", choices=("auto", "thumos", "activitynet", "wtalc", "hdf5"))
+    layout: str = option("auto", "how the set lies on disk, a name from docs/data.md; auto: recognised from the folder")
     ground_truth: str = option("", "JSON file with labels and segments (default: gt.json in --data_path, or the only JSON file there)")
     allow_pickle: bool = option(False, "read pickled feature sets; only arrays and plain values are built from them")
     skip_unusable: bool = option(False, "leave out videos without features and segments that end at or before their start, saying how many, instead of refusing the set")

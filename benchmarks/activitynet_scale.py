@@ -27,7 +27,8 @@ import main as program
 from benchmarks.activitynet_set import GROUND_TRUTH, SetSize, ensure_set
 from benchmarks.run import machine_info
 from benchmarks.timing import peak_resident
-from formats.annotations import class_names, read_annotations, read_json
+from formats.annotations import class_names
+from formats.ground_truth import read_annotations, read_json
 from model import SAL
 from options import as_plain, parse_flags, resolve
 from run.checkpoint import Checkpoint, save_checkpoint

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from formats.annotations import read_json
+from formats.ground_truth import read_json
 from utils.atomic import write_text
 from utils.errors import InputError
 from utils.memory import format_bytes

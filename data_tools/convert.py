@@ -1,8 +1,8 @@
-"""Any known layout -> the "thumos" layout, once: plain .npy files that load fast and hold no code.
+"""Converts a set of any known layout to the "thumos" layout, once: plain .npy files that load fast and hold no code.
 
 python -m data_tools.convert SRC DST [--allow_pickle] [--layout wtalc] ...
 
-Interrupted, it goes on when it is called again. DST can't be read as a set before it is whole.
+An interrupted run goes on when it is started again. DST can't be read as a set before it is whole.
 """
 
 import pathlib
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from data_tools.set_writer import write_set
 from formats.feature_files import FeatureFiles
 from formats.feature_set import open_usable_set
-from formats.layouts import SPLITS
+from formats.names import SPLITS
 from options import FLAGS, resolve
 from utils.console import run_tool
 from utils.errors import InputError
@@ -35,15 +35,13 @@ def convert(arguments: Sequence[str]) -> None:
         FLAGS,
     )
     parser.add_argument("source", type=pathlib.Path, metavar="SRC", help="folder of the set")
-    parser.add_argument(
-        "target", type=pathlib.Path, metavar="DST", help="folder to write; made, or one left unfinished"
-    )
+    parser.add_argument("target", type=pathlib.Path, metavar="DST", help="folder to write, new or left unfinished")
     parser.add_options(OWN_FLAGS)
     flags = vars(parser.parse_args(arguments))
     source, target = flags.pop("source"), flags.pop("target")
     options = resolve(flags).data
     if target.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"{target}: lies in {source}, the set to convert; name a folder outside of it")
+        raise InputError(f"{target}: lies in {source}, the set to convert; name a folder outside it")
     feature_set, left_out = open_usable_set(
         source,
         streams=options.streams,
@@ -54,15 +52,15 @@ def convert(arguments: Sequence[str]) -> None:
     )
     work = [(split, video) for split in SPLITS for video in feature_set.names[split]]
     videos: dict[str, list[FeatureFiles]] = {split: [] for split in SPLITS}
-    for split, video in tqdm(work, desc="looking at features", unit="video", disable=None):
+    for split, video in tqdm(work, desc="inspecting features", unit="video", disable=None):
         located = feature_set.storage.find(split, video)
         videos[split].append(FeatureFiles(video, located, streams=options.streams, feature_size=options.feature_size))
     origin = f"converted from {source.resolve()} ({feature_set.layout}, {options.modal})"
-    there = write_set(target, videos, feature_set.annotations, streams=options.streams, origin=origin)
+    earlier = write_set(target, videos, feature_set.annotations, streams=options.streams, origin=origin)
     arrays = len(work) * len(options.streams)
     print(
         f"{target}: {len(videos['train'])} training and {len(videos['test'])} test videos, {len(feature_set.classes)} classes, "
-        f"from {feature_set.layout}; {arrays} arrays compared with their source, {there} of them written by an earlier run"
+        f"from {feature_set.layout}; {arrays} arrays compared with their source, {earlier} of them written by an earlier run"
     )
     for reason, count in left_out.items():
         print(f"left out, {reason}: {count}")

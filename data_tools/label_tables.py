@@ -1,7 +1,7 @@
-"""Labels and segments as people write them down: CSV tables, one line a video or an instance.
+"""Labels and segments as people write them down: CSV tables, one line per video or instance.
 
-video,label                 a video's labels; several are separated by ";", or stand on lines of their own
-video,label,subset          the same, and who is in which split: train or test
+video,label                 a video's labels; separate several by ";", or give each a line of its own
+video,label,subset          the same, with the split that the video is in: train or test
 video,label,start,end       an action instance, in seconds
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from formats.annotations import Instance, parse_segment
-from formats.subsets import group_of
+from formats.names import group_of
 from utils.errors import InputError
 
 
@@ -30,13 +30,15 @@ def read_labels(path: pathlib.Path) -> dict[str, VideoLabels]:
         video = videos.setdefault(row["video"], VideoLabels(line=line))
         subset = group_of(row["subset"]) if row.get("subset") else ""
         if subset is None:
-            raise InputError(f"{where}: subset '{row['subset']}' is neither train nor test")
+            raise InputError(f"{where}: subset '{row['subset']}' is neither train nor test; fix it")
         if video.subset and subset and video.subset != subset:
-            raise InputError(f"{where}: subset '{row['subset']}', but '{video.subset}' on line {video.line}")
+            raise InputError(
+                f"{where}: subset '{row['subset']}', but '{video.subset}' on line {video.line}; fix either"
+            )
         video.subset = video.subset or subset
         for label in filter(None, map(str.strip, row["label"].split(";"))):
             if label in video.labels:
-                raise InputError(f"{where}: label '{label}' stands there twice; remove one")
+                raise InputError(f"{where}: label '{label}' is given twice; remove one")
             video.labels.append(label)
     return videos
 
@@ -45,17 +47,17 @@ def read_segments(
     path: pathlib.Path, videos: dict[str, VideoLabels], labels: pathlib.Path
 ) -> dict[str, list[Instance]]:
     """{video: its instances}. Raises InputError naming file and line, also where it contradicts the table `labels`."""
-    found: dict[str, list[Instance]] = {}
+    segments: dict[str, list[Instance]] = {}
     columns = ("video", "label", "start", "end")
     for line, row in _rows(path, required=columns, known=columns):
         where = f"{path} line {line}: video '{row['video']}'"
         if row["video"] not in videos:
             raise InputError(f"{where} is not in {labels}; add it there or remove the line")
         if row["label"] not in videos[row["video"]].labels:
-            raise InputError(f"{where} has label '{row['label']}' here, but not in {labels}; mend either")
-        instance = Instance(row["label"], *parse_segment(where, [row["start"], row["end"]]))
-        found.setdefault(row["video"], []).append(instance)
-    return found
+            raise InputError(f"{where} has label '{row['label']}' here, but not in {labels}; fix either")
+        instance = Instance(row["label"], *parse_segment([row["start"], row["end"]], where=where))
+        segments.setdefault(row["video"], []).append(instance)
+    return segments
 
 
 def _rows(
@@ -71,7 +73,7 @@ def _rows(
                 if len(header) == 1 and any(mark in shown for mark in ";\t"):
                     hint = "; columns are separated by commas"
                 elif set(required) <= set(header):
-                    hint = f"; no columns but {', '.join(known)} are known"
+                    hint = f"; the only columns known are {', '.join(known)}"
                 raise InputError(f"{path} line 1: expected the columns {','.join(required)}, found '{shown}'{hint}")
             count = 0
             for row in reader:
@@ -84,13 +86,13 @@ def _rows(
                     )
                 cells = dict(zip(header, map(str.strip, row), strict=True))
                 if not cells["video"]:
-                    raise InputError(f"{path} line {reader.line_num}: no video name")
+                    raise InputError(f"{path} line {reader.line_num}: no video name; give one or remove the line")
                 count += 1
                 yield reader.line_num, cells
             if count == 0:
-                raise InputError(f"{path}: no line after the first; expected one a video")
+                raise InputError(f"{path}: no line after the first; expected one per video")
     except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num}: not CSV ({error})") from None
+        raise InputError(f"{path} line {reader.line_num}: not CSV ({error}); fix the line") from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text; save it as CSV UTF-8") from None
     except OSError as error:

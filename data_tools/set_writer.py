@@ -1,9 +1,10 @@
-"""Writing a feature set in the "thumos" layout, so that it is never taken for whole before it is.
+"""Writes a feature set in the "thumos" layout that is never taken for whole before it is.
 
 write_set(path, videos, annotations, streams=("rgb", "flow"), origin="converted from SRC")
 
-The first thing written is the file `.unfinished`, which readers refuse; it goes when gt.json, the last, is in place. A run that
-was interrupted goes on where it stopped when it is started again: arrays that are there are compared with their source.
+The first thing written is the file `.unfinished`, which readers refuse; it is removed once gt.json, the last file, is
+in place. An interrupted run goes on where it stopped when it is started again; arrays that exist are compared with their
+source.
 """
 
 import json
@@ -23,7 +24,7 @@ from utils.atomic import write_file, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
 
-SPARE_BYTES = 50_000_000  # of disk, beside the features
+SPARE_BYTES = 50_000_000  # disk space for anything but the features
 
 
 def write_set(
@@ -34,41 +35,41 @@ def write_set(
     streams: tuple[str, ...],
     origin: str,
 ) -> int:
-    """{split: features of its videos}, and the annotations of them all; how many arrays had been written by an earlier run.
+    """Writes `videos`, {split: features of its videos}; returns how many arrays an earlier run had written.
 
-    Every array is read back and compared with its source. Raises InputError when the folder holds something else, the disk is
-    too small, or an array can't be read or written.
+    Every array is read back and compared with its source. `annotations` has an entry for every video. Raises InputError when
+    the folder holds something else, the disk is too small, or an array can't be read or written.
     """
     work = [(split, files) for split, members in videos.items() for files in members]
     _check_names([files.video_id for _, files in work])
     _claim(path, origin, sum(files.nbytes for _, files in work))
-    there, written = 0, set()
+    earlier, written = 0, set()
     for split, files in tqdm(work, desc=f"writing {path}", unit="video", disable=None):
         features = files.load()
         for s, stream in enumerate(streams):
             first = s * files.feature_size
             array = np.ascontiguousarray(features[:, first : first + files.feature_size])
             file = path / "features" / split / stream / f"{files.video_id}.npy"
-            there += _write_array(file, array)
+            earlier += _write_array(file, array)
             written.add(file)
     for file in path.glob("features/*/*/*.npy"):
-        if file not in written:  # an earlier try had been told otherwise
+        if file not in written:  # left by an earlier run with other options
             file.unlink()
     for split, members in videos.items():
         write_text(path / f"split_{split}.txt", "".join(f"{files.video_id}\n" for files in members))
     database = {f.video_id: _entry(split, annotations[f.video_id]) for split, f in work}
     write_text(path / "gt.json", json.dumps({"database": database}, indent=1, ensure_ascii=False) + "\n")
     (path / UNFINISHED).unlink()
-    return there
+    return earlier
 
 
 def _claim(path: pathlib.Path, origin: str, needed: int) -> None:
-    """Make the folder this run's own, or recognise it as that of an earlier try."""
+    """Take the folder for this run: a new one, or one that an earlier try at the same set left."""
     marker = path / UNFINISHED
     try:
         before = marker.read_text(encoding="utf-8") if marker.exists() else None
         if before is None and path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"{path}: exists and is no unfinished set; remove it or name another folder")
+            raise InputError(f"{path}: exists and is not an unfinished set; remove it or name another folder")
         if before not in (None, origin):
             raise InputError(f"{path}: an unfinished set {before}; remove it or name another folder")
         written = sum(file.stat().st_size for file in path.glob("features/*/*/*.npy"))
@@ -77,27 +78,27 @@ def _claim(path: pathlib.Path, origin: str, needed: int) -> None:
         raise InputError(f"{path}: can't be used ({error.strerror}); check the path") from None
     if needed + SPARE_BYTES > free + written:
         raise InputError(
-            f"{path}: the set takes {format_bytes(needed)}, {format_bytes(free)} are free there; name another disk"
+            f"{path}: the set takes {format_bytes(needed)}, {format_bytes(free)} are free; name another disk"
         )
-    for left in path.glob("features/*/*/.*.tmp"):  # of a run that was killed while it wrote
-        left.unlink()
+    for temporary in path.glob("features/*/*/.*.tmp"):  # of a run that was killed while it wrote
+        temporary.unlink()
     write_text(marker, origin)
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Each becomes the name of a file."""
+    """Each becomes the name of a file. Raises InputError for one that can't."""
     for name in names:
         if pathlib.PurePath(name).name != name or name == ".." or "\0" in name or len(name.encode()) > 240:
             raise InputError(f"video {name!r}: its name can't be that of a file; rename it in the ground truth")
 
 
 def _write_array(path: pathlib.Path, array: NDArray[np.floating]) -> bool:
-    """Whether it was there already."""
+    """Writes the array unless the file holds it; returns whether it did."""
     if path.exists() and _holds(path, array):
         return True
     write_file(path, lambda file: np.save(file, array))
     if not _holds(path, array):
-        raise InputError(f"{path}: reads back other than it was written; check the disk")
+        raise InputError(f"{path}: reads back differently from what was written; check the disk")
     return False
 
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.report import map_table, per_class_table
-from formats.annotations import class_names, ground_truth_segments, read_annotations
+from formats.annotations import class_names, ground_truth_segments
+from formats.ground_truth import read_annotations
 from formats.result_file import read_detections
 from utils.console import run_tool
 from utils.errors import InputError

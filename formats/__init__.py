@@ -1,1 +1,1 @@
-"""Every way a data set or a result lies on disk, read as the same records."""
+"""How feature sets, their ground truth and detections lie on disk: every form of them is read as the same records."""

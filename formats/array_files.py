@@ -1,15 +1,16 @@
-"""Arrays as the field stores them, one a video or stream, behind one interface; nothing in here is pickled.
+"""Arrays as the field stores them, one per video or stream, behind one interface; nothing is ever unpickled.
 
-    NpyArray(path)      VIDEO.npy, memory-mapped
-    NpzArray(path, key) one member of VIDEO.npz
-    TorchArray(path, key) VIDEO.pt: a tensor, or one of a dict of tensors; loaded with weights_only
-    Hdf5Array(path, key) a dataset of an HDF5 file; needs the package h5py
-    MemoryArray(where, array) already read
+    NpyArray(path)              VIDEO.npy, memory-mapped
+    NpzArray(path, key)         one member of VIDEO.npz
+    TorchArray(path, key)       VIDEO.pt: a tensor, or one of a dict of tensors; loaded with weights_only
+    MemoryArray(where, array)   already read
+    UnusableArray(problem)      something else; an error when a video needs it
 
-    array.header()         # shape and type, without the values where the format allows it
-    array.rows(indices)    # [len(indices),D]; slice(None) reads everything
+    array.header()              # shape and type, without the values where the format allows it
+    array.rows(indices)         # [len(indices),D]; slice(None) reads everything
 
-No file stays open: an open memory map holds a file descriptor, of which a process has about a thousand.
+Formats that one layout alone has are in its file (Hdf5Array in formats/hdf5.py). No file stays open: an open memory map holds
+a file descriptor, of which a process has about a thousand.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from formats.problems import DataError, Kind, Problem
 from utils.errors import InputError
 from utils.memory import is_out_of_memory
 from utils.segments import Indices
@@ -43,17 +45,15 @@ _NUMPY_TYPES = {  # bfloat16 is unknown to numpy, float32 holds it
 }
 _TORCH_TYPES = {torch.bfloat16: torch.float32}
 
-PICKLED = "holds pickled objects, which could run code; save a plain float array"
-
 
 class StoredArray(Protocol):
-    """What str() gives names the array in messages."""
+    """One array. str() gives its name for messages."""
 
     def header(self) -> Header:
-        """Shape and type. Raises InputError for a damaged file."""
+        """Shape and type. Raises DataError for a damaged file."""
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
-        """The rows at these positions, perhaps of a mapped file. Raises InputError for a damaged file."""
+        """The rows at these positions, perhaps of a mapped file. Raises DataError for a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,19 @@ class NpzArray:
         return f"{self.path} '{self.key}'"
 
     def header(self) -> Header:
-        """Of the member's first bytes alone."""
+        """Reads the member's first bytes alone."""
         with (
-            _reading(self, "member of an .npz file"),
+            whole_file(self, "member of an .npz file"),
             zipfile.ZipFile(self.path) as archive,
             archive.open(f"{self.key}.npy") as member,
         ):
             shape, dtype = read_npy_header(member)
         if dtype.hasobject:
-            raise InputError(f"{self}: {PICKLED}")
+            raise DataError(_pickled(self))
         return shape, dtype
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
-        with _reading(self, "member of an .npz file"), np.load(self.path, allow_pickle=False) as archive:
+        with whole_file(self, "member of an .npz file"), np.load(self.path, allow_pickle=False) as archive:
             rows: NDArray[Any] = archive[self.key][chosen]
         return rows
 
@@ -119,48 +119,24 @@ class TorchArray:
         tensor: torch.Tensor = (content if self.key is None else content[self.key]).detach()
         if tensor.dtype not in _NUMPY_TYPES or tensor.layout is not torch.strided or tensor.is_meta or tensor.is_nested:
             kind = " ".join(str(part).removeprefix("torch.") for part in (tensor.dtype, tensor.layout))
-            raise InputError(f"{self}: an array of {kind.removesuffix(' strided')}, expected float32 or float16")
+            raise DataError(wrong_type(self, kind.removesuffix(" strided")))
         return tensor
 
 
 @dataclass(frozen=True)
-class Hdf5Array:
-    path: pathlib.Path
-    key: str
-
-    def __str__(self) -> str:
-        return f"{self.path} '{self.key}'"
-
-    def header(self) -> Header:
-        with _reading(self, "array of an HDF5 file"), open_hdf5(self.path) as file:
-            dataset = file[self.key]
-            return dataset.shape or (), dataset.dtype
-
-    def rows(self, chosen: Rows) -> NDArray[Any]:
-        with _reading(self, "array of an HDF5 file"), open_hdf5(self.path) as file:
-            if isinstance(chosen, slice):
-                rows: NDArray[Any] = file[self.key][chosen]
-                return rows
-            first, stop = int(chosen.min()), int(chosen.max()) + 1  # single rows are slow
-            rows = file[self.key][first:stop][chosen - first]
-            return rows
-
-
-@dataclass(frozen=True)
 class UnusableArray:
-    """Something else in the place of an array. It matters only when a video is called so."""
+    """Something else in the place of an array. It is an error only when a video of this name is used."""
 
-    where: str
-    reason: str
+    problem: Problem
 
     def __str__(self) -> str:
-        return self.where
+        return self.problem.where
 
     def header(self) -> Header:
-        raise InputError(f"{self.where}: {self.reason}")
+        raise DataError(self.problem)
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
-        raise InputError(f"{self.where}: {self.reason}")
+        raise DataError(self.problem)
 
 
 @dataclass(frozen=True)
@@ -180,73 +156,56 @@ class MemoryArray:
 
 
 def arrays_in(path: pathlib.Path) -> dict[str, StoredArray]:
-    """What a file of one of SUFFIXES holds: {"rgb", "flow"}, or {"joint"} when it is a single array.
+    """The arrays in a file of one of SUFFIXES: {"rgb", "flow"}, or {"joint"} when it is a single array.
 
-    Raises InputError when it is neither.
+    Raises DataError when it is neither.
     """
     if path.suffix == ".npy":
         return {"joint": NpyArray(path)}
     if path.suffix == ".npz":
-        with _reading(path, ".npz file"), zipfile.ZipFile(path) as archive:
+        with whole_file(path, ".npz file"), zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
-        return _by_stream(path, {key: NpzArray(path, key) for key in keys})
+        return arrays_by_stream(path, {key: NpzArray(path, key) for key in keys})
     content = _load_torch(path)
     if isinstance(content, torch.Tensor):
         return {"joint": TorchArray(path, None)}
     if not isinstance(content, dict) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
     ):
-        raise InputError(f"{path}: holds a {type(content).__name__}, expected a tensor, or tensors 'rgb' and 'flow'")
-    return _by_stream(path, {key: TorchArray(path, key) for key in content})
-
-
-def arrays_in_hdf5(path: pathlib.Path) -> dict[str, dict[str, StoredArray]]:
-    """{video: {"joint"} or {"rgb", "flow"}} of VIDEO -> [L,D] or VIDEO/{rgb,flow}. Raises InputError for a damaged file."""
-    with _reading(path, "HDF5 file"), open_hdf5(path) as file:
-        return {video: _hdf5_entry(path, video, file.get(video)) for video in file}
-
-
-def _hdf5_entry(path: pathlib.Path, video: str, entry: Any) -> dict[str, StoredArray]:
-    where = f"{path} '{video}'"
-    if hasattr(entry, "shape"):
-        return {"joint": Hdf5Array(path, video)}
-    if not hasattr(entry, "keys"):
-        return {"joint": UnusableArray(where, "neither an array nor a group of them")}
-    try:
-        return _by_stream(where, {k: Hdf5Array(path, f"{video}/{k}") for k in entry if hasattr(entry.get(k), "shape")})
-    except InputError as error:
-        return {"joint": UnusableArray(where, str(error).removeprefix(f"{where}: "))}
-
-
-def open_hdf5(path: pathlib.Path) -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise InputError(f"{path}: HDF5 files need the package h5py: pip install -r requirements-hdf5.txt") from None
-    with _reading(path, "HDF5 file"):
-        return h5py.File(path, "r", locking="best-effort")  # network file systems may have no locks
+        what = f"holds a {type(content).__name__}, expected a tensor, or tensors 'rgb' and 'flow'"
+        raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save these alone"))
+    return arrays_by_stream(path, {key: TorchArray(path, key) for key in content})
 
 
 def read_npy_header(file: IO[bytes]) -> Header:
-    """Of a .npy file, as far as its values."""
+    """Reads a .npy file up to its values."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
     return shape, dtype
 
 
-def _by_stream(where: object, arrays: dict[str, Any]) -> dict[str, StoredArray]:
+def wrong_type(array: object, dtype: object) -> Problem:
+    """The problem of an array that does not hold floats of a width that is read."""
+    what = f"an array of {dtype}, expected float32 or float16"
+    return Problem(kind=Kind.TYPE, where=str(array), what=what, fix="convert it")
+
+
+def arrays_by_stream(where: object, arrays: dict[str, Any]) -> dict[str, StoredArray]:
+    """{"rgb", "flow"} of arrays with these names, {"joint"} of a single array. Raises DataError for anything else."""
     if set(STREAMS) & arrays.keys():
         return {stream: arrays[stream] for stream in STREAMS if stream in arrays}
     if len(arrays) == 1:
         return {"joint": next(iter(arrays.values()))}
     names = ", ".join(f"'{key}'" for key in list(arrays)[:6]) or "nothing"
-    raise InputError(f"{where}: holds {names}; expected arrays named 'rgb' and 'flow', or a single one")
+    what = f"holds {names}"
+    fix = "expected arrays named 'rgb' and 'flow', or a single one"
+    raise DataError(Problem(kind=Kind.CONTENT, where=str(where), what=what, fix=fix))
 
 
 @contextlib.contextmanager
-def _reading(what: object, kind: str) -> Iterator[None]:
-    """A damaged file makes the readers fail in any way: whatever it is becomes an InputError that names the file."""
+def whole_file(where: object, format_name: str) -> Iterator[None]:
+    """Turns the errors of reading a damaged file, which can be of any type, into a DataError that names the file."""
     try:
         yield
     except InputError:
@@ -254,11 +213,12 @@ def _reading(what: object, kind: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error) or (isinstance(error, OSError) and error.filename is not None):
             raise
-        raise InputError(f"{what}: not a whole {kind} ({type(error).__name__}); write it again") from None
+        what = f"not a whole {format_name} ({type(error).__name__})"
+        raise DataError(Problem(kind=Kind.DAMAGED, where=str(where), what=what, fix="write it again")) from None
 
 
 def _load_torch(path: pathlib.Path) -> Any:
-    with _reading(path, ".pt file"):
+    with whole_file(path, ".pt file"):
         with open(path, "rb") as file:
             start = file.read(1)
         archive = zipfile.is_zipfile(path)
@@ -270,26 +230,34 @@ def _load_torch(path: pathlib.Path) -> Any:
                 # Files in the old format can't be mapped.
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=True if archive else None)
         except pickle.UnpicklingError:
-            raise InputError(f"{path}: holds more than tensors, which could run code; save plain tensors") from None
+            what = "holds more than tensors, which could run code"
+            raise DataError(Problem(kind=Kind.PICKLED, where=str(path), what=what, fix="save plain tensors")) from None
 
 
 def _map_npy(path: pathlib.Path) -> NDArray[Any]:
-    """Memory-mapped. Raises InputError for anything but a whole .npy file without pickled objects."""
+    """Maps the file into memory. Raises DataError for anything but a whole .npy file without pickled objects."""
     with open(path, "rb") as file:
         start = file.read(6)
     if start[:1] == b"\x80":
-        raise InputError(f"{path}: {PICKLED}")
+        raise DataError(_pickled(path))
     if start != b"\x93NUMPY":
-        raise InputError(f"{path}: not an array in the .npy format; save it with numpy.save")
-    with _reading(path, ".npy file"):
+        what = "not an array in the .npy format"
+        raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save it with numpy.save"))
+    with whole_file(path, ".npy file"):
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except ValueError as error:
             if "pickle" in str(error) or "Python objects" in str(error):
-                raise InputError(f"{path}: {PICKLED}") from None
+                raise DataError(_pickled(path)) from None
             raise
     extra = path.stat().st_size - array.offset - array.nbytes
     if extra:
-        raise InputError(f"{path}: {extra:,} bytes more than its header speaks of; write it again")
+        what = f"{extra:,} bytes more than its header states"
+        raise DataError(Problem(kind=Kind.DAMAGED, where=str(path), what=what, fix="write it again"))
     mapped: NDArray[Any] = array
     return mapped
+
+
+def _pickled(where: object) -> Problem:
+    what = "holds pickled objects, which could run code"
+    return Problem(kind=Kind.PICKLED, where=str(where), what=what, fix="save a plain float array")

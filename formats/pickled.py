@@ -1,10 +1,10 @@
-""".npy files with pickled objects in them, which some feature sets come as.
+"""Reads .npy files with pickled objects in them, the form that some feature sets come in.
 
 array = read_pickled(path, allowed=True)        # bytes of Python 2 stay bytes
 
-Unpickling runs whatever functions a file names. So it takes the user's word, --allow_pickle; and even then none of numpy's own
-constructors is handed out, since these can be told to read memory that is not theirs. Stand-ins collect what an array is made
-of, and it is built when that has been checked. A file that names anything else is refused.
+Unpickling runs whatever functions a file names. So the user has to allow it, with --allow_pickle; and even then the file gets
+none of numpy's own constructors, since these can be told to read memory that is not theirs. Stand-ins collect the parts of an
+array, which is built once they have been checked. A file that names anything else is refused.
 """
 
 import math
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from formats.array_files import read_npy_header
 from utils.errors import InputError
 
-_KINDS = "biufcSUO"  # of the types that are built: numbers, strings, objects
+_TYPE_KINDS = "biufcSUO"  # what is built: numbers, strings, objects
 
 
 class _Type:
@@ -28,7 +28,7 @@ class _Type:
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.dtype = np.dtype(_text(code))
-        if self.dtype.kind not in _KINDS or self.dtype.shape:
+        if self.dtype.kind not in _TYPE_KINDS or self.dtype.shape:
             raise pickle.UnpicklingError(f"holds an array of {self.dtype}")
 
     def __setstate__(self, state: Any) -> None:
@@ -52,7 +52,7 @@ class _Array:
 
 
 def _build(shape: Any, kind: Any, data: Any, order: Any) -> NDArray[Any]:
-    """Raises UnpicklingError when the parts do not fit each other."""
+    """The array of these parts. Raises UnpicklingError when they do not fit each other."""
     shape = tuple(int(n) for n in shape)
     if not isinstance(kind, _Type) or min(shape, default=0) < 0:
         raise pickle.UnpicklingError("holds a malformed array")
@@ -68,20 +68,20 @@ def _build(shape: Any, kind: Any, data: Any, order: Any) -> NDArray[Any]:
         raise pickle.UnpicklingError("holds a malformed array")
     if count * dtype.itemsize == 0:
         return np.empty(shape, dtype)
-    return _with_characters(np.frombuffer(data, dtype).reshape(shape, order=order))
+    return _with_valid_text(np.frombuffer(data, dtype).reshape(shape, order=order))
 
 
-def _with_characters(array: NDArray[Any]) -> NDArray[Any]:
-    """Raises UnpicklingError for a text of numbers that are no characters: Python fails later, and in odd ways."""
+def _with_valid_text(array: NDArray[Any]) -> NDArray[Any]:
+    """The array itself. Raises UnpicklingError for numbers that are not characters: Python would fail later, in odd ways."""
     if array.dtype.kind == "U" and array.size:
         codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
         if codes.max() > sys.maxunicode:
-            raise pickle.UnpicklingError("holds text that is none")
+            raise pickle.UnpicklingError("holds invalid text")
     return array
 
 
 def _built(value: Any) -> Any:
-    """With arrays in the place of what stands for them, in lists of lists too."""
+    """The value with arrays in the place of their stand-ins, in lists of lists too."""
     if isinstance(value, _Array):
         if value.array is None:
             raise pickle.UnpicklingError("holds an array in itself")
@@ -117,14 +117,14 @@ def _no_call(*_: Any) -> None:
 
 
 def _encode(text: Any, coding: Any) -> bytes:
-    """How protocols 0 to 2 of Python 3 write bytes."""
+    """Stands for what protocols 0 to 2 of Python 3 write bytes with."""
     if not isinstance(text, str) or _text(coding) != "latin1":
         raise pickle.UnpicklingError("asks for _codecs.encode")
     return text.encode("latin1")
 
 
 def _no_bytes() -> bytes:
-    """How protocol 2 of Python 3 writes b""."""
+    """Stands for what protocol 2 of Python 3 writes b"" with."""
     return b""
 
 
@@ -147,8 +147,8 @@ class _ArrayUnpickler(pickle._Unpickler):  # in Python: the one in C can be led 
         return _STAND_INS[module, name]
 
 
-class _Sized:
-    """A file that is never asked for more than it has, so that nobody makes room for that."""
+class _BoundedFile:
+    """A file that is never asked for more than it has: room for that much would be made first."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size = file, size
@@ -164,18 +164,21 @@ class _Sized:
 
 
 def read_pickled(path: pathlib.Path, *, allowed: bool) -> NDArray[Any]:
-    """A .npy file, pickled or not. Raises InputError when it is pickled and that is not allowed, or broken, or not arrays."""
+    """The array in a .npy file, pickled or not; bytes of Python 2 stay bytes.
+
+    Raises InputError when it is pickled and that is not allowed, or broken, or not an array.
+    """
     try:
         with open(path, "rb") as file:
             shape, dtype = read_npy_header(file)
             if not dtype.hasobject:
-                return _with_characters(np.load(path, allow_pickle=False))
+                return _with_valid_text(np.load(path, allow_pickle=False))
             if not allowed:
                 raise InputError(
                     f"{path}: holds pickled objects, and reading these can run code that came with the file; if you trust "
-                    "where it is from, give --allow_pickle (python -m data_tools.convert then writes it as plain arrays, once)"
+                    "its source, give --allow_pickle (python -m data_tools.convert then writes it as plain arrays, once)"
                 )
-            content = _ArrayUnpickler(_Sized(file, path.stat().st_size), encoding="bytes").load()
+            content = _ArrayUnpickler(_BoundedFile(file, path.stat().st_size), encoding="bytes").load()
             if not isinstance(content, _Array):
                 raise pickle.UnpicklingError(f"holds a {type(content).__name__}")
             whole: NDArray[Any] = _built(content)

@@ -5,7 +5,8 @@ import math
 import pathlib
 from typing import Any
 
-from formats.annotations import parse_segment, read_json
+from formats.annotations import parse_segment
+from formats.ground_truth import read_json
 from utils.atomic import write_text
 from utils.errors import InputError
 from utils.segments import Segments
@@ -16,7 +17,7 @@ VERSION = "SAL 1"
 def write_detections(
     path: pathlib.Path, detections: Segments, videos: tuple[str, ...], classes: tuple[str, ...]
 ) -> None:
-    """Every video gets an entry, those without detections an empty one. Scores and seconds keep all their digits."""
+    """Writes an entry for every video, an empty one where there are no detections. Scores and seconds keep all their digits."""
     results: dict[str, list[dict[str, Any]]] = {video: [] for video in videos}
     columns = (detections.video, detections.label, detections.start, detections.end, detections.score)
     for video, label, start, end, score in zip(*(column.tolist() for column in columns), strict=True):
@@ -27,21 +28,21 @@ def write_detections(
 def read_detections(
     path: pathlib.Path, videos: tuple[str, ...], classes: tuple[str, ...]
 ) -> tuple[Segments, tuple[str, ...]]:
-    """Detections in the file's order, coded by `videos` and `classes`; videos not among these are put behind them.
+    """Detections in the file's order, coded by `videos` and `classes`; other videos are appended to these.
 
     Returns the detections and the longer list of videos. Raises InputError for an unknown label or a malformed entry.
     """
     content = read_json(path)
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):
-        raise InputError(f'{path}: expected {{"results": {{video: [{{"label", "score", "segment"}}]}}}}')
+        raise InputError(f'{path}: expected {{"results": {{video: [{{"label", "score", "segment"}}]}}}}; fix the file')
     all_videos = tuple(dict.fromkeys((*videos, *results)))
     video_index = {name: i for i, name in enumerate(all_videos)}
     label_index = {name: i for i, name in enumerate(classes)}
     rows: list[tuple[int, int, float, float, float]] = []
     for video, entries in results.items():
         if not isinstance(entries, list):
-            raise InputError(f"{path}: video '{video}': expected a list of detections")
+            raise InputError(f"{path}: video '{video}': expected a list of detections; fix it")
         for i, entry in enumerate(entries):
             where = f"{path}: video '{video}', detection {i}"
             score, label = _score_and_label(where, entry)
@@ -56,9 +57,9 @@ def _score_and_label(where: str, entry: Any) -> tuple[float, str]:
     try:
         score, label = float(entry["score"]), entry["label"]
     except (TypeError, KeyError, ValueError):
-        raise InputError(f'{where}: expected {{"label", "score", "segment"}}') from None
+        raise InputError(f'{where}: expected {{"label", "score", "segment"}}; fix it') from None
     if not math.isfinite(score) or not isinstance(label, str):
-        raise InputError(f"{where}: the score must be a finite number and the label a string")
+        raise InputError(f"{where}: the score must be a finite number and the label a string; fix either")
     return score, label
 
 
@@ -68,4 +69,4 @@ def _detected_segment(where: str, segment: Any) -> tuple[float, float]:
         start, end = segment
         if isinstance(start, float) and isinstance(end, float) and -math.inf < start < end < math.inf:
             return start, end
-    return parse_segment(where, segment)
+    return parse_segment(segment, where=where)

@@ -1,12 +1,13 @@
-"""The layout that W-TALC published its features in, and many methods after it took over:
+"""The layout "wtalc", in which W-TALC published its features, and many methods after it:
 
-    NAME-I3D-JOINTFeatures.npy          one array of objects: [L,2048] a video
+    NAME-I3D-JOINTFeatures.npy          one array of objects: [L,2048] per video
     NAME-Annotations/{videoname,subset,labels,labels_all,segments,duration,classlist,extracted_fps}.npy
 
 Everything is aligned by position. `labels` names the class of every segment, `labels_all` the classes of the video.
 """
 
 import pathlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,175 +15,211 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from formats.annotations import (
-    EmptySegment,
-    Instance,
-    Report,
-    VideoAnnotation,
-    is_ambiguous,
-    parse_positive,
-    parse_segment,
-)
+from formats.annotations import Instance, VideoAnnotation, parse_positive, parse_segment
 from formats.array_files import MemoryArray, StoredArray, UnusableArray
 from formats.pickled import read_pickled
-from formats.subsets import group_of, splits_of
-from formats.thumos14 import LEFT_OUT_REASON, is_left_out
+from formats.problems import DataError, Kind, Problem, Report
+from formats.records import Storage, StoredFeatures, StoredSet
+from formats.thumos14_quirks import is_ambiguous
 from utils.errors import InputError
 from utils.memory import check_fits
 
-UNMARKED_REASON = "test videos without segments"
 FEATURES, ANNOTATIONS = "-I3D-JOINTFeatures.npy", "-Annotations"
+REQUIRED = ("videoname", "subset", "labels")  # of the annotations' columns
+OPTIONAL = ("labels_all", "segments", "duration", "extracted_fps")
 
 
-@dataclass(frozen=True)
-class WtalcSet:
-    annotations: dict[str, VideoAnnotation]
-    arrays: dict[str, StoredArray]
-    dropped: dict[str, str]  # test videos and why they are not evaluated
+class WtalcLayout:
+    name = "wtalc"
+    looked_for = f"NAME{FEATURES} and NAME{ANNOTATIONS}/"
+
+    def fits(self, path: pathlib.Path) -> bool:
+        return bool(_set_names(path))
+
+    def read(self, path: pathlib.Path, *, allow_pickle: bool, report: Report) -> StoredSet:
+        name, *others = _set_names(path)
+        if others:
+            raise InputError(f"{path}: holds {name} and {others[0]}; give each set a folder of its own")
+        features_file, folder = path / f"{name}{FEATURES}", path / f"{name}{ANNOTATIONS}"
+        columns = _read_columns(folder, allow_pickle=allow_pickle)
+        features = _read_features(features_file, allow_pickle=allow_pickle)
+        _check_aligned(folder, columns, features_file, features)
+        annotations: dict[str, VideoAnnotation] = {}
+        arrays: dict[str, dict[str, StoredArray]] = {}
+        for i, video in enumerate(columns.names):
+            if video in annotations:
+                where, what = str(folder / "videoname.npy"), f"video '{video}' is listed twice"
+                report(Problem(kind=Kind.LISTED_TWICE, where=where, what=what, fix="remove one", video=video))
+                continue
+            try:
+                annotations[video] = _annotation(columns, i, folder=folder, report=report)
+            except DataError as error:
+                report(error.problem.of(video))
+                continue
+            arrays[video] = {"joint": _array(features[i], where=f"{features_file} entry {i} ('{video}')")}
+        stored = StoredFeatures(videos=arrays, expected=f"{features_file} entry '{{video}}'", joint=True)
+        return StoredSet(storage=Storage.undivided(stored), annotations=annotations, source=str(folder))
 
 
-def read_wtalc(path: pathlib.Path, name: str, *, allow_pickle: bool, report: Report) -> WtalcSet:
-    """The set NAME in a folder. Raises InputError, or gives it to `report` where it is about one video."""
-    folder = path / f"{name}{ANNOTATIONS}"
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """The annotations, as they are in their files."""
 
-    def column(file: str, *, required: bool = False) -> list[Any] | None:
-        place = folder / f"{file}.npy"
-        if not required and not place.exists():
+    names: list[str]  # of the videos
+    values: Mapping[str, list[Any] | None]  # file -> one value per video; None where there is no such file
+    classes: frozenset[str] | None  # of classlist.npy
+
+    def value(self, file: str, position: int) -> Any:
+        values = self.values[file]
+        return None if values is None else values[position]
+
+
+def _set_names(path: pathlib.Path) -> list[str]:
+    """Every NAME that there are features or annotations of."""
+    features = {file.name.removesuffix(FEATURES) for file in path.glob(f"*{FEATURES}")}
+    return sorted(features | {folder.name.removesuffix(ANNOTATIONS) for folder in path.glob(f"*{ANNOTATIONS}")})
+
+
+def _read_columns(folder: pathlib.Path, *, allow_pickle: bool) -> _Columns:
+    def column(file: str) -> list[Any] | None:
+        path = folder / f"{file}.npy"
+        if file not in REQUIRED and not path.exists():
             return None
-        return _entries(place, read_pickled(place, allowed=allow_pickle))
+        return _entries(path, read_pickled(path, allowed=allow_pickle))
 
-    names = _texts(folder / "videoname.npy", column("videoname", required=True))
+    name_file, class_file = folder / "videoname.npy", folder / "classlist.npy"
+    names = _texts(column("videoname"), where=str(name_file))
     if not names:
-        raise InputError(f"{folder / 'videoname.npy'}: names no video")
-    columns = {
-        "subset": column("subset", required=True),
-        "labels": column("labels", required=True),
-        **{file: column(file) for file in ("labels_all", "segments", "duration", "extracted_fps")},
-    }
-    features_file = path / f"{name}{FEATURES}"
-    if features_file.exists():
-        size = features_file.stat().st_size
-        check_fits(size, torch.device("cpu"), what=f"{features_file}: takes", instead="it can only be read as a whole")
-    features = _entries(features_file, read_pickled(features_file, allowed=allow_pickle))
-    for file, values in (*columns.items(), (str(features_file), features)):
-        if values is not None and len(values) != len(names):
-            place = file if file == str(features_file) else folder / f"{file}.npy"
-            raise InputError(
-                f"{place}: {len(values)} entries for the {len(names)} videos of {folder / 'videoname.npy'}; "
-                "the files are aligned by position, so all must have as many"
-            )
-    classlist = column("classlist")
-    classes = None if classlist is None else set(_texts(folder / "classlist.npy", classlist))
-
-    annotations: dict[str, VideoAnnotation] = {}
-    arrays: dict[str, StoredArray] = {}
-    for i, video in enumerate(names):
-        entry = {file: None if values is None else values[i] for file, values in columns.items()}
-        if video in annotations:
-            report(InputError(f"{folder / 'videoname.npy'}: video '{video}' is listed twice; remove one"))
-            continue
-        try:
-            annotations[video] = _annotation(folder, i, video, entry, classes, report)
-        except InputError as error:
-            report(error)
-            continue
-        arrays[video] = _features(f"{features_file} entry {i} ('{video}')", features[i])
-    return WtalcSet(annotations, arrays, _dropped(annotations))
-
-
-def _annotation(
-    folder: pathlib.Path, position: int, video: str, entry: dict[str, Any], classes: set[str] | None, report: Report
-) -> VideoAnnotation:
-    where = f"{folder}: entry {position} ('{video}')"
-    of_segments = _texts(f"{where}, labels.npy", entry["labels"])
-    of_video = _texts(f"{where}, labels_all.npy", entry["labels_all"]) if entry["labels_all"] is not None else []
-    labels = {label for label in (*of_segments, *of_video) if not is_ambiguous(video, label)}
-    unknown = labels - classes if classes is not None else set()
-    if unknown:
-        raise InputError(
-            f"{where}: label '{min(unknown)}' is not in {folder / 'classlist.npy'}; the two must name the same classes"
-        )
-    segments = _items(f"{where}, segments.npy", entry["segments"])
-    if segments and len(segments) != len(of_segments):
-        raise InputError(f"{where}: {len(segments)} segments with {len(of_segments)} labels; mend either")
-    instances = []
-    for j, (label, segment) in enumerate(zip(of_segments, segments, strict=False)):
-        if is_ambiguous(video, label):
-            continue
-        try:
-            times = [_text_or_number(value) for value in _items(f"{where}, segment {j}", segment)]
-            instances.append(Instance(label, *parse_segment(f"{where}, segment {j}", times)))
-        except EmptySegment as error:
-            report(error)
-    return VideoAnnotation(
-        _text(f"{where}, subset.npy", entry["subset"]),
-        tuple(instances),
-        frozenset(labels),
-        _number(f"{where}, duration.npy:", entry["duration"]),
-        _number(f"{where}, extracted_fps.npy:", entry["extracted_fps"]),
+        raise InputError(f"{name_file}: names no video; get another copy")
+    values = {file: column(file) for file in (*REQUIRED[1:], *OPTIONAL)}
+    classes = column("classlist")
+    return _Columns(
+        names=names,
+        values=values,
+        classes=None if classes is None else frozenset(_texts(classes, where=str(class_file))),
     )
 
 
-def _dropped(annotations: dict[str, VideoAnnotation]) -> dict[str, str]:
-    """Test videos that are not evaluated: those known to be wrong, and, where others have segments, those without."""
-    split = splits_of({group for entry in annotations.values() if (group := group_of(entry.subset))})
-    tested = {v: entry for v, entry in annotations.items() if split.get(group_of(entry.subset) or "") == "test"}
-    dropped = {video: LEFT_OUT_REASON for video in tested if is_left_out(video)}
-    if any(entry.instances for entry in tested.values()):
-        for video, entry in tested.items():
-            if not entry.instances:
-                dropped.setdefault(video, UNMARKED_REASON)
-    return dropped
+def _read_features(path: pathlib.Path, *, allow_pickle: bool) -> list[Any]:
+    if path.exists():
+        size = path.stat().st_size
+        check_fits(size, torch.device("cpu"), what=f"{path}: takes", instead="it can only be read as a whole")
+    return _entries(path, read_pickled(path, allowed=allow_pickle))
 
 
-def _features(where: str, values: Any) -> StoredArray:
-    """Arrays of equal length are easily saved as one array of objects, each of them a number."""
+def _check_aligned(folder: pathlib.Path, columns: _Columns, features_file: pathlib.Path, features: list[Any]) -> None:
+    name_file, count = folder / "videoname.npy", len(columns.names)
+    files: dict[pathlib.Path, list[Any] | None] = {folder / f"{file}.npy": v for file, v in columns.values.items()}
+    for path, values in {**files, features_file: features}.items():
+        if values is not None and len(values) != count:
+            raise InputError(
+                f"{path}: {len(values)} entries for the {count} videos of {name_file}; the files are aligned by position, "
+                "so all must have as many"
+            )
+
+
+def _annotation(columns: _Columns, position: int, *, folder: pathlib.Path, report: Report) -> VideoAnnotation:
+    """Raises DataError when the video's labels or segments can't be understood; `report` gets segments that are empty."""
+    video = columns.names[position]
+    where = f"{folder}: entry {position} ('{video}')"
+    entry = {file: columns.value(file, position) for file in columns.values}
+    segment_labels = _texts(entry["labels"], where=f"{where}, labels.npy")
+    labels = _labels(entry, segment_labels, video=video, where=where)
+    unknown = labels - columns.classes if columns.classes is not None else frozenset()
+    if unknown:
+        class_file = folder / "classlist.npy"
+        what = f"label '{min(unknown)}' is not in {class_file}"
+        fix = "the two must name the same classes"
+        raise DataError(Problem(kind=Kind.UNKNOWN_LABEL, where=where, what=what, fix=fix))
+    return VideoAnnotation(
+        subset=_text(entry["subset"], where=f"{where}, subset.npy"),
+        instances=_instances(entry["segments"], segment_labels, video=video, where=where, report=report),
+        weak_labels=labels,
+        duration=_number(entry["duration"], where=f"{where}, duration.npy", name="duration"),
+        fps=_number(entry["extracted_fps"], where=f"{where}, extracted_fps.npy", name="frame rate"),
+    )
+
+
+def _labels(entry: Mapping[str, Any], segment_labels: list[str], *, video: str, where: str) -> frozenset[str]:
+    """All classes of a video."""
+    listed = entry["labels_all"]
+    others = [] if listed is None else _texts(listed, where=f"{where}, labels_all.npy")
+    return frozenset(label for label in (*segment_labels, *others) if not is_ambiguous(video, label))
+
+
+def _instances(values: Any, labels: list[str], *, video: str, where: str, report: Report) -> tuple[Instance, ...]:
+    segments = _items(values, where=f"{where}, segments.npy")
+    if segments and len(segments) != len(labels):
+        what = f"{len(segments)} segments with {len(labels)} labels"
+        raise DataError(Problem(kind=Kind.SEGMENTS_WITHOUT_LABELS, where=where, what=what, fix="fix either"))
+    instances = []
+    for i, (label, segment) in enumerate(zip(labels, segments, strict=False)):  # labels alone are fine
+        if is_ambiguous(video, label):
+            continue
+        place = f"{where}, segment {i}"
+        try:
+            times = [_text_or_number(value) for value in _items(segment, where=place)]
+            instances.append(Instance(label, *parse_segment(times, where=place)))
+        except DataError as error:
+            if error.problem.kind is not Kind.EMPTY_SEGMENT:
+                raise
+            report(error.problem.of(video))
+    return tuple(instances)
+
+
+def _array(values: Any, *, where: str) -> StoredArray:
+    """One video's features. Arrays of equal length are easily saved as one array of objects, each of them a number."""
     try:
         array = np.asarray(values)
         return MemoryArray(where, array.astype(np.float32) if array.dtype == object else array)
     except (TypeError, ValueError):
-        return UnusableArray(where, "no array of numbers")
+        problem = Problem(kind=Kind.CONTENT, where=where, what="not an array of numbers", fix="get another copy")
+        return UnusableArray(problem)
 
 
 def _entries(path: pathlib.Path, array: NDArray[Any]) -> list[Any]:
     if array.ndim == 0:
         raise InputError(
-            f"{path}: a single {type(array.item()).__name__}, expected an array with an entry for every video"
+            f"{path}: a single {type(array.item()).__name__}; expected an array with an entry for every video"
         )
     return list(array)
 
 
-def _items(where: str, values: Any) -> list[Any]:
-    """Of a list or an array; none where there is nothing."""
+def _malformed(where: str, what: str) -> DataError:
+    return DataError(Problem(kind=Kind.MALFORMED_ENTRY, where=where, what=what, fix="fix it or get another copy"))
+
+
+def _items(values: Any, *, where: str) -> list[Any]:
+    """The items of a list or an array; none where there is nothing."""
     if values is None:
         return []
     if not isinstance(values, list | tuple | np.ndarray) or np.ndim(values) == 0:
-        raise InputError(f"{where}: expected a list, found {str(values)[:40]!r}")
+        raise _malformed(where, f"expected a list, found {str(values)[:40]!r}")
     return list(values)
 
 
-def _texts(where: object, values: Any) -> list[str]:
+def _texts(values: Any, *, where: str) -> list[str]:
     """Names in a list or an array, a single one included."""
     if isinstance(values, np.ndarray):
         values = values.ravel().tolist()
-    return [_text(where, value) for value in (values if isinstance(values, list | tuple) else [values])]
+    return [_text(value, where=where) for value in (values if isinstance(values, list | tuple) else [values])]
 
 
-def _text(where: object, value: Any) -> str:
-    """Python 2 and numpy leave bytes."""
+def _text(value: Any, *, where: str) -> str:
+    """A name, as text or as the bytes that Python 2 and numpy leave."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
     if isinstance(value, bytes):
         try:
             value = value.decode("utf-8")
         except UnicodeDecodeError:
-            raise InputError(f"{where}: {value!r} is no text") from None
+            raise _malformed(where, f"{value!r} is not UTF-8 text") from None
     if not isinstance(value, str) or not value:
-        raise InputError(f"{where}: expected a name, found {str(value)[:60]!r}")
+        raise _malformed(where, f"expected a name, found {str(value)[:60]!r}")
     try:
         value.encode("utf-8")
-    except (UnicodeError, SystemError):  # a damaged file can hold numbers that are no characters
-        raise InputError(f"{where}: holds text that is none") from None
+    except (UnicodeError, SystemError):  # a damaged file can hold numbers that are not characters
+        raise _malformed(where, "holds invalid text") from None
     return str(value)
 
 
@@ -190,10 +227,10 @@ def _text_or_number(value: Any) -> Any:
     return value.decode("ascii", "replace") if isinstance(value, bytes) else value
 
 
-def _number(where: str, value: Any) -> float | None:
+def _number(value: Any, *, where: str, name: str) -> float | None:
     """A number above 0; None where there is none."""
     if isinstance(value, np.ndarray | np.generic) and value.size == 1:
         value = value.item()
     elif isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
-    return parse_positive(where, value)
+    return parse_positive(value, where=where, name=name)

@@ -240,7 +240,7 @@ class FakeData:
 
     @staticmethod
     def entry(video):
-        return VideoAnnotation("test", (Instance("abcde"[int(video.labels.argmax())], 1.0, 3.0),))
+        return VideoAnnotation(subset="test", instances=(Instance("abcde"[int(video.labels.argmax())], 1.0, 3.0),))
 
 
 def detections_of(model, videos, batch_size):

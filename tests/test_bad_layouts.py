@@ -159,7 +159,8 @@ def test_wrong_layout(refused, content, place, there, given):
 
 def test_layout_that_does_not_exist(refused, content, place):
     WRITERS["thumos"](content, place)
-    assert "--layout" in refused("--layout", "charades")
+    line = refused("--layout", "charades")
+    assert "--layout charades: no such layout" in line and all(name in line for name in (*WRITERS, "auto"))
 
 
 def test_empty_folder(refused, place):
@@ -211,7 +212,7 @@ def test_folder_that_may_not_be_read(refused, folders, place, monkeypatch):
             raise PermissionError(13, "Permission denied", str(folder))
         return listed(path)
 
-    monkeypatch.setattr("formats.layouts.os.scandir", scandir)
+    monkeypatch.setattr("formats.feature_folders.os.scandir", scandir)
     assert f"{folder}: Permission denied" in refused()
 
 
@@ -1042,7 +1043,7 @@ def test_npy_that_goes_on_after_its_end(refused, folders):
     """A digit of its header may have changed: it would be read as a shorter video."""
     file = folders()
     file.write_bytes(file.read_bytes() + bytes(48))
-    assert f"{file}: 48 bytes more than its header speaks of" in refused()
+    assert f"{file}: 48 bytes more than its header states" in refused()
 
 
 @pytest.mark.parametrize(
@@ -1121,7 +1122,7 @@ def test_a_video_twice_in_the_json(refused, folders, place):
     text = (place / "gt.json").read_text()
     (place / "gt.json").write_text(text.replace('"train_2"', '"train_1"', 1))
     line = refused()
-    assert f"{place / 'gt.json'}: not valid JSON" in line and "'train_1' stands twice" in line
+    assert f"{place / 'gt.json'}: not valid JSON" in line and "has the key 'train_1' twice" in line
 
 
 def test_a_frame_rate_that_is_hardly_a_number(refused, content, folders, place):

@@ -11,7 +11,8 @@ from conftest import SHARED
 from benchmarks import inputs, rows, run, scaling, timing
 from benchmarks.rows import Row
 from eval.detection import evaluate_detections
-from formats.annotations import class_names, ground_truth_segments, read_annotations
+from formats.annotations import class_names, ground_truth_segments
+from formats.ground_truth import read_annotations
 from formats.result_file import read_detections
 from utils.segments import Segments
 

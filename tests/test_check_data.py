@@ -10,14 +10,16 @@ import pytest
 from conftest import CLASSES, FEATURE_SIZE, ROOT, SHARED
 
 import main
-from data_tools.check.data_set import check_data
+from data_tools.check.annotations import annotation_findings
 from data_tools.check.features import feature_findings
-from data_tools.check.findings import Finding, alike, exit_code, found, render
+from data_tools.check.findings import Finding, exit_code, render, summarize, summarize_by_kind
+from data_tools.check.report import check_data
 from data_tools.check.statistics import MeasuredVideo, measure, pooled
-from data_tools.check.times import TimedVideo, annotation_findings
+from data_tools.check.times import TimedVideo, duration_findings
 from data_tools.demo_set import ensure_demo_set
 from formats.annotations import Instance, VideoAnnotation
 from formats.array_files import NpyArray
+from formats.problems import Kind, Problem
 from options import parse_flags, resolve
 from utils.errors import InputError
 from utils.snippet_grid import SnippetGrid
@@ -276,7 +278,7 @@ def test_a_line_twice_in_a_split_file(checked, tiny):
 
 def test_another_number_of_classes_is_a_note(checked):
     lines = kinds(checked(), "note")[NOTE_OF_OWN_SETS]
-    assert "here there are 3" in lines
+    assert "this set has 3" in lines
     assert "--dataset activitynet1.3 has 200 classes" in kinds(checked("--dataset", "activitynet1.3"), "note")
     assert not kinds(checked("--dataset", "demo"), "note")
 
@@ -416,7 +418,7 @@ def test_streams_that_nothing_tells_apart_are_not_judged(count, channels):
             for split in ("train", "test")
             for v in range(count)
         ]
-        assert not [finding for finding in feature_findings(videos) if "exchanged" in finding.kind]
+        assert not [finding for finding in feature_findings(videos) if "exchanged" in finding.title]
 
 
 def test_identical_streams(checked, tiny):
@@ -551,17 +553,22 @@ def test_durations_that_fit_another_stride(checked, tiny):
 def timed(*videos):
     """Videos of (duration, snippets) without annotations."""
     return [
-        TimedVideo(str(i), VideoAnnotation("test", (), duration=duration), length, 25.0)
+        TimedVideo(
+            video_id=str(i),
+            annotation=VideoAnnotation(subset="test", duration=duration),
+            num_snippets=length,
+            fps=25.0,
+        )
         for i, (duration, length) in enumerate(videos)
     ]
 
 
 def test_durations_that_nothing_fits_and_features_of_one_length():
-    (finding,) = annotation_findings(timed((10, 100), (20, 3), (30, 70), (40, 200)), grid=GRID)
+    (finding,) = duration_findings(timed((10, 100), (20, 3), (30, 70), (40, 200)), grid=GRID)
     assert "no single frame rate or stride fits" in finding.advice
-    (finding,) = annotation_findings(timed((10, 100), (20, 100), (30, 100)), grid=GRID)
+    (finding,) = duration_findings(timed((10, 100), (20, 100), (30, 100)), grid=GRID)
     assert "rescaled" in finding.advice
-    (finding,) = annotation_findings(timed((10, 1)), grid=GRID)  # too short for a stride
+    (finding,) = duration_findings(timed((10, 1)), grid=GRID)  # too short for a stride
     assert finding.count == 1
 
 
@@ -630,16 +637,20 @@ def test_a_cliff_dive_that_is_no_dive():
         Instance("CliffDiving", 4, 6),
         Instance("Diving", 4, 7),
     )
-    video = VideoAnnotation("test", dives)
-    paired, alone = annotation_findings([TimedVideo("video_test_0000001", video, 20, 25.0)], grid=GRID)
+    video = VideoAnnotation(subset="test", instances=dives)
+    paired, alone = annotation_findings(
+        [TimedVideo(video_id="video_test_0000001", annotation=video, num_snippets=20, fps=25.0)], grid=GRID
+    )
     assert (paired.severity, paired.count) == ("note", 1)
-    assert (alone.severity, alone.kind) == ("warning", "CliffDiving that is not annotated as Diving too")
+    assert (alone.severity, alone.title) == ("warning", "CliffDiving that is not annotated as Diving too")
     assert alone.examples == ("video 'video_test_0000001': 'CliffDiving' [4, 6]",)
 
 
 def test_other_sets_may_have_these_classes():
-    video = VideoAnnotation("test", (Instance("CliffDiving", 1, 2),))
-    assert not list(annotation_findings([TimedVideo("mine", video, 20, 25.0)], grid=GRID))
+    video = VideoAnnotation(subset="test", instances=(Instance("CliffDiving", 1, 2),))
+    assert not list(
+        annotation_findings([TimedVideo(video_id="mine", annotation=video, num_snippets=20, fps=25.0)], grid=GRID)
+    )
 
 
 # Other layouts
@@ -688,7 +699,7 @@ def test_joint_arrays(other_layout, checked):
 
 
 def test_wtalc(tiny, checked):
-    """Where test videos without segments are not evaluated."""
+    """Every feature is one of a split's, or of a video that is not evaluated, such as test_3: it has a label and no segment."""
     database = json.loads(tiny.gt.read_text())["database"]
     arrays = [joined(tiny, entry["subset"], video) for video, entry in database.items()]
     columns = {
@@ -697,6 +708,9 @@ def test_wtalc(tiny, checked):
         "labels": [[note["label"] for note in entry["annotations"]] for entry in database.values()],
         "segments": [[[float(t) for t in note["segment"]] for note in e["annotations"]] for e in database.values()],
     }
+    columns["labels_all"] = [
+        ["Jump"] if video == "test_3" else own for video, own in zip(database, columns["labels"], strict=True)
+    ]
     columns["segments"][0] = [[2.0, 1.0]]
     (tiny.path / "Tiny-Annotations").mkdir()
     for name, column in {**columns, "features": arrays}.items():
@@ -711,6 +725,33 @@ def test_wtalc(tiny, checked):
     kind, lines = only(outcome, "error")
     assert kind == "segments that end at or before their start" and "'train_0'" in lines
     assert "'test_3'" in kinds(outcome, "note")["not used: test videos without segments"]
+    assert not kinds(outcome, "warning")
+
+
+def test_wtalc_as_published(tmp_path, run):
+    """The real annotations, with features of the right lengths: every feature is used, and THUMOS'14's quirks are explained."""
+    real = SHARED / "data" / "wtalc" / "Thumos14reduced-Annotations"
+    if not real.exists():
+        pytest.skip("needs W-TALC's annotations in ../shared")
+    place = tmp_path / "wtalc"
+    shutil.copytree(real, place / real.name)
+    seconds = np.load(real / "duration.npy").ravel()
+    generator = np.random.default_rng(0)
+    features = np.empty(len(seconds), object)
+    features[:] = [generator.random((max(1, int(s * 10 / 16)), 2 * FEATURE_SIZE), np.float32) for s in seconds]
+    np.save(place / "Thumos14reduced-I3D-JOINTFeatures.npy", features, allow_pickle=True)
+    outcome = run(place, "--check_data", "--allow_pickle")
+    assert outcome.code == 0, outcome.out
+    assert set(kinds(outcome, "note")) == {
+        "not used: left out of THUMOS'14 by common practice (2)",
+        "CliffDiving annotated a second time as Diving (360)",
+        "annotations past the end, as THUMOS'14 was published (8)",
+    }
+    rows = [line.split() for line in outcome.out.splitlines()]
+    assert [row[:4] for row in rows if row[:2] in (["train", "float32"], ["test", "float32"])] == [
+        ["train", "float32", "200", "200"],
+        ["test", "float32", "210", "210"],
+    ]
 
 
 # The report
@@ -719,17 +760,26 @@ def test_wtalc(tiny, checked):
 def test_a_report_without_findings_and_with_each_kind():
     assert exit_code([]) == 0
     assert render([]) == "0 errors, 0 warnings, 0 notes: exit code 0"
-    note, warning, error = (Finding(s, "k", 1, ("e",), "a") for s in ("note", "warning", "error"))
+    note, warning, error = (
+        Finding(severity=s, title="k", count=1, examples=("e",), advice="a") for s in ("note", "warning", "error")
+    )
     assert [exit_code([note]), exit_code([note, warning]), exit_code([warning, error])] == [0, 1, 2]
     text = render([note, warning, error])
     assert text.index("error: k\n    e\n  -> a") < text.index("warning: k") < text.index("note: k")
     assert text.endswith("1 error, 1 warning, 1 note: exit code 2")
-    assert not list(found("error", "k", []))
+    assert not list(summarize("error", "k", []))
 
 
-def test_messages_are_alike_but_for_names_and_numbers():
-    lines = ["/a/x.npy: shape (3, 5), bad", "/b/y y.npy: shape (4, 7), bad", "/a/z.npy: shape (1, 2), bad", "other"]
-    assert [finding.count for finding in alike("error", "k", lines)] == [2, 1, 1]
+def test_problems_of_one_kind_are_one_finding():
+    """Whatever their texts look like."""
+    shapes = [
+        Problem(kind=Kind.SHAPE, where=where, what=f"shape {shape}, bad", fix="see --modal")
+        for where, shape in (("/a/x.npy", (3, 5)), ("/b/y y.npy", (4, 7)), ("/a/z.npy", ()))
+    ]
+    other = Problem(kind=Kind.DAMAGED, where="/a/u.npy", what="not whole", fix="write it again")
+    findings = list(summarize_by_kind("error", "k", [*shapes[:1], other, *shapes[1:]]))
+    assert [finding.count for finding in findings] == [3, 1]
+    assert findings[0].examples[1] == "/b/y y.npy: shape (4, 7), bad; see --modal"
 
 
 def test_a_table():

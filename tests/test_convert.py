@@ -161,11 +161,11 @@ def refusal(result):
 def test_nothing_else_is_written_over(converted, tiny, tmp_path):
     assert converted()[0] == 0
     before = files_of(tmp_path / "new")
-    assert f"{tmp_path / 'new'}: exists and is no unfinished set" in refusal(converted())
+    assert f"{tmp_path / 'new'}: exists and is not an unfinished set" in refusal(converted())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
-    assert "exists and is no unfinished set" in refusal(converted(target=tmp_path / "mine"))
-    assert "exists and is no unfinished set" in refusal(converted(target=tmp_path / "mine" / "thesis.txt"))
+    assert "exists and is not an unfinished set" in refusal(converted(target=tmp_path / "mine"))
+    assert "exists and is not an unfinished set" in refusal(converted(target=tmp_path / "mine" / "thesis.txt"))
     assert "lies in" in refusal(converted(target=tiny.path / "new"))
     assert files_of(tmp_path / "new") == before and (tmp_path / "mine" / "thesis.txt").read_text() == "years"
     (tmp_path / "new" / UNFINISHED).write_text("converted from elsewhere")

@@ -9,7 +9,8 @@ import torch
 
 from data_tools import demo_set
 from dataset import load_dataset
-from formats.annotations import class_names, read_annotations
+from formats.annotations import class_names
+from formats.ground_truth import read_annotations
 from options import DataOptions
 from utils.errors import InputError
 

@@ -14,9 +14,9 @@ from layouts import FILES, STREAM_FILES, tiny_content, write_folders, write_hdf5
 from dataset import load_dataset
 from formats.array_files import MemoryArray
 from formats.feature_files import FeatureFiles
-from formats.layouts import LAYOUTS, SPLITS, recognise
-from formats.subsets import group_of, splits_of
-from formats.thumos14 import LEFT_OUT, LEFT_OUT_REASON
+from formats.layouts import AUTO, LAYOUTS, recognise
+from formats.names import SPLITS, group_of, splits_of
+from formats.thumos14_quirks import LEFT_OUT, LEFT_OUT_REASON
 from options import DataOptions
 from utils.errors import InputError
 from utils.snippet_grid import SnippetGrid
@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.filterwarnings("error::UserWarning"), pytest.mark.filt
 CPU = torch.device("cpu")
 TRAIN, TEST = [f"train_{i}" for i in range(7)], [f"test_{i}" for i in range(4)]
 MODALS = {"all": ("rgb", "flow"), "rgb": ("rgb",), "flow": ("flow",)}
+NAMES = tuple(layout.name for layout in LAYOUTS)
 WAYS = (("all", "ram"), ("all", "mmap"), ("all", "device"), ("rgb", "mmap"), ("flow", "device"))  # modal, cache
 VALIDATES = {"train": "training", "test": "validation"}
 
@@ -162,12 +163,12 @@ def test_same_records(content, place, name):
 @pytest.mark.parametrize("fps", [25.0, 30.0])
 @pytest.mark.parametrize("python", [2, 3])
 def test_wtalc(content, place, python, fps):
-    """As Python 2 pickled it, and as Python 3 does. test_3 has no segments: it is not evaluated."""
+    """As Python 2 pickled it, and as Python 3 does."""
     write_wtalc(content, place, python=python, fps=fps)
     for modal, cache in WAYS:
         data = load(place, modal, cache=cache)
-        assert_same(data, content, modal=modal, test=TEST[:3])
-        assert (data.layout, data.left_out) == ("wtalc", {"test videos without segments": 1})
+        assert_same(data, content, modal=modal)
+        assert (data.layout, data.left_out) == ("wtalc", {})
         assert {video.fps for video in (*data.train, *data.test)} == {fps}
     expected = {
         v: [(note["label"], *map(float, note["segment"])) for note in entry["annotations"]]
@@ -198,15 +199,18 @@ def test_wtalc_with_what_training_needs_alone(content, place):
     assert not any(segments(data).values())
 
 
-def test_wtalc_labels_of_videos_without_segments(content, place):
-    """labels_all alone says what the training videos show."""
+def wtalc_without_segments(content, place, videos):
+    """A set whose labels_all alone says what these videos show."""
     write_wtalc(content, place, python=3)
     columns = layouts.wtalc_columns(content, {"train": "validation", "test": "test"})
-    folder = place / "Tiny-Annotations"
     for name in ("labels", "segments"):
-        values = [own if v in TEST else [] for v, own in zip(columns["videoname"], columns[name], strict=True)]
-        layouts.save_objects(folder / f"{name}.npy", values, python=3)
-    assert_same(load(place), content, test=TEST[:3])
+        values = [[] if v in videos else own for v, own in zip(columns["videoname"], columns[name], strict=True)]
+        layouts.save_objects(place / "Tiny-Annotations" / f"{name}.npy", values, python=3)
+
+
+def test_wtalc_labels_of_videos_without_segments(content, place):
+    wtalc_without_segments(content, place, TRAIN)
+    assert_same(load(place), content)
 
 
 @pytest.mark.parametrize("form", ["arrays", "texts"])
@@ -218,7 +222,7 @@ def test_wtalc_segments_in_other_forms(content, place, form):
     new = [change(own) for own in columns["segments"]]
     layouts.save_objects(place / "Tiny-Annotations" / "segments.npy", new, python=2 if form == "texts" else 3)
     data = load(place)
-    assert_same(data, content, test=TEST[:3])
+    assert_same(data, content)
     assert segments(data)["test_1"] == [("Jump", *map(float, content.database["test_1"]["annotations"][0]["segment"]))]
 
 
@@ -230,20 +234,20 @@ def test_wtalc_features_that_are_not_pickled(content, place):
     short = layouts.Content(equal, content.database)
     write_wtalc(short, place)
     np.save(place / "Tiny-I3D-JOINTFeatures.npy", np.stack([layouts.joint(equal[v]) for v in equal]).astype(np.float32))
-    assert_same(load(place), short, test=TEST[:3])
+    assert_same(load(place), short)
 
 
 def test_wtalc_subsets_of_activitynet(content, place):
     write_wtalc(content, place, subsets=VALIDATES)
-    assert_same(load(place), content, test=TEST[:3])
+    assert_same(load(place), content)
 
 
 def test_wtalc_segments_from_elsewhere(content, place, tmp_path):
-    """--ground_truth has the last word; what wtalc drops stays dropped."""
+    """--ground_truth has the last word."""
     write_wtalc(content, place)
     file = write_json(tmp_path / "gt30.json", layouts.actionformer_json(content, kind="thumos", fps=30))
     data = load(place, ground_truth=str(file))
-    assert_same(data, content, test=TEST[:3])
+    assert_same(data, content)
     assert {video.fps for video in data.train} == {30.0}
 
 
@@ -252,8 +256,49 @@ def test_wtalc_drops_what_common_practice_leaves_out(content, place, video):
     content = content.renamed(lambda v: video if v == "test_1" else v)
     write_wtalc(content, place)
     data = load(place)
-    assert [v.video_id for v in data.test] == ["test_0", "test_2"]
-    assert data.left_out == {LEFT_OUT_REASON: 1, "test videos without segments": 1}
+    assert [v.video_id for v in data.test] == ["test_0", "test_2", "test_3"]
+    assert data.left_out == {LEFT_OUT_REASON: 1}
+
+
+@pytest.mark.parametrize("video", LEFT_OUT)
+def test_wtalc_keeps_what_a_split_file_lists(content, place, video):
+    """Whatever common practice is, as in every layout."""
+    content = content.renamed(lambda v: video if v == "test_1" else v)
+    write_wtalc(content, place)
+    layouts.write_split_files(content, place)
+    data = load(place)
+    assert [v.video_id for v in data.test] == ["test_0", video, "test_2", "test_3"]
+    assert data.left_out == {}
+
+
+def test_wtalc_drops_test_videos_with_labels_alone(content, place):
+    """Whatever was found in them would count as wrong; test_3 has no labels either, so that it would rightly."""
+    wtalc_without_segments(content, place, ["test_0", "test_1"])
+    data = load(place)
+    assert_same(data, content, test=TEST[2:])
+    assert data.left_out == {"test videos without segments": 2}
+
+
+def test_wtalc_keeps_videos_whose_segments_the_ground_truth_has(content, place, tmp_path):
+    wtalc_without_segments(content, place, ["test_0", "test_1"])
+    file = write_json(tmp_path / "gt.json", layouts.own_json(content))
+    data = load(place, ground_truth=str(file))
+    assert_same(data, content)
+    assert data.left_out == {}
+
+
+def test_every_layout_drops_the_same_videos(content, place, tmp_path):
+    """One rule: the videos left out, and why, do not depend on how features are stored."""
+    names = {"test_1": "video_test_0000270", "test_2": "video_test_0001558"}
+    content = content.renamed(lambda v: names.get(v, v))
+    truth = layouts.own_json(content)
+    truth["database"]["video_test_0001558"].update(annotations=[], labels=["Throw"])
+    file = write_json(tmp_path / "gt.json", truth)
+    for i, write in enumerate((thumos(), activitynet("test"), hdf5(groups=True), write_wtalc)):
+        write(content, place / str(i))
+        data = load(place / str(i), ground_truth=str(file))
+        assert [v.video_id for v in data.test] == ["test_0", "test_3"]
+        assert data.left_out == {LEFT_OUT_REASON: 1, "test videos without segments": 1}
 
 
 def test_memory_arrays_name_their_entry(content, place):
@@ -534,8 +579,8 @@ def test_empty_segments_of_wtalc_are_skipped(content, place):
     with pytest.raises(InputError, match=r"entry 7 \('test_0'\).* ends at or before its start"):
         load(place)
     data = load(place, skip_unusable=True)
-    assert_same(data, content, test=TEST[:3])
-    assert data.left_out == {"segments that end at or before their start": 1, "test videos without segments": 1}
+    assert_same(data, content)
+    assert data.left_out == {"segments that end at or before their start": 1}
 
 
 def test_annotated_videos_that_no_split_file_names_are_skipped(content, place):
@@ -607,9 +652,9 @@ LOOKS = {
 @pytest.mark.parametrize(("layout", "case"), [(name, i) for name, cases in LOOKS.items() for i in range(len(cases))])
 def test_recognised(tmp_path, layout, case):
     LOOKS[layout][case](tmp_path)
-    assert recognise(tmp_path, "auto") == layout
-    assert recognise(tmp_path, layout) == layout
-    for other in set(LAYOUTS) - {layout}:
+    assert recognise(tmp_path, AUTO).name == layout
+    assert recognise(tmp_path, layout).name == layout
+    for other in set(NAMES) - {layout}:
         with pytest.raises(InputError) as caught:
             recognise(tmp_path, other)
         message = str(caught.value)
@@ -618,17 +663,17 @@ def test_recognised(tmp_path, layout, case):
         assert f"found {first}" in message and str(tmp_path) in message
 
 
-@pytest.mark.parametrize("first", LAYOUTS)
-@pytest.mark.parametrize("second", LAYOUTS)
+@pytest.mark.parametrize("first", NAMES)
+@pytest.mark.parametrize("second", NAMES)
 def test_ambiguous_folders(tmp_path, first, second):
     if first >= second:
         return
     LOOKS[first][0](tmp_path)
     LOOKS[second][0](tmp_path)
     with pytest.raises(InputError, match=f"{re.escape(str(tmp_path))}: looks like .* and .*--layout") as caught:
-        recognise(tmp_path, "auto")
+        recognise(tmp_path, AUTO)
     assert first in str(caught.value) and second in str(caught.value)
-    assert recognise(tmp_path, first) == first and recognise(tmp_path, second) == second
+    assert recognise(tmp_path, first).name == first and recognise(tmp_path, second).name == second
 
 
 def test_ambiguous_set_is_read_as_told(content, place):
@@ -648,9 +693,9 @@ def test_ambiguous_set_is_read_as_told(content, place):
 def test_nothing_known(tmp_path, files):
     folders(*files)(tmp_path)
     with pytest.raises(InputError) as caught:
-        recognise(tmp_path, "auto")
+        recognise(tmp_path, AUTO)
     message = str(caught.value)
-    assert str(tmp_path) in message and all(f"{layout}: " in message for layout in LAYOUTS)
+    assert str(tmp_path) in message and all(f"{layout}: " in message for layout in NAMES)
     assert (pathlib.PurePath(files[0]).parts[0] if files else "nothing") in message.split("Found")[1]
 
 
@@ -669,8 +714,7 @@ def test_strange_names(content, place, kind):
     else:
         {"thumos": thumos(), "streams": thumos(by_stream=True), "hdf5": hdf5(groups=True)}[kind](content, place)
         write_json(place / "gt.json", layouts.own_json(content))
-    test = STRANGE[7:10] if kind == "wtalc" else STRANGE[7:]
-    assert_same(load(place), content, train=STRANGE[:7], test=test)
+    assert_same(load(place), content, train=STRANGE[:7], test=STRANGE[7:])
 
 
 def test_strange_names_of_classes(content, place):

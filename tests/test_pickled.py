@@ -97,7 +97,7 @@ CRAFTED = {
         _reconstruct, (np.ndarray, (0,), b"b"), (1, (9,), np.dtype("f8"), False, EIGHT)
     ),
     "negative shape": lambda: Crafted(_reconstruct, (np.ndarray, (0,), b"b"), (1, (-1,), np.dtype("f8"), False, EIGHT)),
-    "text that is none": lambda: Crafted(
+    "invalid text": lambda: Crafted(
         _reconstruct, (np.ndarray, (0,), b"b"), (1, (2,), np.dtype("U1"), False, b"\xff" * 8)
     ),
     "in itself": lambda: Crafted(_reconstruct, (np.ndarray, (0,), b"b")),

@@ -277,7 +277,7 @@ def test_the_table_may_say_who(prepared, own):
         (["video,label", "train_0,Dive", "stranger,Dive"], "line 3: no features of video 'stranger' in"),
         (["video,label", "x,Dive", "y,Dive"], "line 2: no features of video 'x', nor of 1 more videos in"),
         (["video,label", "train_0.npy,Dive"], "write names without the file's suffix"),
-        (["video,label", "train_0,Dive;Dive"], "line 2: video 'train_0': label 'Dive' stands there twice"),
+        (["video,label", "train_0,Dive;Dive"], "line 2: video 'train_0': label 'Dive' is given twice"),
         (["video,label", "train_0,Dive", "train_1,"], "line 3: video 'train_1' has no label"),
         (["video,label", "train_0,Dive", "train_1,Jump"], "every class needs a second video"),
         (["video,label,subset", "train_0,Dive,holdout"], "line 2: video 'train_0': subset 'holdout' is neither"),
@@ -290,7 +290,7 @@ def test_the_table_may_say_who(prepared, own):
         (["video,label,subset", "train_0,Dive,train", "train_1,Jmup,test"], "'Jmup', which no training video has"),
         (["video,label", '"train_0,Dive'], "not CSV"),
         (["video;label", "train_0;Dive"], "columns are separated by commas"),
-        (["video,label,notes", "train_0,Dive,x"], "no columns but video, label, subset are known"),
+        (["video,label,notes", "train_0,Dive,x"], "the only columns known are video, label, subset"),
     ],
 )
 def test_wrong_labels(prepared, own, lines, words):
@@ -323,7 +323,7 @@ def test_wrong_segments(prepared, own, row, words):
 def test_wrong_flags_and_folders(prepared, own, tmp_path):
     assert "--features" in refusal(prepared(features=tmp_path / "nowhere"))
     (tmp_path / "empty").mkdir()
-    assert "no features there" in refusal(prepared(features=tmp_path / "empty"))
+    assert "holds no features" in refusal(prepared(features=tmp_path / "empty"))
     assert "--test_fraction 1" in refusal(prepared("--test_fraction", "1"))
     assert "--test_fraction" in refusal(prepared("--test_fraction", "some"))
     assert "--test_fraction nan" in refusal(prepared("--test_fraction", "nan"))
@@ -333,7 +333,7 @@ def test_wrong_flags_and_folders(prepared, own, tmp_path):
     assert f"expected [snippets, {FEATURE_SIZE + 1}]" in refusal(prepared("--feature_size", str(FEATURE_SIZE + 1)))
     (own / "data").mkdir()
     (own / "data" / "mine.txt").write_text("mine")
-    assert "exists and is no unfinished set" in refusal(prepared())
+    assert "exists and is not an unfinished set" in refusal(prepared())
     assert [p.name for p in (own / "data").iterdir()] == ["mine.txt"]
 
 

@@ -1,1 +1,1 @@
-"""What is wrong with a data set: names, times and features, judged against the set itself."""
+"""Checking a data set: its names, times and features, judged against the set itself."""

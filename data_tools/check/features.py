@@ -1,6 +1,6 @@
-"""What features say about themselves: values that can't be, streams in each other's place, other scales, the same video twice.
+"""Findings about features: values that can't be, streams in each other's place, other scales, the same video twice.
 
-    for finding in feature_findings(videos): ...                # MeasuredVideo of a whole set
+    for finding in feature_findings(videos): ...                # the MeasuredVideos of a whole set
 
 Everything is judged against the set itself: nothing is presumed about what extracted it.
 """
@@ -9,16 +9,17 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data_tools.check.findings import Finding, found
+from data_tools.check.findings import Finding, summarize
 from data_tools.check.statistics import MeasuredVideo
-from formats.layouts import SPLITS
+from formats.names import SPLITS
 from utils.segments import Floats
 
-# Of a video's root mean square to the median of its split: it lies between 0.4 and 2.1 for recordings (HAPT), and closer to 1
-# in the demo set. Features in 0 .. 255 instead of 0 .. 1, or divided by their length, are further away.
-VIDEO_SCALE = 5.0
-SPLIT_SCALE = 3.0  # of the two splits' medians, which vary less
-STREAM_SCALE = 10.0  # of the two streams' medians, which only custom makes alike
+# Factors between root mean squares that are too large. A video's lies between 0.4 and 2.1 times the median of its split for
+# recordings (HAPT), and closer to 1 in the demo set; features in 0 .. 255 instead of 0 .. 1, or divided by their length, are
+# further away.
+VIDEO_SCALE = 5.0  # between a video and the median of its split
+SPLIT_SCALE = 3.0  # between the two splits' medians, which vary less
+STREAM_SCALE = 10.0  # between the two streams' medians, which are similar by custom alone
 
 # Streams are compared when most training videos tell them apart: when the median of what they prefer their own stream by is
 # this many deviations above 0. A video's streams count as exchanged when both prefer the other stream by half that median,
@@ -40,7 +41,7 @@ def feature_findings(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
 
 def _values(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
     streams = [stream for video in videos for stream in video.streams.values()]
-    yield from found(
+    yield from summarize(
         "error",
         "NaN or infinity in features",
         [
@@ -50,13 +51,13 @@ def _values(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
         ],
         advice="extract them again or drop the videos",
     )
-    yield from found(
+    yield from summarize(
         "warning",
         "features of nothing but zeros",
         [f"{s.source}: all {s.num_snippets:,} snippets" for s in streams if s.empty],
         advice="their extraction failed: extract them again or drop the videos",
     )
-    yield from found(
+    yield from summarize(
         "warning",
         "all-zero snippets",
         [f"{s.source}: {s.zero_snippets:,} of {s.num_snippets:,}" for s in streams if s.zero_snippets and not s.empty],
@@ -65,11 +66,11 @@ def _values(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
 
 
 def _identical_streams(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
-    alike = [v for v in videos if len(v.streams) > 1 and len({s.profile.tobytes() for s in v.streams.values()}) == 1]
-    yield from found(
+    copied = [v for v in videos if len(v.streams) > 1 and len({s.profile.tobytes() for s in v.streams.values()}) == 1]
+    yield from summarize(
         "warning",
         "rgb and flow are the same",
-        [" and ".join(stream.source for stream in video.streams.values()) for video in alike],
+        [" and ".join(stream.source for stream in video.streams.values()) for video in copied],
         advice="one was copied over the other: get it again",
     )
 
@@ -88,7 +89,7 @@ def _exchanged_streams(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
     for split in SPLITS:
         members = [bool(e) for e, video in zip(exchanged, videos, strict=True) if video.split == split]
         if 2 * sum(members) > len(members):
-            yield from found(
+            yield from summarize(
                 "warning",
                 f"rgb and flow look exchanged in the {split} split",
                 [f"{sum(members):,} of {len(members):,} videos are more like the other stream of the training videos"],
@@ -96,7 +97,7 @@ def _exchanged_streams(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
             )
         else:
             scattered += [v.video_id for e, v in zip(exchanged, videos, strict=True) if e and v.split == split]
-    yield from found(
+    yield from summarize(
         "warning",
         "rgb and flow look exchanged",
         [f"video '{video}': both are more like the other stream of the training videos" for video in scattered],
@@ -119,7 +120,7 @@ def _own_stream_preferences(videos: Sequence[MeasuredVideo]) -> Floats:
 
 
 def _unit_profiles(video: MeasuredVideo) -> Floats:
-    """[2,D], without their mean and of length 1: their inner products are correlations."""
+    """The streams' profiles [2,D], without their mean and of length 1: their inner products are correlations."""
     profiles = np.stack([stream.profile for stream in video.streams.values()]).astype(np.float64)
     return _unit(profiles - profiles.mean(1, keepdims=True))
 
@@ -139,33 +140,33 @@ def _scales(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
         for split in present
         for video in by_split[split]
         for name in names
-        if _apart(video.streams[name].rms, medians[split][name]) > VIDEO_SCALE
+        if _ratio(video.streams[name].rms, medians[split][name]) > VIDEO_SCALE
     ]
-    yield from found(
+    yield from summarize(
         "warning",
         f"features on another scale, more than {VIDEO_SCALE:g} times the usual or less than 1/{VIDEO_SCALE:g} of it",
         outlying,
         advice="they were normalised in another way: extract them like the others",
     )
     if len(present) > 1:
-        yield from found(
+        yield from summarize(
             "warning",
             "the splits are on different scales",
             [
                 f"{name}: root mean square {medians['train'][name]:.4g} in training, {medians['test'][name]:.4g} in test "
                 "(medians of the videos)"
                 for name in names
-                if _apart(medians["train"][name], medians["test"][name]) > SPLIT_SCALE
+                if _ratio(medians["train"][name], medians["test"][name]) > SPLIT_SCALE
             ],
             advice="extract both in the same way; what is learnt on one scale fails on another",
         )
     if len(names) > 1:
         rgb, flow = (_median_rms(videos, name) for name in names)
         wide = f"rgb: root mean square {rgb:.4g}, flow: {flow:.4g} (medians of the videos)"
-        yield from found(
+        yield from summarize(
             "warning",
             f"the streams are on scales more than {STREAM_SCALE:g} times apart",
-            [wide] if _apart(rgb, flow) > STREAM_SCALE else [],
+            [wide] if _ratio(rgb, flow) > STREAM_SCALE else [],
             advice="the larger one will outweigh the other: scale them alike, unless that is intended",
         )
 
@@ -174,8 +175,8 @@ def _median_rms(videos: Sequence[MeasuredVideo], stream: str) -> float:
     return float(np.median([video.streams[stream].rms for video in videos]))
 
 
-def _apart(one: float, other: float) -> float:
-    """The larger one in the smaller one; both are above 0."""
+def _ratio(one: float, other: float) -> float:
+    """How many times the smaller one goes into the larger; both are above 0."""
     return max(one, other) / min(one, other)
 
 
@@ -191,13 +192,13 @@ def _same_features(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
         if len(names) > 1:
             shared = len({video.split for video in group}) > 1
             (across if shared else within).append(", ".join(f"'{name}'" for name in names))
-    yield from found(
+    yield from summarize(
         "warning",
         "training videos among the test videos: the same features under different names in both splits",
         across,
         advice="results on these test videos mean nothing: remove them from one split",
     )
-    yield from found(
+    yield from summarize(
         "warning",
         "the same features under different names",
         within,

@@ -1,42 +1,50 @@
-"""What is found in a data set, and the report that a person reads.
+"""What is noticed in a data set, and the report that a person reads.
 
-    findings = [*found("warning", "all-zero snippets", examples, advice="extract them again")]
+    findings = [*summarize("warning", "all-zero snippets", examples, advice="extract them again")]
     print(render(findings)); exit_code(findings)
 
 Examples of one kind are one finding, however many there are.
 """
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+
+from formats.problems import Kind, Problem
 
 # An error is what training refuses or what is certainly wrong. A note is harmless, and explained.
 SEVERITIES = ("error", "warning", "note")
 SHOWN = 3  # examples of a finding
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Finding:
     severity: str  # one of SEVERITIES
-    kind: str
+    title: str
     count: int
     examples: tuple[str, ...]  # the first SHOWN
     advice: str  # what to do; empty where the examples say it
 
 
-def found(severity: str, kind: str, examples: Sequence[str], *, advice: str = "") -> Iterator[Finding]:
+def summarize(severity: str, title: str, examples: Sequence[str], *, advice: str = "") -> Iterator[Finding]:
     """One finding with all of its examples, or none where there are no examples."""
     if examples:
-        yield Finding(severity, kind, len(examples), tuple(examples[:SHOWN]), advice)
+        yield Finding(
+            severity=severity, title=title, count=len(examples), examples=tuple(examples[:SHOWN]), advice=advice
+        )
 
 
-def alike(severity: str, kind: str, messages: Sequence[str]) -> Iterator[Finding]:
-    """One finding for all messages that say the same of different files, videos and numbers."""
-    groups: dict[str, list[str]] = {}
-    for message in messages:
-        groups.setdefault(re.sub(r"'[^']*'|\S*/\S*|\d+", "", message), []).append(message)
-    for group in groups.values():
-        yield from found(severity, kind, group)
+def group_by_kind(problems: Iterable[Problem]) -> dict[Kind, list[Problem]]:
+    """The problems of each kind, kinds in the order of their first one."""
+    groups: dict[Kind, list[Problem]] = {}
+    for problem in problems:
+        groups.setdefault(problem.kind, []).append(problem)
+    return groups
+
+
+def summarize_by_kind(severity: str, title: str, problems: Iterable[Problem]) -> Iterator[Finding]:
+    """One finding for each kind of problem; the examples say what to do."""
+    for group in group_by_kind(problems).values():
+        yield from summarize(severity, title, [str(problem) for problem in group])
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
@@ -57,7 +65,7 @@ def render(findings: Sequence[Finding]) -> str:
 
 def _block(finding: Finding) -> str:
     rest = finding.count - len(finding.examples)
-    lines = [f"{finding.severity}: {finding.kind}" + f" ({finding.count:,})" * (finding.count > 1)]
+    lines = [f"{finding.severity}: {finding.title}" + f" ({finding.count:,})" * (finding.count > 1)]
     lines += [f"    {example}" for example in finding.examples]
     lines += [f"    and {rest:,} more"] if rest else []
     lines += [f"  -> {finding.advice}"] if finding.advice else []

@@ -1,9 +1,9 @@
-"""What one pass over a video's features tells about each of its streams.
+"""Statistics of a video's features, stream by stream, from one pass over them.
 
     measured = measure_video(files, split="train", streams=("rgb", "flow"))      # FeatureFiles -> MeasuredVideo
-    pooled([video.streams["rgb"] for video in videos])                           # of a whole split
+    pooled([video.streams["rgb"] for video in videos])                           # over a whole split
 
-Values are looked at as float32, as training sees them. What is kept of a video is a few numbers and its mean in each channel.
+Values are taken as float32, as training sees them. What stays of a video is a few numbers and its mean in each channel.
 """
 
 import math
@@ -19,7 +19,7 @@ from formats.feature_files import FeatureFiles
 
 @dataclass(frozen=True)
 class StreamStatistics:
-    """Of one stream [L,D]. Where values are not finite, the others' statistics, with zeros in their place."""
+    """Statistics of one stream [L,D]. Values that are not finite count as zeros in them."""
 
     source: str  # the file, for messages
     dtype: np.dtype[Any]  # as stored
@@ -59,7 +59,7 @@ class MeasuredVideo:
 
 
 class Pooled(NamedTuple):
-    """Over all values of a stream's videos; NaN where there are none."""
+    """Statistics over all values of a stream's videos; NaN where there are none."""
 
     mean: float
     std: float
@@ -71,20 +71,20 @@ def measure_video(files: FeatureFiles, *, split: str, streams: tuple[str, ...]) 
     width = files.feature_size
     # What stays is allocated first: among the large arrays that go, it would leave holes that no later one fits into.
     profiles = np.empty((len(streams), width), np.float32)
-    found: list[StreamStatistics] = []
+    measured: list[StreamStatistics] = []
     for part in files.parts:
         stored = part.array.rows(slice(None))[:, part.columns]
         for first in range(0, stored.shape[1], width):
-            source = f"{part.array} ({streams[len(found)]})" if part.width > width else str(part.array)
-            found.append(measure(stored[:, first : first + width], source, profile=profiles[len(found)]))
+            source = f"{part.array} ({streams[len(measured)]})" if part.width > width else str(part.array)
+            measured.append(measure(stored[:, first : first + width], source, profile=profiles[len(measured)]))
         del stored
-    return MeasuredVideo(files.video_id, split, dict(zip(streams, found, strict=True)))
+    return MeasuredVideo(video_id=files.video_id, split=split, streams=dict(zip(streams, measured, strict=True)))
 
 
 def measure(
     stored: NDArray[np.floating], source: str, *, profile: NDArray[np.float32] | None = None
 ) -> StreamStatistics:
-    """Of one stream as it is stored [L,D]; its profile [D] is put into `profile` when there is one."""
+    """Statistics of one stream as it is stored [L,D]; its profile [D] is put into `profile` when that is given."""
     not_finite, first = 0, -1
     # A large float64 is infinite in float32, and so is a large square.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -114,7 +114,7 @@ def measure(
 
 
 def pooled(streams: Iterable[StreamStatistics]) -> Pooled:
-    """Of all values together, videos with values that are not finite left out."""
+    """Statistics of all values together, without videos that have values that are not finite."""
     known = [stream for stream in streams if not stream.not_finite]
     snippets = sum(stream.num_snippets for stream in known)
     if not snippets:
@@ -124,4 +124,5 @@ def pooled(streams: Iterable[StreamStatistics]) -> Pooled:
         return sum(stream.num_snippets * getattr(stream, name) for stream in known) / snippets
 
     mean = average("mean")
-    return Pooled(mean, math.sqrt(max(0.0, average("mean_square") - mean**2)), average("zeros"))
+    std = math.sqrt(max(0.0, average("mean_square") - mean**2))
+    return Pooled(mean=mean, std=std, zeros=average("zeros"))

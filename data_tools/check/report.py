@@ -1,10 +1,10 @@
-"""A data set looked through before anything is trained on it: a report that a person can act on, and an exit code.
+"""Checks a data set before anything is trained on it: a report that a person can act on, and an exit code.
 
     report = check_data(path, streams=("rgb", "flow"), feature_size=1024, grid=SnippetGrid(16, 16), ...)
     print(report.text); sys.exit(report.exit_code)              # 0 fine, 1 warnings, 2 errors
 
-What training refuses is found by the same rules as in training, except that the check goes on after it. Every array is read
-once, and no more than a few videos are in memory; what is kept of a video is its mean per channel, 4 KB a stream of 1024.
+It applies the rules of training, and goes on after what training refuses. Every array is read once, and no more than a few
+videos are in memory; what stays of a video is its mean per channel, 4 KB per stream of 1024 channels.
 """
 
 import errno
@@ -16,21 +16,23 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
+from data_tools.check.annotations import annotation_findings
+from data_tools.check.consistency import consistency_findings
 from data_tools.check.features import feature_findings
-from data_tools.check.findings import Finding, alike, exit_code, render
-from data_tools.check.names import set_findings
+from data_tools.check.findings import Finding, exit_code, render, summarize_by_kind
 from data_tools.check.statistics import MeasuredVideo, measure_video, pooled
-from data_tools.check.times import TimedVideo, annotation_findings
+from data_tools.check.times import TimedVideo, duration_findings
 from formats.feature_files import FeatureFiles
-from formats.feature_set import FeatureSet, open_feature_set
-from formats.layouts import SPLITS
-from utils.errors import InputError
+from formats.feature_set import open_feature_set
+from formats.names import SPLITS
+from formats.problems import DataError, Kind, Problem
+from formats.records import FeatureSet
 from utils.prefetch import prefetch
 from utils.snippet_grid import SnippetGrid, frame_rate
 from utils.text_table import table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DataReport:
     findings: tuple[Finding, ...]
     text: str
@@ -56,30 +58,31 @@ def check_data(
 ) -> DataReport:
     """Raises InputError when the set as a whole can't be understood. With `skip_unusable`, what training would leave out is a
     warning. `fps` None takes each video's own, as load_dataset does."""
-    reported: list[InputError] = []
+    reported: list[Problem] = []
     feature_set = open_feature_set(
         path, layout=layout, ground_truth=ground_truth, allow_pickle=allow_pickle, report=reported.append
     )
-    videos, broken = _measure(feature_set, streams, feature_size, threads)
+    videos, broken = _measure(feature_set, streams=streams, feature_size=feature_size, threads=threads)
     timed = _timed(feature_set, videos, fps)
     findings = (
-        *set_findings(feature_set, reported, streams=streams, dataset=dataset, skip_unusable=skip_unusable),
-        *alike("error", "features that can't be used", [str(error) for error in broken]),
+        *consistency_findings(feature_set, reported, streams=streams, dataset=dataset, skip_unusable=skip_unusable),
+        *summarize_by_kind("error", "features that can't be used", broken),
         *feature_findings(videos),
+        *duration_findings(list(timed.values()), grid=grid),
         *annotation_findings(list(timed.values()), grid=grid),
     )
     where = f"{path}: layout {feature_set.layout}, {len(feature_set.classes)} classes, ground truth {feature_set.ground_truth}"
     tables = (
-        _splits_table(feature_set, videos, timed, grid),
+        _splits_table(feature_set, videos, timed=timed, grid=grid),
         _streams_table(videos, streams),
         _class_table(feature_set),
     )
-    return DataReport(findings, "\n\n".join([where, *tables, render(findings)]))
+    return DataReport(findings=findings, text="\n\n".join([where, *tables, render(findings)]))
 
 
 def _measure(
-    feature_set: FeatureSet, streams: tuple[str, ...], feature_size: int, threads: int
-) -> tuple[list[MeasuredVideo], list[InputError]]:
+    feature_set: FeatureSet, *, streams: tuple[str, ...], feature_size: int, threads: int
+) -> tuple[list[MeasuredVideo], list[Problem]]:
     """The videos of both splits that have features, and what is wrong with those that can't be used."""
     storage = feature_set.storage
     work = [
@@ -89,41 +92,52 @@ def _measure(
         if storage.find(split, video) and not storage.missing(split, video, streams)
     ]
 
-    def measure(key: tuple[str, str]) -> MeasuredVideo | InputError:
+    def measure(key: tuple[str, str]) -> MeasuredVideo | Problem:
         split, video = key
         try:
             files = FeatureFiles(video, storage.find(split, video), streams=streams, feature_size=feature_size)
             return measure_video(files, split=split, streams=streams)
-        except InputError as error:
-            return error
+        except DataError as error:
+            return error.problem.of(video)
         except OSError as error:
             if error.filename is None or error.errno == errno.ENOMEM:
                 raise
-            return InputError(f"{error.filename}: can't be read ({error.strerror}); check the file and the disk")
+            return Problem(
+                kind=Kind.UNREADABLE,
+                where=str(error.filename),
+                what=f"can't be read ({error.strerror})",
+                fix="check the file and the disk",
+                video=video,
+            )
 
     results = list(
         tqdm(prefetch(measure, work, threads=threads), desc="checking", unit="video", total=len(work), disable=None)
     )
     measured = [result for result in results if isinstance(result, MeasuredVideo)]
-    return measured, [result for result in results if isinstance(result, InputError)]
+    return measured, [result for result in results if isinstance(result, Problem)]
 
 
 def _timed(
     feature_set: FeatureSet, videos: Sequence[MeasuredVideo], fps: float | None
 ) -> dict[tuple[str, str], TimedVideo]:
-    """By split and name, those of `videos` that are annotated."""
+    """{(split, name): video} of those `videos` that are annotated."""
     timed = {}
     for video in videos:
         entry = feature_set.annotations.get(video.video_id)
         if entry:
-            rate = frame_rate(fps, entry.fps)
-            timed[video.split, video.video_id] = TimedVideo(video.video_id, entry, video.num_snippets, rate)
+            timed[video.split, video.video_id] = TimedVideo(
+                video_id=video.video_id,
+                annotation=entry,
+                num_snippets=video.num_snippets,
+                fps=frame_rate(fps, entry.fps),
+            )
     return timed
 
 
 def _splits_table(
     feature_set: FeatureSet,
     videos: Sequence[MeasuredVideo],
+    *,
     timed: dict[tuple[str, str], TimedVideo],
     grid: SnippetGrid,
 ) -> str:

@@ -1,0 +1,149 @@
+"""Findings about names: what splits, annotations and files say against each other, and what is special about a known set.
+
+    for finding in consistency_findings(feature_set, reported, streams=("rgb", "flow"), dataset="thumos14"): ...
+
+The rules are those of training: formats/contradictions.py, and what `open_feature_set` reports.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from data_tools.check.findings import Finding, group_by_kind, summarize, summarize_by_kind
+from formats.contradictions import SKIPPABLE, contradictions, unused_features
+from formats.names import SPLITS
+from formats.problems import Kind, Problem
+from formats.records import FeatureSet
+from formats.thumos14_quirks import LEFT_OUT, LEFT_OUT_REASON
+
+# The kinds of contradictions, in the plural.
+_TITLES = {
+    Kind.IN_BOTH_SPLITS: "videos in both splits",
+    Kind.IN_NO_SPLIT: "annotated videos in no split",
+    Kind.LABEL_WITHOUT_TRAINING: "test labels that never occur in training",
+    Kind.WITHOUT_FEATURES: "missing features",
+    Kind.WITHOUT_ANNOTATION: "videos in a split without annotation",
+    Kind.SUBSET_AGAINST_SPLIT: "subsets that contradict the split files",
+    Kind.TRAINING_WITHOUT_LABEL: "training videos without labels",
+    Kind.TWO_NAMES: "names of one video",
+    Kind.TWO_FILES: "two files of one video",
+}
+_ADVICE = {
+    Kind.WITHOUT_FEATURES: "get them, or leave such videos out with --skip_unusable",
+    Kind.IN_NO_SPLIT: "or leave them out with --skip_unusable",
+}
+_SKIPPED = "left out, with --skip_unusable"
+
+NUM_CLASSES = {"thumos14": 20, "activitynet1.2": 100, "activitynet1.3": 200}  # by --dataset
+
+
+def consistency_findings(
+    feature_set: FeatureSet,
+    reported: Sequence[Problem],
+    *,
+    streams: tuple[str, ...],
+    dataset: str,
+    skip_unusable: bool = False,
+) -> Iterator[Finding]:
+    """`reported` is what `open_feature_set` reported. With `skip_unusable`, what training would leave out is a warning."""
+    yield from _broken_entries(reported, skip_unusable)
+    yield from _contradictions(feature_set, reported, streams=streams, skip_unusable=skip_unusable)
+    yield from _unused_features(feature_set)
+    yield from _left_out(feature_set)
+    yield from _for_the_recipe(feature_set, dataset)
+
+
+def _broken_entries(reported: Sequence[Problem], skip_unusable: bool) -> Iterator[Finding]:
+    empty = [problem for problem in reported if problem.kind is Kind.EMPTY_SEGMENT]
+    yield from summarize(
+        "warning" if skip_unusable else "error",
+        Kind.EMPTY_SEGMENT,
+        [str(problem) for problem in empty],
+        advice=_SKIPPED if skip_unusable else "or leave them out with --skip_unusable",
+    )
+    others = [problem for problem in reported if problem.kind is not Kind.EMPTY_SEGMENT]
+    yield from summarize_by_kind("error", "entries that can't be used", others)
+
+
+def _contradictions(
+    feature_set: FeatureSet, reported: Sequence[Problem], *, streams: tuple[str, ...], skip_unusable: bool
+) -> Iterator[Finding]:
+    broken = {problem.video for problem in reported}  # has an annotation, whose own problem is in the report
+    problems = [
+        problem
+        for problem in contradictions(feature_set, streams=streams)
+        if not (problem.kind is Kind.WITHOUT_ANNOTATION and problem.video in broken)
+    ]
+    for kind, group in group_by_kind(problems).items():
+        if kind is Kind.WITHOUT_FEATURES:
+            examples = [problem.where + _place_in_other_split(feature_set, problem.video) for problem in group]
+        else:
+            examples = [str(problem) for problem in group]
+        skipped = skip_unusable and kind in SKIPPABLE
+        yield from summarize(
+            "warning" if skipped else "error",
+            _TITLES[kind],
+            examples,
+            advice=_SKIPPED if skipped else _ADVICE.get(kind, ""),
+        )
+
+
+def _place_in_other_split(feature_set: FeatureSet, video: str) -> str:
+    """Says that features of a video which lacks them are in the folder of the other split; "" where they are not."""
+    storage = feature_set.storage
+    for split, other in (("train", "test"), ("test", "train")):
+        if video in feature_set.names[split] and not storage.find(split, video) and storage.find(other, video):
+            return f" (but in the {other} split there is {_place(feature_set, other, video)})"
+    return ""
+
+
+def _place(feature_set: FeatureSet, split: str, video: str) -> str:
+    """A file of this video."""
+    return str(next(iter(feature_set.storage.find(split, video).values())))
+
+
+def _unused_features(feature_set: FeatureSet) -> Iterator[Finding]:
+    places = [_place(feature_set, split, v) for split, v in unused_features(feature_set) if v not in LEFT_OUT]
+    yield from summarize(
+        "warning",
+        "features that no split names",
+        list(dict.fromkeys(places)),
+        advice="they are not used: list the videos in a split and annotate them, or remove the files",
+    )
+
+
+def _left_out(feature_set: FeatureSet) -> Iterator[Finding]:
+    listed = {video: split for split in SPLITS for video in feature_set.names[split]}
+    yield from summarize(
+        "warning",
+        "test videos that published results leave out",
+        [f"{feature_set.sources[listed[v]]}: '{v}' ({why})" for v, why in LEFT_OUT.items() if v in listed],
+        advice="remove them, so that results compare with others",
+    )
+    known = feature_set.dropped.keys() | {video for _, video in unused_features(feature_set)}
+    yield from summarize(
+        "note",
+        f"not used: {LEFT_OUT_REASON}",
+        [f"'{video}' ({why})" for video, why in LEFT_OUT.items() if video in known],
+        advice="nothing: results are comparable without them",
+    )
+    others = {video: reason for video, reason in feature_set.dropped.items() if video not in LEFT_OUT}
+    for reason in sorted(set(others.values())):
+        yield from summarize("note", f"not used: {reason}", [f"'{v}'" for v, why in others.items() if why == reason])
+
+
+def _for_the_recipe(feature_set: FeatureSet, dataset: str) -> Iterator[Finding]:
+    expected, count = NUM_CLASSES.get(dataset), len(feature_set.classes)
+    if expected not in (None, count):
+        yield from summarize(
+            "note",
+            f"--dataset {dataset} has {expected} classes",
+            [f"this set has {count}"],
+            advice="fine for a set of your own; else classes are missing, or are spelt in several ways",
+        )
+    tested = [feature_set.annotations.get(video) for video in feature_set.names["test"]]
+    if not any(entry and entry.instances for entry in tested):
+        yield from summarize(
+            "note",
+            "no test video has segments",
+            [f"{feature_set.ground_truth}: {len(tested):,} test videos"],
+            advice="mAP will not be computed; video accuracy needs labels alone",
+        )

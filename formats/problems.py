@@ -1,0 +1,85 @@
+"""What is wrong with a data set, as records that go from the reader to the error line and to the report of check_data.
+
+raise DataError(Problem(kind=Kind.SHAPE, where=str(path), what="shape (3,)", fix="see --feature_size"))
+report(problem)     # raises it, or keeps it and lets the reader go on without that entry
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import NoReturn
+
+from utils.errors import InputError
+
+
+class Kind(StrEnum):
+    """What reports group problems by. Some are also reasons for leaving videos out, which are printed as they stand here."""
+
+    # An entry of the ground truth or of a list
+    MALFORMED_ENTRY = "malformed entry"
+    INVALID_LABEL = "invalid label"
+    INVALID_NUMBER = "invalid number"
+    INVALID_SEGMENT = "invalid segment"
+    EMPTY_SEGMENT = "segments that end at or before their start"
+    UNKNOWN_LABEL = "label that is no class"
+    LABEL_ID = "label that contradicts its label_id"
+    SEGMENTS_WITHOUT_LABELS = "more segments than labels, or fewer"
+    LISTED_TWICE = "listed twice"
+
+    # A feature file
+    UNREADABLE = "can't be read"
+    DAMAGED = "damaged file"
+    PICKLED = "pickled objects"
+    CONTENT = "something else than features"
+    TYPE = "wrong type of numbers"
+    SHAPE = "wrong shape"
+    NO_SNIPPETS = "no snippets"
+    NOT_FINITE = "NaN or infinity"
+    LENGTHS = "streams of different length"
+    NO_STREAM = "missing stream"
+    CHANGED = "changed during a run"
+    TWO_FILES = "two files of a video"
+
+    # Names, labels and files against each other
+    IN_BOTH_SPLITS = "in both splits"
+    IN_NO_SPLIT = "in no split"
+    WITHOUT_ANNOTATION = "without annotation"
+    WITHOUT_FEATURES = "without features"
+    SUBSET_AGAINST_SPLIT = "subset against split"
+    TRAINING_WITHOUT_LABEL = "training without label"
+    LABEL_WITHOUT_TRAINING = "label without training"
+    TWO_NAMES = "two names of a video"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing that is wrong. As text: "where: what; fix", in one line whatever the names in it hold."""
+
+    kind: Kind
+    where: str  # the file, and the place in it
+    what: str  # is wrong there
+    fix: str  # what to do
+    video: str = ""  # the video that it is about, where it is about one
+
+    def __str__(self) -> str:
+        return " ".join(f"{self.where}: {self.what}; {self.fix}".splitlines())
+
+    def of(self, video: str) -> "Problem":
+        """The same problem with the name of its video, which what noticed it did not know."""
+        return replace(self, video=video)
+
+
+class DataError(InputError):
+    """A problem that stops what noticed it."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+Report = Callable[[Problem], None]
+
+
+def raise_problem(problem: Problem) -> NoReturn:
+    """The report of a reader that stops at the first problem."""
+    raise DataError(problem)
