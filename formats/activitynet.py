@@ -15,4 +15,4 @@ class ActivitynetLayout:
         return bool(subset_folders(path))
 
     def read(self, path: pathlib.Path, *, allow_pickle: bool, report: Report) -> StoredSet:
-        return StoredSet(storage=read_subset_folders(path, report))
+        return StoredSet(storage=read_subset_folders(path, subset_folders(path), report))

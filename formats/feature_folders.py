@@ -2,7 +2,8 @@
 
     features_in(folder, report)                 # {video: its files}
     read_folder(folder, report)                 # the same, and where a missing file would be
-    read_subset_folders(path, report)           # of the folders train/, validation/, test/ ... in `path`
+    groups = subset_folders(path)               # the folders train/, validation/, test/ ... in `path`
+    read_subset_folders(path, groups, report)   # the features of both splits in them
 
 Files may be .npy, .npz, .pt or .pth; folders of a subset may have any name that formats/names.py knows.
 """
@@ -45,8 +46,8 @@ def subset_folders(path: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     return groups
 
 
-def read_subset_folders(path: pathlib.Path, report: Report) -> Storage:
-    groups = subset_folders(path)
+def read_subset_folders(path: pathlib.Path, groups: dict[str, list[pathlib.Path]], report: Report) -> Storage:
+    """`groups` are those of subset_folders(path)."""
     split_of = splits_of(groups.keys())
     folders: dict[str, list[pathlib.Path]] = {split: [] for split in SPLITS}
     for group in sorted(groups, key=lambda group: group == "test"):  # validation before test

@@ -16,6 +16,7 @@ class ThumosLayout:
 
     def read(self, path: pathlib.Path, *, allow_pickle: bool, report: Report) -> StoredSet:
         features = path / "features"
-        if subset_folders(features):
-            return StoredSet(storage=read_subset_folders(features, report))
-        return StoredSet(storage=Storage.undivided(read_folder(features, report)))
+        groups = subset_folders(features)
+        if not groups:
+            return StoredSet(storage=Storage.undivided(read_folder(features, report)))
+        return StoredSet(storage=read_subset_folders(features, groups, report))

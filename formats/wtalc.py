@@ -47,16 +47,15 @@ class WtalcLayout:
         annotations: dict[str, VideoAnnotation] = {}
         arrays: dict[str, dict[str, StoredArray]] = {}
         for i, video in enumerate(columns.names):
-            if video in annotations:
+            if video in arrays:
                 where, what = str(folder / "videoname.npy"), f"video '{video}' is listed twice"
                 report(Problem(kind=Kind.LISTED_TWICE, where=where, what=what, fix="remove one", video=video))
                 continue
+            arrays[video] = {"joint": _array(features[i], where=f"{features_file} entry {i} ('{video}')")}
             try:
                 annotations[video] = _annotation(columns, i, folder=folder, report=report)
             except DataError as error:
                 report(error.problem.of(video))
-                continue
-            arrays[video] = {"joint": _array(features[i], where=f"{features_file} entry {i} ('{video}')")}
         stored = StoredFeatures(videos=arrays, expected=f"{features_file} entry '{{video}}'", joint=True)
         return StoredSet(storage=Storage.undivided(stored), annotations=annotations, source=str(folder))
 

@@ -698,34 +698,64 @@ def test_joint_arrays(other_layout, checked):
     assert "NaN" not in checked("--modal", "rgb").out
 
 
-def test_wtalc(tiny, checked):
-    """Every feature is one of a split's, or of a video that is not evaluated, such as test_3: it has a label and no segment."""
+def as_wtalc(tiny, **changed):
+    """Turn the tiny set into one of the wtalc layout. `changed` are values that differ: column={video: value}."""
     database = json.loads(tiny.gt.read_text())["database"]
-    arrays = [joined(tiny, entry["subset"], video) for video, entry in database.items()]
     columns = {
         "videoname": list(database),
         "subset": [entry["subset"] for entry in database.values()],
         "labels": [[note["label"] for note in entry["annotations"]] for entry in database.values()],
         "segments": [[[float(t) for t in note["segment"]] for note in e["annotations"]] for e in database.values()],
     }
-    columns["labels_all"] = [
-        ["Jump"] if video == "test_3" else own for video, own in zip(database, columns["labels"], strict=True)
-    ]
-    columns["segments"][0] = [[2.0, 1.0]]
+    for name, edits in changed.items():
+        column = list(columns[name.removesuffix("_all")])
+        for video, value in edits.items():
+            column[columns["videoname"].index(video)] = value
+        columns[name] = column
     (tiny.path / "Tiny-Annotations").mkdir()
+    arrays = [joined(tiny, entry["subset"], video) for video, entry in database.items()]
     for name, column in {**columns, "features": arrays}.items():
         objects = np.empty(len(column), object)
         objects[:] = column
         file = "Tiny-I3D-JOINTFeatures.npy" if name == "features" else f"Tiny-Annotations/{name}.npy"
         np.save(tiny.path / file, objects, allow_pickle=True)
-    for file in ("features", "gt.json", "split_train.txt", "split_test.txt"):
-        shutil.rmtree(tiny.path / file) if file == "features" else (tiny.path / file).unlink()
+    shutil.rmtree(tiny.path / "features")
+    for file in ("gt.json", "split_train.txt", "split_test.txt"):
+        (tiny.path / file).rename(tiny.path / f"{file}.old")
+
+
+def test_wtalc(tiny, checked):
+    """Every feature is one of a split's, or of a video that is not evaluated, such as test_3: it has a label and no segment."""
+    as_wtalc(tiny, segments={"train_0": [[2.0, 1.0]]}, labels_all={"test_3": ["Jump"]})
     assert "--allow_pickle" in checked().err
     outcome = checked("--allow_pickle")
     kind, lines = only(outcome, "error")
     assert kind == "segments that end at or before their start" and "'train_0'" in lines
     assert "'test_3'" in kinds(outcome, "note")["not used: test videos without segments"]
     assert not kinds(outcome, "warning")
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_broken_entry_of_wtalc_is_said_once(tiny, checked, listed):
+    """Whether a split file names its video or not: it has an annotation, and its features are not unused."""
+    as_wtalc(tiny, segments={"test_1": [[2.0]]})
+    if listed:
+        for split in ("train", "test"):
+            (tiny.path / f"split_{split}.txt.old").rename(tiny.path / f"split_{split}.txt")
+    outcome = checked("--allow_pickle")
+    kind, lines = only(outcome, "error")
+    assert kind == "entries that can't be used" and "'test_1'" in lines and not kinds(outcome, "warning")
+
+
+def test_features_of_wtalc_that_are_not_used(tiny, checked, tmp_path):
+    """A video that --ground_truth does not have."""
+    database = json.loads(tiny.gt.read_text())["database"]
+    del database["train_6"]
+    file = tmp_path / "fewer.json"
+    file.write_text(json.dumps({"database": database}))
+    as_wtalc(tiny)
+    kind, lines = only(checked("--allow_pickle", "--ground_truth", str(file)), "warning")
+    assert kind == "features that no split names" and "entry 6 ('train_6')" in lines
 
 
 def test_wtalc_as_published(tmp_path, run):

@@ -14,8 +14,11 @@ from layouts import FILES, STREAM_FILES, tiny_content, write_folders, write_hdf5
 from dataset import load_dataset
 from formats.array_files import MemoryArray
 from formats.feature_files import FeatureFiles
+from formats.feature_set import open_feature_set
 from formats.layouts import AUTO, LAYOUTS, recognise
 from formats.names import SPLITS, group_of, splits_of
+from formats.problems import Kind
+from formats.records import Storage, StoredFeatures, StoredSet
 from formats.thumos14_quirks import LEFT_OUT, LEFT_OUT_REASON
 from options import DataOptions
 from utils.errors import InputError
@@ -614,6 +617,26 @@ def test_skipping_does_not_skip_broken_files(content, place):
         load(place, skip_unusable=True)
 
 
+@pytest.mark.parametrize("form", ["json", "wtalc"])
+def test_problems_name_their_video_whatever_reads_it(content, place, form):
+    """Records, not messages, are what the report of a set is made of."""
+    content.database["train_2"]["annotations"].append({"label": "Jump", "segment": [3, 3]})
+    content.database["test_1"]["annotations"] = [{"label": "Jump", "segment": [0, float("nan")]}]
+    if form == "wtalc":
+        write_wtalc(content, place)
+        source = place / "Tiny-Annotations"
+    else:
+        thumos()(content, place)
+        source = write_json(place / "gt.json", layouts.own_json(content))
+    reported = []
+    open_feature_set(place, layout=AUTO, ground_truth="", allow_pickle=True, report=reported.append)
+    assert [(problem.kind, problem.video) for problem in reported] == [
+        (Kind.EMPTY_SEGMENT, "train_2"),
+        (Kind.INVALID_SEGMENT, "test_1"),
+    ]
+    assert all(problem.where.startswith(f"{source}: ") and str(problem).count("; ") == 1 for problem in reported)
+
+
 # Recognition
 
 
@@ -697,6 +720,35 @@ def test_nothing_known(tmp_path, files):
     message = str(caught.value)
     assert str(tmp_path) in message and all(f"{layout}: " in message for layout in NAMES)
     assert (pathlib.PurePath(files[0]).parts[0] if files else "nothing") in message.split("Found")[1]
+
+
+class MemoryLayout:
+    """A layout that nothing else knows of: a folder with a file of its name, and the content elsewhere."""
+
+    name, looked_for = "memory", "content.memory"
+
+    def __init__(self, content):
+        self.content = content
+
+    def fits(self, path):
+        return (path / "content.memory").exists()
+
+    def read(self, path, *, allow_pickle, report):
+        videos = {v: {"joint": MemoryArray(v, layouts.joint(own))} for v, own in self.content.videos.items()}
+        features = StoredFeatures(videos=videos, expected="entry {video}", joint=True)
+        return StoredSet(storage=Storage.undivided(features))
+
+
+def test_a_new_layout_is_one_entry(content, place, monkeypatch):
+    monkeypatch.setattr("formats.layouts.LAYOUTS", (*LAYOUTS, MemoryLayout(content)))
+    (place / "content.memory").touch()
+    write_json(place / "gt.json", layouts.own_json(content))
+    for layout in (AUTO, "memory"):
+        data = load(place, layout=layout)
+        assert_same(data, content)
+        assert data.layout == "memory"
+    with pytest.raises(InputError, match=r"--layout hdf6: no such layout; give thumos, .*, memory, or auto"):
+        load(place, layout="hdf6")
 
 
 # Names

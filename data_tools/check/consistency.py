@@ -46,7 +46,7 @@ def consistency_findings(
     """`reported` is what `open_feature_set` reported. With `skip_unusable`, what training would leave out is a warning."""
     yield from _broken_entries(reported, skip_unusable)
     yield from _contradictions(feature_set, reported, streams=streams, skip_unusable=skip_unusable)
-    yield from _unused_features(feature_set)
+    yield from _unused_features(feature_set, reported)
     yield from _left_out(feature_set)
     yield from _for_the_recipe(feature_set, dataset)
 
@@ -66,11 +66,11 @@ def _broken_entries(reported: Sequence[Problem], skip_unusable: bool) -> Iterato
 def _contradictions(
     feature_set: FeatureSet, reported: Sequence[Problem], *, streams: tuple[str, ...], skip_unusable: bool
 ) -> Iterator[Finding]:
-    broken = {problem.video for problem in reported}  # has an annotation, whose own problem is in the report
+    broken = _videos_of(reported)
     problems = [
         problem
         for problem in contradictions(feature_set, streams=streams)
-        if not (problem.kind is Kind.WITHOUT_ANNOTATION and problem.video in broken)
+        if not (problem.kind is Kind.WITHOUT_ANNOTATION and problem.video in broken)  # it has one
     ]
     for kind, group in group_by_kind(problems).items():
         if kind is Kind.WITHOUT_FEATURES:
@@ -84,6 +84,10 @@ def _contradictions(
             examples,
             advice=_SKIPPED if skipped else _ADVICE.get(kind, ""),
         )
+
+
+def _videos_of(problems: Sequence[Problem]) -> set[str]:
+    return {problem.video for problem in problems}
 
 
 def _place_in_other_split(feature_set: FeatureSet, video: str) -> str:
@@ -100,8 +104,9 @@ def _place(feature_set: FeatureSet, split: str, video: str) -> str:
     return str(next(iter(feature_set.storage.find(split, video).values())))
 
 
-def _unused_features(feature_set: FeatureSet) -> Iterator[Finding]:
-    places = [_place(feature_set, split, v) for split, v in unused_features(feature_set) if v not in LEFT_OUT]
+def _unused_features(feature_set: FeatureSet, reported: Sequence[Problem]) -> Iterator[Finding]:
+    explained = LEFT_OUT.keys() | _videos_of(reported)
+    places = [_place(feature_set, split, v) for split, v in unused_features(feature_set) if v not in explained]
     yield from summarize(
         "warning",
         "features that no split names",
