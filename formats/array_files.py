@@ -186,13 +186,13 @@ def read_npy_header(file: IO[bytes]) -> Header:
 
 
 def wrong_type(array: object, dtype: object) -> Problem:
-    """The problem of an array that does not hold floats of a width that is read."""
+    """The problem of an array of other numbers than can be read."""
     what = f"an array of {dtype}, expected float32 or float16"
     return Problem(kind=Kind.TYPE, where=str(array), what=what, fix="convert it")
 
 
 def arrays_by_stream(where: object, arrays: dict[str, Any]) -> dict[str, StoredArray]:
-    """{"rgb", "flow"} of arrays with these names, {"joint"} of a single array. Raises DataError for anything else."""
+    """Picks the arrays named "rgb" and "flow"; a single array of another name is "joint". Raises DataError for anything else."""
     if set(STREAMS) & arrays.keys():
         return {stream: arrays[stream] for stream in STREAMS if stream in arrays}
     if len(arrays) == 1:
@@ -222,7 +222,7 @@ def _load_torch(path: pathlib.Path) -> Any:
         with open(path, "rb") as file:
             start = file.read(1)
         archive = zipfile.is_zipfile(path)
-        if not archive and start != b"\x80":  # torch would say of anything that it is unsafe
+        if not archive and start != b"\x80":  # torch would call anything else unsafe
             raise ValueError
         try:
             with warnings.catch_warnings():

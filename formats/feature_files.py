@@ -28,7 +28,7 @@ class Part(NamedTuple):
 
 
 class FeatureFiles:
-    """Streams side by side: [L,D]. Raises DataError naming the file and what to do."""
+    """The streams of a video side by side, [L,D]. Raises DataError naming the file and what to do."""
 
     def __init__(self, video_id: str, located: Located, *, streams: tuple[str, ...], feature_size: int) -> None:
         self.video_id, self.feature_size = video_id, feature_size
@@ -82,7 +82,7 @@ class FeatureFiles:
     def _check_length(self, part: Part, length: int) -> None:
         if length != len(self):
             what = f"has {length} snippets now, had {len(self)}"
-            raise self._error(Kind.CHANGED, part, what, "leave it alone during a run")
+            raise self._error(part, kind=Kind.CHANGED, what=what, fix="leave it alone during a run")
 
     def _copy(self, part: Part, rows: NDArray[Any], *, indices: Indices, target: NDArray[np.floating]) -> None:
         with np.errstate(over="ignore"):  # batches are float32, where a large float64 is infinite
@@ -91,7 +91,7 @@ class FeatureFiles:
         if not finite.all():
             snippet = int(indices[np.flatnonzero(~finite)[0]])
             what = f"NaN or infinity in the features of video '{self.video_id}', first at snippet {snippet}"
-            raise self._error(Kind.NOT_FINITE, part, what, "extract them again or drop the video")
+            raise self._error(part, kind=Kind.NOT_FINITE, what=what, fix="extract them again or drop the video")
 
     def _header(self, part: Part) -> tuple[tuple[int, int], np.dtype[Any]]:
         shape, stored = part.array.header()
@@ -101,12 +101,13 @@ class FeatureFiles:
         if len(shape) != 2 or shape[1] != part.width or shape[0] < 0:
             turned = " (it may be transposed)" if len(shape) == 2 and shape[0] == part.width else ""
             what = f"shape {shape}, expected [snippets, {part.width}]{turned}"
-            raise self._error(Kind.SHAPE, part, what, "see --feature_size and --modal")
+            raise self._error(part, kind=Kind.SHAPE, what=what, fix="see --feature_size and --modal")
         if shape[0] == 0:
-            raise self._error(Kind.NO_SNIPPETS, part, "no snippets", "extract it again or drop the video")
+            fix = "extract it again or drop the video"
+            raise self._error(part, kind=Kind.NO_SNIPPETS, what="no snippets", fix=fix)
         return (shape[0], shape[1]), dtype
 
-    def _error(self, kind: Kind, part: Part, what: str, fix: str) -> DataError:
+    def _error(self, part: Part, *, kind: Kind, what: str, fix: str) -> DataError:
         return DataError(Problem(kind=kind, where=str(part.array), what=what, fix=fix, video=self.video_id))
 
 
@@ -145,6 +146,6 @@ def _parts(
     if len(streams) > 1:
         return [Part(joint, slice(None), width)]
     if joint.header()[0][1:] == (feature_size,):
-        return [Part(joint, slice(None), feature_size)]  # the one stream that there is
+        return [Part(joint, slice(None), feature_size)]  # a file of one stream
     first = STREAMS.index(streams[0]) * feature_size
     return [Part(joint, slice(first, first + feature_size), width)]

@@ -57,7 +57,7 @@ class Storage:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSet:
-    """What a layout holds. Annotations are there in layouts that have files of their own for them."""
+    """What a layout holds. `annotations` is None in layouts whose ground truth is a JSON file."""
 
     storage: Storage
     annotations: dict[str, VideoAnnotation] | None = None

@@ -24,6 +24,7 @@ from data_tools.check.statistics import MeasuredVideo, measure_video, pooled
 from data_tools.check.times import TimedVideo, duration_findings
 from formats.feature_files import FeatureFiles
 from formats.feature_set import open_feature_set
+from formats.layouts import AUTO
 from formats.names import SPLITS
 from formats.problems import DataError, Kind, Problem
 from formats.records import FeatureSet
@@ -49,15 +50,17 @@ def check_data(
     feature_size: int,
     grid: SnippetGrid,
     dataset: str,
-    layout: str = "auto",
+    layout: str = AUTO,
     ground_truth: str = "",
     allow_pickle: bool = False,
     skip_unusable: bool = False,
     fps: float | None = None,
     threads: int = 1,
 ) -> DataReport:
-    """Raises InputError when the set as a whole can't be understood. With `skip_unusable`, what training would leave out is a
-    warning. `fps` None takes each video's own, as load_dataset does."""
+    """Looks through the whole set. Raises InputError when it can't be understood at all.
+
+    With `skip_unusable`, what training would leave out is a warning. `fps` None takes each video's own, as load_dataset does.
+    """
     reported: list[Problem] = []
     feature_set = open_feature_set(
         path, layout=layout, ground_truth=ground_truth, allow_pickle=allow_pickle, report=reported.append
@@ -83,7 +86,7 @@ def check_data(
 def _measure(
     feature_set: FeatureSet, *, streams: tuple[str, ...], feature_size: int, threads: int
 ) -> tuple[list[MeasuredVideo], list[Problem]]:
-    """The videos of both splits that have features, and what is wrong with those that can't be used."""
+    """Measures the videos of both splits that have features; also returns what is wrong with those that can't be used."""
     storage = feature_set.storage
     work = [
         (split, video)
