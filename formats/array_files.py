@@ -192,7 +192,7 @@ def wrong_type(array: object, dtype: object) -> Problem:
 
 
 def arrays_by_stream(where: object, arrays: dict[str, Any]) -> dict[str, StoredArray]:
-    """Picks the arrays named "rgb" and "flow"; a single array of another name is "joint". Raises DataError for anything else."""
+    """Picks the arrays named "rgb" and "flow"; a single one of another name is "joint". Raises DataError for anything else."""
     if set(STREAMS) & arrays.keys():
         return {stream: arrays[stream] for stream in STREAMS if stream in arrays}
     if len(arrays) == 1:
