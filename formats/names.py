@@ -33,5 +33,5 @@ def other_names(video: str) -> tuple[str, ...]:
 
 
 def known_name(video: str, names: Container[str]) -> str | None:
-    """The name among `names` that means this video: its own before one with or without "v_"; None where there is none."""
+    """The name in `names` that means this video: itself, else one that differs in its "v_"; None where there is neither."""
     return next((name for name in (video, *other_names(video)) if name in names), None)

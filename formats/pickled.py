@@ -117,14 +117,14 @@ def _no_call(*_: Any) -> None:
 
 
 def _encode(text: Any, coding: Any) -> bytes:
-    """Stands for what protocols 0 to 2 of Python 3 write bytes with."""
+    """Stands for the call by which protocols 0 to 2 of Python 3 write bytes."""
     if not isinstance(text, str) or _text(coding) != "latin1":
         raise pickle.UnpicklingError("asks for _codecs.encode")
     return text.encode("latin1")
 
 
 def _no_bytes() -> bytes:
-    """Stands for what protocol 2 of Python 3 writes b"" with."""
+    """Stands for the call by which protocol 2 of Python 3 writes b""."""
     return b""
 
 
@@ -148,7 +148,7 @@ class _ArrayUnpickler(pickle._Unpickler):  # in Python: the one in C can be led 
 
 
 class _BoundedFile:
-    """A file that is never asked for more than it has: room for that much would be made first."""
+    """A file that refuses to read more than it has, before room for that much is made."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size = file, size

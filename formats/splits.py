@@ -7,7 +7,7 @@ truth decide. Left out are
 
 - the videos that common practice leaves out of THUMOS'14, unless a split file lists them;
 - where some test videos have segments, test videos with labels but without segments: nothing says where their actions are, so
-  that everything found in them would count as wrong. Test videos without labels stay: what is found in them is wrong indeed.
+  that everything found in them would count as wrong. Test videos without labels stay: what is found in them is wrong.
 """
 
 import pathlib
@@ -116,7 +116,7 @@ def _from_subsets(annotations: Annotations, ground_truth: str) -> Splits:
 
 
 def _subset_without_labels(annotations: Annotations, members: Mapping[str, list[str]], ground_truth: str) -> str | None:
-    """Of three subsets, the one of validation and test that can't be tested on. Raises InputError when both can be."""
+    """Which of validation and test has no labels, where there is training too. Raises InputError when both have some."""
     if not members.keys() >= {"train", "validation", "test"}:
         return None
     labelled = {group for group, videos in members.items() if any(annotations[video].labels for video in videos)}

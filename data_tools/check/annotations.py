@@ -2,7 +2,7 @@
 
     for finding in annotation_findings(videos, grid=SnippetGrid(16, 16)): ...
 
-Segments that end at or before their start are noticed earlier, by what reads them.
+Segments that end at or before their start are reported earlier, by the reader of the ground truth.
 """
 
 from collections import Counter

@@ -91,7 +91,7 @@ def _videos_of(problems: Sequence[Problem]) -> set[str]:
 
 
 def _place_in_other_split(feature_set: FeatureSet, video: str) -> str:
-    """Says that features of a video which lacks them are in the folder of the other split; "" where they are not."""
+    """A note that the features this video lacks are in the other split's place; "" where they are not."""
     storage = feature_set.storage
     for split, other in (("train", "test"), ("test", "train")):
         if video in feature_set.names[split] and not storage.find(split, video) and storage.find(other, video):
