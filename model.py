@@ -17,7 +17,7 @@ from layers.dropout import dropout
 from layers.mixup import add_partner
 from layers.second_order import SMALLEST_NORM, SecondOrderPooling, SymmetricHalf, bilinear_pool, signed_sqrt_
 from layers.temporal_conv import taps_first, temporal_conv
-from layers.wide_linear import wide_linear
+from layers.wide_linear import WideLinear, wide_linear
 from options import ModelOptions
 
 
@@ -96,8 +96,8 @@ class SAL(nn.Module):
             self.add_module(f"action_{stream}", _conv(d, h, options.actionness_kernel_size))
             self.add_module(f"cls_{stream}", _conv(h, 1, 1))
         self.cls = _conv(h, c, 1)
-        self.fc = nn.Linear(h * h, c)
-        self.fc1 = nn.Linear(h * h, h)
+        self.fc = WideLinear(h * h, c)
+        self.fc1 = WideLinear(h * h, h)
         if self.fc1.weight.is_meta:  # about to be loaded; drawing numbers for nothing would take a second
             return
         nn.init.kaiming_normal_(self.fc1.weight)
@@ -111,7 +111,7 @@ class SAL(nn.Module):
         actionness = self._fuse(stream_actionness)
 
         semantics = self._pool(encoded)  # [B,H*H]
-        propagated = propagate_semantics(encoded, wide_linear(semantics, self.fc1.weight, self.fc1.bias), actionness)
+        propagated = propagate_semantics(encoded, self.fc1(semantics), actionness)
         cas = self._apply_conv("cls", propagated)
 
         stream_video_logits: dict[str, Tensor] = {}
@@ -172,7 +172,8 @@ class SAL(nn.Module):
 
     def _video_logits(self, semantics: Tensor) -> Tensor:
         """[B,H*H] -> [B,C]"""
-        return wide_linear(semantics, self.fc.weight, self.fc.bias)
+        logits: Tensor = self.fc(semantics)
+        return logits
 
     def _actionness(self, stream: str, encoded: Tensor) -> Tensor:
         """[B,T,H] -> [B,T]"""

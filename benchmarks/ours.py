@@ -19,7 +19,7 @@ from dataset import Batch, HostStore, Split, Video, random_indices, test_batches
 from eval.detection import evaluate_detections
 from layers.temporal_conv import taps_first, temporal_conv
 from layers.wide_adam import WideAdam
-from layers.wide_linear import gradient_factors, wide_gradient
+from layers.wide_linear import gradient_of
 from localization.nms import nms
 from losses import AdaptiveMask
 from model import SAL, combined_sequence
@@ -90,9 +90,8 @@ class TrainingStep:
 
     def gradients(self) -> dict[str, Tensor]:
         """Of the last backward, by parameter name."""
-        named = dict(self.model.named_parameters())
-        wide = {name: wide_gradient(p) for name, p in named.items() if gradient_factors(p)}
-        return {name: p.grad for name, p in named.items() if p.grad is not None} | wide
+        gradients = {name: gradient_of(p) for name, p in self.model.named_parameters()}
+        return {name: gradient for name, gradient in gradients.items() if gradient is not None}
 
 
 def as_kept(weight: Tensor) -> Tensor:

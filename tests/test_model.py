@@ -6,7 +6,6 @@ import torch.nn.functional as F
 
 from layers.mixup import add_partner, average_weights, join_labels
 from layers.temporal_conv import taps_first, temporal_conv
-from layers.wide_linear import clear_gradient, gradient_of, wide_linear
 from model import (
     SAL,
     combined_sequence,
@@ -203,22 +202,3 @@ def test_partner_is_the_video_before():
     assert add_partner(x).flatten().tolist() == [5, 3, 6]
     assert join_labels(torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])).tolist() == [[1, 1], [1, 0], [0, 1]]
     assert average_weights(x).flatten().tolist() == [2.5, 1.5, 3]
-
-
-@pytest.mark.parametrize("rows", [1, 2, 4, 5, 9])
-@pytest.mark.parametrize("width", [64, 30])
-def test_wide_linear_is_linear(rows, width):
-    x, weight, bias = (
-        torch.randn(s, dtype=torch.double, requires_grad=True) for s in ((rows, width), (3, width), (3,))
-    )
-    torch.testing.assert_close(wide_linear(x, weight, bias), F.linear(x, weight, bias))
-    assert torch.autograd.gradcheck(lambda x, bias: wide_linear(x, weight.detach(), bias), (x, bias))
-    plain = weight.detach().clone().requires_grad_()
-    for _ in range(2):  # gradients add up
-        upstream = torch.randn(rows, 3, dtype=torch.double)
-        wide_linear(x, weight, bias).backward(upstream)
-        F.linear(x.detach(), plain).backward(upstream)
-        torch.testing.assert_close(gradient_of(weight), plain.grad)
-    assert weight.grad is None
-    clear_gradient(weight)
-    assert gradient_of(weight) is None
