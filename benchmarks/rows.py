@@ -82,12 +82,12 @@ def resample_rows(bench: Bench) -> list[Row]:
     t = sizes.num_segments
     out = np.empty((t, array.shape[1]), np.float32)
     ours.resample(video, t, None, out)
-    error = relative_error(torch.from_numpy(out), formulas.resample(plain_video, t))
+    error = relative_error(torch.from_numpy(out), loops.resample(plain_video, t))
     return [
         timed_row(
             "resample a video",
             bench.time(lambda: ours.resample(video, t, generator, out)),
-            bench.time(lambda: formulas.resample(plain_video, t, generator)),
+            bench.time(lambda: loops.resample(plain_video, t, generator)),
             error=error,
             tolerance=0.0,
             note=f"{sizes.resampled_snippets} to {t} snippets, in memory",
@@ -323,7 +323,7 @@ def test_pass_rows(bench: Bench) -> list[Row]:
 
     def plain_networks() -> None:
         for snippets in few:
-            features = formulas.resample(plain_pool[:snippets], sizes.num_segments).unsqueeze(0).to(device)
+            features = loops.resample(plain_pool[:snippets], sizes.num_segments).unsqueeze(0).to(device)
             plain_prediction(params, features)
 
     plain_prediction(params, torch.zeros(1, sizes.num_segments, 2 * sizes.feature_size, device=device))  # warm-up

@@ -11,7 +11,7 @@ from layers.wide_linear import gradient_of
 from losses import AdaptiveMask, actionness_targets, sal_losses, weighted_total
 from model import combined_sequence
 from options import resolve
-from reference import formulas
+from reference import formulas, loops
 from test import class_scores
 from utils.segments import Segments
 
@@ -122,9 +122,9 @@ def test_dropout_is_in_the_plain_formulation_in_training_alone():
 @pytest.mark.parametrize("length", [3, 20, 33])
 def test_resample(length):
     video = torch.arange(length).unsqueeze(1)
-    uniform = formulas.resample(video, T).squeeze(1)
+    uniform = loops.resample(video, T).squeeze(1)
     assert uniform.tolist() == [i * length // T for i in range(T)]
-    drawn = formulas.resample(video, T, np.random.default_rng(0)).squeeze(1)
+    drawn = loops.resample(video, T, np.random.default_rng(0)).squeeze(1)
     high = torch.cat([uniform[1:], torch.tensor([length - 1])])
     assert (drawn >= uniform).all() and (drawn <= high).all()
     assert torch.equal(drawn, uniform) == (length == T)
