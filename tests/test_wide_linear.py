@@ -187,3 +187,18 @@ def test_frozen_weights_stay_as_they_are():
     loss_of(ours, batch()).backward()
     optimizer.step()
     assert gradient_of(ours["first"].weight) is None and torch.equal(ours["first"].weight, before)
+
+
+def test_distributed_training_sees_every_gradient():
+    distributed = torch.distributed
+    if not distributed.is_available():
+        pytest.skip("this PyTorch has no torch.distributed")
+    ours, plain = pair()
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        nn.parallel.DistributedDataParallel(ours["first"])(batch()).square().sum().backward()
+    finally:
+        distributed.destroy_process_group()
+    plain["first"](batch()).square().sum().backward()
+    for a, b in zip(ours["first"].parameters(), plain["first"].parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad, rtol=1e-5, atol=1e-6)
