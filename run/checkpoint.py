@@ -62,7 +62,7 @@ def from_published(state: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:
-    """Raises InputError when the file can't be written, on a full disk say; a file of that name then stays as it was."""
+    """Write the whole file or none. Raises InputError when it can't be written, and leaves an older file as it was."""
     content = {
         "format": FORMAT,
         "model": to_published(checkpoint.model),
@@ -74,7 +74,7 @@ def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: pathlib.Path) -> Checkpoint:
-    """Tensors on the CPU. Raises InputError when the file is missing, corrupt, truncated or something else."""
+    """Read a file, its tensors onto the CPU. Raises InputError when it is missing, corrupt, truncated or something else."""
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; check --model_file, --exp_name and --output_dir")
     content = _load_tensors(path)
@@ -99,7 +99,7 @@ def load_checkpoint(path: pathlib.Path) -> Checkpoint:
 
 
 def _load_tensors(path: pathlib.Path) -> Any:
-    """torch.load with weights_only, after the file's own checksums, which torch does not look at."""
+    """Load with weights_only, after a look at the file's own checksums, which torch leaves out."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -143,7 +143,7 @@ def load_model(model: nn.Module, state: dict[str, Tensor], path: pathlib.Path) -
 
 
 def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], path: pathlib.Path) -> None:
-    """Raises InputError when the checkpoint was trained for other classes than the data has."""
+    """Raises InputError when the checkpoint was trained for classes other than the data's."""
     if checkpoint.classes and checkpoint.classes != classes:
         differing = sorted(set(checkpoint.classes) ^ set(classes))
         raise InputError(

@@ -98,6 +98,7 @@ def test_compiled_test_forward_is_the_plain_one(eager_backend):
 
 def test_only_its_own_number_of_snippets_runs_compiled(eager_backend, monkeypatch):
     network = CompiledSAL(build_model(OPTIONS, 3), batch_sizes=[1], num_segments=24)
+    assert network.compiled != FoldedSAL.forward.__get__(network)
     compiled, lengths = network.compiled, []
     monkeypatch.setattr(network, "compiled", lambda x: lengths.append(x.shape[1]) or compiled(x))
     with torch.inference_mode():
