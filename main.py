@@ -125,7 +125,7 @@ def run_inference(flags: Mapping[str, Any]) -> None:
         model = _new_model(options, data, machine)
     model.to_empty(device=machine.device)
     load_model(model, checkpoint.model, path)
-    evaluation = _new_evaluator(model, data, options)(model)
+    evaluation = _new_evaluator(model, data, options)()
     summary = evaluation.summary
     videos = tuple(video.video_id for video in data.test)
     write_detections(experiment.inference / "detections.json", evaluation.detections, videos, data.classes)
@@ -227,19 +227,21 @@ def _check_model_fits(options: Options, data: "Dataset", machine: "Machine", *, 
 
 def _new_evaluator(model: "SAL", data: "Dataset", options: Options) -> "Evaluator":
     from dataset import test_batch_sizes
-    from test import Evaluator, compile_infer
+    from model import FoldedSAL
+    from test import CompiledSAL, Evaluator
 
-    infer = None
     if options.run.compile:
         sizes = test_batch_sizes(data.test, options.data, batch_size=options.evaluation.test_batch_size)
-        infer = compile_infer(model, sizes, options.data.num_segments)
+        network: FoldedSAL = CompiledSAL(model, batch_sizes=sizes, num_segments=options.data.num_segments)
+    else:
+        network = FoldedSAL(model)
     return Evaluator(
+        network,
         data,
         options=options.data,
         fusion=options.fusion,
         localization=options.localization,
         evaluation=options.evaluation,
-        infer=infer,
     )
 
 

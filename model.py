@@ -3,21 +3,26 @@
     model = SAL(options.model, num_classes=20, streams=("rgb", "flow"), feature_size=1024)
     output = model(features)            # features [B,T,D], RGB channels first, flow second
 
+    network = FoldedSAL(model)          # for test: the same outputs, from half the wide weights
+    network.refold()
+    output = network(features)
+
 Letters: B videos, T snippets, D feature channels, H hidden channels, C classes. Everything inside is snippet-major
 ([B,T,H], not [B,H,T]), so that nothing needs a transposition (layers/temporal_conv.py).
 """
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from layers.dropout import dropout
+from layers.dropout import Dropout
 from layers.mixup import add_partner
 from layers.second_order import SMALLEST_NORM, SecondOrderPooling, SymmetricHalf, bilinear_pool, signed_sqrt_
-from layers.temporal_conv import taps_first, temporal_conv
-from layers.wide_linear import wide_linear
+from layers.temporal_conv import TemporalConv
+from layers.wide_linear import WideLinear, wide_linear
 from options import ModelOptions
 
 
@@ -51,7 +56,7 @@ def second_order_pooling(x: Tensor, *, eps: float) -> Tensor:
 
 
 def folded_second_order_pooling(x: Tensor, half: SymmetricHalf, *, eps: float) -> Tensor:
-    """The same for layers folded onto half of the symmetric Q: [B,T,H] -> [B,H(H+1)/2], row i's entries j >= i."""
+    """The half of the symmetric Q that says all of it, for layers folded to match: [B,T,H] -> [B,H(H+1)/2]."""
     rooted = signed_sqrt_(half.take(bilinear_pool(x)), eps)
     return rooted / half.norm(rooted).clamp_min(SMALLEST_NORM)
 
@@ -61,17 +66,55 @@ def propagate_semantics(encoded: Tensor, semantics: Tensor, actionness: Tensor) 
     return encoded + actionness.unsqueeze(2) * semantics.unsqueeze(1)
 
 
-@dataclass(frozen=True)
-class FoldedLayers:
-    """fc1 and fc as test uses them: on the half of the symmetric Q that holds all of it, in one product."""
+class Encoder(nn.Module):
+    """E = Dropout(ReLU(Conv(x))): [B,T,D] -> [B,T,H]. `activate` is all but the convolution."""
 
-    half: SymmetricHalf
-    weight: Tensor  # [H+C,H(H+1)/2], fc1's rows first
-    bias: Tensor  # [H+C]
+    def __init__(self, channels: int, hidden_size: int, *, kernel_size: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = TemporalConv(channels, hidden_size, kernel_size)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activate(self.conv(x))
+
+    def activate(self, convolved: Tensor) -> Tensor:
+        activated: Tensor = self.dropout(F.relu(convolved))
+        return activated
+
+
+class ActionnessBranch(nn.Module):
+    """From one stream's features [B,T,D] to its actionness [B,T], in (0,1) (AAL).
+
+    Training takes the steps one by one, because the losses need what lies between them.
+    """
+
+    def __init__(self, channels: int, hidden_size: int, *, kernel_size: int, dropout: float) -> None:
+        super().__init__()
+        self.encoder = Encoder(channels, hidden_size, kernel_size=kernel_size, dropout=dropout)
+        self.scorer = TemporalConv(hidden_size, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.score(self.encode(self.convolve(x)))
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """[B,T,D] -> [B,T,H], before the activation, where `mixed` sets in."""
+        convolved: Tensor = self.encoder.conv(x)
+        return convolved
+
+    def encode(self, convolved: Tensor) -> Tensor:
+        return self.encoder.activate(convolved)
+
+    def score(self, encoded: Tensor) -> Tensor:
+        """[B,T,H] -> [B,T]"""
+        return torch.sigmoid(self.scorer(encoded.float())).squeeze(2)
+
+    def mixed(self, convolved: Tensor) -> Tensor:
+        """Actionness of the mixed-up features x + roll x. The convolution is linear, so that it need not run again."""
+        return self.score(self.encode(self.encoder.conv.output_for_sum(add_partner(convolved))))
 
 
 class SAL(nn.Module):
-    """Parameter names and shapes are those of the published checkpoints, so that these load strictly."""
+    """Features [B,T,D] -> SalOutput. Names and shapes of parameters in files: run/checkpoint.py."""
 
     def __init__(
         self,
@@ -89,108 +132,117 @@ class SAL(nn.Module):
         super().__init__()
         self.options, self.num_classes, self.streams = options, num_classes, streams
         self.feature_size, self.compute_dtype = feature_size, compute_dtype
-        h, c, d = options.hidden_size, num_classes, feature_size
-        self.encoder = _conv(d * len(streams), h, options.kernel_size)
-        # action_* encodes a stream, cls_* turns that into its actionness.
-        for stream in streams:
-            self.add_module(f"action_{stream}", _conv(d, h, options.actionness_kernel_size))
-            self.add_module(f"cls_{stream}", _conv(h, 1, 1))
-        self.cls = _conv(h, c, 1)
-        self.fc = nn.Linear(h * h, c)
-        self.fc1 = nn.Linear(h * h, h)
-        if self.fc1.weight.is_meta:  # about to be loaded; drawing numbers for nothing would take a second
+        h, c, d, dropout = options.hidden_size, num_classes, feature_size, options.dropout
+        taps = options.actionness_kernel_size
+        # Optimiser states in checkpoints go by the order of the parameters, initial weights by the order of the draws.
+        self.encoder = Encoder(d * len(streams), h, kernel_size=options.kernel_size, dropout=dropout)
+        branches = {stream: ActionnessBranch(d, h, kernel_size=taps, dropout=dropout) for stream in streams}
+        self.actionness = nn.ModuleDict(branches)
+        self.snippet_classifier = TemporalConv(h, c, 1)
+        self.video_classifier = WideLinear(h * h, c)
+        self.video_semantics = WideLinear(h * h, h)
+        if self.video_semantics.weight.is_meta:  # about to be loaded; drawing numbers for nothing would take a second
             return
-        nn.init.kaiming_normal_(self.fc1.weight)
-        nn.init.zeros_(self.fc1.bias)
+        nn.init.kaiming_normal_(self.video_semantics.weight)
+        nn.init.zeros_(self.video_semantics.bias)
 
     def forward(self, features: Tensor) -> SalOutput:
-        """features [B,T,D] -> SalOutput. Raises ValueError when D is not the model's."""
-        encoded, pre_activation = self._encode(features)
-        stream_encoded = {s: self._activate(z) for s, z in pre_activation.items()}
-        stream_actionness = {s: self._actionness(s, e) for s, e in stream_encoded.items()}
-        actionness = self._fuse(stream_actionness)
+        """Raises ValueError when the features have another number of channels than the model."""
+        joint, streams = self.split(features)
+        convolved = {s: branch.convolve(streams[s]) for s, branch in self.branches.items()}
+        encoded = self.encoder(joint)
+        stream_encoded = {s: branch.encode(convolved[s]) for s, branch in self.branches.items()}
 
-        semantics = self._pool(encoded)  # [B,H*H]
-        propagated = propagate_semantics(encoded, wide_linear(semantics, self.fc1.weight, self.fc1.bias), actionness)
-        cas = self._apply_conv("cls", propagated)
+        stream_actionness = {s: branch.score(stream_encoded[s]) for s, branch in self.branches.items()}
+        actionness = self.fuse(stream_actionness)
+
+        second_order = self._pool(encoded)
+        propagated = propagate_semantics(encoded, self.video_semantics(second_order), actionness)
+        cas = self.snippet_classifier(propagated)
 
         stream_video_logits: dict[str, Tensor] = {}
         mixed_actionness: dict[str, Tensor] = {}
         if self.training:
-            stream_video_logits = {s: self._video_logits(self._pool(e)) for s, e in stream_encoded.items()}
-            mixed_actionness = {s: self._mixed_actionness(s, z) for s, z in pre_activation.items()}
+            stream_video_logits = {s: self.video_classifier(self._pool(e)) for s, e in stream_encoded.items()}
+            mixed_actionness = {s: branch.mixed(convolved[s]) for s, branch in self.branches.items()}
         return SalOutput(
             cas=cas,
             actionness=actionness,
             stream_actionness=stream_actionness,
-            video_logits=self._video_logits(semantics),
+            video_logits=self.video_classifier(second_order),
             stream_video_logits=stream_video_logits,
             mixed_actionness=mixed_actionness,
         )
 
-    @torch.no_grad()
-    def fold(self) -> FoldedLayers:
-        """The two wide layers for `infer`, as the weights are now; half a second for the published sizes on 2 CPU cores."""
-        h, device = self.options.hidden_size, self.fc.weight.device
-        half = SymmetricHalf(h, device)
-        weight = torch.empty(h + self.num_classes, len(half.position), device=device)
-        half.fold(self.fc1.weight, weight[:h])
-        half.fold(self.fc.weight, weight[h:])
-        return FoldedLayers(half, weight, torch.cat([self.fc1.bias, self.fc.bias]))
+    @property
+    def branches(self) -> dict[str, ActionnessBranch]:
+        """The actionness branches by stream, with their type."""
+        return cast(dict[str, ActionnessBranch], dict(self.actionness.items()))
 
-    def infer(self, features: Tensor, layers: FoldedLayers) -> SalOutput:
-        """`forward` for test: the same outputs within rounding, from half the wide weights and from no more than test needs."""
-        encoded, pre_activation = self._encode(features)
-        stream_actionness = {s: self._actionness(s, z.relu()) for s, z in pre_activation.items()}
-        actionness = self._fuse(stream_actionness)
-        half = folded_second_order_pooling(encoded, layers.half, eps=self.options.sqrt_eps)
-        sizes = [self.options.hidden_size, self.num_classes]
-        semantics, video_logits = wide_linear(half, layers.weight, layers.bias).split(sizes, dim=1)
-        cas = self._apply_conv("cls", propagate_semantics(encoded, semantics, actionness))
-        return SalOutput(cas=cas, actionness=actionness, stream_actionness=stream_actionness, video_logits=video_logits)
-
-    def _encode(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The wide convolutions: E [B,T,H], and each stream's before its activation."""
+    def split(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Features [B,T,D] as the wide convolutions take them: all channels, and those of each stream."""
         streams, size = self.streams, self.feature_size
         if features.shape[-1] != size * len(streams):
             raise ValueError(f"features have {features.shape[-1]} channels, the model takes {size * len(streams)}")
         features = features.to(self.compute_dtype)
-        split = dict(zip(streams, features.split(size, dim=2), strict=True))
-        pre_activation = {s: self._apply_conv(f"action_{s}", x) for s, x in split.items()}
-        return self._activate(self._apply_conv("encoder", features)), pre_activation
+        return features, dict(zip(streams, features.split(size, dim=2), strict=True))
 
-    def _apply_conv(self, name: str, x: Tensor) -> Tensor:
-        conv = self.get_submodule(name + ".0")
-        assert isinstance(conv, nn.Conv1d) and conv.bias is not None
-        return temporal_conv(x, conv.weight.to(x.dtype), conv.bias.to(x.dtype))
-
-    def _activate(self, pre_activation: Tensor) -> Tensor:
-        return dropout(F.relu(pre_activation), self.options.dropout, self.training)
-
-    def _pool(self, encoded: Tensor) -> Tensor:
-        return second_order_pooling(encoded, eps=self.options.sqrt_eps)
-
-    def _video_logits(self, semantics: Tensor) -> Tensor:
-        """[B,H*H] -> [B,C]"""
-        return wide_linear(semantics, self.fc.weight, self.fc.bias)
-
-    def _actionness(self, stream: str, encoded: Tensor) -> Tensor:
-        """[B,T,H] -> [B,T]"""
-        return torch.sigmoid(self._apply_conv(f"cls_{stream}", encoded.float())).squeeze(2)
-
-    def _mixed_actionness(self, stream: str, pre_activation: Tensor) -> Tensor:
-        """Actionness of the mixed-up stream (AAL). The convolution is linear, so the mixed pre-activation is
-        Conv(x + roll x) = Conv(x) + roll(Conv(x)) - bias and costs no second convolution."""
-        bias = self.get_submodule(f"action_{stream}.0").bias
-        assert isinstance(bias, Tensor)
-        return self._actionness(stream, self._activate(add_partner(pre_activation) - bias.to(pre_activation.dtype)))
-
-    def _fuse(self, stream_actionness: dict[str, Tensor]) -> Tensor:
+    def fuse(self, stream_actionness: dict[str, Tensor]) -> Tensor:
         """Fused actionness A [B,T]; with a single stream, that stream's."""
         if len(stream_actionness) == 1:
             return next(iter(stream_actionness.values()))
         rgb = self.options.rgb_fusion
         return (1 - rgb) * stream_actionness["flow"] + rgb * stream_actionness["rgb"]
+
+    def _pool(self, encoded: Tensor) -> Tensor:
+        return second_order_pooling(encoded, eps=self.options.sqrt_eps)
+
+
+class FoldedSAL(nn.Module):
+    """SAL for test: the same outputs within rounding, from half the wide weights and from no more than test needs.
+
+    The half of the symmetric Q that says all of it goes through both wide layers in one product. Their folded weight is
+    allocated at the first `refold` and keeps its place in memory, where CUDA graphs look for it. The caller chooses `eval()`.
+    """
+
+    weight: Tensor | None  # [H+C,H(H+1)/2], first the semantics' rows, then the classifier's
+    bias: Tensor | None  # [H+C]
+
+    def __init__(self, model: SAL) -> None:
+        super().__init__()
+        self.model = model
+        self.upper = SymmetricHalf(model.options.hidden_size)
+        self.register_buffer("weight", None, persistent=False)
+        self.register_buffer("bias", None, persistent=False)
+
+    @torch.no_grad()
+    def refold(self) -> None:
+        """Take over the wide layers as they are now: half a second for the published sizes on 2 CPU cores."""
+        layers = (self.model.video_semantics, self.model.video_classifier)
+        sizes, device = [layer.out_features for layer in layers], layers[0].weight.device
+        if self.weight is None or self.bias is None or self.weight.device != device:
+            self.upper.to(device)
+            with torch.inference_mode(False):  # so that it may be written in any mode
+                self.weight = torch.empty(sum(sizes), len(self.upper), device=device)
+                self.bias = torch.empty(sum(sizes), device=device)
+        parts = zip(layers, self.weight.split(sizes), self.bias.split(sizes), strict=True)
+        for layer, weight, bias in parts:
+            self.upper.fold(layer.weight, out=weight)
+            bias.copy_(layer.bias)
+
+    def forward(self, features: Tensor) -> SalOutput:
+        """Features [B,T,D] -> SalOutput, as SAL gives it in test. Raises ValueError as SAL does."""
+        assert self.weight is not None and self.bias is not None, "refold() comes first"
+        joint, streams = self.model.split(features)
+        encoded = self.model.encoder(joint)
+        stream_actionness = {s: branch(streams[s]) for s, branch in self.model.branches.items()}
+        actionness = self.model.fuse(stream_actionness)
+
+        half = folded_second_order_pooling(encoded, self.upper, eps=self.model.options.sqrt_eps)
+        sizes = [self.model.options.hidden_size, self.model.num_classes]
+        semantics, video_logits = wide_linear(half, self.weight, self.bias).split(sizes, dim=1)
+        cas = self.model.snippet_classifier(propagate_semantics(encoded, semantics, actionness))
+        return SalOutput(cas=cas, actionness=actionness, stream_actionness=stream_actionness, video_logits=video_logits)
 
 
 def topk_mean(values: Tensor, by: Tensor, k: int) -> Tensor:
@@ -210,10 +262,3 @@ def combined_sequence(output: SalOutput, weights: dict[str, float]) -> Tensor:
     for stream, actionness in output.stream_actionness.items():
         combined = combined + present[stream] * rescale * actionness.unsqueeze(2)
     return combined
-
-
-def _conv(channels: int, out: int, kernel_size: int) -> nn.Sequential:
-    """A convolution's parameters under the published name ("encoder.0.weight", ...)."""
-    conv = nn.Conv1d(channels, out, kernel_size)
-    conv.weight = nn.Parameter(taps_first(conv.weight.detach()))
-    return nn.Sequential(conv)

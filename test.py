@@ -1,8 +1,8 @@
 """Test: predict -> localize -> evaluate, three steps over plain records. Nothing here knows of training.
 
-predictions = predict(model, batches, fusion=options.fusion, localization=options.localization)
+predictions = predict(FoldedSAL(model), batches, fusion=options.fusion, localization=options.localization)
 detections = localize(predictions, options.localization, grid=options.data.grid)
-evaluation = Evaluator(data, ...)(model)                # all three, with mAP and video accuracy
+evaluation = Evaluator(FoldedSAL(model), data, ...)()   # all three, with mAP and video accuracy
 """
 
 import time
@@ -23,7 +23,7 @@ from eval.summary import EvaluationSummary, summarize
 from formats.annotations import ground_truth_segments
 from localization.nms import nms
 from localization.proposals import generate_proposals
-from model import SAL, FoldedLayers, SalOutput, combined_sequence, topk_mean
+from model import SAL, FoldedSAL, SalOutput, combined_sequence, topk_mean
 from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions
 from run.compiling import compile_or_explain, trial_batches
 from run.device import fetch
@@ -64,25 +64,17 @@ def predicted_classes(scores: NDArray[np.float32], *, threshold: float) -> NDArr
     return chosen if len(chosen) else np.array([scores.argmax()])
 
 
-Infer = Callable[[Tensor, FoldedLayers], SalOutput]
-
-
 @torch.inference_mode()
 def predict(
-    model: SAL,
-    batches: Iterable[Batch],
-    *,
-    fusion: FusionOptions,
-    localization: LocalizationOptions,
-    infer: Infer | None = None,
+    network: FoldedSAL, batches: Iterable[Batch], *, fusion: FusionOptions, localization: LocalizationOptions
 ) -> list[Prediction]:
-    """One Prediction per video, in order. Puts the model into evaluation mode. `infer` is model.infer, compiled perhaps."""
-    model.eval()
-    infer, layers = infer or model.infer, model.fold()
+    """One Prediction per video, in order, by the weights as they are now. Puts the network into evaluation mode."""
+    network.eval()
+    network.refold()
     predictions: list[Prediction] = []
     collect: Callable[[], list[Prediction]] | None = None
     for batch in batches:
-        output = infer(batch.features, layers)
+        output = network(batch.features)
         combined = combined_sequence(output, fusion.weights)
         scores = class_scores(output, combined, fusion=fusion, beta=localization.beta)
         arrived = fetch(scores, combined.transpose(1, 2).contiguous())
@@ -162,50 +154,52 @@ def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:
             yield block
 
 
-def compile_infer(model: SAL, batch_sizes: Sequence[int], num_segments: int) -> Infer:
-    """model.infer, compiled for batches of these sizes and T snippets; as it is when that fails, and for any other T."""
-    device, channels = model.fc.weight.device, model.feature_size * len(model.streams)
+class CompiledSAL(FoldedSAL):
+    """FoldedSAL, compiled for batches of these sizes and T snippets; it runs as it is when that fails, and for any other T."""
 
-    @torch.inference_mode()
-    def trial(compiled: Infer) -> None:
-        model.eval()
-        layers = model.fold()
-        for features in trial_batches(batch_sizes, num_segments, channels, device):
-            compiled(features, layers)
+    def __init__(self, model: SAL, *, batch_sizes: Sequence[int], num_segments: int) -> None:
+        super().__init__(model)
+        self.num_segments = num_segments
+        device, channels = next(model.parameters()).device, model.feature_size * len(model.streams)
 
-    compiled = compile_or_explain(model.infer, trial, device, what="the test forward")
+        @torch.inference_mode()
+        def trial(compiled: Callable[[Tensor], SalOutput]) -> None:
+            self.eval()
+            self.refold()
+            for features in trial_batches(batch_sizes, num_segments, channels, device):
+                compiled(features)
 
-    def infer(features: Tensor, layers: FoldedLayers) -> SalOutput:
-        if features.shape[1] == num_segments:
-            return compiled(features, layers)
-        return model.infer(features, layers)
+        self.compiled = compile_or_explain(super().forward, trial, device, what="the test forward")
 
-    return infer
+    def forward(self, features: Tensor) -> SalOutput:
+        if features.shape[1] == self.num_segments:
+            return self.compiled(features)
+        return super().forward(features)
 
 
 class Evaluator:
-    """Evaluates a model on the test split, as often as asked. What nothing was annotated for is not computed."""
+    """Evaluates a network on the test split, as often as asked. What nothing was annotated for is not computed."""
 
     def __init__(
         self,
+        network: FoldedSAL,
         data: Dataset,
         *,
         options: DataOptions,
         fusion: FusionOptions,
         localization: LocalizationOptions,
         evaluation: EvaluationOptions,
-        infer: Infer | None = None,
     ) -> None:
-        self.data, self.options, self.fusion = data, options, fusion
-        self.localization, self.evaluation, self.infer = localization, evaluation, infer
+        self.network, self.data, self.options, self.fusion = network, data, options, fusion
+        self.localization, self.evaluation = localization, evaluation
         self.groups = test_groups(data.test, options, batch_size=evaluation.test_batch_size)
         self.videos = tuple(video.video_id for video in data.test)
         self.truth = ground_truth_segments(data.annotations, self.videos, data.classes)
         self.labels = np.stack([video.labels for video in data.test]) > 0  # [V,C]
 
-    def __call__(self, model: SAL) -> Evaluation:
+    def __call__(self) -> Evaluation:
         start = time.perf_counter()
-        predictions = self._predict(model)
+        predictions = self._predict()
         detections = localize(predictions, self.localization, grid=self.options.grid)
         result = None
         if len(self.truth):
@@ -220,11 +214,11 @@ class Evaluator:
         )
         return Evaluation(detections=detections, summary=summary, seconds=time.perf_counter() - start)
 
-    def _predict(self, model: SAL) -> list[Prediction]:
+    def _predict(self) -> list[Prediction]:
         """One per video, in the order of the split."""
         batches = test_batches(self.data.test, self.groups, self.options)
         bar = tqdm(batches, total=len(self.groups), desc="evaluating", unit="batch", disable=None, leave=False)
-        predictions = predict(model, bar, fusion=self.fusion, localization=self.localization, infer=self.infer)
+        predictions = predict(self.network, bar, fusion=self.fusion, localization=self.localization)
         positions = [v for group in self.groups for v in group]
         by_position = dict(zip(positions, predictions, strict=True))
         return [by_position[v] for v in range(len(predictions))]

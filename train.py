@@ -2,7 +2,7 @@
 
 trainer = Trainer(objective, optimizer, data, ...)
 trainer.resume(checkpoint)             # only to continue a run
-trainer.run(evaluate)                  # evaluate(model) -> Evaluation
+trainer.run(evaluate)                  # evaluate() -> Evaluation
 """
 
 import contextlib
@@ -97,7 +97,7 @@ def train_step(compute: ComputeStep, optimizer: WideAdam, batch: Batch) -> StepR
 
 def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segments: int) -> ComputeStep:
     """The objective, forward and backward, compiled for batches of these sizes; as it is when that fails."""
-    model, device = objective.model, objective.model.fc.weight.device
+    model, device = objective.model, next(objective.model.parameters()).device
     channels = model.feature_size * len(model.streams)
 
     def trial(compiled: ComputeStep) -> None:
@@ -129,7 +129,7 @@ class PendingLosses:
 class Surroundings:
     """What a call of `Trainer.run` works with."""
 
-    evaluate: Callable[[SAL], Evaluation]
+    evaluate: Callable[[], Evaluation]
     curves: CurveWriter
     bar: "tqdm[Any]"
     interrupt: Interrupt
@@ -173,7 +173,7 @@ class Trainer:
         self.checked_step = -1  # when the weights were last seen to be finite
         self.pending: list[PendingLosses] = []
 
-    def run(self, evaluate: Callable[[SAL], Evaluation]) -> None:
+    def run(self, evaluate: Callable[[], Evaluation]) -> None:
         """Train from the current step to the last.
 
         Raises TrainingError when a loss is not finite, when memory runs out, or on an interrupt.
@@ -249,7 +249,7 @@ class Trainer:
     def _evaluate(self, around: Surroundings) -> None:
         self._check_weights()
         with self._saved_if_data_break():
-            evaluation = around.evaluate(self.model)
+            evaluation = around.evaluate()
         self.history.seconds.evaluation += evaluation.seconds
         epoch = math.ceil(self.step / self.steps_per_epoch)
         record = EvaluationRecord(step=self.step, epoch=epoch, summary=evaluation.summary)

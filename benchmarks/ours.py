@@ -17,13 +17,15 @@ from torch import Tensor
 from benchmarks.inputs import Sizes, VideoSequences
 from dataset import Batch, HostStore, Split, Video, random_indices, test_batches, test_groups, uniform_indices
 from eval.detection import evaluate_detections
+from layers.dropout import Dropout
 from layers.temporal_conv import taps_first, temporal_conv
 from layers.wide_adam import WideAdam
-from layers.wide_linear import gradient_factors, wide_gradient
+from layers.wide_linear import gradient_of
 from localization.nms import nms
 from losses import AdaptiveMask
-from model import SAL, combined_sequence
+from model import SAL, FoldedSAL, combined_sequence
 from options import resolve
+from run.checkpoint import to_published
 from test import Prediction, class_scores, localize, predict
 from train import Objective, StepResult, train_step
 from utils.segments import Segments
@@ -41,9 +43,16 @@ def build_model(sizes: Sizes, device: torch.device) -> SAL:
     return SAL(options, num_classes=sizes.num_classes, streams=streams, feature_size=size).to(device)
 
 
+def parameters(model: SAL) -> dict[str, Tensor]:
+    """By published name, as the plain formulation has them."""
+    return to_published(dict(model.named_parameters()))
+
+
 def set_dropout(model: SAL, dropout: float) -> None:
     """Without dropout two formulations can be compared."""
-    model.options = dataclasses.replace(model.options, dropout=dropout)
+    for module in model.modules():
+        if isinstance(module, Dropout):
+            module.p = dropout
 
 
 def new_mask(model: SAL, device: torch.device) -> AdaptiveMask:
@@ -89,10 +98,9 @@ class TrainingStep:
         return train_step(self.objective, self.optimizer, self.batch)
 
     def gradients(self) -> dict[str, Tensor]:
-        """Of the last backward, by parameter name."""
-        named = dict(self.model.named_parameters())
-        wide = {name: wide_gradient(p) for name, p in named.items() if gradient_factors(p)}
-        return {name: p.grad for name, p in named.items() if p.grad is not None} | wide
+        """Of the last backward, by published name."""
+        gradients = {name: gradient_of(p) for name, p in parameters(self.model).items()}
+        return {name: gradient for name, gradient in gradients.items() if gradient is not None}
 
 
 def as_kept(weight: Tensor) -> Tensor:
@@ -129,7 +137,7 @@ def resample(video: Video, num_segments: int, generator: np.random.Generator | N
 def predict_videos(model: SAL, features: Tensor) -> list[Prediction]:
     """One test batch [B,T,D]."""
     batch = _batch(features, features.new_zeros(len(features), 0))
-    return predict(model, [batch], fusion=RECIPE.fusion, localization=RECIPE.localization)
+    return predict(FoldedSAL(model), [batch], fusion=RECIPE.fusion, localization=RECIPE.localization)
 
 
 class TestForward:
@@ -138,11 +146,11 @@ class TestForward:
     __test__ = False  # not a test, whatever pytest makes of its name
 
     def __init__(self, model: SAL) -> None:
-        self.model = model.eval()
-        self.layers = model.fold()
+        self.network = FoldedSAL(model).eval()
+        self.network.refold()
 
     def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        output = self.model.infer(features, self.layers)
+        output = self.network(features)
         sequences = combined_sequence(output, RECIPE.fusion.weights)
         return class_scores(output, sequences, fusion=RECIPE.fusion, beta=RECIPE.localization.beta), sequences
 
@@ -152,7 +160,7 @@ def predict_set(model: SAL, videos: Split, sizes: Sizes) -> list[Prediction]:
     options = dataclasses.replace(RECIPE.data, num_segments=sizes.num_segments)
     groups = test_groups(videos, options, batch_size=sizes.test_batch_size)
     batches = test_batches(videos, groups, options)
-    return predict(model, batches, fusion=RECIPE.fusion, localization=RECIPE.localization)
+    return predict(FoldedSAL(model), batches, fusion=RECIPE.fusion, localization=RECIPE.localization)
 
 
 def predicted(prediction: Prediction) -> tuple[Tensor, Tensor, list[int]]:

@@ -82,12 +82,12 @@ def resample_rows(bench: Bench) -> list[Row]:
     t = sizes.num_segments
     out = np.empty((t, array.shape[1]), np.float32)
     ours.resample(video, t, None, out)
-    error = relative_error(torch.from_numpy(out), formulas.resample(plain_video, t))
+    error = relative_error(torch.from_numpy(out), loops.resample(plain_video, t))
     return [
         timed_row(
             "resample a video",
             bench.time(lambda: ours.resample(video, t, generator, out)),
-            bench.time(lambda: formulas.resample(plain_video, t, generator)),
+            bench.time(lambda: loops.resample(plain_video, t, generator)),
             error=error,
             tolerance=0.0,
             note=f"{sizes.resampled_snippets} to {t} snippets, in memory",
@@ -129,7 +129,7 @@ def step_rows(bench: Bench) -> list[Row]:
 
 def plain_parameters(model: ours.SAL) -> dict[str, Tensor]:
     """Laid out in memory as torch's own layers have them."""
-    return {name: p.detach().clone().contiguous().requires_grad_() for name, p in model.named_parameters()}
+    return {name: p.detach().clone().contiguous().requires_grad_() for name, p in ours.parameters(model).items()}
 
 
 class PlainStep:
@@ -233,7 +233,7 @@ def test_forward_rows(bench: Bench) -> list[Row]:
             error=largest(errors),
             note=f"ours in batches of {count}",
         ),
-        timed_row("folding the wide layers", bench.time(model.fold), note="once an evaluation"),
+        timed_row("folding the wide layers", bench.time(forward.network.refold), note="once an evaluation"),
     ]
 
 
@@ -323,7 +323,7 @@ def test_pass_rows(bench: Bench) -> list[Row]:
 
     def plain_networks() -> None:
         for snippets in few:
-            features = formulas.resample(plain_pool[:snippets], sizes.num_segments).unsqueeze(0).to(device)
+            features = loops.resample(plain_pool[:snippets], sizes.num_segments).unsqueeze(0).to(device)
             plain_prediction(params, features)
 
     plain_prediction(params, torch.zeros(1, sizes.num_segments, 2 * sizes.feature_size, device=device))  # warm-up
@@ -539,7 +539,7 @@ def _step_errors(model: ours.SAL, features: Tensor, labels: Tensor) -> dict[str,
     step.forward()
     step.backward()
     gradients = step.gradients()
-    params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    params = {name: p.detach().clone().requires_grad_() for name, p in ours.parameters(model).items()}
     plain = PlainStep(params, features, labels, dropout=0.0)
     plain.forward()
     plain.backward()
@@ -554,7 +554,7 @@ def _step_errors(model: ours.SAL, features: Tensor, labels: Tensor) -> dict[str,
         p.grad = gradients[name].clone()
     plain.optimise()
     step.optimise()
-    errors["optimiser"] = largest(relative_error(p, params[name]) for name, p in model.named_parameters())
+    errors["optimiser"] = largest(relative_error(p, params[name]) for name, p in ours.parameters(model).items())
     ours.set_dropout(model, dropout)
     return errors
 

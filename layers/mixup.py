@@ -8,20 +8,20 @@ from torch import Tensor
 
 
 def partner(x: Tensor) -> Tensor:
-    """roll(x)[b] = x[b-1] along the batch."""
+    """Each video's partner: roll(x)[b] = x[b-1] along the batch."""
     return torch.roll(x, 1, dims=0)
 
 
 def add_partner(x: Tensor) -> Tensor:
-    """Features: a sum, not a mean. Any [B,...]."""
+    """Mix features [B,...]: a sum, not a mean."""
     return x + partner(x)
 
 
 def join_labels(labels: Tensor) -> Tensor:
-    """Pseudo labels: action where either video has action. [B,T] of 0 and 1."""
+    """Mix pseudo labels [B,T] of 0 and 1: action where either video has action."""
     return torch.maximum(labels, partner(labels))
 
 
 def average_weights(weights: Tensor) -> Tensor:
-    """Mask weights: the mean of both. [B,T]"""
+    """Mix mask weights [B,T]: the mean of both."""
     return (weights + partner(weights)) / 2

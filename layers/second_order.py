@@ -3,7 +3,7 @@
     C = x^T x / T^2;  R = sign(C) sqrt(|C| + eps);  Q = R / |R|            x [B,T,H]; C, R, Q [B,H,H]
 
 As single operations these keep half a dozen tensors the size of Q, which hold and move more than the rest of a step with a
-large batch. Q alone says enough for the way back: with g the gradient of Q, n = |R| and s = <Q, g>,
+large batch. Q alone is enough for the way back: with g the gradient of Q, n = |R| and s = <Q, g>,
 
     dR = (g - s Q) / n;  dC = dR / (2 |R|), 0 where C = 0;  dx = x (dC + dC^T) / T^2,  and |R| = n |Q|.
 """
@@ -11,10 +11,10 @@ large batch. Q alone says enough for the way back: with g the gradient of Q, n =
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 SMALLEST_NORM = 1e-12  # as torch.nn.functional.normalize has it
-FOLD_ROWS = 8  # of the weight at a time, so that folding needs little memory of its own
+FOLD_ROWS = 8  # rows of a weight that are folded at a time, to need little memory
 
 
 def signed_sqrt_(x: Tensor, eps: float) -> Tensor:
@@ -53,15 +53,22 @@ class SecondOrderPooling(torch.autograd.Function):
         return torch.bmm(x, both), None
 
 
-class SymmetricHalf:
-    """Where the entries j >= i of an [H,H] matrix lie, row by row: H(H+1)/2 positions, on a device."""
+class SymmetricHalf(nn.Module):
+    """The entries j >= i of symmetric [H,H] matrices, row by row: H(H+1)/2 numbers that say what the whole says."""
 
-    def __init__(self, size: int, device: torch.device) -> None:
+    position: Tensor  # [H(H+1)/2] of each entry in the flat matrix
+    diagonal: Tensor  # [H] of each diagonal entry in the half, which is where its row begins
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
         self.size = size
-        rows, columns = torch.triu_indices(size, size, device=device)
-        self.position = rows * size + columns
-        row = torch.arange(size, device=device)
-        self.diagonal = row * size - row * (row - 1) // 2  # where row i begins, with its diagonal entry
+        rows, columns = torch.triu_indices(size, size)
+        row = torch.arange(size)
+        self.register_buffer("position", rows * size + columns, persistent=False)
+        self.register_buffer("diagonal", row * size - row * (row - 1) // 2, persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.position)
 
     def take(self, matrices: Tensor) -> Tensor:
         """[B,H,H] -> [B,H(H+1)/2]"""
@@ -72,8 +79,8 @@ class SymmetricHalf:
         squares = 2 * half.square().sum(1, keepdim=True) - half[:, self.diagonal].square().sum(1, keepdim=True)
         return squares.sqrt()
 
-    def fold(self, weight: Tensor, out: Tensor) -> None:
-        """Weights [N,H*H] for a whole matrix -> [N,H(H+1)/2] for its half, into `out`: w_ij + w_ji, and w_ii once."""
+    def fold(self, weight: Tensor, *, out: Tensor) -> None:
+        """Fold weights [N,H*H] for a whole matrix into `out` [N,H(H+1)/2] for its half: w_ij + w_ji, and w_ii once."""
         for first in range(0, len(weight), FOLD_ROWS):
             matrices = weight[first : first + FOLD_ROWS].view(-1, self.size, self.size)
             both = matrices + matrices.mT

@@ -1,30 +1,50 @@
 """Temporal convolution over snippets, as plain matrix products.
 
-A k-tap convolution of snippet-major videos [B,T,D] is k products over shifted rows: nothing is transposed, and both directions
-run at the speed of the machine's matrix product. For that the weight, [H,D,k] as published, lies in memory tap by tap.
+A k-tap convolution of snippet-major videos [B,T,D] is k products over shifted rows. Nothing is transposed, and both directions
+run as fast as the machine multiplies matrices. To that end the weight, [H,D,k] in shape, lies in memory tap by tap.
 """
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+
+class TemporalConv(nn.Conv1d):
+    """Convolution over snippets that keeps their number: [B,T,D] -> [B,T,H], an odd number of taps.
+
+    Parameters and their initial values are those of nn.Conv1d; they are cast to the dtype of the input.
+    """
+
+    bias: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
+        self.weight = nn.Parameter(taps_first(self.weight.detach()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return temporal_conv(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+    def output_for_sum(self, outputs: Tensor) -> Tensor:
+        """The output for x + y, given the sum of the outputs for x and y. All is linear but the bias, which counts once."""
+        return outputs - self.bias.to(outputs.dtype)
 
 
 def temporal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Same-padded 1-D convolution over snippets: [B,T,D] x [H,D,k] -> [B,T,H], k odd."""
+    """Same-padded 1-D convolution over snippets: [B,T,D] by [H,D,k] and [H] -> [B,T,H], k odd."""
     if weight.shape[2] == 1:
         return F.linear(x, weight[:, :, 0], bias)
-    return _TemporalConv.apply(x, weight, bias)
+    return _ShiftedProducts.apply(x, weight, bias)
 
 
 def taps_first(weight: Tensor) -> Tensor:
-    """The same [H,D,k] weight, laid out in memory as [k,D,H]: each tap is then a matrix that products take as it is."""
+    """Lay a weight [H,D,k] out in memory as [k,D,H], so that each tap is a matrix that products take as it is."""
     return weight.permute(2, 1, 0).contiguous().permute(2, 1, 0)
 
 
-class _TemporalConv(torch.autograd.Function):
-    """The padded videos are laid end to end as rows, so that a tap is one product over all of them, shifted by the tap.
+class _ShiftedProducts(torch.autograd.Function):
+    """Lays the padded videos end to end as rows, so that a tap is one product over all of them, shifted by the tap.
 
     Rows that reach from one video into the next are computed too, and dropped: 2 of 752 with three taps at T = 750.
     """

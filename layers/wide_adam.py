@@ -1,7 +1,9 @@
 """Adam for models with wide linear layers (layers/wide_linear.py): on a CPU their gradients are never whole in memory.
 
-The gradient of a block of rows is formed from its factors and used while it is still in the processor's cache. On a GPU a block
-is the whole layer, and gone after its update.
+    optimizer = WideAdam(model.parameters(), lr=1e-4, betas=(0.9, 0.999), weight_decay=5e-4)
+
+While it exists, the wide weights have no `.grad`. The gradient of a block of rows is formed from its factors and used while it
+is still in the processor's cache. On a GPU a block is the whole layer, and freed after its update.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,10 +13,10 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from layers.wide_linear import FEW_ROWS, clear_gradient, gradient_factors, wide_gradient
+from layers.wide_linear import DeferredGradient, defer_gradient, deferred_gradient
 
-# Of a gradient at a time on a CPU; a GPU, where every block costs a launch, takes it whole. Outer products of few rows are as
-# fast in small blocks, which stay in the cache; a matrix product is not.
+# How much of a gradient is formed at a time on a CPU; on a GPU, where every block costs a launch, it is all. Outer products of
+# few rows are as fast in small blocks, which stay in the cache; a matrix product is not.
 BLOCK_BYTES = 8 * 2**20
 PRODUCT_BLOCK_BYTES = 64 * 2**20
 
@@ -24,18 +26,28 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class WideAdam(torch.optim.Adam):
     """torch.optim.Adam, fused; the same numbers and the same state.
 
-    A `found_inf` of 1.0, a scalar on the device, makes `step` do nothing, without the host having to know.
+    It takes over the weights of WideLinear layers among its parameters, for as long as it exists: `backward` leaves their
+    `.grad` alone, and `gradient_of(parameter)` shows their gradients. Clear them by this optimiser's `zero_grad`.
+
+    With `found_inf` at 1.0, a scalar on the device, `step` does nothing, without the host having to know.
     """
 
+    found_inf: Tensor | None = None
+
     def __init__(self, params: Iterable[Tensor], *, lr: float, betas: tuple[float, float], weight_decay: float) -> None:
+        self._taken_over: list[DeferredGradient] = []  # held, not read
         super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
-        self.found_inf: Tensor | None = None
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        self._taken_over += [defer_gradient(weight) for weight in self.param_groups[-1]["params"]]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         super().zero_grad(set_to_none)
         for group in self.param_groups:
             for weight in group["params"]:
-                clear_gradient(weight)
+                if deferred := deferred_gradient(weight):
+                    deferred.clear()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -44,33 +56,33 @@ class WideAdam(torch.optim.Adam):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            whole = [p for p in group["params"] if p.grad is not None]
-            self._update(group, whole, [p.grad for p in whole], [self._state_of(p) for p in whole])
-            for weight in group["params"]:
-                if gradient_factors(weight):
-                    self._step_in_blocks(group, weight)
+            whole, wide = _by_gradient(group["params"])
+            parameters, gradients = [p for p, _ in whole], [gradient for _, gradient in whole]
+            self._update(group, parameters, gradients, [self._state_of(p) for p in parameters])
+            for deferred in wide:
+                self._step_in_blocks(group, deferred)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Moments are laid out in memory as the parameters are, whatever wrote the file."""
+        """Lay moments out in memory as the parameters are, whatever wrote the file."""
         super().load_state_dict(state_dict)
         for parameter, state in self.state.items():
             for name in MOMENTS:
                 state[name] = torch.empty_like(parameter).copy_(state[name])
 
-    def _step_in_blocks(self, group: dict[str, Any], weight: Tensor) -> None:
+    def _step_in_blocks(self, group: dict[str, Any], deferred: DeferredGradient) -> None:
+        weight = deferred.weight
         state = self._state_of(weight)
-        few = len(gradient_factors(weight)[0][1]) <= FEW_ROWS
-        block_bytes = weight.nbytes if weight.is_cuda else BLOCK_BYTES if few else PRODUCT_BLOCK_BYTES
-        rows = max(1, min(len(weight), block_bytes // weight[0].nbytes))
-        block = torch.empty_like(weight[:rows])
+        block_bytes = weight.nbytes if weight.is_cuda else BLOCK_BYTES if deferred.few_rows else PRODUCT_BLOCK_BYTES
+        count = max(1, min(len(weight), block_bytes // weight[0].nbytes))
+        block = torch.empty_like(weight[:count])
         before = state["step"].clone()
-        for first in range(0, len(weight), rows):
-            here = slice(first, first + rows)
-            gradient = wide_gradient(weight, here, out=block[: len(weight) - first])
-            part = {name: state[name][here] for name in MOMENTS}
+        for first in range(0, len(weight), count):
+            rows = slice(first, first + count)
+            gradient = deferred.form(rows, out=block[: len(weight) - first])
+            part = {name: state[name][rows] for name in MOMENTS}
             part["step"] = state["step"].copy_(before)  # every update counts one step
-            self._update(group, [weight[here]], [gradient], [part])
+            self._update(group, [weight[rows]], [gradient], [part])
 
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[parameter]
@@ -100,6 +112,18 @@ class WideAdam(torch.optim.Adam):
             weight_decay=group["weight_decay"],
             eps=group["eps"],
         )
+
+
+def _by_gradient(parameters: list[Tensor]) -> tuple[list[tuple[Tensor, Tensor]], list[DeferredGradient]]:
+    """The parameters that have a gradient: those whose is whole, with it, and those whose is still to be formed."""
+    whole, wide = list[tuple[Tensor, Tensor]](), list[DeferredGradient]()
+    for parameter in parameters:
+        deferred = deferred_gradient(parameter)
+        if deferred and deferred.factors:
+            wide.append(deferred)
+        elif parameter.grad is not None:
+            whole.append((parameter, parameter.grad))
+    return whole, wide
 
 
 def _flat(x: Tensor) -> Tensor:

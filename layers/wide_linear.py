@@ -1,52 +1,89 @@
 """A linear layer whose input is very wide (H*H) and whose batch is very small, as second-order semantics make it.
 
-Same numbers as torch.nn.functional.linear, except that they are better: one float32 sum over 262,144 products loses digits, so
-the sum is taken in chunks. And faster: with B of 1 or 2 such a layer costs as much as reading its weight, and the library's own
-products do not reach memory speed there.
+    layer = WideLinear(H * H, C)          # nn.Linear for [B,H*H], to any optimiser, clipping, averaging or deep copy
+    deferred = defer_gradient(weight)     # layers/wide_adam.py takes the weight over
 
-The weight's gradient is an outer product of B rows. It is as large as the weight and would be written and read once for
-nothing, so `backward` leaves its two factors, and layers/wide_adam.py forms the gradient a few rows at a time where it uses it:
-`weight.grad` stays None. Whoever wants to look at gradients, to clip them say, calls `gradient_of(parameter)`.
+Its numbers are those of torch.nn.functional.linear with fewer digits lost: the sum over 262,144 products is taken in chunks.
+That is faster, too: with B of 1 or 2 such a layer costs as much as reading its weight, and the library's own products do not
+reach memory speed there.
+
+The weight's gradient is an outer product of B rows, as large as the weight. An optimiser that forms it a few rows at a time,
+where it uses them, saves writing and reading it once: while it holds a DeferredGradient of the weight, `backward` adds the
+factors to that and leaves `weight.grad` alone. When the optimiser is gone, so is the DeferredGradient, and the layer is
+nn.Linear again.
 """
 
+import weakref
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 CHUNKS = 64  # partial sums; any number that divides the width gives the same layer
 FEW_ROWS = 4  # up to here B outer products beat one matrix product
 
 
+class WideLinear(nn.Linear):
+    """nn.Linear for a wide input and a small batch: [B,W] -> [B,N], B at least 1."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return wide_linear(x, self.weight, self.bias)
+
+
 def wide_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x [B,W] by weight [N,W] and bias [N] -> [B,N], B at least 1.
 
-    Compiled, it is an ordinary layer with an ordinary gradient: compilers do not carry out what `backward` does on the side.
+    Compiled, its gradient is always an ordinary one: compilers do not carry out what `backward` does on the side.
     """
     return _product(x, weight) + bias if torch.compiler.is_compiling() else _WideLinear.apply(x, weight, bias)
 
 
-def gradient_factors(weight: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """What `backward` has left since the last `clear_gradient`: (gradient of the output [B,N], input [B,W]) of every call."""
-    return getattr(weight, "_gradient_factors", [])
+class DeferredGradient:
+    """The gradient of a wide weight [N,W], not yet formed: what `backward` has left since the last `clear`."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight  # kept alive, so that its id stays its own
+        self.factors: list[tuple[Tensor, Tensor]] = []  # of each call: gradient of the output [B,N], input [B,W]
+
+    @property
+    def few_rows(self) -> bool:
+        """Whether forming the gradient takes outer products rather than a matrix product."""
+        return len(self.factors[0][1]) <= FEW_ROWS
+
+    def form(self, rows: slice = slice(None), *, out: Tensor | None = None) -> Tensor:
+        """The gradient of these rows of the weight, [n,W], into `out` if given. What lies in weight.grad counts with it."""
+        (first_grad, first_x), *others = self.factors
+        out = _outer(first_grad[:, rows], first_x, out)
+        for grad, x in others:
+            out.addmm_(grad[:, rows].t(), x)
+        return out if self.weight.grad is None else out.add_(self.weight.grad[rows])
+
+    def clear(self) -> None:
+        self.factors.clear()
+
+
+# By the id of the weight. An entry lives as long as someone holds its value.
+_deferred: weakref.WeakValueDictionary[int, DeferredGradient] = weakref.WeakValueDictionary()
+
+
+def defer_gradient(weight: Tensor) -> DeferredGradient:
+    """Take a weight over: while the result is held, `backward` leaves factors in it. A later call takes over in turn."""
+    deferred = _deferred[id(weight)] = DeferredGradient(weight)
+    return deferred
+
+
+def deferred_gradient(weight: Tensor) -> DeferredGradient | None:
+    """Who has taken the weight over; None when nobody has."""
+    return _deferred.get(id(weight))
 
 
 def gradient_of(parameter: Tensor) -> Tensor | None:
-    """The gradient of any parameter, whole; None when there is none."""
-    return wide_gradient(parameter) if gradient_factors(parameter) else parameter.grad
-
-
-def clear_gradient(weight: Tensor) -> None:
-    gradient_factors(weight).clear()
-
-
-def wide_gradient(weight: Tensor, rows: slice = slice(None), out: Tensor | None = None) -> Tensor:
-    """The gradient of these rows of the weight, [n,W]; into `out` if given."""
-    (first_grad, first_x), *others = gradient_factors(weight)
-    out = _outer(first_grad[:, rows], first_x, out)
-    for grad, x in others:
-        out.addmm_(grad[:, rows].t(), x)
-    return out
+    """The whole gradient of any parameter, deferred or not; None when there is none."""
+    deferred = deferred_gradient(parameter)
+    return deferred.form() if deferred and deferred.factors else parameter.grad
 
 
 class _WideLinear(torch.autograd.Function):
@@ -56,12 +93,17 @@ class _WideLinear(torch.autograd.Function):
         return _product(x, weight) + bias
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, None, Tensor]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
         (grad,) = grad_outputs
         x, weight = ctx.saved_tensors
+        grad_weight = None
         if ctx.needs_input_grad[1]:
-            weight._gradient_factors = [*gradient_factors(weight), (grad, x)]
-        return _grad_input(grad, weight), None, grad.sum(0)
+            deferred = deferred_gradient(weight)
+            if deferred is None:
+                grad_weight = _outer(grad, x, None)
+            else:
+                deferred.factors.append((grad, x))
+        return _grad_input(grad, weight), grad_weight, grad.sum(0)
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:

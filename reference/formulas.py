@@ -1,15 +1,15 @@
-"""A whole training step and a whole test pass in plain torch, where loops would take hours. Nothing is arranged for speed.
+"""A whole training step and the way from a test video to mAP, in plain torch, where loops would take hours.
 
-    out = network(params, features)                     # params: a dict with the names of the model's state_dict
+    out = network(params, features)                     # params: a dict of tensors by their published names
     total, terms = training_loss(out, labels, mask_state)
+    detections = localize_video(sequence, class_scores(...), num_snippets)
 
-Numbers are the THUMOS'14 recipe's.
+Nothing is arranged for speed. Numbers are those of the THUMOS'14 recipe.
 """
 
 # mypy: allow-untyped-defs
 # (the plain formulation reads better bare)
 
-import itertools
 import math
 
 import torch
@@ -35,8 +35,10 @@ def video_semantics(encoded):
 
 
 def network(params, features, *, streams=("rgb", "flow"), rgb_fusion=0.1, dropout=0.5, training=True):
-    """features [B,T,D] -> dict. Dicts by stream: stream_actionness, and only in training, whose losses alone read them,
-    mixed_actionness and stream_video_logits."""
+    """features [B,T,D] -> dict with cas, cas_bg, actionness, video_logits, and by stream stream_actionness
+
+    In training also mixed_actionness and stream_video_logits by stream, which the losses alone read.
+    """
 
     def encode(name, x):
         return F.dropout(F.relu(convolution(params, f"{name}.0", x)), dropout, training)
@@ -75,18 +77,18 @@ def network(params, features, *, streams=("rgb", "flow"), rgb_fusion=0.1, dropou
 
 
 def combined_sequence(out):
-    """[B,T,C]"""
+    """[B,T,C]: the mean of class probabilities and each stream's actionness"""
     actionness = list(out["stream_actionness"].values())
     return (out["cas"].softmax(2) + sum(a.unsqueeze(2) for a in actionness)) / (1 + len(actionness))
 
 
 def topk_rows(values, by, k):
-    """[T,C] x2 of one video -> [C]: for every class the mean of values over the k rows where `by` is largest."""
+    """[T,C] x2 of one video -> [C]: per class, the mean of values over the k rows where `by` is largest."""
     return torch.stack([values[by[:, c].topk(k).indices, c].mean() for c in range(values.shape[1])])
 
 
 def label_cross_entropy(logits, labels):
-    """[B,C] x2"""
+    """[B,C] x2 -> scalar, the mean over the batch"""
     share = labels / labels.sum(1, keepdim=True) + 1e-10
     return -(share * F.log_softmax(logits, 1)).sum(1).mean()
 
@@ -99,7 +101,7 @@ def top_rows(values, k):
 
 
 def generalized_cross_entropy(actionness, label, weight):
-    """[B,T] x3; q = 0.5"""
+    """[B,T] x3 -> scalar, the mean over the batch; q = 0.5"""
     e, terms = 1e-7, []
     for a, h, w in zip(actionness, label, weight, strict=True):
         action = (w * h * (1 - (a + e) ** 0.5) / 0.5).sum() / ((w * h).sum() + e)
@@ -154,7 +156,7 @@ def training_loss(out, labels, mask_state):
 
 
 def adam(params):
-    """The optimiser as torch has it by default."""
+    """The optimiser in torch's default form."""
     return torch.optim.Adam(params.values(), lr=1e-4, weight_decay=5e-4)
 
 
@@ -167,21 +169,6 @@ def training_step(params, optimizer, features, labels, mask_state, **options):
     return total, terms
 
 
-def resample(video, t, generator=None):
-    """[L,D] -> [t,D]: random snippets from a numpy generator, as in training; without one uniform, as in test."""
-    length = len(video)
-    if length == t:
-        return video
-    bounds = [i * length // t for i in range(t)] + [length - 1]
-    indices = []
-    for low, high in itertools.pairwise(bounds):
-        if generator is None or low == high:
-            indices.append(low)
-        else:
-            indices.append(int(generator.integers(low, high + 1)))
-    return video[indices]
-
-
 def class_scores(cas, sequence, video_logits, beta=0.35):
     """cas [T,C], combined sequence [T,C], video_logits [C] of one video -> S [C]"""
     return (beta * topk_rows(cas, sequence, len(cas) // 8) + (1 - beta) * video_logits).softmax(0)
@@ -191,22 +178,22 @@ def localize_video(sequence, scores, num_snippets, *, scale=24, thresholds=THRES
     """Combined sequence [T,C], class scores [C] -> list of (class, start, end, score), class by class."""
     classes = [c for c, score in enumerate(scores.tolist()) if score >= 0.25] or [int(scores.argmax())]
     shares = (0.2 * scores).tolist()  # scores are the network's float32, and so is their share
-    found = []
+    detections = []
     for c in classes:
         points = loops.upsample(sequence[:, c].tolist(), scale)
         made = loops.proposals(points, shares[c], num_snippets, scale, thresholds, 0.2, 1.0)
         segments = [(start, end) for start, end, _ in made]
         kept = loops.nms(segments, [score for _, _, score in made], 0.4, 1.0, soft_alpha)
-        found += [(c, *segments[i], score) for i, score in kept]
-    return found
+        detections += [(c, *segments[i], score) for i, score in kept]
+    return detections
 
 
 def mean_average_precision(truth, detections, num_classes, tious):
     """truth: list of (video, class, start, end); detections: list of (video, class, start, end, score) -> mAP per tIoU."""
-    of_class = [[(v, s, e) for v, c, s, e in truth if c == label] for label in range(num_classes)]
-    found = [[(v, s, e, score) for v, c, s, e, score in detections if c == label] for label in range(num_classes)]
-    present = [label for label in range(num_classes) if of_class[label]]
+    instances = [[(v, s, e) for v, c, s, e in truth if c == label] for label in range(num_classes)]
+    answers = [[(v, s, e, score) for v, c, s, e, score in detections if c == label] for label in range(num_classes)]
+    present = [label for label in range(num_classes) if instances[label]]
     return [
-        sum(loops.average_precision(of_class[label], found[label], tiou) for label in present) / len(present)
+        sum(loops.average_precision(instances[label], answers[label], tiou) for label in present) / len(present)
         for tiou in tious
     ]

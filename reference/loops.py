@@ -1,4 +1,7 @@
-"""The method once more, in plain loops straight from docs/method.md: slow, obvious, and what the fast code is held to."""
+"""The method in plain loops, straight from docs/method.md: slow, obvious, and what the fast code is held to.
+
+Functions stand in the order in which a video meets them. T snippets, D features, H hidden channels, C classes.
+"""
 
 # mypy: allow-untyped-defs
 # (benchmarks/ imports this file and is checked; the plain formulation reads better bare)
@@ -6,7 +9,56 @@
 import math
 
 import torch
-import torch.nn.functional as F
+
+# Reading
+
+
+def resample(video, t, generator=None):
+    """[L,D] -> [t,D]: random snippets from a numpy generator, as in training; without one evenly spaced, as in test."""
+    length = len(video)
+    if length == t:
+        return video
+    bounds = [i * length // t for i in range(t)] + [length - 1]
+    indices = []
+    for i in range(t):
+        low, high = bounds[i], bounds[i + 1]
+        if generator is None or low == high:
+            indices.append(low)
+        else:
+            indices.append(int(generator.integers(low, high + 1)))
+    return video[indices]
+
+
+# The network
+
+
+def convolution(x, weight, bias):
+    """x [T,D] of one video by weight [H,D,k] and bias [H] -> [T,H]; what lies before and after the video counts as 0."""
+    t, d = x.shape
+    h, _, taps = weight.shape
+    out = torch.zeros(t, h, dtype=x.dtype)
+    for n in range(t):
+        for i in range(h):
+            total = float(bias[i])
+            for tap in range(taps):
+                m = n + tap - taps // 2
+                if 0 <= m < t:
+                    total += sum(float(x[m, j]) * float(weight[i, j, tap]) for j in range(d))
+            out[n, i] = total
+    return out
+
+
+def actionness(params, x, stream):
+    """One stream's features [T,D] of one video -> [T] in (0,1), without dropout. `params` has the published names."""
+    convolved = convolution(x, params[f"action_{stream}.0.weight"], params[f"action_{stream}.0.bias"])
+    encoded = convolved.clamp(min=0)
+    score = convolution(encoded, params[f"cls_{stream}.0.weight"], params[f"cls_{stream}.0.bias"])
+    return torch.tensor([1 / (1 + math.exp(-float(z))) for z in score])
+
+
+def mix_up(videos):
+    """[B,T,D] -> [B,T,D]: to each video of a batch add the one before it, to the first the last."""
+    return torch.stack([videos[b] + videos[b - 1] for b in range(len(videos))])
 
 
 def second_order_pooling(x, eps=1e-5):
@@ -22,21 +74,57 @@ def second_order_pooling(x, eps=1e-5):
     return flat / math.sqrt(sum(float(v) ** 2 for v in flat))
 
 
+# Learning classes from video labels
+
+
 def topk_mean(values, by, k):
-    """[T] x2 -> float"""
+    """[T] x2 -> the mean of `values` over the k snippets where `by` is largest"""
     order = sorted(range(len(by)), key=lambda i: -float(by[i]))[:k]
     return sum(float(values[i]) for i in order) / k
 
 
 def cross_entropy(logits, labels):
-    """[C] x2"""
+    """[C] x2 -> float; the labels of a video share one unit of probability."""
     log_sum = math.log(sum(math.exp(float(z)) for z in logits))
     total = sum(float(y) for y in labels)
     return -sum((float(y) / total + 1e-10) * (float(z) - log_sum) for z, y in zip(logits, labels, strict=True))
 
 
+# Learning actionness from the network's own output
+
+
+def pseudo_labels(actionness, cas, count, confident):
+    """actionness [T], cas [T,C] of one video -> list of 0 and 1
+
+    1 on the `count` snippets with the largest actionness that are also among the `confident` with the most class evidence.
+    """
+    t = len(actionness)
+    evidence = [sum(max(float(v), 0.0) for v in row) for row in cas]
+    most_action = set(sorted(range(t), key=lambda i: -float(actionness[i]))[:count])
+    most_evidence = set(sorted(range(t), key=lambda i: -evidence[i])[:confident])
+    return [float(i in most_action and (confident == 0 or i in most_evidence)) for i in range(t)]
+
+
+def mask_weights(cas, mean, var, momentum=0.7, var_factor=0.5):
+    """cas [B,T,C] of a batch, running mean and variance -> (weights as B lists of T, mean, var), the statistics updated first
+
+    A snippet counts less, the less confident the classifier is of it compared with what it usually is.
+    """
+    confidence = []
+    for video in cas.tolist():
+        sums = [(max(row), sum(math.exp(z) for z in row)) for row in video]
+        confidence.append([math.exp(largest) / total for largest, total in sums])
+    every = [m for video in confidence for m in video]
+    batch_mean = sum(every) / len(every)
+    batch_var = sum((m - batch_mean) ** 2 for m in every) / (len(every) - 1)
+    mean = momentum * mean + (1 - momentum) * batch_mean
+    var = momentum * var + (1 - momentum) * batch_var
+    weights = [[math.exp(-(min(m - mean, 0) ** 2) / (var_factor * var)) for m in video] for video in confidence]
+    return weights, mean, var
+
+
 def masked_gce(prob, label, weight, q, eps):
-    """[T] x3 of one video"""
+    """[T] x3 of one video -> float: generalized cross entropy, action and background averaged apart"""
     action = action_weight = background = background_weight = 0.0
     for a, h, w in zip(prob.tolist(), label.tolist(), weight.tolist(), strict=True):
         action += w * h * (1 - (a + eps) ** q) / q
@@ -46,29 +134,11 @@ def masked_gce(prob, label, weight, q, eps):
     return action / (action_weight + eps) + background / (background_weight + eps)
 
 
-def pseudo_labels(actionness, cas, count, confident):
-    """actionness [T], cas [T,C] -> list of 0 and 1"""
-    t = len(actionness)
-    evidence = [sum(max(float(v), 0.0) for v in row) for row in cas]
-    most_action = set(sorted(range(t), key=lambda i: -float(actionness[i]))[:count])
-    most_evidence = set(sorted(range(t), key=lambda i: -evidence[i])[:confident])
-    return [float(i in most_action and (confident == 0 or i in most_evidence)) for i in range(t)]
-
-
-def separate_convolutions(model, features):
-    """Actionness of the mixed-up features by a convolution of its own: {stream: [B,T]}, dropout off."""
-    out = {}
-    for stream, x in zip(model.streams, features.split(model.feature_size, 2), strict=True):
-        mixed = (x + x.roll(1, 0)).transpose(1, 2)
-        encode = model.get_submodule(f"action_{stream}.0")
-        score = model.get_submodule(f"cls_{stream}.0")
-        encoded = F.relu(F.conv1d(mixed, encode.weight, encode.bias, padding=encode.weight.shape[2] // 2))
-        out[stream] = torch.sigmoid(F.conv1d(encoded, score.weight, score.bias)).squeeze(1)
-    return out
+# From sequences to instances
 
 
 def upsample(sequence, scale):
-    """list of T floats -> list of scale*T floats"""
+    """list of T floats -> list of scale*T floats, linear in between; the last slope goes on"""
     t = len(sequence)
     points = []
     for i in range(scale * t):
@@ -79,10 +149,10 @@ def upsample(sequence, scale):
 
 
 def proposals(points, class_score, num_snippets, scale, thresholds, margin, gamma, snippet_frames=16, fps=25.0):
-    """One class's points -> list of (start, end, score)."""
+    """One class's points -> list of (start, end, score), in seconds. A run's score is its contrast with its surroundings."""
     n_points = len(points)
     seconds = snippet_frames * num_snippets / (n_points * fps)
-    found = []
+    made = []
     for threshold in thresholds:
         indices = [i for i, p in enumerate(points) if p >= threshold]
         if indices in ([], [0]):
@@ -100,19 +170,22 @@ def proposals(points, class_score, num_snippets, scale, thresholds, margin, gamm
             right = range(j + 1, min(n_points - 1, int(j + margin * n)) + 1)
             outer = [points[k] for k in [*left, *right]]
             contrast = sum(inner) / n - (sum(outer) / len(outer) if outer else 0.0)
-            found.append((i * seconds, (j + 1) * seconds, contrast + gamma * class_score))
-    return found
+            made.append((i * seconds, (j + 1) * seconds, contrast + gamma * class_score))
+    return made
 
 
 def iou(a, b, offset=0.0):
-    """of (start, end) pairs"""
+    """Overlap of two (start, end) pairs as a share of their union; lengths count `offset` more."""
     inter = max(0.0, min(a[1], b[1]) - max(a[0], b[0]) + offset)
     union = (a[1] - a[0] + offset) + (b[1] - b[0] + offset) - inter
     return inter / union if union > 0 else 0.0
 
 
 def nms(segments, scores, threshold, offset, soft_alpha=None):
-    """list of (start, end), list of float -> list of (position, score), best first. soft_alpha None: hard."""
+    """list of (start, end), list of float -> list of (position, score), best first
+
+    What overlaps the current best too much is dropped (soft_alpha None), or kept with a score that decays once.
+    """
     left = sorted(range(len(scores)), key=lambda i: -scores[i])
     kept, decayed = [], []
     while left:
@@ -129,8 +202,14 @@ def nms(segments, scores, threshold, offset, soft_alpha=None):
     return sorted(kept + decayed, key=lambda pair: -pair[1])
 
 
+# How good that is
+
+
 def average_precision(truth, detections, tiou):
-    """truth: list of (video, start, end); detections: list of (video, start, end, score), one class -> AP."""
+    """truth: list of (video, start, end); detections: list of (video, start, end, score), one class -> AP
+
+    Each detection, best first, takes the instance it overlaps most of those that are not yet taken.
+    """
     order = sorted(range(len(detections)), key=lambda i: -detections[i][3])
     taken, hits = set(), []
     for i in order:

@@ -1,14 +1,21 @@
 """Checkpoints: tensors and plain types in one file, written whole or not at all, loaded with weights_only and strictly.
 
-Two kinds are read: this project's (a dict with "format") and published bare state dicts, THUMOS'14 and ActivityNet names alike.
+    save_checkpoint(path, Checkpoint(model=model.state_dict(), options=..., classes=..., training=...))
+    checkpoint = load_checkpoint(path)
+    load_model(model, checkpoint.model, path)
+
+Two kinds are read: this project's, a dict with "format", and published bare state dicts, THUMOS'14 and ActivityNet names alike.
+In files the parameters have their published names: the "model" of a file of ours is a published state dict. In memory they have
+the names of model.py.
 """
 
 import pathlib
 import pickle
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,23 +25,47 @@ from utils.errors import InputError
 
 FORMAT = 1
 
+# The layers of model.py and their published names.
+PUBLISHED_LAYERS = {
+    "encoder.conv": "encoder.0",
+    **{f"actionness.{stream}.encoder.conv": f"action_{stream}.0" for stream in ("rgb", "flow")},
+    **{f"actionness.{stream}.scorer": f"cls_{stream}.0" for stream in ("rgb", "flow")},
+    "snippet_classifier": "cls.0",
+    "video_classifier": "fc",
+    "video_semantics": "fc1",
+}
+# The published ActivityNet code calls the encoder base_module.
+OUR_LAYERS = {published: ours for ours, published in PUBLISHED_LAYERS.items()} | {"base_module.0": "encoder.conv"}
+
+Value = TypeVar("Value")
+
 
 @dataclass(frozen=True)
 class Checkpoint:
     """What a file holds. A published state dict has `model` alone."""
 
-    model: dict[str, Tensor]
+    model: dict[str, Tensor]  # by the names of model.py
     options: dict[str, Any] | None = None
     classes: tuple[str, ...] | None = None
     # Step and results; in last.pt the states of optimiser, mask and random generators too.
     training: dict[str, Any] = field(default_factory=dict)
 
 
+def to_published(state: Mapping[str, Value]) -> dict[str, Value]:
+    """Rename what goes by the parameter names of model.py to the published ones; unknown names stay."""
+    return {_renamed(name, PUBLISHED_LAYERS): value for name, value in state.items()}
+
+
+def from_published(state: Mapping[str, Value]) -> dict[str, Value]:
+    """The way back, from THUMOS'14 and ActivityNet names alike."""
+    return {_renamed(name, OUR_LAYERS): value for name, value in state.items()}
+
+
 def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:
-    """Raises InputError when the file can't be written, a full disk say; a file of that name then stays as it was."""
+    """Write the whole file or none. Raises InputError when it can't be written, and leaves an older file as it was."""
     content = {
         "format": FORMAT,
-        "model": checkpoint.model,
+        "model": to_published(checkpoint.model),
         "options": checkpoint.options,
         "classes": list(checkpoint.classes or ()),
         "training": checkpoint.training,
@@ -43,7 +74,7 @@ def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: pathlib.Path) -> Checkpoint:
-    """Tensors on the CPU. Raises InputError when the file is missing, corrupt, truncated or something else."""
+    """Read a file, its tensors onto the CPU. Raises InputError when it is missing, corrupt, truncated or something else."""
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; check --model_file, --exp_name and --output_dir")
     content = _load_tensors(path)
@@ -52,18 +83,23 @@ def load_checkpoint(path: pathlib.Path) -> Checkpoint:
     if "format" not in content:
         if not _is_state_dict(content):
             raise InputError(f"{path}: neither a checkpoint of this project nor a state dict of tensors")
-        return Checkpoint(model={_current_name(name): value for name, value in content.items()})
+        return Checkpoint(model=from_published(content))
     if content["format"] != FORMAT:
         raise InputError(f"{path}: checkpoint of format {content['format']}, this version reads {FORMAT}")
     kinds = {"model": dict, "options": dict, "classes": list, "training": dict}
     broken = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
     if broken or not _is_state_dict(content["model"]):
         raise InputError(f"{path}: not a whole checkpoint: {', '.join(broken or ['model'])} is missing or not as saved")
-    return Checkpoint(content["model"], content["options"], tuple(content["classes"]), content["training"])
+    return Checkpoint(
+        model=from_published(content["model"]),
+        options=content["options"],
+        classes=tuple(content["classes"]),
+        training=content["training"],
+    )
 
 
 def _load_tensors(path: pathlib.Path) -> Any:
-    """torch.load with weights_only, after the file's own checksums, which torch does not look at."""
+    """Load with weights_only, after a look at the file's own checksums, which torch leaves out."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -91,13 +127,13 @@ def _is_state_dict(content: Any) -> bool:
 
 
 def load_model(model: nn.Module, state: dict[str, Tensor], path: pathlib.Path) -> None:
-    """Strict: raises InputError naming the missing and left-over keys, or a parameter of another shape."""
-    expected = model.state_dict()
-    missing, unknown = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    """Load strictly. Raises InputError naming the missing and left-over parameters, or one of another shape, as in the file."""
+    expected, given = to_published(model.state_dict()), to_published(state)
+    missing, unknown = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     if missing or unknown:
         parts = [f"{what} {', '.join(keys)}" for what, keys in (("missing", missing), ("left over", unknown)) if keys]
         raise InputError(f"{path}: not this model's parameters: {'; '.join(parts)}; check --modal")
-    for name, value in state.items():
+    for name, value in given.items():
         if value.shape != expected[name].shape:
             raise InputError(
                 f"{path}: {name} has shape {list(value.shape)}, the model needs {list(expected[name].shape)}; "
@@ -107,7 +143,7 @@ def load_model(model: nn.Module, state: dict[str, Tensor], path: pathlib.Path) -
 
 
 def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], path: pathlib.Path) -> None:
-    """Raises InputError when the checkpoint was trained for other classes than the data has."""
+    """Raises InputError when the checkpoint was trained for classes other than the data's."""
     if checkpoint.classes and checkpoint.classes != classes:
         differing = sorted(set(checkpoint.classes) ^ set(classes))
         raise InputError(
@@ -116,6 +152,6 @@ def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], path: pathli
         )
 
 
-def _current_name(name: str) -> str:
-    """The published ActivityNet code calls the encoder base_module."""
-    return "encoder." + name.removeprefix("base_module.") if name.startswith("base_module.") else name
+def _renamed(parameter: str, layers: Mapping[str, str]) -> str:
+    layer, dot, kind = parameter.rpartition(".")
+    return layers.get(layer, layer) + dot + kind

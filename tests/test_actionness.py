@@ -41,6 +41,15 @@ def test_adaptive_mask_by_hand():
     assert low[0, 1] == 1
 
 
+def test_adaptive_mask_is_the_loop():
+    mask, mean, var = make_mask(), 0.25, 1.0
+    for _ in range(3):
+        cas = torch.randn(2, 6, 3)
+        expected, mean, var = loops.mask_weights(cas, mean, var)
+        torch.testing.assert_close(mask(cas), torch.tensor(expected), rtol=1e-5, atol=1e-6)
+        assert (mask.mean.item(), mask.var.item()) == pytest.approx((mean, var), rel=1e-5)
+
+
 def test_mask_statistics_are_buffers():
     mask = make_mask()
     mask(torch.randn(2, 5, 3))

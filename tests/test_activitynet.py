@@ -12,8 +12,10 @@ import main
 from dataset import Video, inference_indices, random_indices, test_batches, test_groups, train_batches
 from formats.annotations import Instance, VideoAnnotation
 from losses import AdaptiveMask
+from model import FoldedSAL
 from options import FLAGS, parse_flags, resolve
 from reference import formulas
+from run.checkpoint import to_published
 from test import Evaluator, predict
 from utils.errors import InputError
 
@@ -123,7 +125,8 @@ def test_losses_and_gradients_of_the_recipe():
     model = objective.model
     generator = torch.Generator().manual_seed(1)
     labels = torch.tensor([[1.0, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 1, 1]])
-    params = {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    parameters = to_published(dict(model.named_parameters()))
+    params = {name: p.detach().clone().requires_grad_() for name, p in parameters.items()}
     state = formulas.new_mask_state(C)
     for _ in range(2):  # the running statistics carry over
         features = torch.randn(B, T, 16, generator=generator)
@@ -137,7 +140,7 @@ def test_losses_and_gradients_of_the_recipe():
     result.losses[-1].backward()
     expected["total"].backward()
     for name in ("encoder.0.weight", "action_rgb.0.weight", "cls.0.weight", "cls_flow.0.weight"):
-        actual, plain = dict(model.named_parameters())[name].grad, params[name].grad
+        actual, plain = parameters[name].grad, params[name].grad
         assert (actual - plain).abs().max() <= 1e-5 * plain.abs().max(), name
 
 
@@ -147,7 +150,7 @@ def test_top_k_of_every_length():
     model = build_model(options, C).eval()
     for length in (1, 2, 3, 4, 7, 8, 31, 50):
         batch_features = torch.randn(1, length, 16)
-        params = dict(model.named_parameters())
+        params = to_published(dict(model.named_parameters()))
         with torch.inference_mode():
             out = formulas.network(params, batch_features, rgb_fusion=0.3, training=False)
             a = out["stream_actionness"]
@@ -157,7 +160,7 @@ def test_top_k_of_every_length():
         video = Video(video_id="v", labels=np.zeros(C, np.float32), features=batch_features[0].numpy(), fps=25.0)
         split = host_split([video])
         batches = test_batches(split, test_groups(split, options.data, batch_size=1), options.data)
-        (prediction,) = predict(model, batches, fusion=options.fusion, localization=options.localization)
+        (prediction,) = predict(FoldedSAL(model), batches, fusion=options.fusion, localization=options.localization)
         np.testing.assert_allclose(prediction.class_scores, expected, rtol=1e-4)
         assert prediction.sequences.shape[1] == length and prediction.num_snippets == length
         np.testing.assert_allclose(prediction.sequences, q[0].T[prediction.classes], rtol=1e-4)
@@ -246,13 +249,14 @@ class FakeData:
 def detections_of(model, videos, batch_size):
     options = recipe(test_batch_size=batch_size, num_workers=0)
     evaluate = Evaluator(
+        FoldedSAL(model),
         FakeData(videos),
         options=options.data,
         fusion=options.fusion,
         localization=options.localization,
         evaluation=options.evaluation,
     )
-    return evaluate(model).detections
+    return evaluate().detections
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])

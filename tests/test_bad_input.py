@@ -21,7 +21,7 @@ import main
 from formats.feature_files import FeatureFiles
 from formats.result_file import write_detections
 from options import as_plain, parse_flags, resolve
-from run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, to_published
 from utils.atomic import write_text
 from utils.errors import InputError
 from utils.segments import Segments
@@ -473,7 +473,7 @@ def test_checkpoint_of_another_kernel_size(refused, tmp_path):
 
 def test_published_checkpoint_of_another_number_of_classes(refused, tmp_path):
     state = tiny_checkpoint(tmp_path / "m.pt", classes=("A", "B", "C", "D")).model
-    torch.save(state, tmp_path / "m.pt")
+    torch.save(to_published(state), tmp_path / "m.pt")
     line = refused("--inference_only", "--model_file", str(tmp_path / "m.pt"))
     assert f"{tmp_path / 'm.pt'}: " in line and "shape" in line and "classes" in line
 

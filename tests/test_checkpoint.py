@@ -8,7 +8,15 @@ import torch
 from conftest import build_model
 
 from options import resolve
-from run.checkpoint import Checkpoint, check_classes, load_checkpoint, load_model, save_checkpoint
+from run.checkpoint import (
+    Checkpoint,
+    check_classes,
+    from_published,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+    to_published,
+)
 from utils.atomic import write_file, write_text
 from utils.errors import InputError
 
@@ -47,7 +55,8 @@ def test_saving_replaces(tmp_path):
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
 def test_published_state_dicts(tmp_path, encoder, zipped):
     source, target = new_model(), new_model()
-    state = {name.replace("encoder", encoder): value for name, value in source.state_dict().items()}
+    published = to_published(source.state_dict())
+    state = {name.replace("encoder", encoder): value for name, value in published.items()}
     torch.save(state, tmp_path / "published.pth", _use_new_zipfile_serialization=zipped)
     checkpoint = load_checkpoint(tmp_path / "published.pth")
     assert checkpoint.options is None and checkpoint.classes is None
@@ -55,9 +64,35 @@ def test_published_state_dicts(tmp_path, encoder, zipped):
     assert same_tensors(source.state_dict(), target.state_dict())
 
 
+@pytest.mark.parametrize("modal", ["all", "flow"])
+def test_files_hold_published_state_dicts(tmp_path, modal):
+    """What a file calls "model" loads as a published state dict does, and comes back under our names."""
+    model = build_model(resolve({"feature_size": 4, "hidden_size": 8, "modal": modal}), 3)
+    save_checkpoint(tmp_path / "c.pt", Checkpoint(model.state_dict(), {}, ("a",)))
+    inside = torch.load(tmp_path / "c.pt", weights_only=True)["model"]
+    assert {"encoder.0.weight", "cls.0.bias", "action_flow.0.weight", "cls_flow.0.bias", "fc.weight"} < set(inside)
+    assert same_tensors(from_published(inside), model.state_dict())
+    assert not set(inside) & set(model.state_dict())
+    assert same_tensors(to_published(from_published(inside)), inside)
+    torch.save(inside, tmp_path / "published.pth")
+    assert same_tensors(load_checkpoint(tmp_path / "published.pth").model, load_checkpoint(tmp_path / "c.pt").model)
+
+
+def test_names_that_are_unknown_stay():
+    assert to_published({"w": 1, "other.weight": 2}) == from_published({"w": 1, "other.weight": 2})
+    assert list(to_published({"w": 1, "other.weight": 2})) == ["w", "other.weight"]
+
+
+def test_parameters_come_in_the_order_that_optimizer_states_go_by():
+    names = ["encoder.0", "action_rgb.0", "cls_rgb.0", "action_flow.0", "cls_flow.0", "cls.0", "fc", "fc1"]
+    published = to_published(dict(new_model().named_parameters()))
+    assert list(published) == [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
+
+
 def test_parameter_names_and_shapes_are_the_published_ones():
     with torch.device("meta"):
-        shapes = {name: tuple(p.shape) for name, p in build_model(resolve({}), 20).named_parameters()}
+        parameters = to_published(dict(build_model(resolve({}), 20).named_parameters()))
+    shapes = {name: tuple(p.shape) for name, p in parameters.items()}
     streams = {
         f"{part}_{s}.0.weight": shape
         for s in ("rgb", "flow")
@@ -71,7 +106,7 @@ def test_parameter_names_and_shapes_are_the_published_ones():
 
 def test_missing_and_left_over_keys_are_named(tmp_path):
     state = new_model().state_dict()
-    state["fc2.weight"] = state.pop("fc1.weight")
+    state["fc2.weight"] = state.pop("video_semantics.weight")
     with pytest.raises(InputError, match=r"missing fc1.weight; left over fc2.weight") as caught:
         load_model(new_model(), state, tmp_path / "x.pt")
     assert str(tmp_path / "x.pt") in str(caught.value)

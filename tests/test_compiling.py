@@ -9,8 +9,9 @@ from conftest import build_model, build_objective
 
 from dataset import Batch
 from layers.wide_adam import WideAdam
+from model import FoldedSAL
 from options import resolve
-from test import compile_infer
+from test import CompiledSAL
 from train import compile_objective, train_step
 
 SIZES = {"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2}
@@ -83,14 +84,27 @@ def test_the_trial_leaves_no_trace(eager_backend):
 
 def test_compiled_test_forward_is_the_plain_one(eager_backend):
     model = build_model(OPTIONS, 3).eval()
-    infer = compile_infer(model, [2, 1], 24)
+    plain, compiled = FoldedSAL(model), CompiledSAL(model, batch_sizes=[2, 1], num_segments=24)
     with torch.inference_mode():
-        layers = model.fold()
-        for count in (2, 1):
-            features = batch(count, count).features
-            expected, actual = model.infer(features, layers), infer(features, layers)
-            torch.testing.assert_close(actual.cas, expected.cas)
-            torch.testing.assert_close(actual.video_logits, expected.video_logits)
+        for change in (0.0, 0.1):  # new weights are in the next evaluation
+            model.video_semantics.weight += change
+            plain.refold(), compiled.refold()
+            for count in (2, 1):
+                features = batch(count, count).features
+                expected, actual = plain(features), compiled(features)
+                torch.testing.assert_close(actual.cas, expected.cas)
+                torch.testing.assert_close(actual.video_logits, expected.video_logits)
+
+
+def test_only_its_own_number_of_snippets_runs_compiled(eager_backend, monkeypatch):
+    network = CompiledSAL(build_model(OPTIONS, 3), batch_sizes=[1], num_segments=24)
+    assert network.compiled != FoldedSAL.forward.__get__(network)
+    compiled, lengths = network.compiled, []
+    monkeypatch.setattr(network, "compiled", lambda x: lengths.append(x.shape[1]) or compiled(x))
+    with torch.inference_mode():
+        for length in (24, 7, 24):
+            assert network(torch.rand(1, length, 12)).cas.shape == (1, length, 3)
+    assert lengths == [24, 24]
 
 
 def test_a_step_is_one_graph():

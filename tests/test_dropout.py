@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from layers.dropout import dropout
+from layers.dropout import Dropout, dropout
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.75, 0.999])
 def test_share_and_scale(share):
     torch.manual_seed(0)
     x = torch.ones(1000, 401)
-    out = dropout(x, share, True)
+    out = dropout(x, share=share, training=True)
     kept = out != 0
     torch.testing.assert_close(out[kept], torch.full_like(out[kept], 1 / (1 - share)))
     deviation = (share * (1 - share) / x.numel()) ** 0.5
@@ -20,14 +20,14 @@ def test_share_and_scale(share):
 def test_values_are_dropped_one_by_one():
     """Four values come from one draw: they must not fall together, nor with their neighbours of the next draw."""
     torch.manual_seed(0)
-    kept = dropout(torch.ones(200_000), 0.5, True).view(-1, 8) != 0
+    kept = dropout(torch.ones(200_000), share=0.5, training=True).view(-1, 8) != 0
     together = torch.corrcoef(kept.float().t()) - torch.eye(8)
     assert together.abs().max() < 0.03
 
 
 def test_gradient_is_that_of_the_mask():
     x = torch.randn(3, 5, requires_grad=True)
-    out = dropout(x, 0.5, True)
+    out = dropout(x, share=0.5, training=True)
     out.sum().backward()
     torch.testing.assert_close(x.grad, (out != 0).float() * 2)
 
@@ -35,7 +35,7 @@ def test_gradient_is_that_of_the_mask():
 def test_nearly_everything():
     """What 16 bits can't tell from everything: few are left, and none is left that should not be."""
     torch.manual_seed(0)
-    out = dropout(torch.ones(1_000_000), 0.999999, True)
+    out = dropout(torch.ones(1_000_000), share=0.999999, training=True)
     assert (out != 0).sum() < 100
 
 
@@ -43,7 +43,7 @@ def test_nearly_everything():
 def test_nothing_to_drop(share, training):
     x = torch.randn(4)
     before = torch.get_rng_state()
-    assert dropout(x, share, training) is x
+    assert dropout(x, share=share, training=training) is x
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -51,10 +51,19 @@ def test_the_seed_fixes_it():
     x, outs = torch.randn(5, 7), []
     for _ in range(2):
         torch.manual_seed(3)
-        outs.append(dropout(x, 0.3, True))
+        outs.append(dropout(x, share=0.3, training=True))
     assert torch.equal(*outs)
 
 
 @pytest.mark.parametrize("shape", [(0,), (1,), (3,), (2, 0, 5)])
 def test_sizes_that_are_no_multiple_of_a_draw(shape):
-    assert dropout(torch.ones(shape), 0.5, True).shape == shape
+    assert dropout(torch.ones(shape), share=0.5, training=True).shape == shape
+
+
+def test_the_layer_drops_in_training_alone():
+    layer, x = Dropout(0.5), torch.ones(8)
+    torch.manual_seed(0)
+    expected = dropout(x, share=0.5, training=True)
+    torch.manual_seed(0)
+    assert torch.equal(layer(x), expected)
+    assert layer.eval()(x) is x

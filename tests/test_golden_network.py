@@ -15,7 +15,9 @@ from losses import (
     sal_losses,
     weighted_total,
 )
+from model import FoldedSAL
 from options import resolve
+from run.checkpoint import from_published, to_published
 
 TOLERANCE = 1e-5  # of the array's largest magnitude
 
@@ -30,8 +32,9 @@ def assert_close(name, actual, expected):
 def golden_model(options, classes):
     with torch.device("meta"):
         model = build_model(options, classes)
-    state = {n: torch.from_numpy(recipe.weight(n, tuple(p.shape))) for n, p in model.state_dict().items()}
-    model.load_state_dict(state, assign=True)
+    shapes = {name: tuple(p.shape) for name, p in to_published(model.state_dict()).items()}
+    state = {name: torch.from_numpy(recipe.weight(name, shape)) for name, shape in shapes.items()}
+    model.load_state_dict(from_published(state), assign=True)
     return model.requires_grad_(True)
 
 
@@ -98,12 +101,12 @@ def test_three_training_steps():
         optimizer.zero_grad()
         total.backward()
         if step == 0:
-            for name, parameter in model.named_parameters():
+            for name, parameter in to_published(dict(model.named_parameters())).items():
                 gradient = gradient_of(parameter)
                 assert_close(f"{name} gradient", gradient.flatten()[:16], golden[f"grad_head/{name}"])
                 assert_close(f"{name} gradient norm", gradient.double().norm(), golden[f"grad_norm/{name}"])
         optimizer.step()
-    for name, parameter in model.named_parameters():
+    for name, parameter in to_published(dict(model.named_parameters())).items():
         assert_close(f"{name} after three steps", parameter.flatten()[:16], golden[f"after3/{name}"])
 
 
@@ -113,8 +116,9 @@ def test_activitynet_forward():
     features = torch.from_numpy(recipe.features(3, 50, 2048, key=2))
     with torch.no_grad():
         assert_forward(golden, model(features))
-        model.eval()
-        output = model.infer(features, model.fold())
+        network = FoldedSAL(model).eval()
+        network.refold()
+        output = network(features)
     assert_close("cas in test", output.cas, golden["forward/cas"])
     assert_close("video logits in test", output.video_logits, golden["forward/sc"])
 

@@ -1,14 +1,14 @@
-"""The network's parts against plain loops and the library's own convolution."""
+"""The network's parts against plain loops and the library's own layers."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from layers.mixup import add_partner, average_weights, join_labels
-from layers.temporal_conv import taps_first, temporal_conv
-from layers.wide_linear import clear_gradient, gradient_of, wide_linear
+from layers.temporal_conv import TemporalConv, taps_first, temporal_conv
 from model import (
     SAL,
+    FoldedSAL,
     combined_sequence,
     propagate_semantics,
     second_order_pooling,
@@ -16,6 +16,7 @@ from model import (
 )
 from options import ModelOptions
 from reference import loops
+from run.checkpoint import to_published
 from utils.snippet_grid import topk_count
 
 SMALL = {"num_classes": 4, "streams": ("rgb", "flow"), "feature_size": 5}
@@ -33,6 +34,7 @@ def test_temporal_conv_is_the_padded_convolution(taps, b, t):
     x, weight, bias = torch.randn(b, t, 5), torch.randn(6, 5, taps), torch.randn(6)
     expected = F.conv1d(x.transpose(1, 2), weight, bias, padding=taps // 2).transpose(1, 2)
     torch.testing.assert_close(temporal_conv(x, weight, bias), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(loops.convolution(x[0], weight, bias), expected[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("taps", [3, 5])
@@ -46,22 +48,61 @@ def test_taps_lie_first_in_memory_and_nowhere_else():
     kept = taps_first(weight)
     assert torch.equal(kept, weight) and kept.stride() == (1, 4, 20)
     model = small_model()
-    assert model.encoder[0].weight.stride() == (1, 8, 80)  # 10 channels in, 8 out
-    temporal_conv(torch.randn(1, 4, 10), model.encoder[0].weight, model.encoder[0].bias).sum().backward()
-    assert model.encoder[0].weight.grad.stride() == (1, 8, 80)
+    conv = model.encoder.conv
+    assert conv.weight.stride() == (1, 8, 80)  # 10 channels in, 8 out
+    conv(torch.randn(1, 4, 10)).sum().backward()
+    assert conv.weight.grad.stride() == (1, 8, 80)
+
+
+@pytest.mark.parametrize("taps", [1, 3])
+def test_temporal_conv_layer_begins_as_the_librarys(taps):
+    torch.manual_seed(0)
+    plain = torch.nn.Conv1d(5, 6, taps, padding=taps // 2)
+    torch.manual_seed(0)
+    layer, x = TemporalConv(5, 6, taps), torch.randn(2, 9, 5)
+    assert layer.state_dict().keys() == plain.state_dict().keys()
+    assert torch.equal(layer.weight, plain.weight) and torch.equal(layer.bias, plain.bias)
+    torch.testing.assert_close(layer(x), plain(x.mT).mT, rtol=1e-5, atol=1e-6)
+
+
+def test_temporal_conv_layer_of_a_sum():
+    layer, x, y = TemporalConv(5, 6, 3), torch.randn(2, 9, 5), torch.randn(2, 9, 5)
+    torch.testing.assert_close(layer.output_for_sum(layer(x) + layer(y)), layer(x + y), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("streams", [("rgb", "flow"), ("flow",)])
 @pytest.mark.parametrize("hidden", [1, 8])
-def test_infer_gives_what_forward_gives(streams, hidden):
+def test_the_folded_network_gives_what_the_network_gives(streams, hidden):
     model = small_model(streams=streams, hidden_size=hidden).eval()
     features = torch.randn(3, 7, 5 * len(streams))
-    expected, actual = model(features), model.infer(features, model.fold())
+    network = FoldedSAL(model)
+    network.refold()
+    expected, actual = model(features), network(features)
     for name in ("cas", "actionness", "video_logits"):
         torch.testing.assert_close(getattr(actual, name), getattr(expected, name), rtol=1e-5, atol=1e-6)
     assert list(actual.stream_actionness) == list(streams)
     for stream in streams:
         torch.testing.assert_close(actual.stream_actionness[stream], expected.stream_actionness[stream])
+
+
+def test_refolding_follows_the_weights_and_keeps_its_place():
+    """Also when it was folded in inference mode first, as evaluation does."""
+    model, features = small_model().eval(), torch.randn(3, 7, 10)
+    network = FoldedSAL(model)
+    assert network.weight is None and set(network.state_dict()) == {f"model.{name}" for name in model.state_dict()}
+    with torch.inference_mode():
+        network.refold()
+    before, places = network(features), (network.weight.data_ptr(), network.bias.data_ptr())
+    for layer in (model.video_semantics, model.video_classifier):
+        torch.nn.init.normal_(layer.weight)
+        torch.nn.init.normal_(layer.bias)
+    assert torch.equal(network(features).cas, before.cas)
+    network.refold()
+    assert (network.weight.data_ptr(), network.bias.data_ptr()) == places
+    expected, actual = model(features), network(features)
+    torch.testing.assert_close(actual.cas, expected.cas, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(actual.video_logits, expected.video_logits, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(actual.cas, before.cas)
 
 
 def test_bfloat16_is_near_and_leaves_the_results_float32():
@@ -74,7 +115,7 @@ def test_bfloat16_is_near_and_leaves_the_results_float32():
     rough.cas.sum().backward()
     model = small_model(compute_dtype=torch.bfloat16)
     model(features).cas.sum().backward()
-    assert model.encoder[0].weight.grad.dtype == torch.float32
+    assert model.encoder.conv.weight.grad.dtype == torch.float32
 
 
 @pytest.mark.parametrize("t", [1, 7])
@@ -129,17 +170,18 @@ def test_mixed_actionness_is_that_of_the_mixed_features(batch):
     model = small_model()
     features = torch.randn(batch, 12, 10)
     output = model(features)
-    expected = loops.separate_convolutions(model, features)
-    for stream in ("rgb", "flow"):
-        torch.testing.assert_close(output.mixed_actionness[stream], expected[stream], rtol=1e-5, atol=1e-6)
+    params = to_published(model.state_dict())
+    for stream, x in zip(("rgb", "flow"), features.split(5, 2), strict=True):
+        expected = torch.stack([loops.actionness(params, video, stream) for video in loops.mix_up(x)])
+        torch.testing.assert_close(output.mixed_actionness[stream], expected, rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_masks_of_the_mixed_path_are_its_own():
     # With a batch of one and no bias the mixed pre-activation is twice the plain one; so would be the scores under one mask.
     model = small_model(dropout=0.5)
-    for stream in ("rgb", "flow"):
-        torch.nn.init.zeros_(model.get_submodule(f"action_{stream}.0").bias)
-        torch.nn.init.zeros_(model.get_submodule(f"cls_{stream}.0").bias)
+    for branch in model.branches.values():
+        torch.nn.init.zeros_(branch.encoder.conv.bias)
+        torch.nn.init.zeros_(branch.scorer.bias)
     features = torch.randn(1, 12, 10)
     for dropout, same in ((model, False), (small_model(dropout=0.0), True)):
         dropout.load_state_dict(model.state_dict())
@@ -194,7 +236,7 @@ def test_wrong_number_of_channels():
 
 def test_constructor_leaves_the_seed_alone():
     torch.manual_seed(3)
-    first, second = (SAL(ModelOptions(hidden_size=8), **SMALL).cls[0].weight.clone() for _ in range(2))
+    first, second = (SAL(ModelOptions(hidden_size=8), **SMALL).snippet_classifier.weight.clone() for _ in range(2))
     assert not torch.equal(first, second)
 
 
@@ -203,22 +245,3 @@ def test_partner_is_the_video_before():
     assert add_partner(x).flatten().tolist() == [5, 3, 6]
     assert join_labels(torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])).tolist() == [[1, 1], [1, 0], [0, 1]]
     assert average_weights(x).flatten().tolist() == [2.5, 1.5, 3]
-
-
-@pytest.mark.parametrize("rows", [1, 2, 4, 5, 9])
-@pytest.mark.parametrize("width", [64, 30])
-def test_wide_linear_is_linear(rows, width):
-    x, weight, bias = (
-        torch.randn(s, dtype=torch.double, requires_grad=True) for s in ((rows, width), (3, width), (3,))
-    )
-    torch.testing.assert_close(wide_linear(x, weight, bias), F.linear(x, weight, bias))
-    assert torch.autograd.gradcheck(lambda x, bias: wide_linear(x, weight.detach(), bias), (x, bias))
-    plain = weight.detach().clone().requires_grad_()
-    for _ in range(2):  # gradients add up
-        upstream = torch.randn(rows, 3, dtype=torch.double)
-        wide_linear(x, weight, bias).backward(upstream)
-        F.linear(x.detach(), plain).backward(upstream)
-        torch.testing.assert_close(gradient_of(weight), plain.grad)
-    assert weight.grad is None
-    clear_gradient(weight)
-    assert gradient_of(weight) is None

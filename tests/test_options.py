@@ -276,7 +276,7 @@ def test_main_hands_every_group_on_to_the_test(tiny, run, monkeypatch):
     got = {}
     run(tiny.path, "--exp_name", "x")
 
-    def evaluator(data, **groups):
+    def evaluator(network, data, **groups):
         got.update(groups)
         raise InputError("seen enough")
 

@@ -11,7 +11,8 @@ from layers.wide_linear import gradient_of
 from losses import AdaptiveMask, actionness_targets, sal_losses, weighted_total
 from model import combined_sequence
 from options import resolve
-from reference import formulas
+from reference import formulas, loops
+from run.checkpoint import to_published
 from test import class_scores
 from utils.segments import Segments
 
@@ -35,8 +36,12 @@ def small_batch():
     return features, torch.tensor([[1.0, 0, 0, 0, 1], [0, 1, 0, 0, 0], [0, 0, 1, 1, 1]])
 
 
+def parameters(model):
+    return to_published(dict(model.named_parameters()))
+
+
 def plain_parameters(model):
-    return {name: p.detach().clone().requires_grad_() for name, p in model.named_parameters()}
+    return {name: p.detach().clone().requires_grad_() for name, p in parameters(model).items()}
 
 
 def losses_of(model, mask, features, labels):
@@ -92,7 +97,7 @@ def test_losses_and_gradients():
     assert 0 < targets.label.mean() < 1
     total.backward()
     expected_total.backward()
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters(model).items():
         assert_close(f"{name} gradient", gradient_of(parameter), params[name].grad)
 
 
@@ -106,7 +111,7 @@ def test_training_step():
     optimizer.step()
     expected, _ = formulas.training_step(params, formulas.adam(params), features, labels, state, dropout=0.0)
     assert_close("total", total, expected)
-    for name, parameter in model.named_parameters():
+    for name, parameter in parameters(model).items():
         assert_close(f"{name} after a step", parameter, params[name])
         assert not torch.equal(params[name], before[name])
 
@@ -122,9 +127,9 @@ def test_dropout_is_in_the_plain_formulation_in_training_alone():
 @pytest.mark.parametrize("length", [3, 20, 33])
 def test_resample(length):
     video = torch.arange(length).unsqueeze(1)
-    uniform = formulas.resample(video, T).squeeze(1)
+    uniform = loops.resample(video, T).squeeze(1)
     assert uniform.tolist() == [i * length // T for i in range(T)]
-    drawn = formulas.resample(video, T, np.random.default_rng(0)).squeeze(1)
+    drawn = loops.resample(video, T, np.random.default_rng(0)).squeeze(1)
     high = torch.cat([uniform[1:], torch.tensor([length - 1])])
     assert (drawn >= uniform).all() and (drawn <= high).all()
     assert torch.equal(drawn, uniform) == (length == T)

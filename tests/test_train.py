@@ -132,7 +132,9 @@ def test_the_seed_fixes_a_run(tiny, run, tmp_path):
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         run(tiny.path, "--exp_name", name, "--seed", seed)
     assert_same(load(tmp_path, "a").training, load(tmp_path, "b").training)
-    assert not torch.equal(load(tmp_path, "a").model["cls.0.weight"], load(tmp_path, "c").model["cls.0.weight"])
+    assert not torch.equal(
+        load(tmp_path, "a").model["encoder.conv.weight"], load(tmp_path, "c").model["encoder.conv.weight"]
+    )
 
 
 def test_evaluations_do_not_disturb_training(tiny, run, tmp_path):
@@ -172,7 +174,7 @@ def test_everything_that_influences_training_is_in_last_pt(tiny, run, tmp_path):
 @pytest.mark.parametrize("modal", ["rgb", "flow"])
 def test_single_stream_runs(tiny, run, tmp_path, modal):
     assert run(tiny.path, "--exp_name", "x", "--modal", modal).code == 0
-    assert load(tmp_path, "x").model["encoder.0.weight"].shape[1] == 6
+    assert load(tmp_path, "x").model["encoder.conv.weight"].shape[1] == 6
     outcome = run(tiny.path, "--exp_name", "x", "--inference_only")
     assert outcome.code == 0  # the modality comes from the checkpoint
 

@@ -1,5 +1,7 @@
 """Adam that never has a wide layer's gradient whole: the numbers and the state of torch's own."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -113,3 +115,18 @@ def test_layouts_in_memory_make_no_difference(saved):
             optimizer.load_state_dict({**state, "state": {0: moments}})
     assert optimizer.state[ours]["exp_avg"].stride() == ours.stride() != plain.stride()
     torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_deep_copy_steps_like_the_original():
+    """With its parameters, which nobody has taken over."""
+    ours, optimizer = optimizers()[0]
+    x = torch.randn(2, 128)
+    loss_of(ours, x, wide=True).backward()
+    optimizer.step()
+    twins, twin = copy.deepcopy((ours, optimizer))
+    for parameters, each in ((ours, optimizer), (twins, twin)):
+        each.zero_grad()
+        loss_of(parameters, x, wide=True).backward()
+        each.step()
+    assert twins[0].grad is not None
+    torch.testing.assert_close(ours, twins)
