@@ -119,6 +119,10 @@ class Split:
     def __iter__(self) -> Iterator[Video]:
         return iter(self.videos)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(video.video_id for video in self.videos)
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -153,15 +157,7 @@ def load_dataset(
     Values are checked as they are read: now, or with cache "mmap" when they are first needed. Raises InputError naming the
     file, the video and what to do, or the bytes that a cache needs and those that are free.
     """
-    feature_set, left_out = open_usable_set(
-        path,
-        streams=options.streams,
-        layout=options.layout,
-        ground_truth=options.ground_truth,
-        allow_pickle=options.allow_pickle,
-        skip_unusable=options.skip_unusable,
-        splits=splits,
-    )
+    feature_set, left_out = open_usable_set(path, options, splits=splits)
     classes = feature_set.classes
     work = [(split, video) for split in splits for video in feature_set.names[split]]
     videos: dict[str, list[Video]] = {split: [] for split in SPLITS}

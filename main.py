@@ -2,25 +2,22 @@
 
 python main.py --data_path DATA                        # train, evaluate
 python main.py --inference_only --data_path DATA       # load the last experiment's best checkpoint, evaluate
-python main.py --check_data --data_path DATA           # look through the data set, print what is wrong with it
+python main.py --check_data --data_path DATA           # check the data set, print what is wrong with it
 """
 
-import json
-import pathlib
+import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from options import PRESETS, Options, as_plain, check_unchanged, parse_flags, resolve, unresolved
+from options import Options, as_plain, parse_flags, resolve
 from utils.console import run_tool
-from utils.errors import InputError
 
-# The rest is imported where it is wired: --help and a mistyped flag need not wait for torch.
+# Each command imports what it wires: --help and a mistyped flag need not wait for torch.
 if TYPE_CHECKING:
     from dataset import Dataset
     from model import SAL
     from run.device import Machine
-    from test import Evaluator
 
 OUT_OF_MEMORY = "lower --hidden_size, --num_segments, --batch_size or --test_batch_size, or give --cache mmap"
 
@@ -28,59 +25,34 @@ OUT_OF_MEMORY = "lower --hidden_size, --num_segments, --batch_size or --test_bat
 def run_training(flags: Mapping[str, Any]) -> None:
     import torch
 
-    from dataset import train_batch_sizes
     from eval.report import per_class_table
     from eval.summary import evaluation_report
     from layers.wide_adam import WideAdam
     from losses import AdaptiveMask
-    from run.checkpoint import check_classes, load_checkpoint
-    from run.device import choose_machine
-    from run.experiment import find_experiment, new_experiment
+    from run.experiment import begin_training
     from run.history import History
     from run.provenance import provenance
-    from train import Objective, Trainer, compile_objective
+    from test import Evaluator
+    from train import Objective, Trainer
 
-    checkpoint = None
-    if flags.get("resume"):
-        experiment = find_experiment(unresolved(flags).run, needs="last.pt")
-        checkpoint = load_checkpoint(experiment.last)
-        check_unchanged(flags, checkpoint.options or {})
-        options = resolve({**flags, "exp_name": experiment.folder.name}, checkpoint.options)
-    else:
-        options = resolve(flags)
-        experiment = new_experiment(options.run, dataset=options.data.dataset)
-    machine = choose_machine(options.run)
-    data = _load_data(options, machine, splits=("train", "test"))
-    if checkpoint:
-        check_classes(checkpoint, data.classes, experiment.last)
-    _check_model_fits(options, data, machine, training=True)
-
+    experiment, options, checkpoint = begin_training(flags)
+    machine, data, make_model = _prepare(options, splits=("train", "test"), training=True)
     torch.manual_seed(options.run.seed)
-    model = _new_model(options, data, machine).to(machine.device)
+    model = make_model().to(machine.device)
     mask = AdaptiveMask(options.actionness, num_classes=len(data.classes)).to(machine.device)
-    objective = Objective(model, mask, losses=options.losses, actionness=options.actionness, fusion=options.fusion)
-    adam = options.optimisation
-    betas = (adam.beta1, adam.beta2)
-    optimizer = WideAdam(model.parameters(), lr=adam.lr, betas=betas, weight_decay=adam.weight_decay)
-    compute = None
-    if options.run.compile:
-        sizes = train_batch_sizes(data.train, options.optimisation)
-        compute = compile_objective(objective, sizes, options.data.num_segments)
-    plain = as_plain(options)
+    adam, plain = options.optimisation, as_plain(options)
     origin = provenance(plain, machine, layout=data.layout, left_out=data.left_out)
     history = History(experiment, average_tious=options.evaluation.average_tious, provenance=origin)
     trainer = Trainer(
-        objective,
-        optimizer,
+        Objective(model, mask, losses=options.losses, actionness=options.actionness, fusion=options.fusion),
+        WideAdam(model.parameters(), lr=adam.lr, betas=(adam.beta1, adam.beta2), weight_decay=adam.weight_decay),
         data,
+        history=history,
         data_options=options.data,
         optimisation=options.optimisation,
         evaluation=options.evaluation,
-        run=options.run,
-        experiment=experiment,
-        history=history,
+        run_options=options.run,
         saved_options=plain,
-        compute=compute,
     )
     if checkpoint:
         trainer.resume(checkpoint)
@@ -93,69 +65,42 @@ def run_training(flags: Mapping[str, Any]) -> None:
         f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
         f"steps {trainer.step} to {trainer.total_steps} on {machine.device} ({machine.precision}), features: {data.cache}"
     )
-    trainer.run(_new_evaluator(model, data, options))
+    trainer.run(Evaluator(model, data, **_test_groups(options)))
     assert history.best and history.last
     print(evaluation_report({"best": history.best.summary, "last": history.last.summary}))
-    seconds = f"training {history.seconds.training:.0f}, evaluation {history.seconds.evaluation:.0f}"
-    print(f"seconds: {seconds}; results in {experiment.folder}")
+    print(f"seconds: {history.seconds}; results in {experiment.folder}")
     if options.run.verbose and history.best.summary.per_class_AP:
         print(per_class_table(history.best.summary.per_class_AP))
 
 
 def run_inference(flags: Mapping[str, Any]) -> None:
-    import torch
-
     from eval.report import per_class_table
     from eval.summary import evaluation_report
-    from formats.result_file import write_detections
-    from run.checkpoint import check_classes, load_checkpoint, load_model
-    from run.device import choose_machine
-    from run.experiment import find_model
+    from run.checkpoint import load_network
+    from run.experiment import begin_inference
     from run.provenance import provenance
-    from utils.atomic import write_text
+    from test import Evaluator
 
-    path, experiment = find_model(unresolved(flags).run)
-    checkpoint = load_checkpoint(path)
-    options = resolve(flags, checkpoint.options)
-    machine = choose_machine(options.run)
-    data = _load_data(options, machine, splits=("test",))
-    check_classes(checkpoint, data.classes, path)
-    _check_model_fits(options, data, machine, training=False)
-    with torch.device("meta"):
-        model = _new_model(options, data, machine)
-    model.to_empty(device=machine.device)
-    load_model(model, checkpoint.model, path)
-    evaluation = _new_evaluator(model, data, options)()
-    summary = evaluation.summary
-    videos = tuple(video.video_id for video in data.test)
-    write_detections(experiment.inference / "detections.json", evaluation.detections, videos, data.classes)
+    experiment, path, options, checkpoint = begin_inference(flags)
+    machine, data, make_model = _prepare(options, splits=("test",), training=False)
+    model = load_network(make_model, checkpoint, path, classes=data.classes, device=machine.device)
+    evaluation = Evaluator(model, data, **_test_groups(options))()
     origin = provenance(as_plain(options), machine, layout=data.layout, left_out=data.left_out)
-    results = {"model_file": str(path), **summary.as_plain(), "seconds": evaluation.seconds, **origin}
-    write_text(experiment.inference / "results.json", json.dumps(results, indent=2) + "\n")
-    print(evaluation_report({path.name: summary}))
+    results = {"model_file": str(path), **evaluation.summary.as_plain(), "seconds": evaluation.seconds, **origin}
+    experiment.write_inference(evaluation.detections, results, videos=data.test.names, classes=data.classes)
+    print(evaluation_report({path.name: evaluation.summary}))
     print(f"results in {experiment.inference}")
-    if options.run.verbose and summary.per_class_AP:
-        print(per_class_table(summary.per_class_AP))
+    if options.run.verbose and evaluation.summary.per_class_AP:
+        print(per_class_table(evaluation.summary.per_class_AP))
 
 
 def run_check(flags: Mapping[str, Any]) -> int:
     """The exit code: 0 fine, 1 warnings, 2 errors."""
     from data_tools.check.report import check_data
+    from data_tools.opening import data_folder
 
     options = resolve(flags)
-    report = check_data(
-        _data_path(options),
-        streams=options.data.streams,
-        feature_size=options.data.feature_size,
-        grid=options.data.grid,
-        dataset=options.data.dataset,
-        layout=options.data.layout,
-        ground_truth=options.data.ground_truth,
-        allow_pickle=options.data.allow_pickle,
-        skip_unusable=options.data.skip_unusable,
-        fps=options.data.fps,
-        threads=options.data.num_workers,
-    )
+    report = check_data(data_folder(options.data), options.data)
     print(report.text)
     return report.exit_code
 
@@ -164,7 +109,10 @@ def run(arguments: Sequence[str]) -> int | None:
     flags = parse_flags(arguments)
     if flags.get("check_data"):
         return run_check(flags)
-    (run_inference if flags.get("inference_only") else run_training)(flags)
+    if flags.get("inference_only"):
+        run_inference(flags)
+    else:
+        run_training(flags)
     return None
 
 
@@ -173,76 +121,32 @@ def main(arguments: Sequence[str]) -> int:
     return run_tool("main.py", run, arguments, out_of_memory=OUT_OF_MEMORY)
 
 
-def _data_path(options: Options) -> pathlib.Path:
-    from data_tools.demo_set import ensure_demo_set
-
-    if not options.data.data_path:
-        raise InputError("--data_path is missing: give the data set's folder, or --dataset demo for the built-in one")
-    path = pathlib.Path(options.data.data_path)
-    if options.data.data_path == PRESETS["demo"]["data_path"]:  # any other path that is missing is a mistake
-        ensure_demo_set(path)
-    return path
-
-
-def _load_data(options: Options, machine: "Machine", splits: tuple[str, ...]) -> "Dataset":
-    from data_tools.check.times import TimedVideo, grid_warning
-    from dataset import load_dataset
-
-    data = load_dataset(_data_path(options), options.data, device=machine.device, splits=splits)
-    for reason, count in data.left_out.items():
-        print(f"left out, {reason}: {count}")
-    timed = [
-        TimedVideo(video_id=v.video_id, annotation=data.annotations[v.video_id], num_snippets=v.num_snippets, fps=v.fps)
-        for v in data.videos
-    ]
-    warning = grid_warning(timed, options.data.grid)
-    if warning:
-        print(f"warning: {warning}")
-    return data
-
-
-def _new_model(options: Options, data: "Dataset", machine: "Machine") -> "SAL":
+def _prepare(
+    options: Options, *, splits: tuple[str, ...], training: bool
+) -> "tuple[Machine, Dataset, Callable[[], SAL]]":
+    """Where to compute, on which data, and the network for them, checked to fit there but not made yet."""
+    from data_tools.opening import open_dataset
     from model import SAL
+    from run.device import check_model_fits, choose_machine
 
-    return SAL(
+    machine = choose_machine(options.run)
+    data = open_dataset(options.data, device=machine.device, splits=splits)
+    make_model = functools.partial(
+        SAL,
         options.model,
         num_classes=len(data.classes),
         streams=options.data.streams,
         feature_size=options.data.feature_size,
         compute_dtype=machine.dtype,
     )
+    check_model_fits(make_model, machine, training=training, compiled=options.run.compile)
+    return machine, data, make_model
 
 
-def _check_model_fits(options: Options, data: "Dataset", machine: "Machine", *, training: bool) -> None:
-    import torch
-
-    from run.device import check_model_fits
-
-    with torch.device("meta"):
-        model = _new_model(options, data, machine)
-    check_model_fits(
-        model, machine, hidden_size=options.model.hidden_size, training=training, compiled=options.run.compile
-    )
-
-
-def _new_evaluator(model: "SAL", data: "Dataset", options: Options) -> "Evaluator":
-    from dataset import test_batch_sizes
-    from model import FoldedSAL
-    from test import CompiledSAL, Evaluator
-
-    if options.run.compile:
-        sizes = test_batch_sizes(data.test, options.data, batch_size=options.evaluation.test_batch_size)
-        network: FoldedSAL = CompiledSAL(model, batch_sizes=sizes, num_segments=options.data.num_segments)
-    else:
-        network = FoldedSAL(model)
-    return Evaluator(
-        network,
-        data,
-        options=options.data,
-        fusion=options.fusion,
-        localization=options.localization,
-        evaluation=options.evaluation,
-    )
+def _test_groups(options: Options) -> dict[str, Any]:
+    """What an Evaluator takes of the options."""
+    groups = {"data_options": options.data, "fusion": options.fusion, "localization": options.localization}
+    return {**groups, "evaluation": options.evaluation, "compiled": options.run.compile}
 
 
 if __name__ == "__main__":

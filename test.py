@@ -2,7 +2,7 @@
 
 predictions = predict(FoldedSAL(model), batches, fusion=options.fusion, localization=options.localization)
 detections = localize(predictions, options.localization, grid=options.data.grid)
-evaluation = Evaluator(FoldedSAL(model), data, ...)()   # all three, with mAP and video accuracy
+evaluation = Evaluator(model, data, ...)()              # all three, with mAP and video accuracy
 """
 
 import time
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset import Batch, Dataset, test_batches, test_groups
+from dataset import Batch, Dataset, test_batch_sizes, test_batches, test_groups
 from eval.classification import video_accuracy
 from eval.detection import evaluate_detections
 from eval.summary import EvaluationSummary, summarize
@@ -178,29 +178,34 @@ class CompiledSAL(FoldedSAL):
 
 
 class Evaluator:
-    """Evaluates a network on the test split, as often as asked. What nothing was annotated for is not computed."""
+    """Evaluates a model, as it is then, on the test split. What nothing was annotated for is not computed."""
 
     def __init__(
         self,
-        network: FoldedSAL,
+        model: SAL,
         data: Dataset,
         *,
-        options: DataOptions,
+        data_options: DataOptions,
         fusion: FusionOptions,
         localization: LocalizationOptions,
         evaluation: EvaluationOptions,
+        compiled: bool = False,
     ) -> None:
-        self.network, self.data, self.options, self.fusion = network, data, options, fusion
+        self.data, self.data_options, self.fusion = data, data_options, fusion
         self.localization, self.evaluation = localization, evaluation
-        self.groups = test_groups(data.test, options, batch_size=evaluation.test_batch_size)
-        self.videos = tuple(video.video_id for video in data.test)
-        self.truth = ground_truth_segments(data.annotations, self.videos, data.classes)
+        batch_size = evaluation.test_batch_size
+        self.network = FoldedSAL(model)
+        if compiled:
+            sizes = test_batch_sizes(data.test, data_options, batch_size=batch_size)
+            self.network = CompiledSAL(model, batch_sizes=sizes, num_segments=data_options.num_segments)
+        self.groups = test_groups(data.test, data_options, batch_size=batch_size)
+        self.truth = ground_truth_segments(data.annotations, data.test.names, data.classes)
         self.labels = np.stack([video.labels for video in data.test]) > 0  # [V,C]
 
     def __call__(self) -> Evaluation:
         start = time.perf_counter()
         predictions = self._predict()
-        detections = localize(predictions, self.localization, grid=self.options.grid)
+        detections = localize(predictions, self.localization, grid=self.data_options.grid)
         result = None
         if len(self.truth):
             classes = len(self.data.classes)
@@ -216,7 +221,7 @@ class Evaluator:
 
     def _predict(self) -> list[Prediction]:
         """One per video, in the order of the split."""
-        batches = test_batches(self.data.test, self.groups, self.options)
+        batches = test_batches(self.data.test, self.groups, self.data_options)
         bar = tqdm(batches, total=len(self.groups), desc="evaluating", unit="batch", disable=None, leave=False)
         predictions = predict(self.network, bar, fusion=self.fusion, localization=self.localization)
         positions = [v for group in self.groups for v in group]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset import Batch, Dataset, steps_per_epoch, train_batches
+from dataset import Batch, Dataset, steps_per_epoch, train_batch_sizes, train_batches
 from formats.result_file import write_detections
 from layers.wide_adam import WideAdam
 from losses import ActionnessTargets, AdaptiveMask, actionness_targets, sal_losses, weighted_total
@@ -32,10 +32,9 @@ from options import (
     OptimisationOptions,
     RunOptions,
 )
-from run.checkpoint import Checkpoint, load_model, save_checkpoint
+from run.checkpoint import Checkpoint, check_classes, load_model, save_checkpoint
 from run.compiling import compile_or_explain, trial_batches
 from run.curves import CurveWriter, evaluation_curves
-from run.experiment import Experiment
 from run.history import EvaluationRecord, History
 from run.interrupt import Interrupt
 from test import Evaluation
@@ -144,31 +143,29 @@ class Trainer:
         optimizer: WideAdam,
         data: Dataset,
         *,
+        history: History,
         data_options: DataOptions,
         optimisation: OptimisationOptions,
         evaluation: EvaluationOptions,
-        run: RunOptions,
-        experiment: Experiment,
-        history: History,
+        run_options: RunOptions,
         saved_options: Mapping[str, Any],
-        compute: ComputeStep | None = None,
     ) -> None:
-        """`saved_options` go into every checkpoint as they are; `compute` is the objective compiled."""
-        self.model, self.mask, self.compute = objective.model, objective.mask, compute or objective
+        """`saved_options` go into every checkpoint as they are."""
+        self.model, self.mask = objective.model, objective.mask
+        self.compute: ComputeStep = objective
         self.optimizer, self.data, self.device = optimizer, data, data.train.store.device
-        self.data_options, self.optimisation, self.evaluation, self.options = (
-            data_options,
-            optimisation,
-            evaluation,
-            run,
-        )
-        self.experiment, self.history, self.saved_options = experiment, history, dict(saved_options)
+        self.history, self.experiment, self.saved_options = history, history.experiment, dict(saved_options)
+        self.data_options, self.run_options = data_options, run_options
+        self.optimisation, self.evaluation = optimisation, evaluation
         self.steps_per_epoch = steps_per_epoch(len(data.train), optimisation)
         if self.steps_per_epoch == 0:
             raise InputError(
                 f"--batch_size {optimisation.batch_size}: --drop_last leaves none of {len(data.train)} videos"
             )
         self.total_steps = optimisation.total_steps(self.steps_per_epoch)
+        if run_options.compile:
+            sizes = train_batch_sizes(data.train, optimisation)
+            self.compute = compile_objective(objective, sizes, data_options.num_segments)
         self.step = 0
         self.checked_step = -1  # when the weights were last seen to be finite
         self.pending: list[PendingLosses] = []
@@ -182,7 +179,7 @@ class Trainer:
             self.data.train,
             self.data_options,
             optimisation=self.optimisation,
-            seed=self.options.seed,
+            seed=self.run_options.seed,
             first_step=self.step,
             last_step=self.total_steps,
         )
@@ -236,7 +233,7 @@ class Trainer:
                 raise TrainingError(f"interrupted at step {self.step} of {self.total_steps}; {self._continue_with()}")
 
     def _logs_now(self) -> bool:
-        return self.step % self.options.log_steps == 0
+        return self.step % self.run_options.log_steps == 0
 
     def _evaluates_now(self) -> bool:
         """At the last step always, and every so often from an epoch on."""
@@ -244,7 +241,7 @@ class Trainer:
         return self.step == self.total_steps or (begun and self.step % self.evaluation.detection_inf_step == 0)
 
     def _saves_now(self) -> bool:
-        return self.step == self.total_steps or self.step % (self.options.save_epochs * self.steps_per_epoch) == 0
+        return self.step == self.total_steps or self.step % (self.run_options.save_epochs * self.steps_per_epoch) == 0
 
     def _evaluate(self, around: Surroundings) -> None:
         self._check_weights()
@@ -256,11 +253,11 @@ class Trainer:
         improved = self.history.add(record)
         if improved:
             save_checkpoint(self.experiment.best, self._checkpoint({"step": self.step, "best": record.as_plain()}))
-            videos = tuple(video.video_id for video in self.data.test)
-            write_detections(self.experiment.detections, evaluation.detections, videos, self.data.classes)
+            videos, classes = self.data.test.names, self.data.classes
+            write_detections(self.experiment.detections, evaluation.detections, videos, classes)
         self.history.write(step=self.step)
         around.curves.add({"seconds/evaluation": evaluation.seconds, **evaluation_curves(record.summary)}, self.step)
-        if improved or self.options.verbose:
+        if improved or self.run_options.verbose:
             best = ", the best so far" if improved else ""
             around.bar.write(f"step {self.step} (epoch {epoch}): {self.history.describe(record)}{best}")
 
@@ -289,10 +286,11 @@ class Trainer:
         state, path = checkpoint.training, self.experiment.last
         if "optimizer" not in state:
             raise InputError(f"{path}: holds no training state; --resume needs the last.pt of a run")
-        if state["videos"] != [video.video_id for video in self.data.train]:
+        if state["videos"] != list(self.data.train.names):
             raise InputError(
                 f"{path}: trained on other videos than split_train.txt lists now; give the same --data_path"
             )
+        check_classes(checkpoint, self.data.classes, path)
         load_model(self.model, checkpoint.model, path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.mask.load_state_dict(state["mask"])
@@ -312,7 +310,7 @@ class Trainer:
         return {
             "step": self.step,
             **self.history.as_plain(),
-            "videos": [video.video_id for video in self.data.train],
+            "videos": list(self.data.train.names),
             "optimizer": self.optimizer.state_dict(),
             "mask": self.mask.state_dict(),
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},

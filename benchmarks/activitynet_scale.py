@@ -22,11 +22,12 @@ from unittest import mock
 
 import torch
 
-import dataset
 import main as program
 from benchmarks.activitynet_set import GROUND_TRUTH, SetSize, ensure_set
 from benchmarks.run import machine_info
 from benchmarks.timing import peak_resident
+from data_tools import opening
+from dataset import Dataset
 from formats.annotations import class_names
 from formats.ground_truth import read_annotations, read_json
 from model import SAL
@@ -48,16 +49,16 @@ CHILD = "--measured"  # first argument of the process that is measured
 def measured(report: pathlib.Path, arguments: Sequence[str]) -> int:
     """main.py in this process, and what nobody else can know of it in a JSON file."""
     seen: dict[str, Any] = {}
-    load = dataset.load_dataset
+    load = opening.load_dataset
 
-    def timed(*args: Any, **options: Any) -> dataset.Dataset:
+    def timed(*args: Any, **options: Any) -> Dataset:
         start = time.perf_counter()
         data = load(*args, **options)
         lengths = [[video.num_snippets for video in split] for split in (data.train, data.test)]
         seen.update(load_seconds=time.perf_counter() - start, cache=data.cache, lengths=lengths)
         return data
 
-    with mock.patch.object(dataset, "load_dataset", timed):
+    with mock.patch.object(opening, "load_dataset", timed):
         code = program.main(arguments)
     seen["resident_bytes"] = peak_resident()
     if torch.cuda.is_initialized():

@@ -42,14 +42,7 @@ def convert(arguments: Sequence[str]) -> None:
     options = resolve(flags).data
     if target.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{target}: lies in {source}, the set to convert; name a folder outside it")
-    feature_set, left_out = open_usable_set(
-        source,
-        streams=options.streams,
-        layout=options.layout,
-        ground_truth=options.ground_truth,
-        allow_pickle=options.allow_pickle,
-        skip_unusable=options.skip_unusable,
-    )
+    feature_set, left_out = open_usable_set(source, options)
     work = [(split, video) for split in SPLITS for video in feature_set.names[split]]
     videos: dict[str, list[FeatureFiles]] = {split: [] for split in SPLITS}
     for split, video in tqdm(work, desc="inspecting features", unit="video", disable=None):

@@ -1,7 +1,7 @@
 """A feature set in any layout, as one record: who is in which split, what they are labelled, where their features are.
 
-feature_set, left_out = open_usable_set(path, streams=("rgb", "flow"), layout="auto", ground_truth="", ...)   # to train on
-feature_set = open_feature_set(path, layout="auto", ground_truth="", ...)     # as it is; contradictions(feature_set, ...) of it
+feature_set, left_out = open_usable_set(path, options.data)        # to train on
+feature_set = open_feature_set(path, options.data)                  # as it is; contradictions(feature_set, ...) of it
 """
 
 import pathlib
@@ -16,18 +16,17 @@ from formats.names import SPLITS
 from formats.problems import DataError, Kind, Problem, Report, raise_problem
 from formats.records import FeatureSet
 from formats.splits import read_splits
+from options import DataOptions
 from utils.errors import InputError
 
 
-def open_feature_set(
-    path: pathlib.Path, *, layout: str, ground_truth: str, allow_pickle: bool, report: Report = raise_problem
-) -> FeatureSet:
-    """Looks at names and annotations; features stay unread. Raises InputError when the set as a whole can't be understood.
+def open_feature_set(path: pathlib.Path, options: DataOptions, *, report: Report = raise_problem) -> FeatureSet:
+    """Look at names and annotations; features stay unread. Raises InputError when the set as a whole can't be understood.
 
-    `ground_truth` names a file; "" takes the set's own. `report` gets what is wrong with single videos and annotations.
+    `report` gets what is wrong with single videos and annotations.
     """
-    chosen = recognise(path, layout)
-    stored = chosen.read(path, allow_pickle=allow_pickle, report=report)
+    chosen, ground_truth = recognise(path, options.layout), options.ground_truth
+    stored = chosen.read(path, allow_pickle=options.allow_pickle, report=report)
     if stored.annotations is not None and not ground_truth:
         annotations, source = stored.annotations, stored.source
     else:
@@ -47,31 +46,19 @@ def open_feature_set(
 
 
 def open_usable_set(
-    path: pathlib.Path,
-    *,
-    streams: tuple[str, ...],
-    layout: str,
-    ground_truth: str,
-    allow_pickle: bool,
-    skip_unusable: bool,
-    splits: tuple[str, ...] = SPLITS,
+    path: pathlib.Path, options: DataOptions, *, splits: tuple[str, ...] = SPLITS
 ) -> tuple[FeatureSet, dict[str, int]]:
-    """A set without contradictions, and what of it is left out: {reason: how many}. Raises InputError for the first problem.
+    """Open a set without contradictions; also say what of it is left out, {reason: how many}.
 
-    `skip_unusable` leaves out videos without features, annotated videos in no split, and empty segments. Features are looked
-    for in `splits` alone.
+    --skip_unusable leaves out videos without features, annotated videos in no split, and empty segments. Features are looked
+    for in `splits` alone. Raises InputError for the first problem.
     """
     left_out: Counter[str] = Counter()
-    feature_set = open_feature_set(
-        path,
-        layout=layout,
-        ground_truth=ground_truth,
-        allow_pickle=allow_pickle,
-        report=_skip_empty_segments(left_out) if skip_unusable else raise_problem,
-    )
+    report = _skip_empty_segments(left_out) if options.skip_unusable else raise_problem
+    feature_set = open_feature_set(path, options, report=report)
     unusable: dict[str, str] = {}
-    for problem in contradictions(feature_set, streams=streams, splits=splits):
-        if not (skip_unusable and problem.kind in SKIPPABLE):
+    for problem in contradictions(feature_set, streams=options.streams, splits=splits):
+        if not (options.skip_unusable and problem.kind in SKIPPABLE):
             raise DataError(problem)
         unusable[problem.video] = problem.kind
     names = {split: tuple(v for v in feature_set.names[split] if v not in unusable) for split in SPLITS}

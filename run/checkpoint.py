@@ -13,7 +13,7 @@ import pathlib
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ PUBLISHED_LAYERS = {
 OUR_LAYERS = {published: ours for ours, published in PUBLISHED_LAYERS.items()} | {"base_module.0": "encoder.conv"}
 
 Value = TypeVar("Value")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -140,6 +141,23 @@ def load_model(model: nn.Module, state: dict[str, Tensor], path: pathlib.Path) -
                 "check the classes of the data, --feature_size, --hidden_size and the kernel sizes"
             )
     model.load_state_dict(state)
+
+
+def load_network(
+    make_model: Callable[[], Network],
+    checkpoint: Checkpoint,
+    path: pathlib.Path,
+    *,
+    classes: tuple[str, ...],
+    device: torch.device,
+) -> Network:
+    """Make the model on a device with the checkpoint's weights. Raises InputError when these do not fit it or the classes."""
+    check_classes(checkpoint, classes, path)
+    with torch.device("meta"):
+        model = make_model()
+    model.to_empty(device=device)
+    load_model(model, checkpoint.model, path)
+    return model
 
 
 def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], path: pathlib.Path) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from model import SAL
 from options import RunOptions
 from utils.errors import InputError
 from utils.memory import check_fits
@@ -39,17 +40,19 @@ def choose_machine(options: RunOptions) -> Machine:
     return Machine(device=device, precision=precision, dtype=apply_precision(precision))
 
 
-def check_model_fits(model: nn.Module, machine: Machine, *, hidden_size: int, training: bool, compiled: bool) -> None:
-    """Raise InputError when a model that is still on the meta device will not fit.
+def check_model_fits(make_model: Callable[[], SAL], machine: Machine, *, training: bool, compiled: bool) -> None:
+    """Raise InputError when the model will not fit, before anything is allocated.
 
     A system that overcommits memory would kill the process later, without a word.
     """
+    with torch.device("meta"):
+        model = make_model()
     copies = INFERENCE_COPIES
     if training:
         whole_gradients = compiled or machine.device.type == "cuda"
         copies += MOMENT_COPIES + (GRADIENT_COPIES if whole_gradients else 0)
     needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
-    what = f"--hidden_size {hidden_size}: the model needs"
+    what = f"--hidden_size {model.options.hidden_size}: the model needs"
     check_fits(needed, machine.device, what=what, instead="lower it or free memory")
 
 

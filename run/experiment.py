@@ -7,11 +7,15 @@ import json
 import pathlib
 import shutil
 import time
+from collections.abc import Mapping
 from typing import Any
 
-from options import RunOptions
+from formats.result_file import write_detections
+from options import Options, RunOptions, check_unchanged, resolve, unresolved
+from run.checkpoint import Checkpoint, load_checkpoint
 from utils.atomic import write_text
 from utils.errors import InputError
+from utils.segments import Segments
 
 
 class Experiment:
@@ -83,6 +87,33 @@ class Experiment:
 
     def write_results(self, results: dict[str, Any]) -> None:
         write_text(self.results, json.dumps(results, indent=2) + "\n")
+
+    def write_inference(
+        self, detections: Segments, results: dict[str, Any], *, videos: tuple[str, ...], classes: tuple[str, ...]
+    ) -> None:
+        write_detections(self.inference / "detections.json", detections, videos, classes)
+        write_text(self.inference / "results.json", json.dumps(results, indent=2) + "\n")
+
+
+def begin_training(flags: Mapping[str, Any]) -> tuple[Experiment, Options, Checkpoint | None]:
+    """Name a new experiment, or find the one to resume with its own options and its last.pt. Nothing is written yet.
+
+    Raises InputError, also when flags would change what the experiment computes.
+    """
+    if not flags.get("resume"):
+        options = resolve(flags)
+        return new_experiment(options.run, dataset=options.data.dataset), options, None
+    experiment = find_experiment(unresolved(flags).run, needs="last.pt")
+    checkpoint = load_checkpoint(experiment.last)
+    check_unchanged(flags, checkpoint.options or {})
+    return experiment, resolve({**flags, "exp_name": experiment.folder.name}, checkpoint.options), checkpoint
+
+
+def begin_inference(flags: Mapping[str, Any]) -> tuple[Experiment, pathlib.Path, Options, Checkpoint]:
+    """Find the experiment for the results, and the checkpoint's path, options and content. Raises InputError."""
+    path, experiment = find_model(unresolved(flags).run)
+    checkpoint = load_checkpoint(path)
+    return experiment, path, resolve(flags, checkpoint.options), checkpoint
 
 
 def new_experiment(options: RunOptions, *, dataset: str) -> Experiment:

@@ -49,6 +49,9 @@ class Seconds:
     training: float = 0.0
     evaluation: float = 0.0
 
+    def __str__(self) -> str:
+        return f"training {self.training:.0f}, evaluation {self.evaluation:.0f}"
+
 
 class History:
     """Owns what a run's results file says; its state belongs to the run's checkpoint."""

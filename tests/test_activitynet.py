@@ -249,9 +249,9 @@ class FakeData:
 def detections_of(model, videos, batch_size):
     options = recipe(test_batch_size=batch_size, num_workers=0)
     evaluate = Evaluator(
-        FoldedSAL(model),
+        model,
         FakeData(videos),
-        options=options.data,
+        data_options=options.data,
         fusion=options.fusion,
         localization=options.localization,
         evaluation=options.evaluation,

@@ -20,7 +20,7 @@ from data_tools.demo_set import ensure_demo_set
 from formats.annotations import Instance, VideoAnnotation
 from formats.array_files import NpyArray
 from formats.problems import Kind, Problem
-from options import parse_flags, resolve
+from options import DataOptions, parse_flags, resolve
 from utils.errors import InputError
 from utils.snippet_grid import SnippetGrid
 from utils.text_table import table
@@ -839,7 +839,7 @@ def test_few_videos_are_in_memory(tiny):
     for file in (tiny.path / "features").rglob("*.npy"):
         np.save(file, generator.random((12_500, 8), np.float32))
     tracemalloc.start()
-    check_data(tiny.path, streams=("rgb", "flow"), feature_size=8, grid=GRID, dataset="demo")
+    check_data(tiny.path, DataOptions(dataset="demo", feature_size=8))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12 * 400_000
@@ -847,7 +847,7 @@ def test_few_videos_are_in_memory(tiny):
 
 def test_check_data_raises_for_a_set_that_is_none(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
-        check_data(tmp_path / "x", streams=("rgb",), feature_size=8, grid=GRID, dataset="demo")
+        check_data(tmp_path / "x", DataOptions(dataset="demo", feature_size=8, modal="rgb"))
 
 
 def test_the_script_hands_on_flags_and_exit_code(tmp_path):

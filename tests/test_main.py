@@ -145,7 +145,7 @@ def test_ctrl_c_outside_the_loop_is_one_line(tiny, run, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dataset.load_dataset", interrupted)
+    monkeypatch.setattr("data_tools.opening.load_dataset", interrupted)
     outcome = run(tiny.path)
     assert (outcome.code, outcome.err) == (1, "main.py: interrupted\n")
 

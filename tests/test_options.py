@@ -265,7 +265,7 @@ def test_main_hands_every_group_on(tiny, run, monkeypatch):
         run=dataclasses.replace(options.run, verbose=True),
     )
     assert got["data_options"] == options.data and got["optimisation"] == options.optimisation
-    assert got["evaluation"] == options.evaluation and got["run"] == options.run
+    assert got["evaluation"] == options.evaluation and got["run_options"] == options.run
     objective = got["objective"]
     groups = (objective.losses, objective.actionness, objective.fusion)
     assert groups == (options.losses, options.actionness, options.fusion)
@@ -296,4 +296,4 @@ def test_main_hands_every_group_on_to_the_test(tiny, run, monkeypatch):
     assert run(tiny.path, "--inference_only", "--exp_name", "x", *flags).err == "main.py: error: seen enough\n"
     assert (got["localization"].class_th, got["localization"].beta) == (0.11, 0.12)
     assert (got["fusion"].mil_ratio, got["fusion"].fuse_cas) == (0.13, 0.5)
-    assert got["evaluation"].test_batch_size == 3 and got["options"].num_segments == 24
+    assert got["evaluation"].test_batch_size == 3 and got["data_options"].num_segments == 24

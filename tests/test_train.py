@@ -265,7 +265,7 @@ def test_main_reports_no_bug_as_a_mistake(tiny, run, monkeypatch):
     def bug(*args, **kwargs):
         raise ValueError("a bug")
 
-    monkeypatch.setattr("dataset.load_dataset", bug)
+    monkeypatch.setattr("data_tools.opening.load_dataset", bug)
     with pytest.raises(ValueError, match="a bug"):
         run(tiny.path)
 

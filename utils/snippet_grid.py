@@ -27,8 +27,8 @@ def topk_count(ratio: float, num_segments: int) -> int:
 
 @dataclass(frozen=True)
 class SnippetGrid:
-    frames: int = 16  # that a snippet covers
-    stride: int = 16  # from the start of one snippet to the next
+    frames: int  # that a snippet covers
+    stride: int  # from the start of one snippet to the next
 
     @overload
     def seconds(self, position: float, fps: float) -> float: ...

@@ -1,6 +1,6 @@
 """Findings about names: what splits, annotations and files say against each other, and what is special about a known set.
 
-    for finding in consistency_findings(feature_set, reported, streams=("rgb", "flow"), dataset="thumos14"): ...
+    for finding in consistency_findings(feature_set, reported, options.data): ...
 
 The rules are those of training: formats/contradictions.py, and what `open_feature_set` reports.
 """
@@ -13,6 +13,7 @@ from formats.names import SPLITS
 from formats.problems import Kind, Problem
 from formats.records import FeatureSet
 from formats.thumos14_quirks import LEFT_OUT, LEFT_OUT_REASON
+from options import DataOptions
 
 # The kinds of contradictions, in the plural.
 _TITLES = {
@@ -36,19 +37,14 @@ NUM_CLASSES = {"thumos14": 20, "activitynet1.2": 100, "activitynet1.3": 200}  # 
 
 
 def consistency_findings(
-    feature_set: FeatureSet,
-    reported: Sequence[Problem],
-    *,
-    streams: tuple[str, ...],
-    dataset: str,
-    skip_unusable: bool = False,
+    feature_set: FeatureSet, reported: Sequence[Problem], options: DataOptions
 ) -> Iterator[Finding]:
-    """`reported` is what `open_feature_set` reported. With `skip_unusable`, what training would leave out is a warning."""
-    yield from _broken_entries(reported, skip_unusable)
-    yield from _contradictions(feature_set, reported, streams=streams, skip_unusable=skip_unusable)
+    """`reported` is what `open_feature_set` reported. With --skip_unusable, what training would leave out is a warning."""
+    yield from _broken_entries(reported, options.skip_unusable)
+    yield from _contradictions(feature_set, reported, streams=options.streams, skip_unusable=options.skip_unusable)
     yield from _unused_features(feature_set, reported)
     yield from _left_out(feature_set)
-    yield from _for_the_recipe(feature_set, dataset)
+    yield from _for_the_recipe(feature_set, options.dataset)
 
 
 def _broken_entries(reported: Sequence[Problem], skip_unusable: bool) -> Iterator[Finding]:

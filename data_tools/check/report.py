@@ -1,6 +1,6 @@
 """Checks a data set before anything is trained on it: a report that a person can act on, and an exit code.
 
-    report = check_data(path, streams=("rgb", "flow"), feature_size=1024, grid=SnippetGrid(16, 16), ...)
+    report = check_data(path, options.data)
     print(report.text); sys.exit(report.exit_code)              # 0 fine, 1 warnings, 2 errors
 
 It applies the rules of training, and goes on after what training refuses. Every array is read once, and no more than a few
@@ -24,10 +24,10 @@ from data_tools.check.statistics import MeasuredVideo, measure_video, pooled
 from data_tools.check.times import TimedVideo, duration_findings
 from formats.feature_files import FeatureFiles
 from formats.feature_set import open_feature_set
-from formats.layouts import AUTO
 from formats.names import SPLITS
 from formats.problems import DataError, Kind, Problem
 from formats.records import FeatureSet
+from options import DataOptions
 from utils.prefetch import prefetch
 from utils.snippet_grid import SnippetGrid, frame_rate
 from utils.text_table import table
@@ -43,32 +43,18 @@ class DataReport:
         return exit_code(self.findings)
 
 
-def check_data(
-    path: pathlib.Path,
-    *,
-    streams: tuple[str, ...],
-    feature_size: int,
-    grid: SnippetGrid,
-    dataset: str,
-    layout: str = AUTO,
-    ground_truth: str = "",
-    allow_pickle: bool = False,
-    skip_unusable: bool = False,
-    fps: float | None = None,
-    threads: int = 1,
-) -> DataReport:
-    """Looks through the whole set. Raises InputError when it can't be understood at all.
+def check_data(path: pathlib.Path, options: DataOptions) -> DataReport:
+    """Look through the whole set. Raises InputError when it can't be understood at all.
 
-    With `skip_unusable`, what training would leave out is a warning. `fps` None takes each video's own, as load_dataset does.
+    With --skip_unusable, what training would leave out is a warning.
     """
     reported: list[Problem] = []
-    feature_set = open_feature_set(
-        path, layout=layout, ground_truth=ground_truth, allow_pickle=allow_pickle, report=reported.append
-    )
-    videos, broken = _measure(feature_set, streams=streams, feature_size=feature_size, threads=threads)
-    timed = _timed(feature_set, videos, fps)
+    feature_set = open_feature_set(path, options, report=reported.append)
+    videos, broken = _measure(feature_set, options)
+    timed = _timed(feature_set, videos, options.fps)
+    grid = options.grid
     findings = (
-        *consistency_findings(feature_set, reported, streams=streams, dataset=dataset, skip_unusable=skip_unusable),
+        *consistency_findings(feature_set, reported, options),
         *summarize_by_kind("error", "features that can't be used", broken),
         *feature_findings(videos),
         *duration_findings(list(timed.values()), grid=grid),
@@ -77,17 +63,15 @@ def check_data(
     where = f"{path}: layout {feature_set.layout}, {len(feature_set.classes)} classes, ground truth {feature_set.ground_truth}"
     tables = (
         _splits_table(feature_set, videos, timed=timed, grid=grid),
-        _streams_table(videos, streams),
+        _streams_table(videos, options.streams),
         _class_table(feature_set),
     )
     return DataReport(findings=findings, text="\n\n".join([where, *tables, render(findings)]))
 
 
-def _measure(
-    feature_set: FeatureSet, *, streams: tuple[str, ...], feature_size: int, threads: int
-) -> tuple[list[MeasuredVideo], list[Problem]]:
-    """Measures the videos of both splits that have features; also returns what is wrong with those that can't be used."""
-    storage = feature_set.storage
+def _measure(feature_set: FeatureSet, options: DataOptions) -> tuple[list[MeasuredVideo], list[Problem]]:
+    """Measure the videos of both splits that have features; also returns what is wrong with those that can't be used."""
+    storage, streams = feature_set.storage, options.streams
     work = [
         (split, video)
         for split in SPLITS
@@ -98,7 +82,7 @@ def _measure(
     def measure(key: tuple[str, str]) -> MeasuredVideo | Problem:
         split, video = key
         try:
-            files = FeatureFiles(video, storage.find(split, video), streams=streams, feature_size=feature_size)
+            files = FeatureFiles(video, storage.find(split, video), streams=streams, feature_size=options.feature_size)
             return measure_video(files, split=split, streams=streams)
         except DataError as error:
             return error.problem.of(video)
@@ -113,9 +97,8 @@ def _measure(
                 video=video,
             )
 
-    results = list(
-        tqdm(prefetch(measure, work, threads=threads), desc="checking", unit="video", total=len(work), disable=None)
-    )
+    measuring = prefetch(measure, work, threads=options.num_workers)
+    results = list(tqdm(measuring, desc="checking", unit="video", total=len(work), disable=None))
     measured = [result for result in results if isinstance(result, MeasuredVideo)]
     return measured, [result for result in results if isinstance(result, Problem)]
 

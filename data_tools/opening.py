@@ -1,0 +1,44 @@
+"""The data set of a run, opened with what its user should hear about it.
+
+data = open_dataset(options.data, device=device, splits=("train", "test"))
+"""
+
+import pathlib
+
+import torch
+
+from data_tools.check.times import TimedVideo, grid_warning
+from data_tools.demo_set import ensure_demo_set
+from dataset import Dataset, load_dataset
+from options import PRESETS, DataOptions
+from utils.errors import InputError
+
+
+def data_folder(options: DataOptions) -> pathlib.Path:
+    """The folder that --data_path names; the demo set is written there if it is the demo's and missing."""
+    if not options.data_path:
+        raise InputError("--data_path is missing: give the data set's folder, or --dataset demo for the built-in one")
+    path = pathlib.Path(options.data_path)
+    if options.data_path == PRESETS["demo"]["data_path"]:  # any other path that is missing is a mistake
+        ensure_demo_set(path)
+    return path
+
+
+def open_dataset(options: DataOptions, *, device: torch.device, splits: tuple[str, ...]) -> Dataset:
+    """Load the set, and print what of it is left out and whether times look wrong. Raises InputError."""
+    data = load_dataset(data_folder(options), options, device=device, splits=splits)
+    for reason, count in data.left_out.items():
+        print(f"left out, {reason}: {count}")
+    timed = [
+        TimedVideo(
+            video_id=video.video_id,
+            annotation=data.annotations[video.video_id],
+            num_snippets=video.num_snippets,
+            fps=video.fps,
+        )
+        for video in data.videos
+    ]
+    warning = grid_warning(timed, options.grid)
+    if warning:
+        print(f"warning: {warning}")
+    return data
