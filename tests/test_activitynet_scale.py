@@ -10,6 +10,7 @@ import torch
 
 from benchmarks import activitynet_scale as scale
 from benchmarks import activitynet_set as made_set
+from data_tools.synthetic import Instance, Timeline, draw_world
 from dataset import load_dataset
 from options import DataOptions
 from utils.errors import InputError
@@ -79,28 +80,29 @@ def test_same_set_from_the_same_seed(made, tmp_path):
     assert made_set.ensure_set(tmp_path / "again", SIZE) is not None
     assert files_of(tmp_path / "again") == files_of(made)
     other = made_set.SetSize(SIZE.videos, SIZE.classes, SIZE.channels, seed=1)
-    assert made_set.make_ground_truth(other)["database"] != made_set.make_ground_truth(SIZE)["database"]
+    assert made_set.draw_videos(other) != made_set.draw_videos(SIZE)
 
 
 def test_action_shows_in_the_features():
     """What tells action from background in a video tells it in another one of its class, more than in one of another group."""
     size = made_set.SetSize((20, 1), 20)
-    world, classes = made_set._make_world(size), {"first": 0, "last": 19}
+    world = draw_world(np.random.default_rng(0), size.description)
 
-    def contrast(seed: int, label: str) -> np.ndarray:
+    def contrast(seed: int, label: int) -> np.ndarray:
         """[D] action less background, of a video with action from snippet 50 to 100."""
-        entry = {"duration": 96.0, "annotations": [{"segment": [32.0, 64.0], "label": label}]}
-        features = made_set.make_features(np.random.default_rng(seed), world, entry, classes).astype(float)
+        timeline = Timeline(seconds=96.0, num_snippets=150, instances=(Instance(label=label, start=50, end=100),))
+        features = made_set.draw_joint_features(np.random.default_rng(seed), world, timeline).astype(float)
         return features[50:100].mean(0) - np.concatenate([features[:50], features[100:]]).mean(0)
 
-    rows = [contrast(6 * c + i, label) for label, c in classes.items() for i in range(6)]
+    rows = [contrast(6 * label + i, label) for label in (0, 19) for i in range(6)]
     alike = np.corrcoef(rows)[np.triu_indices(6, 1)].mean()
     different = np.corrcoef(rows)[:6, 6:].mean()
     assert alike > 0.15 and different < alike / 2
 
 
 def test_statistics_are_like_the_real_ones():
-    database = made_set.make_ground_truth(made_set.SetSize((2000, 1000), 200))["database"]
+    size = made_set.SetSize((2000, 1000), 200)
+    database = made_set.ground_truth(made_set.draw_videos(size), size)["database"]
     entries = [entry for entry in database.values() if entry["annotations"]]
     durations = np.array([entry["duration"] for entry in entries])
     assert 110 < durations.mean() < 130 and durations.min() >= 5 and durations.max() <= 240

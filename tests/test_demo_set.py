@@ -1,7 +1,9 @@
 """The built-in synthetic set: whole, the same every time, and with the difficulties it promises."""
 
+import hashlib
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ from utils.errors import InputError
 
 @pytest.fixture
 def small_channels(monkeypatch):
-    monkeypatch.setattr(demo_set, "CHANNELS", 16)
+    monkeypatch.setattr(demo_set, "DEMO", replace(demo_set.DEMO, channels=16))
 
 
 def files(path):
@@ -31,6 +33,20 @@ def test_it_is_the_same_every_time(tmp_path, small_channels):
     assert first == files(tmp_path / "b")
     assert len(first) == 3 + 2 * 100
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_the_published_set(tmp_path, monkeypatch):
+    """The figures in README are those of exactly this set."""
+    totals = {"rgb": 0.0, "flow": 0.0}
+
+    def add(file, array):
+        totals[file.parent.name] += float(array.sum(dtype=np.float64))
+
+    monkeypatch.setattr(np, "save", add)  # instead of 60 MB on disk
+    demo_set.ensure_demo_set(tmp_path / "demo")
+    digest = hashlib.sha256((tmp_path / "demo" / "gt.json").read_bytes()).hexdigest()
+    assert digest == "f89c3515e73a7e99eddc4192431425d63e92f28c8dd370decd7dfafeed776ffc"
+    assert totals == {"rgb": pytest.approx(1391526.88, rel=1e-6), "flow": pytest.approx(1262012.22, rel=1e-6)}
 
 
 def test_it_is_written_once(tmp_path, small_channels):
@@ -66,7 +82,7 @@ def test_difficulties(tmp_path, small_channels):
     lengths = [video.num_snippets for video in data.videos]
     assert min(lengths) < 50 and max(lengths) > 200  # T is 100
     annotations = read_annotations(tmp_path / "demo" / "gt.json")
-    assert class_names(annotations) == tuple(sorted(demo_set.CLASSES))
+    assert class_names(annotations) == tuple(sorted(demo_set.DEMO.classes))
     for videos in (data.train, data.test):
         assert all(sum(v.labels[c] for v in videos) >= 5 for c in range(6))
     assert sum(v.labels.sum() == 2 for v in data.train) >= 5
