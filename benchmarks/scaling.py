@@ -2,8 +2,8 @@
 
     python -m benchmarks.scaling [--device auto|cpu|cuda] [--json FILE] [--plot FILE] [--quick]
 
-Prints the tables of docs/performance.md, with the exponent of each curve: the slope of time against size, both in logarithms.
-An exponent of one means that twice as much takes twice as long.
+Prints the tables of docs/performance-details.md, with the exponent of each curve: the slope of time against size, both in
+logarithms. An exponent of one means that twice as much takes twice as long.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there as well")
-    parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="draw the curves, .svg or .png")
+    parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="draw the curves there, as a PNG")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once each: only shows that it runs")
     args = parser.parse_args(argv)
     try:
@@ -217,24 +217,21 @@ def format_seconds(seconds: float) -> str:
 
 
 def plot(curves: Sequence[Curve], path: pathlib.Path) -> None:
-    import matplotlib
+    """Draw time against size, one panel per axis, as a PNG; legends end with the exponents."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    matplotlib.rcParams["svg.hashsalt"] = "scaling"  # the same curves make the same file
-    axes_names = list(dict.fromkeys(curve.axis for curve in curves))
-    figure, axes = plt.subplots(1, len(axes_names), figsize=(3.6 * len(axes_names), 3.4), layout="constrained")
     titles = {"T": "snippets T", "B": "batch size B", "C": "classes C"}
-    for axis, name in zip(np.atleast_1d(axes), axes_names, strict=True):
+    axes_names = list(dict.fromkeys(curve.axis for curve in curves))
+    figure = Figure(figsize=(3.2 * len(axes_names), 3.8), layout="constrained", dpi=80)
+    panels = figure.subplots(1, len(axes_names), squeeze=False)[0]
+    for panel, name in zip(panels, axes_names, strict=True):
         for curve in (c for c in curves if c.axis == name):
-            axis.loglog(curve.sizes, curve.seconds, "o-", label=f"{curve.name}\n{curve.fixed}: {curve.exponent:.2f}")
-        axis.set_xlabel(titles.get(name, name))
-        axis.set_ylabel("seconds")
-        axis.grid(alpha=0.3, which="both")
-        axis.legend(fontsize=7)
-    figure.suptitle("Time against size, with exponents")
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+            panel.loglog(curve.sizes, curve.seconds, "o-", label=f"{curve.name}\n{curve.fixed}: {curve.exponent:.2f}")
+        panel.set_xlabel(titles.get(name, name))
+        panel.set_ylabel("seconds")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))  # above the panel
+    figure.savefig(path, format="png")
 
 
 if __name__ == "__main__":
