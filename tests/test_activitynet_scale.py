@@ -2,11 +2,11 @@
 
 import errno
 import json
-import pathlib
 
 import numpy as np
 import pytest
 import torch
+from support.disk import contents
 
 from benchmarks import activitynet_scale as scale
 from benchmarks import activitynet_set as made_set
@@ -36,10 +36,6 @@ def measured(made):
         patch.setenv("OMP_NUM_THREADS", "1")  # tensors are tiny: threads would only wait for each other
         code = scale.main(["--path", str(made), "--json", str(file), *FLAGS, *MAIN_FLAGS])
     return code, json.loads(file.read_text()), made.parent
-
-
-def files_of(path: pathlib.Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 def test_official_form(made):
@@ -78,7 +74,7 @@ def test_program_reads_it(made):
 def test_same_set_from_the_same_seed(made, tmp_path):
     assert made_set.ensure_set(made, SIZE) is None  # there already
     assert made_set.ensure_set(tmp_path / "again", SIZE) is not None
-    assert files_of(tmp_path / "again") == files_of(made)
+    assert contents(tmp_path / "again") == contents(made)
     other = made_set.SetSize(SIZE.videos, SIZE.classes, SIZE.channels, seed=1)
     assert made_set.draw_videos(other) != made_set.draw_videos(SIZE)
 
@@ -124,10 +120,10 @@ def test_other_folders_are_refused(found, made, tmp_path):
         path.write_text("mine")
     else:
         made_set.ensure_set(path, made_set.SetSize((6, 1), 6, channels=8))
-    before = files_of(tmp_path)
+    before = contents(tmp_path)
     with pytest.raises(InputError, match="name another folder"):
         made_set.ensure_set(path, SIZE)
-    assert files_of(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_whole_or_not_at_all(monkeypatch, tmp_path):

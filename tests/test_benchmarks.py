@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import SHARED
+from support.paths import SHARED
 
 from benchmarks import inputs, rows, run, scaling, timing
 from benchmarks.rows import Row

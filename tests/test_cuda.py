@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import build_objective
+from support.networks import build_objective
 
 import main
 from dataset import Batch, load_dataset, train_batches

@@ -5,7 +5,7 @@ import graphlib
 import pathlib
 
 import pytest
-from conftest import ROOT
+from support.paths import ROOT
 
 # Left to right: each may import from itself and from those before it.
 ROOMS = (
