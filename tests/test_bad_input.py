@@ -759,16 +759,16 @@ def test_drop_last_that_leaves_no_batch(refused):
     assert "--batch_size 8" in line and "--drop_last" in line and "7" in line
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--data_path", "/nonexistent"], ["--lr", "nan"], ["--inference_only", "--model_file", __file__]],
-    ids=["path", "flag", "model file"],
-)
-def test_as_a_process(tmp_path, arguments):
-    command = [sys.executable, str(ROOT / "main.py"), *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    assert arguments[-1] in complaint(done.returncode, done.stderr)
-    assert done.stdout == "" and not list(tmp_path.iterdir())
+def test_as_processes(tmp_path):
+    """Mistakes in a flag, a path and a file, each told to a process of its own; the three run side by side."""
+    mistakes = [["--lr", "nan"], ["--data_path", "/nonexistent"], ["--inference_only", "--model_file", __file__]]
+    how = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, str(ROOT / "main.py"), *arguments], **how) for arguments in mistakes]
+    for arguments, process in zip(mistakes, processes, strict=True):
+        out, err = process.communicate(timeout=100)
+        assert arguments[-1] in complaint(process.returncode, err)
+        assert out == ""
+    assert not list(tmp_path.iterdir())
 
 
 # A full disk
