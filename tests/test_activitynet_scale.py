@@ -170,9 +170,9 @@ def test_numbers(measured):
     assert trained["train_shorter_than_T"] == sum(length < 50 for length in lengths["train"])
     assert trained["test_shorter_than_T"] == sum(length < 50 for length in lengths["validation"])
     assert trained["snippets_mean"] == pytest.approx(np.mean(lengths["train"] + lengths["validation"]))
-    for name in ("load_seconds", "training_seconds", "milliseconds_a_step", "evaluation_seconds", "whole_seconds"):
+    for name in ("load_seconds", "training_seconds", "milliseconds_per_step", "evaluation_seconds", "whole_seconds"):
         assert trained[name] > 0
-    assert trained["milliseconds_a_test_video"] == pytest.approx(1e3 * trained["evaluation_seconds"] / 9)
+    assert trained["milliseconds_per_test_video"] == pytest.approx(1e3 * trained["evaluation_seconds"] / 9)
     assert set(trained["losses"]) == {"mil", "bg", "act", "mix", "mutual", "so", "total"} and trained["cache"] == "mmap"
     assert all(len(values) == 1 for values in trained["losses"].values())  # of the last of six steps
     for network in (trained, untrained):
@@ -186,8 +186,8 @@ def test_numbers(measured):
 def test_table_and_limit(measured, monkeypatch, tmp_path, capsys):
     report = measured[1]
     shown = dict(line.split(" | ")[:2] for line in scale.table(report).splitlines()[2:])
-    assert shown["| generation"] == "there already" and shown["| accuracy"].endswith("%")
-    assert shown["| a training step"] == f"{report['trained']['milliseconds_a_step']:,.0f} ms"
+    assert shown["| generation"] == "exists" and shown["| accuracy"].endswith("%")
+    assert shown["| a training step"] == f"{report['trained']['milliseconds_per_step']:,.0f} ms"
     assert shown["| peak memory: training and evaluation"] == f"{report['peak_bytes'] / 2**30:.2f} GiB"
     for peak, code in ((12 << 30, 0), ((12 << 30) + 1, 1)):
         monkeypatch.setattr(scale, "measure", lambda *_, peak=peak: {**report, "peak_bytes": peak})
