@@ -1,5 +1,6 @@
-"""Fixtures: a tiny data set, and main.py called in-process."""
+"""Fixtures: a tiny data set, what is in it, and main.py called in-process."""
 
+import copy
 import pathlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,20 +8,36 @@ from dataclasses import dataclass
 import pytest
 import torch
 from support.disk import complaint, contents
-from support.networks import build_model, build_objective, host_split
-from support.paths import GOLDEN, ROOT, SHARED
-from support.tiny import CLASSES, FEATURE_SIZE, TINY_FLAGS, TinySet, write_tiny_set
+from support.layouts import Content, content_of
+from support.tiny import TINY_FLAGS, TinySet, write_tiny_set
 
 import main
-
-__all__ = ["CLASSES", "FEATURE_SIZE", "GOLDEN", "ROOT", "SHARED", "TINY_FLAGS", "TinySet"]
-__all__ += ["build_model", "build_objective", "host_split"]
 
 
 @pytest.fixture
 def tiny(tmp_path: pathlib.Path) -> TinySet:
     """The tiny set, in a folder that the test may spoil."""
     return write_tiny_set(tmp_path / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_content(tmp_path_factory: pytest.TempPathFactory) -> Content:
+    """What is in the tiny set, read once."""
+    return content_of(write_tiny_set(tmp_path_factory.mktemp("content") / "tiny"))
+
+
+@pytest.fixture
+def content(tiny_content: Content) -> Content:
+    """What is in the tiny set, in a copy that the test may spoil."""
+    return copy.deepcopy(tiny_content)
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path) -> pathlib.Path:
+    """An empty folder for a set."""
+    path = tmp_path / "other"
+    path.mkdir()
+    return path
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 
-from dataset import HostStore, Split, Video
+from dataset import Batch, HostStore, Split, Video
 from losses import AdaptiveMask
 from model import SAL, SalOutput
 from options import Options
@@ -23,6 +23,18 @@ def build_objective(options: Options, classes: int) -> Objective:
     mask = AdaptiveMask(options.actionness, num_classes=classes)
     parts = {"losses": options.losses, "actionness": options.actionness, "fusion": options.fusion}
     return Objective(build_model(options, classes), mask, **parts)
+
+
+def build_batch(features: torch.Tensor, labels: torch.Tensor) -> Batch:
+    """A batch [B,T,D] with labels [B,C], of videos of T snippets."""
+    count, t = features.shape[:2]
+    return Batch(
+        features=features,
+        labels=labels,
+        video_ids=("v",) * count,
+        num_snippets=(t,) * count,
+        fps=(25.0,) * count,
+    )
 
 
 def host_split(videos: Iterable[Video]) -> Split:

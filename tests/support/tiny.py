@@ -6,6 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+
+from dataset import Dataset, load_dataset
+from options import DataOptions
 
 FEATURE_SIZE = 6
 CLASSES = ("Dive", "Jump", "Throw")
@@ -58,3 +62,9 @@ def write_tiny_set(path: pathlib.Path) -> TinySet:
         (data.path / f"split_{split}.txt").write_text("\n".join(names) + "\n")
     data.gt.write_text(json.dumps({"database": database}))
     return data
+
+
+def load_tiny_set(path: pathlib.Path, **options: object) -> Dataset:
+    """A set with the tiny set's number of channels, in memory unless `options` say otherwise."""
+    chosen = DataOptions(**{"feature_size": FEATURE_SIZE, "cache": "ram", **options})
+    return load_dataset(path, chosen, device=torch.device("cpu"))
