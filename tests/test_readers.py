@@ -273,12 +273,22 @@ def test_no_permission(stored):
 
 
 @pytest.mark.parametrize("key", ["flow", "", "rgb/more", "../rgb"])
-@pytest.mark.parametrize("name", ["npz", "hdf5"])
+@pytest.mark.parametrize("name", ["npz", "hdf5", "pt dict"])
 def test_no_such_array_in_the_file(tmp_path, name, key):
     chosen = FORMATS[name]
     path = tmp_path / f"video{chosen.suffix}"
     reader = dataclasses.replace(chosen.sound(path), key=key)
     assert refused(read(reader, path))
+
+
+@pytest.mark.parametrize("held", ["a tensor", "a dict", "a list"])
+@pytest.mark.parametrize("key", [None, "rgb"])
+def test_a_pt_file_that_was_replaced(tmp_path, key, held):
+    """Since its arrays were listed, another program wrote it."""
+    path, tensor = tmp_path / "video.pt", torch.from_numpy(GOOD)
+    torch.save({"a tensor": tensor, "a dict": {"flow": tensor}, "a list": [tensor]}[held], path)
+    results = read(TorchArray(path, key), path)
+    assert refused(results) or (key is None and held == "a tensor")
 
 
 PICKLED = {
