@@ -1,10 +1,10 @@
-"""Training and evaluation at ActivityNet-1.3's size: time, memory, and whether anything is learnt.
+"""Time, memory and quality of training and evaluation at ActivityNet-1.3's size.
 
     python -m benchmarks.activitynet_scale --path DIR [--videos 2000 1000] [--classes 200] [--iterations 300] [main.py's flags]
 
-The set is generated (benchmarks/activitynet_set.py), and written to DIR once. main.py trains on it in a process of its own,
-with the preset activitynet1.3 and one evaluation at the end; then it evaluates the network that training began with. Exit code:
-0 done, 1 when training took more memory than it may, else main.py's own: 2 for a mistake in what was given.
+The set is synthetic (benchmarks/activitynet_set.py), and written to DIR once. main.py trains on it in a process of its own,
+with the preset activitynet1.3 and one evaluation at the end; another process evaluates the network that training began with.
+Exit code: 0 done; 1 when training took more memory than it may; otherwise that of main.py: 2 for a mistake in the input.
 """
 
 import argparse
@@ -42,12 +42,12 @@ from utils.errors import InputError
 GIB = 2**30
 LIMITS = {"cpu": 12 * GIB, "cuda": 16 * GIB}  # memory that training may take: the process's, or the GPU's
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-STDERR = 2  # where the programs that are measured may write; the table alone goes to stdout
+STDERR = 2  # where the measured programs write; the table alone goes to stdout
 CHILD = "--measured"  # first argument of the process that is measured
 
 
 def measured(report: pathlib.Path, arguments: Sequence[str]) -> int:
-    """main.py in this process, and what nobody else can know of it in a JSON file."""
+    """Run main.py in this process, and write what only this process can know of it to a JSON file."""
     seen: dict[str, Any] = {}
     load = opening.load_dataset
 
@@ -68,7 +68,7 @@ def measured(report: pathlib.Path, arguments: Sequence[str]) -> int:
 
 
 def run_measured(folder: pathlib.Path, arguments: Sequence[str]) -> dict[str, Any]:
-    """`measured` in a process of its own, whose peak of memory is nobody else's. Raises SystemExit with its code."""
+    """Run `measured` as a process, whose peak of memory is its own. Raises SystemExit with its code."""
     report = folder / "measured.json"
     command = [sys.executable, "-m", "benchmarks.activitynet_scale", CHILD, str(report), *arguments]
     start = time.perf_counter()
@@ -80,7 +80,7 @@ def run_measured(folder: pathlib.Path, arguments: Sequence[str]) -> dict[str, An
 
 
 def run_training(place: Sequence[str], folder: pathlib.Path, iterations: int) -> dict[str, Any]:
-    """The numbers of training and of the evaluation at its end."""
+    """The numbers of training, and of the evaluation at its end."""
     once = ["--num_iters", str(iterations), "--detection_inf_step", str(iterations)]
     own = ["--output_dir", str(folder), "--exp_name", "trained", "--log_steps", str(min(10, iterations))]
     seen = run_measured(folder, [*once, *own, *place])
@@ -98,16 +98,16 @@ def run_training(place: Sequence[str], folder: pathlib.Path, iterations: int) ->
         "batch_size": results["options"]["batch_size"],
         "steps": results["steps"],
         "training_seconds": results["seconds"]["training"],
-        "milliseconds_a_step": 1e3 * statistics.median(curves["seconds/step"]),
+        "milliseconds_per_step": 1e3 * statistics.median(curves["seconds/step"]),
         "evaluation_seconds": results["seconds"]["evaluation"],
-        "milliseconds_a_test_video": 1e3 * results["seconds"]["evaluation"] / videos,
+        "milliseconds_per_test_video": 1e3 * results["seconds"]["evaluation"] / videos,
         "losses": {name.removeprefix("loss/"): values for name, values in curves.items() if name.startswith("loss/")},
         "log_steps": results["options"]["log_steps"],
     }
 
 
 def run_untrained(place: Sequence[str], folder: pathlib.Path, classes: tuple[str, ...]) -> dict[str, Any]:
-    """The evaluation of the network that training begins with."""
+    """The numbers of evaluating the network that training begins with."""
     options = resolve(parse_flags(place))
     torch.manual_seed(options.run.seed)
     data = options.data
@@ -123,7 +123,7 @@ def run_untrained(place: Sequence[str], folder: pathlib.Path, classes: tuple[str
 
 
 def _quality(summary: Mapping[str, Any]) -> dict[str, float]:
-    """Fractions."""
+    """Quality as fractions."""
     return {
         "average_mAP": list(summary["average_mAP"].values())[-1],
         "mAP_at_0.5": summary["mAP"]["0.5"],
@@ -132,7 +132,7 @@ def _quality(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def read_curves(folder: pathlib.Path) -> dict[str, list[float]]:
-    """{name: values} of a run's TensorBoard points."""
+    """The points of a run's TensorBoard curves, by name."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
@@ -141,12 +141,12 @@ def read_curves(folder: pathlib.Path) -> dict[str, list[float]]:
 
 
 def table(report: Mapping[str, Any]) -> str:
-    """Markdown."""
-    made, trained, untrained = report["set"], report["trained"], report["untrained"]
-    seconds, losses = made["seconds"], trained["losses"]
+    """The report as a Markdown table."""
+    written, trained, untrained = report["set"], report["trained"], report["untrained"]
+    seconds, losses = written["seconds"], trained["losses"]
     loss = ", ".join(f"{name} {losses[name][0]:.3f} to {losses[name][-1]:.3f}" for name in ("mil", "so"))
     rows = [
-        ("generation", "there already" if seconds is None else f"{seconds:.0f} s", f"{made['bytes'] / 1e9:.2f} GB"),
+        ("generation", "exists" if seconds is None else f"{seconds:.0f} s", f"{written['bytes'] / 1e9:.2f} GB"),
         (
             "loading",
             f"{trained['load_seconds']:.1f} s",
@@ -155,13 +155,13 @@ def table(report: Mapping[str, Any]) -> str:
         ),
         (
             "a training step",
-            f"{trained['milliseconds_a_step']:,.0f} ms",
-            f"B {trained['batch_size']}, C {made['classes']}; median of the means over {trained['log_steps']} steps",
+            f"{trained['milliseconds_per_step']:,.0f} ms",
+            f"B {trained['batch_size']}, C {written['classes']}; median of the means over {trained['log_steps']} steps",
         ),
-        (f"training, {trained['steps']} steps", f"{trained['training_seconds']:,.0f} s", "with writing last.pt"),
+        (f"training, {trained['steps']} steps", f"{trained['training_seconds']:,.0f} s", "including last.pt"),
         (
             "evaluation, a video",
-            f"{trained['milliseconds_a_test_video']:.1f} ms",
+            f"{trained['milliseconds_per_test_video']:.1f} ms",
             f"{trained['evaluation_seconds']:.1f} s in all; {trained['test_shorter_than_T']} of "
             f"{trained['test_videos']:,} test videos are shorter than T",
         ),
@@ -183,7 +183,7 @@ def measure(args: argparse.Namespace, flags: Sequence[str]) -> dict[str, Any]:
     device = pick_device(args.device)
     place = ["--dataset", "activitynet1.3", "--data_path", str(args.path.resolve()), "--device", args.device]
     place += ["--feature_size", str(args.channels), *flags]
-    resolve(parse_flags(place))  # a mistake in the flags is seen before minutes have passed
+    resolve(parse_flags(place))  # a mistake in the flags shows before minutes have passed
     seconds = ensure_set(args.path, size)
     classes = class_names(read_annotations(args.path / GROUND_TRUTH))
     with contextlib.ExitStack() as stack:
@@ -220,10 +220,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     path = pathlib.Path
-    parser.add_argument("--path", type=path, required=True, metavar="DIR", help="the set; written there unless it is")
+    parser.add_argument("--path", type=path, required=True, metavar="DIR", help="the set; written unless it exists")
     parser.add_argument("--videos", type=int, nargs=2, default=(2000, 1000), metavar="N", help="training, validation")
     parser.add_argument("--classes", type=int, default=200, metavar="N", help="default: %(default)s")
-    parser.add_argument("--channels", type=int, default=1024, metavar="N", help="a stream (default: %(default)s)")
+    parser.add_argument("--channels", type=int, default=1024, metavar="N", help="per stream (default: %(default)s)")
     parser.add_argument("--set_seed", dest="seed", type=int, default=0, metavar="N", help="of the set's generator")
     parser.add_argument("--iterations", type=int, default=300, metavar="N", help="steps (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
@@ -245,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         parser.error(line)
     except KeyboardInterrupt:
-        print("interrupted; the set is there, or nothing of it", file=sys.stderr)
+        print("interrupted; the set is whole, or nothing of it is written", file=sys.stderr)
         return 1
     print(table(report))
     if args.json:

@@ -1,12 +1,12 @@
-"""Made inputs of THUMOS'14 scale: features, class sequences, proposals, a test set with ground truth and detections.
+"""Synthetic inputs of THUMOS'14 scale: features, class sequences, proposals, a test set with ground truth and detections.
 
     sizes = FULL                          # or QUICK, for a test
     features(2, sizes, device)            # [B,T,D]
     busy_video(sizes)                     # one video's sequences that give some 500 proposals
-    test_set(sizes)                       # 210 videos with all that a test pass makes of them
+    test_set(sizes)                       # 210 videos and everything that a test pass computes of them
 
-Everything is drawn with fixed seeds. Counts, lengths and overlaps are those of the data set and of a real result file on it;
-tests/test_benchmarks.py compares them where these files are at hand.
+Seeds are fixed. Counts, lengths and overlaps are those of the data set and of a real result file on it;
+tests/test_benchmarks.py compares them where these files exist.
 """
 
 import json
@@ -24,9 +24,9 @@ DURATIONS = pathlib.Path(__file__).resolve().parent.parent.parent / "shared/data
 TEST_PREFIX = "video_test"
 DURATION_MEDIAN, DURATION_SPREAD = 161.7, 0.84  # of the test videos: seconds, standard deviation of the logarithm
 SNIPPETS_PER_SECOND = 25 / 16
-SECOND_CLASS_SHARE = 32 / 210  # of the test videos have two classes
+SECOND_CLASS_SHARE = 32 / 210  # of the test videos that have two classes
 
-# A class each, alphabetical.
+# Per class, in alphabetical order.
 TRUTH_COUNTS = (41, 488, 106, 98, 217, 138, 152, 388, 48, 36, 213, 135, 169, 142, 399, 144, 48, 141, 88, 120)
 DETECTION_COUNTS = (
     *(527, 2255, 949, 1670, 1616, 1131, 1130, 2849, 462, 571),
@@ -34,14 +34,14 @@ DETECTION_COUNTS = (
 )
 TRUTH_LENGTH = (3.2, 0.82)  # seconds, median and standard deviation of the logarithm
 DETECTION_LENGTH = (3.2, 0.86)
-LONGEST = (0.7, 1.0)  # of an instance, in its stretch of the video
+LONGEST = (0.7, 1.0)  # an instance at most, as a share of its stretch of the video
 CROWDING = 2.0  # how evenly a class's instances lie over its videos' time (of a Dirichlet distribution)
-TRUE_DETECTIONS = 0.3  # share of the detections that lie about a ground truth
+TRUE_DETECTIONS = 0.3  # share of the detections that lie near a ground truth
 JITTER = 0.35  # standard deviation of their ends, in lengths
 TOP_SCORE = 0.9
 
-BUSY_BUMPS = 64  # a class in the busy video
-IDLE_BUMPS = 13  # false ones a video of the test set, besides one for each instance
+BUSY_BUMPS = 64  # per class in the busy video
+IDLE_BUMPS = 13  # false ones per class and video of the test set, besides one per instance
 BUMP_WIDTH = (0.3, 0.8)  # share of the room between neighbours
 QUANTUM = 2.0**-10  # of the sequences' values
 QUANTUM_OFFSET = 2.0**-16
@@ -52,7 +52,7 @@ class Sizes:
     num_segments: int = 750  # T
     batch_size: int = 2  # B in training
     test_batch_size: int = 8
-    feature_size: int = 1024  # a stream
+    feature_size: int = 1024  # per stream
     hidden_size: int = 512  # H
     num_classes: int = len(TRUTH_COUNTS)  # C
     resampled_snippets: int = 400  # of the video that is resampled
@@ -99,27 +99,27 @@ class TestSet:
 
 
 def features(count: int, sizes: Sizes, device: torch.device) -> Tensor:
-    """[count,T,D], not negative and half of them zero, as after a ReLU."""
+    """Features [count,T,D], never negative and half of them zero, as after a ReLU."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, sizes.num_segments, 2 * sizes.feature_size, generator=generator).relu().to(device)
 
 
 def labels(count: int, sizes: Sizes, device: torch.device) -> Tensor:
-    """[count,C], one class a video and a second one for every other video."""
-    made = torch.zeros(count, sizes.num_classes)
+    """Labels [count,C]: one class per video, and a second one for every other video."""
+    classes = torch.zeros(count, sizes.num_classes)
     for video in range(count):
-        made[video, video % sizes.num_classes] = 1
-        made[video, (video + video % 2) % sizes.num_classes] = 1
-    return made.to(device)
+        classes[video, video % sizes.num_classes] = 1
+        classes[video, (video + video % 2) % sizes.num_classes] = 1
+    return classes.to(device)
 
 
 def long_video(num_snippets: int, sizes: Sizes) -> NDArray[np.float32]:
-    """Both streams side by side, [num_snippets,D]."""
+    """Features [num_snippets,D], the streams side by side."""
     return np.random.default_rng(1).random((num_snippets, 2 * sizes.feature_size), np.float32)
 
 
 def busy_video(sizes: Sizes) -> VideoSequences:
-    """Two predicted classes, some 250 proposals each at T 750."""
+    """A video of two predicted classes, with some 250 proposals each at T 750."""
     generator = np.random.default_rng(2)
     bumps = max(2, BUSY_BUMPS * sizes.num_segments // FULL.num_segments)
     middles = {c: np.sort(generator.uniform(0, sizes.num_segments, bumps)) for c in (0, 1)}
@@ -127,7 +127,7 @@ def busy_video(sizes: Sizes) -> VideoSequences:
 
 
 def nms_proposals(sizes: Sizes) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """One class's start, end, score; a proposal overlaps a good many others."""
+    """Start, end and score of one class's proposals; each overlaps many others."""
     generator = np.random.default_rng(3)
     count = sizes.nms_proposals
     start = generator.uniform(0, DURATION_MEDIAN, count)
@@ -135,6 +135,7 @@ def nms_proposals(sizes: Sizes) -> tuple[NDArray[np.float64], NDArray[np.float64
 
 
 def test_set(sizes: Sizes) -> TestSet:
+    """A test set: durations, ground truth, detections, and what the network might say of every video."""
     generator = np.random.default_rng(4)
     durations = video_durations(sizes.videos)
     classes = _video_classes(sizes)
@@ -155,7 +156,7 @@ test_set.__test__ = False  # type: ignore[attr-defined]  # see TestSet
 
 
 def video_durations(count: int) -> NDArray[np.float64]:
-    """[count] seconds: the test split's own where the file is at hand, else drawn alike."""
+    """Seconds [count]: those of the test split where its file exists, otherwise drawn from the same distribution."""
     if DURATIONS.exists():
         known = json.loads(DURATIONS.read_text())
         lengths = [float(known[video]) for video in sorted(known) if video.startswith(TEST_PREFIX)]
@@ -176,8 +177,8 @@ def _video_classes(sizes: Sizes) -> list[list[int]]:
     return [[v % count, (v + 1) % count] if v < two else [v % count] for v in range(sizes.videos)]
 
 
-def _shared_out(counts: tuple[int, ...], total: int) -> list[int]:
-    """The counts scaled to another total, which is kept to the unit."""
+def _scaled_counts(counts: tuple[int, ...], total: int) -> list[int]:
+    """The counts scaled to another total, exactly."""
     ends = np.round(np.cumsum(counts) * total / sum(counts)).astype(int)
     return np.diff(ends, prepend=0).tolist()
 
@@ -185,16 +186,16 @@ def _shared_out(counts: tuple[int, ...], total: int) -> list[int]:
 def _truth(
     generator: np.random.Generator, sizes: Sizes, durations: NDArray[np.float64], classes: list[list[int]]
 ) -> Segments:
-    """A video's instances of a class don't overlap: each lies in a stretch of its own."""
+    """Instances; those of one class in one video don't overlap: each lies in its own stretch."""
     videos, labels_, starts, ends = [], [], [], []
-    for label, count in enumerate(_shared_out(TRUTH_COUNTS, sizes.instances)):
+    for label, count in enumerate(_scaled_counts(TRUTH_COUNTS, sizes.instances)):
         own = [v for v, present in enumerate(classes) if label in present]
         if not own:
             continue
         shares = generator.multinomial(count, generator.dirichlet(CROWDING * durations[own] / durations[own].mean()))
         for video, instances in zip(own, shares, strict=True):
             stretch = durations[video] / max(1, instances)
-            # Longest lengths differ too: ground truths that a detection overlaps exactly alike have no order of their own.
+            # Longest lengths differ too: two instances that a detection overlaps equally would have no order.
             longest = generator.uniform(*LONGEST, instances) * stretch
             length = np.minimum(_lengths(generator, TRUTH_LENGTH, instances), longest)
             start = stretch * np.arange(instances) + generator.random(instances) * (stretch - length)
@@ -211,12 +212,12 @@ def _truth(
 def _detections(
     generator: np.random.Generator, sizes: Sizes, durations: NDArray[np.float64], truth: Segments
 ) -> Segments:
-    """Some about a ground truth, the rest anywhere in a video that has the class; scores tell these apart, but badly."""
+    """Detections: some near a ground truth, the rest anywhere in a video of the class; scores tell them apart, but badly."""
     parts = []
-    for label, count in enumerate(_shared_out(DETECTION_COUNTS, sizes.detections)):
+    for label, count in enumerate(_scaled_counts(DETECTION_COUNTS, sizes.detections)):
         mine = np.flatnonzero(truth.label == label)
         if len(mine) == 0:
-            mine = np.arange(len(truth))  # a small set lacks the class: detections that no ground truth matches
+            mine = np.arange(len(truth))  # a small set may lack the class: its detections match nothing
         near = generator.choice(mine, count)
         true = generator.random(count) < TRUE_DETECTIONS
         video = np.where(true, truth.video[near], generator.choice(np.unique(truth.video[mine]), count))
@@ -234,7 +235,7 @@ def _detections(
 def _video(
     generator: np.random.Generator, sizes: Sizes, num_snippets: int, middles: dict[int, NDArray[np.float64]]
 ) -> VideoSequences:
-    """Sequences with a bump at each of a class's middles (in snippets of T); the classes with bumps are predicted."""
+    """Sequences with a bump at each of a class's middles, in snippets of T; classes with bumps are predicted."""
     scores = np.full(sizes.num_classes, 0.01, np.float32)
     sequences = np.full((sizes.num_segments, sizes.num_classes), 0.05, np.float32)
     for label, places in middles.items():
@@ -244,10 +245,10 @@ def _video(
 
 
 def _bumps(generator: np.random.Generator, t: int, middles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[T] in (0,1): noise near 0, and a rounded, noisy bump about each middle.
+    """A sequence [T] in (0,1): noise near 0, and a rounded, noisy bump around each middle.
 
-    Values are whole quanta, so that float32 differences of neighbours are exact; and all are a little off the quanta, so that
-    no point falls on a threshold, where the last bit would decide.
+    Values are whole quanta, so that float32 differences of neighbours are exact, plus a small offset, so that no point falls on
+    a threshold, where the last bit would decide.
     """
     at = np.arange(t)[:, None]
     width = generator.uniform(*BUMP_WIDTH, len(middles)) * t / max(1, len(middles)) / 2

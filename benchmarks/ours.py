@@ -1,10 +1,10 @@
-"""Every call that the benchmark makes into the project's own code, in one place.
+"""Every call that the benchmark makes into the project, in one place.
 
     model = build_model(sizes, device)
     step = TrainingStep(model, features, labels); step.forward(); step.backward(); step.optimise()
-    predictions = predict_videos(model, features); found = postprocess([as_prediction(v) for v in videos])
+    predictions = predict_videos(model, features); detections = postprocess([as_prediction(v) for v in videos])
 
-The rows in rows.py know the project by these functions alone.
+rows.py knows the project through these functions alone.
 """
 
 import dataclasses
@@ -44,12 +44,12 @@ def build_model(sizes: Sizes, device: torch.device) -> SAL:
 
 
 def parameters(model: SAL) -> dict[str, Tensor]:
-    """By published name, as the plain formulation has them."""
+    """The parameters by published name, as the plain formulation has them."""
     return to_published(dict(model.named_parameters()))
 
 
 def set_dropout(model: SAL, dropout: float) -> None:
-    """Without dropout two formulations can be compared."""
+    """Sets the dropout: two formulations can be compared only without it."""
     for module in model.modules():
         if isinstance(module, Dropout):
             module.p = dropout
@@ -66,7 +66,7 @@ def new_optimizer(model: SAL) -> WideAdam:
 
 
 class TrainingStep:
-    """One batch's step, in parts or whole."""
+    """A training step on one batch, in parts or whole."""
 
     def __init__(self, model: SAL, features: Tensor, labels: Tensor) -> None:
         self.model = model.train()
@@ -80,7 +80,7 @@ class TrainingStep:
 
     @property
     def losses(self) -> dict[str, Tensor]:
-        """Of the last forward, by name; the total with them."""
+        """The losses of the last forward by name, the total included."""
         assert self.result is not None
         return dict(zip(self.result.names, self.result.losses, strict=True))
 
@@ -98,7 +98,7 @@ class TrainingStep:
         return train_step(self.objective, self.optimizer, self.batch)
 
     def gradients(self) -> dict[str, Tensor]:
-        """Of the last backward, by published name."""
+        """The gradients of the last backward by published name."""
         gradients = {name: gradient_of(p) for name, p in parameters(self.model).items()}
         return {name: gradient for name, gradient in gradients.items() if gradient is not None}
 
@@ -109,23 +109,23 @@ def as_kept(weight: Tensor) -> Tensor:
 
 
 def convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """[B,T,D] x [H,D,k] -> [B,T,H]"""
+    """The convolution of x [B,T,D] with a weight [H,D,k]: [B,T,H]."""
     return temporal_conv(x, weight, bias)
 
 
 def as_video(features: NDArray[np.float32]) -> Video:
-    """Joint features [L,D] -> a video that lies in memory."""
-    return Video(video_id="made", labels=np.zeros(0, np.float32), features=features, fps=DEFAULT_FPS)
+    """A video in memory, of joint features [L,D]."""
+    return Video(video_id="synthetic", labels=np.zeros(0, np.float32), features=features, fps=DEFAULT_FPS)
 
 
 def shared_videos(pool: NDArray[np.float32], lengths: NDArray[np.int64], device: torch.device) -> Split:
-    """Videos that are all the first snippets of one long one [L,D]: a whole test set's features would fill the memory."""
+    """Videos that are the first snippets of one long video [L,D]: the features of a whole test set would fill the memory."""
     videos = tuple(as_video(pool[:length]) for length in lengths.tolist())
     return Split(videos=videos, store=HostStore(videos, device))
 
 
 def resample(video: Video, num_segments: int, generator: np.random.Generator | None, out: NDArray[np.float32]) -> None:
-    """-> out [T,D]; without a generator uniform, as in test."""
+    """Fills out [T,D]; uniformly without a generator, as in test."""
     count, short = video.num_snippets, RECIPE.data.short_videos
     if generator:
         indices = random_indices(count, num_segments, generator, short_videos=short)
@@ -135,7 +135,7 @@ def resample(video: Video, num_segments: int, generator: np.random.Generator | N
 
 
 def predict_videos(model: SAL, features: Tensor) -> list[Prediction]:
-    """One test batch [B,T,D]."""
+    """Predictions of one test batch [B,T,D]."""
     batch = _batch(features, features.new_zeros(len(features), 0))
     return predict(FoldedSAL(model), [batch], fusion=RECIPE.fusion, localization=RECIPE.localization)
 
@@ -156,7 +156,7 @@ class TestForward:
 
 
 def predict_set(model: SAL, videos: Split, sizes: Sizes) -> list[Prediction]:
-    """Resampling, batching and the network."""
+    """Predictions of a test set: resampling, batching and the network."""
     options = dataclasses.replace(RECIPE.data, num_segments=sizes.num_segments)
     groups = test_groups(videos, options, batch_size=sizes.test_batch_size)
     batches = test_batches(videos, groups, options)
@@ -190,17 +190,17 @@ def postprocess(predictions: list[Prediction]) -> Segments:
 def suppress(
     start: NDArray[np.float64], end: NDArray[np.float64], score: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """One class's soft NMS -> positions and scores, best first."""
+    """Soft NMS of one class: positions and scores, best first."""
     return nms(np.zeros(len(start), np.int64), start, end, score, options=RECIPE.localization)
 
 
 def map_of(truth: Segments, detections: Segments, num_classes: int, tious: tuple[float, ...]) -> NDArray[np.float64]:
-    """mAP per tIoU [K]."""
+    """The mAP [K] at each tIoU."""
     return evaluate_detections(truth, detections, num_classes=num_classes, tious=tious).map
 
 
 def _batch(features: Tensor, labels: Tensor) -> Batch:
-    """Of made videos, as long as T."""
+    """A batch of videos as long as T."""
     count, t = features.shape[:2]
     names = tuple(str(i) for i in range(count))
     return Batch(

@@ -128,12 +128,12 @@ def step_rows(bench: Bench) -> list[Row]:
 
 
 def plain_parameters(model: ours.SAL) -> dict[str, Tensor]:
-    """Laid out in memory as torch's own layers have them."""
+    """Copies of the parameters, laid out in memory as torch's own layers have them."""
     return {name: p.detach().clone().contiguous().requires_grad_() for name, p in ours.parameters(model).items()}
 
 
 class PlainStep:
-    """The plain formulation's step, in parts or whole."""
+    """A training step of the plain formulation, in parts or whole."""
 
     def __init__(self, params: Mapping[str, Tensor], features: Tensor, labels: Tensor, dropout: float = 0.5) -> None:
         self.params, self.features, self.labels, self.dropout = params, features, labels, dropout
@@ -192,15 +192,15 @@ def conv_rows(bench: Bench) -> list[Row]:
 
         return bench.time_parts([forward, backward])
 
-    found, expected = forward_of(ours.convolution), forward_of(plain)
+    outputs, expected = forward_of(ours.convolution), forward_of(plain)
     gradients = [torch.randn_like(out) for out in expected]
-    found_gradients = torch.autograd.grad(found, weights["ours"], gradients)
+    our_gradients = torch.autograd.grad(outputs, weights["ours"], gradients)
     expected_gradients = torch.autograd.grad(expected, weights["plain"], gradients)
     errors = (
-        largest(relative_error(a, b) for a, b in zip(found, expected, strict=True)),
-        largest(relative_error(a, b) for a, b in zip(found_gradients, expected_gradients, strict=True)),
+        largest(relative_error(a, b) for a, b in zip(outputs, expected, strict=True)),
+        largest(relative_error(a, b) for a, b in zip(our_gradients, expected_gradients, strict=True)),
     )
-    del found, expected, found_gradients, expected_gradients
+    del outputs, expected, our_gradients, expected_gradients
     floor = bench.limits.floor(flops=conv_flops(rows, sizes))
     notes = ("", "of the weights alone, as in training")
     columns = zip(("forward", "backward"), time_both(ours.convolution), time_both(plain), errors, notes, strict=True)
@@ -233,7 +233,7 @@ def test_forward_rows(bench: Bench) -> list[Row]:
             error=largest(errors),
             note=f"ours in batches of {count}",
         ),
-        timed_row("folding the wide layers", bench.time(forward.network.refold), note="once an evaluation"),
+        timed_row("folding the wide layers", bench.time(forward.network.refold), note="once per evaluation"),
     ]
 
 
@@ -243,15 +243,15 @@ test_forward_rows.__test__ = False  # type: ignore[attr-defined]  # not a test, 
 def postprocess_rows(bench: Bench) -> list[Row]:
     video = inputs.busy_video(bench.sizes)
     prediction = ours.as_prediction(video)
-    found = ours.postprocess([prediction])
+    detections = ours.postprocess([prediction])
     return [
         timed_row(
             "post-processing, a video",
             bench.time(lambda: ours.postprocess([prediction])),
             bench.time(lambda: plain_localize(video)),
-            error=detections_error(found, plain_localize(video)),
+            error=detections_error(detections, plain_localize(video)),
             tolerance=EXACT_TOLERANCE,
-            note=f"{len(found)} proposals of {len(np.unique(found.label))} classes",
+            note=f"{len(detections)} proposals of {len(np.unique(detections.label))} classes",
         )
     ]
 
@@ -280,45 +280,47 @@ def nms_rows(bench: Bench) -> list[Row]:
 
 
 def map_rows(bench: Bench) -> list[Row]:
-    made, classes = inputs.test_set(bench.sizes), bench.sizes.num_classes
+    test_set, classes = inputs.test_set(bench.sizes), bench.sizes.num_classes
     expected: list[float] = []
-    plain = measure(lambda: expected.extend(plain_map(made.truth, made.detections, classes)), bench.device, ONCE)
+    plain = measure(
+        lambda: expected.extend(plain_map(test_set.truth, test_set.detections, classes)), bench.device, ONCE
+    )
     return [
         timed_row(
-            f"mAP of {len(made.detections)} detections",
-            bench.time(lambda: ours.map_of(made.truth, made.detections, classes, TIOUS)),
+            f"mAP of {len(test_set.detections)} detections",
+            bench.time(lambda: ours.map_of(test_set.truth, test_set.detections, classes, TIOUS)),
             plain,
-            error=array_error(ours.map_of(made.truth, made.detections, classes, TIOUS), np.array(expected)),
+            error=array_error(ours.map_of(test_set.truth, test_set.detections, classes, TIOUS), np.array(expected)),
             tolerance=EXACT_TOLERANCE,
-            note=f"{classes} classes, {len(TIOUS)} thresholds, {len(made.truth)} instances",
+            note=f"{classes} classes, {len(TIOUS)} thresholds, {len(test_set.truth)} instances",
         )
     ]
 
 
 @torch.inference_mode()
 def test_pass_rows(bench: Bench) -> list[Row]:
-    """Resampling and network on made features, then post-processing and mAP on made sequences: random weights find nothing."""
+    """The whole test pass. Post-processing and mAP take synthetic sequences: a network of random weights finds nothing."""
     sizes, device = bench.sizes, bench.device
-    made = inputs.test_set(sizes)
+    test_set = inputs.test_set(sizes)
     model = ours.build_model(sizes, device).eval()
     params = plain_parameters(model)
-    pool = inputs.long_video(int(made.num_snippets.max()), sizes)
-    videos = ours.shared_videos(pool, made.num_snippets, device)
-    predictions = [ours.as_prediction(v) for v in made.videos]
-    few_videos = ours.shared_videos(pool, made.num_snippets[: sizes.test_batch_size], device)
+    pool = inputs.long_video(int(test_set.num_snippets.max()), sizes)
+    videos = ours.shared_videos(pool, test_set.num_snippets, device)
+    predictions = [ours.as_prediction(v) for v in test_set.videos]
+    few_videos = ours.shared_videos(pool, test_set.num_snippets[: sizes.test_batch_size], device)
     ours.predict_set(model, few_videos, sizes)  # warm-up
-    found = ours.postprocess(predictions)
+    detections = ours.postprocess(predictions)
     network, postprocessing, evaluation = measure_parts(
         [
             lambda: ours.predict_set(model, videos, sizes),
             lambda: ours.postprocess(predictions),
-            lambda: ours.map_of(made.truth, found, sizes.num_classes, TIOUS),
+            lambda: ours.map_of(test_set.truth, detections, sizes.num_classes, TIOUS),
         ],
         device,
         ONCE,
     )
 
-    few = made.num_snippets[:: -(-sizes.videos // sizes.scaled_videos)].tolist()
+    few = test_set.num_snippets[:: -(-sizes.videos // sizes.scaled_videos)].tolist()
     plain_pool = torch.from_numpy(pool)
 
     def plain_networks() -> None:
@@ -327,13 +329,13 @@ def test_pass_rows(bench: Bench) -> list[Row]:
             plain_prediction(params, features)
 
     plain_prediction(params, torch.zeros(1, sizes.num_segments, 2 * sizes.feature_size, device=device))  # warm-up
-    plain_found: list[list[ours.Detection]] = []
+    plain_detections: list[list[ours.Detection]] = []
     expected: list[float] = []
     plain = measure_parts(
         [
             plain_networks,
-            lambda: plain_found.extend(plain_localize(video) for video in made.videos),
-            lambda: expected.extend(plain_map(made.truth, found, sizes.num_classes)),
+            lambda: plain_detections.extend(plain_localize(video) for video in test_set.videos),
+            lambda: expected.extend(plain_map(test_set.truth, detections, sizes.num_classes)),
         ],
         device,
         ONCE,
@@ -343,10 +345,10 @@ def test_pass_rows(bench: Bench) -> list[Row]:
     after = (parts[1] + parts[2]) / sum(parts)
     scaled = f"plain network: {len(few)} videos, scaled to {sizes.videos}"
     network_floor = bench.limits.floor(flops=sizes.videos * test_flops(sizes))
-    mine = ours.map_of(made.truth, found, sizes.num_classes, TIOUS)
+    mine = ours.map_of(test_set.truth, detections, sizes.num_classes, TIOUS)
     post_error = largest(
-        detections_error(found.take(np.flatnonzero(found.video == video)), of_video)
-        for video, of_video in enumerate(plain_found)
+        detections_error(detections.take(np.flatnonzero(detections.video == video)), of_video)
+        for video, of_video in enumerate(plain_detections)
     )
 
     def row(name: str, seconds: float, plain_seconds: float, **rest: object) -> Row:
@@ -360,7 +362,7 @@ def test_pass_rows(bench: Bench) -> list[Row]:
             plain_parts[1],
             error=post_error,
             tolerance=EXACT_TOLERANCE,
-            note=f"{len(found)} detections",
+            note=f"{len(detections)} detections",
         ),
         row(
             "mAP",
@@ -384,7 +386,7 @@ test_pass_rows.__test__ = False  # type: ignore[attr-defined]  # see above
 
 
 def memory_rows(bench: Bench) -> list[Row]:
-    """Each from building the model on, with everything that was there before freed."""
+    """Peaks of memory, each from building the model on, after everything earlier is freed."""
     sizes, batch = bench.sizes, bench.sizes.batch_size
 
     def our_steps() -> None:
@@ -438,7 +440,7 @@ def timed_row(
     tolerance: float = TOLERANCE,
     note: str = "",
 ) -> Row:
-    """`floor`: seconds that the machine's limits allow at best."""
+    """A row of two timings; `floor` is the fewest seconds that the machine's limits allow."""
     return Row(
         name,
         mine.seconds * MILLISECONDS,
@@ -453,14 +455,14 @@ def timed_row(
 
 
 def conv_flops(rows: int, sizes: Sizes) -> float:
-    """The encoder and both streams' encoders on that many snippets."""
+    """Operations of the joint encoder and both streams' encoders on that many snippets."""
     return MULTIPLY_ADD * rows * TAPS * 2 * (2 * sizes.feature_size) * sizes.hidden_size
 
 
 def training_flops(sizes: Sizes) -> tuple[float, float]:
-    """(forward, backward) products that no formulation of the step can spare; the mixed videos need none of their own.
+    """Operations (forward, backward) that no formulation of the step can spare; the mixed-up videos need none of their own.
 
-    Backward: every product again for the weights, and those after the first layers once more for their inputs.
+    Backward repeats every product for the weights, and those after the first layers once more for their inputs.
     """
     batch, h = sizes.batch_size, sizes.hidden_size
     convolutions = conv_flops(batch * sizes.num_segments, sizes)
@@ -470,7 +472,7 @@ def training_flops(sizes: Sizes) -> tuple[float, float]:
 
 
 def test_flops(sizes: Sizes) -> float:
-    """Products of one test video. Q is symmetric: half of it is enough."""
+    """Operations of one test video; Q is symmetric, and half of it is enough."""
     t, h = sizes.num_segments, sizes.hidden_size
     return conv_flops(t, sizes) + MULTIPLY_ADD * t * h**2 / 2 + MULTIPLY_ADD * h**2 / 2 * (sizes.num_classes + h)
 
@@ -479,17 +481,17 @@ test_flops.__test__ = False  # type: ignore[attr-defined]  # see above
 
 
 def plain_prediction(params: Mapping[str, Tensor], features: Tensor) -> tuple[Tensor, Tensor]:
-    """One video [1,T,D] -> class scores [C] and combined sequence [T,C]."""
+    """Class scores [C] and combined sequence [T,C] of one video [1,T,D]."""
     output = formulas.network(params, features, training=False)
     sequence = formulas.combined_sequence(output)[0]
     return formulas.class_scores(output["cas"][0], sequence, output["video_logits"][0]), sequence
 
 
 def plain_localize(video: inputs.VideoSequences) -> list[ours.Detection]:
-    found: list[ours.Detection] = formulas.localize_video(
+    detections: list[ours.Detection] = formulas.localize_video(
         torch.from_numpy(video.sequences), torch.from_numpy(video.class_scores), video.num_snippets
     )
-    return found
+    return detections
 
 
 def plain_map(truth: Segments, detections: Segments, num_classes: int) -> list[float]:
@@ -504,7 +506,7 @@ def plain_map(truth: Segments, detections: Segments, num_classes: int) -> list[f
 
 
 def largest(errors: Iterable[float]) -> float:
-    """The largest, where NaN counts as larger than all."""
+    """The largest error; NaN counts as infinite."""
     values = list(errors)
     return math.inf if any(math.isnan(v) for v in values) else max(values)
 
@@ -520,11 +522,12 @@ def array_error(actual: NDArray[np.float64], expected: NDArray[np.float64]) -> f
     return relative_error(torch.as_tensor(actual), torch.as_tensor(expected))
 
 
-def detections_error(found: Segments, expected: list[ours.Detection]) -> float:
-    """Both in order of class, start, end, score, since equal scores may change places. All of one video."""
-    mine = np.stack([found.label, found.start, found.end, found.score], 1)
+def detections_error(detections: Segments, expected: list[ours.Detection]) -> float:
+    """The largest difference of two sets of detections of one video, in order of class, start, end, score: equal scores may
+    change places."""
+    mine = np.stack([detections.label, detections.start, detections.end, detections.score], 1)
     other = np.array(expected, np.float64).reshape(-1, mine.shape[1])
-    # Rounded: the last bits of a start must not decide about the order.
+    # Rounded, so that the last bits of a start do not decide the order.
     mine, other = (rows[np.lexsort(np.round(rows, 7).T[::-1])] for rows in (mine, other))
     if mine.shape != other.shape:
         return math.inf
@@ -532,7 +535,7 @@ def detections_error(found: Segments, expected: list[ours.Detection]) -> float:
 
 
 def _step_errors(model: ours.SAL, features: Tensor, labels: Tensor) -> dict[str, float]:
-    """Losses, gradients and updated weights of one step without dropout, ours against plain from the same weights."""
+    """Differences in losses, gradients and updated weights after one step without dropout, from the same weights."""
     dropout = model.options.dropout
     ours.set_dropout(model, 0.0)
     step = ours.TrainingStep(model, features, labels)
@@ -545,11 +548,11 @@ def _step_errors(model: ours.SAL, features: Tensor, labels: Tensor) -> dict[str,
     plain.backward()
     names = sorted(plain.losses)
     errors = {
-        # Side by side: the background's divergence is nearly 0 at first, a difference of logarithms, and so has few digits.
+        # Side by side: the background's divergence, a difference of logarithms, is nearly 0 at first and has few digits.
         "forward": relative_error(*(torch.stack([losses[n] for n in names]) for losses in (step.losses, plain.losses))),
         "backward": largest(relative_error(gradients[name], _gradient(p)) for name, p in params.items()),
     }
-    # The first update is nearly the gradient's sign, which the last bits decide where it is nearly 0: so both take ours.
+    # The first update is nearly the gradient's sign, which the last bits decide near 0: so both take our gradients.
     for name, p in params.items():
         p.grad = gradients[name].clone()
     plain.optimise()

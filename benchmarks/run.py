@@ -2,7 +2,7 @@
 
     python -m benchmarks.run [--device auto|cpu|cuda] [--precision auto|fp32|tf32] [--json FILE] [--quick] [--rows NAME,...]
 
-Prints a table. Exit code: 0 done, 1 when ours and the plain formulation disagree on some row, 2 a mistake in the flags.
+Prints a table. Exit code: 0 done; 1 when ours and the plain formulation disagree on some row; 2 for a mistake in the flags.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def with_tolerance_of(precision: str, row: Row) -> Row:
-    """Ours and plain round differently where products are less exact."""
+    """The row, with the tolerance of less exact products where they are: ours and plain then round differently."""
     return (
         dataclasses.replace(row, tolerance=TF32_TOLERANCE)
         if precision == "tf32" and row.tolerance == TOLERANCE
@@ -84,7 +84,7 @@ def with_tolerance_of(precision: str, row: Row) -> Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Aligned columns. "apart" is the largest difference of ours and plain, relative to the largest magnitude."""
+    """The rows in aligned columns; "apart" is the largest difference of ours and plain, relative to the largest magnitude."""
     lines = [HEADER, *(_cells(row) for row in rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
     last = len(HEADER) - 1
@@ -98,7 +98,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def report(bench: Bench, rows: Sequence[Row], machine: dict[str, Any], *, quick: bool) -> dict[str, Any]:
-    """All of it for JSON; an error that is infinite (shapes or choices differ) is null with agrees false."""
+    """Everything for JSON. An infinite error, where shapes or choices differ, is null, and agrees is false."""
     plain_rows = []
     for row in rows:
         values = {**dataclasses.asdict(row), "ratio": row.ratio, "agrees": row.agrees}
@@ -160,7 +160,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _significant(value: float) -> str:
-    """Three digits, without an exponent."""
+    """The number in three digits or more, without an exponent."""
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.3f}"
 
 

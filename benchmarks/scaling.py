@@ -2,8 +2,8 @@
 
     python -m benchmarks.scaling [--device auto|cpu|cuda] [--json FILE] [--plot FILE] [--quick]
 
-Prints the tables of docs/performance.md, with the exponent of each curve: the slope of time against size, both in logarithms.
-An exponent of one means that twice as much takes twice as long.
+Prints the tables of docs/performance-details.md, with the exponent of each curve: the slope of time against size, both in
+logarithms. An exponent of one means that twice as much takes twice as long.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from utils.segments import Segments
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUDGET, QUICK_BUDGET = Budget(min_runs=3, max_runs=9, seconds=3.0), Budget(min_runs=1, max_runs=1, seconds=0.0)
-POOL = 32  # videos whose post-processing is timed together where their number does not matter
+POOL = 32  # videos whose post-processing is timed together
 SHORT = 50  # snippets, as on ActivityNet
 MEDIUM = 100
 
@@ -48,12 +48,12 @@ class Curve:
 
     @property
     def exponent(self) -> float:
-        """Over the whole range, by least squares."""
+        """The exponent over the whole range, by least squares."""
         return float(np.polyfit(np.log(self.sizes), np.log(self.seconds), 1)[0])
 
     @property
     def last_exponent(self) -> float:
-        """Between the two largest sizes: where small sizes are all overhead, this one is to be extrapolated with."""
+        """The exponent between the two largest sizes. Extrapolate with this one: small sizes may be all overhead."""
         x, y = np.log(self.sizes[-2:]), np.log(self.seconds[-2:])
         return float((y[1] - y[0]) / (x[1] - x[0]))
 
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there as well")
-    parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="draw the curves, .svg or .png")
+    parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="draw the curves there, as a PNG")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once each: only shows that it runs")
     args = parser.parse_args(argv)
     try:
@@ -121,7 +121,7 @@ def measured_curves(device: torch.device, *, quick: bool) -> Iterator[Curve]:
         return torch.inference_mode()(lambda: forward(features))
 
     def localize(num_segments: int) -> Callable[[], object]:
-        predictions = made_predictions(dataclasses.replace(base, num_segments=num_segments, videos=POOL), POOL)
+        predictions = repeated_predictions(dataclasses.replace(base, num_segments=num_segments, videos=POOL), POOL)
         return lambda: ours.postprocess(predictions)
 
     snippets = (48, 96) if quick else (100, 200, 400, 750, 1500, 3000)
@@ -142,46 +142,46 @@ def measured_curves(device: torch.device, *, quick: bool) -> Iterator[Curve]:
     yield curve("mAP", "C", "210 videos, 7 tIoU", classes, lambda c: map_of_classes(sizes, c))
 
 
-def made_predictions(sizes: Sizes, count: int) -> list[Any]:
-    """As many as asked for, of the made test set's videos over and over."""
-    made = inputs.test_set(sizes)
-    predictions = [ours.as_prediction(video) for video in made.videos]
+def repeated_predictions(sizes: Sizes, count: int) -> list[Any]:
+    """`count` predictions, of the test set's videos over and over."""
+    test_set = inputs.test_set(sizes)
+    predictions = [ours.as_prediction(video) for video in test_set.videos]
     return [predictions[i % len(predictions)] for i in range(count)]
 
 
 def work_on(sizes: Sizes, videos: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    """Post-processing and mAP of a test set of that many videos: the made one, over and over."""
-    made = inputs.test_set(sizes)
-    predictions = made_predictions(sizes, videos)
+    """Post-processing and mAP of that many videos: those of the test set, over and over."""
+    test_set = inputs.test_set(sizes)
+    predictions = repeated_predictions(sizes, videos)
     rounds = -(-videos // sizes.videos)
-    truth, found = (repeated(s, sizes.videos, rounds, videos) for s in (made.truth, made.detections))
-    return lambda: ours.postprocess(predictions), lambda: ours.map_of(truth, found, sizes.num_classes, TIOUS)
+    truth, detections = (repeated(s, sizes.videos, rounds, videos) for s in (test_set.truth, test_set.detections))
+    return lambda: ours.postprocess(predictions), lambda: ours.map_of(truth, detections, sizes.num_classes, TIOUS)
 
 
 def repeated(segments: Segments, videos: int, rounds: int, keep: int) -> Segments:
-    """The segments of `videos` videos once more for other videos, `rounds` times in all; the first `keep` videos of these."""
+    """The segments of `videos` videos, repeated `rounds` times for new videos; only the first `keep` videos stay."""
     copies = [dataclasses.replace(segments, video=segments.video + i * videos) for i in range(rounds)]
     together = Segments.concatenate(copies)
     return together.take(np.flatnonzero(together.video < keep))
 
 
 def map_of_classes(sizes: Sizes, classes: int) -> Callable[[], object]:
-    """The same detections, spread over more classes."""
-    made = inputs.test_set(sizes)
-    # Every class of every video becomes a class of its own, and these are dealt out in turn.
-    pairs = np.unique(made.truth.video * sizes.num_classes + made.truth.label)
+    """The mAP of the same detections, spread over more classes."""
+    test_set = inputs.test_set(sizes)
+    # Every class of every video becomes its own class; these are dealt out in turn.
+    pairs = np.unique(test_set.truth.video * sizes.num_classes + test_set.truth.label)
 
     def spread(segments: Segments) -> Segments:
         pair = np.searchsorted(pairs, segments.video * sizes.num_classes + segments.label)
         return dataclasses.replace(segments, label=pair % classes)
 
-    truth, found = spread(made.truth), spread(made.detections)
+    truth, detections = spread(test_set.truth), spread(test_set.detections)
     assert len(np.unique(truth.label)) == min(classes, len(pairs))
-    return lambda: ours.map_of(truth, found, classes, TIOUS)
+    return lambda: ours.map_of(truth, detections, classes, TIOUS)
 
 
 def stream_set(videos: int) -> dict[str, Any]:
-    """benchmarks/streaming.py in a process of its own."""
+    """The numbers of benchmarks/streaming.py, run as a process of its own."""
     command = [sys.executable, "-m", "benchmarks.streaming", "--videos", str(videos)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     result: dict[str, Any] = json.loads(done.stdout)
@@ -189,7 +189,7 @@ def stream_set(videos: int) -> dict[str, Any]:
 
 
 def curve_table(curve: Curve) -> str:
-    """Markdown."""
+    """The curve as a Markdown table."""
     head = " | ".join(f"{size:,}" for size in curve.sizes)
     body = " | ".join(format_seconds(s) for s in curve.seconds)
     exponents = f"{curve.exponent:.2f} | {curve.last_exponent:.2f}"
@@ -200,12 +200,12 @@ def curve_table(curve: Curve) -> str:
 
 
 def stream_table(streams: Sequence[dict[str, Any]]) -> str:
-    """Markdown."""
+    """The streaming numbers as a Markdown table."""
     head = " | ".join(f"{s['videos']:,}" for s in streams)
     rows = {
         "features": [f"{s['feature_bytes'] / 1e9:.1f} GB" for s in streams],
         "opening the set": [format_seconds(s["seconds_to_open"]) for s in streams],
-        "a batch of 2 (T 750), one thread": [format_seconds(s["seconds_a_batch"]) for s in streams],
+        "a batch of 2 (T 750), one thread": [format_seconds(s["seconds_per_batch"]) for s in streams],
         "peak memory of the process": [f"{s['peak_resident_bytes'] / 1e6:.0f} MB" for s in streams],
     }
     lines = [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
@@ -217,24 +217,21 @@ def format_seconds(seconds: float) -> str:
 
 
 def plot(curves: Sequence[Curve], path: pathlib.Path) -> None:
-    import matplotlib
+    """Draw time against size, one panel per axis, as a PNG; legends end with the exponents."""
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    matplotlib.rcParams["svg.hashsalt"] = "scaling"  # the same curves make the same file
-    axes_names = list(dict.fromkeys(curve.axis for curve in curves))
-    figure, axes = plt.subplots(1, len(axes_names), figsize=(3.6 * len(axes_names), 3.4), layout="constrained")
     titles = {"T": "snippets T", "B": "batch size B", "C": "classes C"}
-    for axis, name in zip(np.atleast_1d(axes), axes_names, strict=True):
+    axes_names = list(dict.fromkeys(curve.axis for curve in curves))
+    figure = Figure(figsize=(3.2 * len(axes_names), 3.8), layout="constrained", dpi=80)
+    panels = figure.subplots(1, len(axes_names), squeeze=False)[0]
+    for panel, name in zip(panels, axes_names, strict=True):
         for curve in (c for c in curves if c.axis == name):
-            axis.loglog(curve.sizes, curve.seconds, "o-", label=f"{curve.name}\n{curve.fixed}: {curve.exponent:.2f}")
-        axis.set_xlabel(titles.get(name, name))
-        axis.set_ylabel("seconds")
-        axis.grid(alpha=0.3, which="both")
-        axis.legend(fontsize=7)
-    figure.suptitle("Time against size, with exponents")
-    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+            panel.loglog(curve.sizes, curve.seconds, "o-", label=f"{curve.name}\n{curve.fixed}: {curve.exponent:.2f}")
+        panel.set_xlabel(titles.get(name, name))
+        panel.set_ylabel("seconds")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))  # above the panel
+    figure.savefig(path, format="png")
 
 
 if __name__ == "__main__":

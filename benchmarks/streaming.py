@@ -1,9 +1,9 @@
-"""What `--cache mmap` costs and holds: a data set of made, all-zero feature files, opened and read batch by batch.
+"""Time and memory of `--cache mmap`: a data set of all-zero feature files, opened and read batch by batch.
 
     python -m benchmarks.streaming --videos 20000        # prints one JSON object
 
-The files are sparse: they take no room on the disk, but reading them takes as much memory as reading real ones. It is a process
-of its own, since the peak of its memory is what is measured.
+The files are sparse: they take no room on the disk, but reading them takes as much memory as reading real ones. It runs as a
+process of its own, because it measures the peak of its memory.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_set(path: pathlib.Path, videos: int) -> None:
-    """`videos` training videos and one for test."""
+    """Write `videos` training videos and one for test."""
     names = {"train": [f"video_{i}" for i in range(videos)], "test": ["last"]}
     for split, listed in names.items():
         for stream in STREAMS:
@@ -58,13 +58,14 @@ def make_set(path: pathlib.Path, videos: int) -> None:
 
 
 def write_zeros(file: BinaryIO, shape: tuple[int, int]) -> None:
-    """A float32 .npy file whose values are a hole."""
+    """Write a float32 .npy file whose values are a hole."""
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     npy.write_array_header_1_0(file, header)
     file.truncate(file.tell() + 4 * shape[0] * shape[1])
 
 
 def stream(path: pathlib.Path, epochs: int, num_workers: int) -> dict[str, float]:
+    """Open the set, read it batch by batch, and measure both."""
     before = peak_resident()
     start = time.perf_counter()
     cpu = torch.device("cpu")
@@ -87,7 +88,7 @@ def stream(path: pathlib.Path, epochs: int, num_workers: int) -> dict[str, float
         "videos": len(data.train),
         "feature_bytes": sum(video.features.nbytes for video in data.train),
         "seconds_to_open": opened - start,
-        "seconds_a_batch": (read - opened) / batches,
+        "seconds_per_batch": (read - opened) / batches,
         "snippets": rows,
         "peak_resident_bytes_before": before,
         "peak_resident_bytes": peak_resident(),

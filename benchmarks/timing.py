@@ -2,11 +2,11 @@
 
     measure(work, device, Budget())              # Timing(seconds, runs) of work()
     measure_parts([forward, backward], ...)      # each of them, run one after the other
-    limits = measure_limits(device)              # float32 products a second, bytes moved a second
-    limits.floor(flops=1e9, moved=4e6)           # seconds that the machine needs for these at least
+    limits = measure_limits(device)              # float32 operations per second, bytes moved per second
+    limits.floor(flops=1e9, moved=4e6)           # the fewest seconds that the machine needs for these
     peak_memory(work, device)                    # bytes
 
-On CUDA every time includes the waiting for the device.
+On CUDA every time includes waiting for the device.
 """
 
 import gc
@@ -22,7 +22,7 @@ import torch
 
 KIBIBYTE = 1024  # the kernel's unit for resident memory on Linux
 FLOAT_BYTES = 4
-MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}  # rows of the square product; big enough to be limited by arithmetic
+MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}  # rows of a square product that is limited by arithmetic
 COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 30}  # far more than any cache holds
 LIMIT_RUNS = 8
 QUICK_MATRIX_SIZE = 128
@@ -31,7 +31,7 @@ QUICK_COPY_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Budget:
-    """How often to repeat: at least min_runs, then on until `seconds` have passed or max_runs are done."""
+    """How often to repeat: min_runs times, then until `seconds` have passed or max_runs are done."""
 
     min_runs: int = 3
     max_runs: int = 50
@@ -47,11 +47,11 @@ class Timing:
 
 @dataclass(frozen=True)
 class Limits:
-    flops: float  # a second, of a large float32 matrix product under the precision that is set
-    bandwidth: float  # bytes read and written a second, of a large copy
+    flops: float  # per second, in a large float32 matrix product under the current precision
+    bandwidth: float  # bytes read and written per second in a large copy
 
     def floor(self, *, flops: float = 0.0, moved: float = 0.0) -> float:
-        """Seconds for so many floating-point operations and bytes, one after the other."""
+        """Seconds for this many floating-point operations and then this many bytes."""
         return flops / self.flops + moved / self.bandwidth
 
 
@@ -65,7 +65,7 @@ def measure(work: Callable[[], object], device: torch.device, budget: Budget) ->
 
 
 def measure_parts(parts: Sequence[Callable[[], object]], device: torch.device, budget: Budget) -> list[Timing]:
-    """The parts run in their order, again and again; the median of each."""
+    """The median time of each part; the parts run in order, again and again."""
     for _ in range(budget.warm_up):
         for part in parts:
             part()
@@ -84,7 +84,7 @@ def measure_parts(parts: Sequence[Callable[[], object]], device: torch.device, b
 
 
 def measure_limits(device: torch.device, *, quick: bool = False) -> Limits:
-    """The best of several runs each: a limit is what the machine can do, not what it does on average."""
+    """The machine's limits, each the best of several runs: what it can do, not what it does on average."""
     size = QUICK_MATRIX_SIZE if quick else MATRIX_SIZE[device.type]
     left, right, product = (torch.rand(size, size, device=device) for _ in range(3))
     flops = 2 * size**3 / _fastest(lambda: torch.mm(left, right, out=product), device)
@@ -95,9 +95,9 @@ def measure_limits(device: torch.device, *, quick: bool = False) -> Limits:
 
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> int:
-    """Bytes held at most while work() runs: on CUDA by torch's tensors, on the CPU by the whole process.
+    """The most bytes held while work() runs: on CUDA by torch's tensors, on the CPU by the whole process.
 
-    Where the kernel can't forget the process's earlier peak, the CPU's figure is the peak since the start.
+    Where the kernel can't reset the process's peak, the CPU's figure is the peak since the start.
     """
     gc.collect()
     if device.type == "cuda":
@@ -105,9 +105,9 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int:
         torch.cuda.reset_peak_memory_stats(device)
         work()
         return torch.cuda.max_memory_allocated(device)
-    forgotten = _forget_peak()
+    reset = _reset_peak()
     work()
-    return peak_resident() if forgotten else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE
+    return peak_resident() if reset else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE
 
 
 def _fastest(work: Callable[[], object], device: torch.device) -> float:
@@ -116,8 +116,8 @@ def _fastest(work: Callable[[], object], device: torch.device) -> float:
     return min(timing.seconds for timing in times)
 
 
-def _forget_peak() -> bool:
-    """getrusage never lowers its peak, so that a second measurement would show the first; Linux can reset its own."""
+def _reset_peak() -> bool:
+    """Whether the kernel could reset the peak: getrusage never lowers it, so a second measurement would show the first."""
     try:
         pathlib.Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -126,7 +126,7 @@ def _forget_peak() -> bool:
 
 
 def peak_resident() -> int:
-    """Bytes of memory that the process held at most, since its start or since that was forgotten."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())
-    assert found
-    return int(found[1]) * KIBIBYTE
+    """The most bytes that the process held, since its start or since the peak was reset."""
+    line = re.search(r"VmHWM:\s+(\d+) kB", pathlib.Path("/proc/self/status").read_text())
+    assert line
+    return int(line[1]) * KIBIBYTE

@@ -116,7 +116,8 @@ class TorchArray:
 
     def _tensor(self) -> torch.Tensor:
         content = _load_torch(self.path)
-        tensor: torch.Tensor = (content if self.key is None else content[self.key]).detach()
+        with whole_file(self, "tensor of a .pt file"):  # which may be another file since its arrays were listed
+            tensor: torch.Tensor = (content if self.key is None else content[self.key]).detach()
         if tensor.dtype not in _NUMPY_TYPES or tensor.layout is not torch.strided or tensor.is_meta or tensor.is_nested:
             kind = " ".join(str(part).removeprefix("torch.") for part in (tensor.dtype, tensor.layout))
             raise DataError(wrong_type(self, kind.removesuffix(" strided")))

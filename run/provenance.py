@@ -42,8 +42,10 @@ def git_commit() -> str | None:
 
 
 def _git(root: pathlib.Path, *arguments: str) -> str | None:
+    """What git prints; None where it fails. Without its optional locks, it leaves the user's index alone."""
+    command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_FLAGS, build_model, build_objective, host_split
+from support.networks import build_model, build_objective, host_split
+from support.tiny import TINY_FLAGS
 from torch.nn import functional as F
 
 import main

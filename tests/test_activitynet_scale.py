@@ -2,14 +2,15 @@
 
 import errno
 import json
-import pathlib
 
 import numpy as np
 import pytest
 import torch
+from support.disk import contents
 
 from benchmarks import activitynet_scale as scale
 from benchmarks import activitynet_set as made_set
+from data_tools.synthetic import Instance, Timeline, draw_world
 from dataset import load_dataset
 from options import DataOptions
 from utils.errors import InputError
@@ -35,10 +36,6 @@ def measured(made):
         patch.setenv("OMP_NUM_THREADS", "1")  # tensors are tiny: threads would only wait for each other
         code = scale.main(["--path", str(made), "--json", str(file), *FLAGS, *MAIN_FLAGS])
     return code, json.loads(file.read_text()), made.parent
-
-
-def files_of(path: pathlib.Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
 def test_official_form(made):
@@ -77,30 +74,31 @@ def test_program_reads_it(made):
 def test_same_set_from_the_same_seed(made, tmp_path):
     assert made_set.ensure_set(made, SIZE) is None  # there already
     assert made_set.ensure_set(tmp_path / "again", SIZE) is not None
-    assert files_of(tmp_path / "again") == files_of(made)
+    assert contents(tmp_path / "again") == contents(made)
     other = made_set.SetSize(SIZE.videos, SIZE.classes, SIZE.channels, seed=1)
-    assert made_set.make_ground_truth(other)["database"] != made_set.make_ground_truth(SIZE)["database"]
+    assert made_set.draw_videos(other) != made_set.draw_videos(SIZE)
 
 
 def test_action_shows_in_the_features():
     """What tells action from background in a video tells it in another one of its class, more than in one of another group."""
     size = made_set.SetSize((20, 1), 20)
-    world, classes = made_set._make_world(size), {"first": 0, "last": 19}
+    world = draw_world(np.random.default_rng(0), size.description)
 
-    def contrast(seed: int, label: str) -> np.ndarray:
+    def contrast(seed: int, label: int) -> np.ndarray:
         """[D] action less background, of a video with action from snippet 50 to 100."""
-        entry = {"duration": 96.0, "annotations": [{"segment": [32.0, 64.0], "label": label}]}
-        features = made_set.make_features(np.random.default_rng(seed), world, entry, classes).astype(float)
+        timeline = Timeline(seconds=96.0, num_snippets=150, instances=(Instance(label=label, start=50, end=100),))
+        features = made_set.draw_joint_features(np.random.default_rng(seed), world, timeline).astype(float)
         return features[50:100].mean(0) - np.concatenate([features[:50], features[100:]]).mean(0)
 
-    rows = [contrast(6 * c + i, label) for label, c in classes.items() for i in range(6)]
+    rows = [contrast(6 * label + i, label) for label in (0, 19) for i in range(6)]
     alike = np.corrcoef(rows)[np.triu_indices(6, 1)].mean()
     different = np.corrcoef(rows)[:6, 6:].mean()
     assert alike > 0.15 and different < alike / 2
 
 
 def test_statistics_are_like_the_real_ones():
-    database = made_set.make_ground_truth(made_set.SetSize((2000, 1000), 200))["database"]
+    size = made_set.SetSize((2000, 1000), 200)
+    database = made_set.ground_truth(made_set.draw_videos(size), size)["database"]
     entries = [entry for entry in database.values() if entry["annotations"]]
     durations = np.array([entry["duration"] for entry in entries])
     assert 110 < durations.mean() < 130 and durations.min() >= 5 and durations.max() <= 240
@@ -122,10 +120,10 @@ def test_other_folders_are_refused(found, made, tmp_path):
         path.write_text("mine")
     else:
         made_set.ensure_set(path, made_set.SetSize((6, 1), 6, channels=8))
-    before = files_of(tmp_path)
+    before = contents(tmp_path)
     with pytest.raises(InputError, match="name another folder"):
         made_set.ensure_set(path, SIZE)
-    assert files_of(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_whole_or_not_at_all(monkeypatch, tmp_path):
@@ -172,9 +170,9 @@ def test_numbers(measured):
     assert trained["train_shorter_than_T"] == sum(length < 50 for length in lengths["train"])
     assert trained["test_shorter_than_T"] == sum(length < 50 for length in lengths["validation"])
     assert trained["snippets_mean"] == pytest.approx(np.mean(lengths["train"] + lengths["validation"]))
-    for name in ("load_seconds", "training_seconds", "milliseconds_a_step", "evaluation_seconds", "whole_seconds"):
+    for name in ("load_seconds", "training_seconds", "milliseconds_per_step", "evaluation_seconds", "whole_seconds"):
         assert trained[name] > 0
-    assert trained["milliseconds_a_test_video"] == pytest.approx(1e3 * trained["evaluation_seconds"] / 9)
+    assert trained["milliseconds_per_test_video"] == pytest.approx(1e3 * trained["evaluation_seconds"] / 9)
     assert set(trained["losses"]) == {"mil", "bg", "act", "mix", "mutual", "so", "total"} and trained["cache"] == "mmap"
     assert all(len(values) == 1 for values in trained["losses"].values())  # of the last of six steps
     for network in (trained, untrained):
@@ -188,8 +186,8 @@ def test_numbers(measured):
 def test_table_and_limit(measured, monkeypatch, tmp_path, capsys):
     report = measured[1]
     shown = dict(line.split(" | ")[:2] for line in scale.table(report).splitlines()[2:])
-    assert shown["| generation"] == "there already" and shown["| accuracy"].endswith("%")
-    assert shown["| a training step"] == f"{report['trained']['milliseconds_a_step']:,.0f} ms"
+    assert shown["| generation"] == "exists" and shown["| accuracy"].endswith("%")
+    assert shown["| a training step"] == f"{report['trained']['milliseconds_per_step']:,.0f} ms"
     assert shown["| peak memory: training and evaluation"] == f"{report['peak_bytes'] / 2**30:.2f} GiB"
     for peak, code in ((12 << 30, 0), ((12 << 30) + 1, 1)):
         monkeypatch.setattr(scale, "measure", lambda *_, peak=peak: {**report, "peak_bytes": peak})

@@ -1,6 +1,7 @@
 """A user's mistakes: exit code 2, one line on stderr that names the thing, and nothing written or changed on disk."""
 
 import errno
+import functools
 import io
 import json
 import os
@@ -15,7 +16,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, FEATURE_SIZE, ROOT, TINY_FLAGS, build_model
+from support.disk import Exploit, complaint, contents
+from support.networks import build_model
+from support.paths import ROOT
+from support.tiny import CLASSES, FEATURE_SIZE, TINY_FLAGS
 
 import main
 from formats.feature_files import FeatureFiles
@@ -30,37 +34,10 @@ from utils.segments import Segments
 pytestmark = [pytest.mark.filterwarnings("error::UserWarning"), pytest.mark.filterwarnings("error::RuntimeWarning")]
 
 
-def contents(folder):
-    """Everything under a folder: bytes of files, None for folders."""
-    return {p: p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
-
-
-def under(folder):
-    """contents, by path within the folder."""
-    return {p.relative_to(folder): content for p, content in contents(folder).items()}
-
-
-def complaint(code, err):
-    """The one line that a mistake is answered with."""
-    assert code == 2, err
-    (line,) = err.splitlines()
-    assert line.startswith("main.py: error: ")
-    return line
-
-
 @pytest.fixture
-def refused(tiny, run, tmp_path):
-    """refused(*flags): run main.py on the tiny set, where it must leave the disk as it is; the line it complains with."""
-
-    def call(*flags):
-        before = contents(tmp_path)
-        outcome = run(tiny.path, *flags)
-        line = complaint(outcome.code, outcome.err)
-        assert outcome.out == ""
-        assert contents(tmp_path) == before
-        return line
-
-    return call
+def refused(tiny, refused_with):
+    """refused(*flags): the line main.py complains with about the tiny set."""
+    return functools.partial(refused_with, tiny.path)
 
 
 def tiny_checkpoint(path, *flags, classes=CLASSES, training=None):
@@ -406,16 +383,6 @@ def test_npz_is_not_a_feature_file(refused, tiny):
     with open(file, "wb") as out:
         np.savez(out, features=np.zeros((9, FEATURE_SIZE), np.float32))
     assert f"{file}: not an array" in refused()
-
-
-class Exploit:
-    """Unpickling this makes a folder at `marker`."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.marker),)
 
 
 @pytest.mark.parametrize("cache", ["ram", "mmap"])
@@ -792,16 +759,16 @@ def test_drop_last_that_leaves_no_batch(refused):
     assert "--batch_size 8" in line and "--drop_last" in line and "7" in line
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--data_path", "/nonexistent"], ["--lr", "nan"], ["--inference_only", "--model_file", __file__]],
-    ids=["path", "flag", "model file"],
-)
-def test_as_a_process(tmp_path, arguments):
-    command = [sys.executable, str(ROOT / "main.py"), *arguments]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
-    assert arguments[-1] in complaint(done.returncode, done.stderr)
-    assert done.stdout == "" and not list(tmp_path.iterdir())
+def test_as_processes(tmp_path):
+    """Mistakes in a flag, a path and a file, each told to a process of its own; the three run side by side."""
+    mistakes = [["--lr", "nan"], ["--data_path", "/nonexistent"], ["--inference_only", "--model_file", __file__]]
+    how = {"cwd": tmp_path, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen([sys.executable, str(ROOT / "main.py"), *arguments], **how) for arguments in mistakes]
+    for arguments, process in zip(mistakes, processes, strict=True):
+        out, err = process.communicate(timeout=100)
+        assert arguments[-1] in complaint(process.returncode, err)
+        assert out == ""
+    assert not list(tmp_path.iterdir())
 
 
 # A full disk
@@ -895,12 +862,12 @@ def test_full_disk_while_training(tiny, run, tmp_path, full_disk, room, named):
     folder = tmp_path / "out" / "x"
     flags = ["--exp_name", "x", "--overwrite", "--num_epochs", "1"]
     assert run(tiny.path, *flags).code == 0
-    old = under(folder)
+    old = contents(folder)
     full_disk(room)
     outcome = run(tiny.path, *flags, "--seed", "2")
     line = complaint(outcome.code, outcome.err)
     assert f"{folder / named}: can't be written (No space left on device)" in line
-    assert under(folder.with_name("x.old")) == old  # the run that --overwrite set aside
+    assert contents(folder.with_name("x.old")) == old  # the run that --overwrite set aside
     assert not [p for p in folder.rglob("*") if p.name.endswith(".tmp")]
     written = {p.name for p in folder.iterdir()}
     assert named not in written
@@ -985,5 +952,5 @@ def test_tensorboard_that_the_kernel_refuses(tiny, tmp_path):
         preexec_fn=limit_file_size(4000),
     )
     assert str(folder) in complaint(done.returncode, done.stderr)
-    assert (folder.with_name("x.old") / "best.pt").read_bytes() == before[folder / "best.pt"]
+    assert (folder.with_name("x.old") / "best.pt").read_bytes() == before["best.pt"]
     assert not list(folder.rglob("*.tmp"))

@@ -1,31 +1,32 @@
 """What is wrong with feature sets of every layout: exit code 2, one line that names the file, nothing changed on disk."""
 
 import builtins
+import functools
 import io
 import json
+import os
 import pickle
 import re
 import shutil
 import zipfile
 
 import h5py
-import layouts
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, FEATURE_SIZE
-from layouts import (
+from support import layouts
+from support.disk import Exploit, complaint, contents
+from support.layouts import (
     FILES,
     save_npz,
     save_objects,
     save_pt,
-    tiny_content,
     write_folders,
     write_hdf5,
     write_json,
     write_wtalc,
 )
-from test_bad_input import Exploit, complaint, contents
+from support.tiny import CLASSES, FEATURE_SIZE
 
 # A warning would be a second line on stderr, but pytest takes warnings aside.
 pytestmark = [pytest.mark.filterwarnings("error::UserWarning"), pytest.mark.filterwarnings("error::RuntimeWarning")]
@@ -36,31 +37,9 @@ SUBSETS = {"train": "validation", "test": "test"}
 
 
 @pytest.fixture
-def content(request):
-    return tiny_content(request)
-
-
-@pytest.fixture
-def place(tmp_path):
-    """An empty folder for a set."""
-    path = tmp_path / "other"
-    path.mkdir()
-    return path
-
-
-@pytest.fixture
-def refused(place, run, tmp_path):
-    """refused(*flags): run main.py on the set, where it must leave the disk as it is; the line it complains with."""
-
-    def call(*flags):
-        before = contents(tmp_path)
-        outcome = run(place, *flags)
-        line = complaint(outcome.code, outcome.err)
-        assert outcome.out == ""
-        assert contents(tmp_path) == before
-        return line
-
-    return call
+def refused(place, refused_with):
+    """refused(*flags): the line main.py complains with about the set."""
+    return functools.partial(refused_with, place)
 
 
 @pytest.fixture
@@ -205,7 +184,7 @@ def test_many_names_are_not_all_listed(refused, place):
 def test_folder_that_may_not_be_read(refused, folders, place, monkeypatch):
     """The tests may run as root, who may read everything."""
     folder = folders().parent
-    listed = layouts.pathlib.os.scandir
+    listed = os.scandir
 
     def scandir(path="."):
         if str(path) == str(folder):

@@ -7,7 +7,8 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from conftest import CLASSES, FEATURE_SIZE, ROOT, SHARED
+from support.paths import ROOT, SHARED
+from support.tiny import CLASSES, FEATURE_SIZE
 
 import main
 from data_tools.check.annotations import annotation_findings

@@ -5,7 +5,7 @@ import os
 
 import pytest
 import torch
-from conftest import build_model
+from support.networks import build_model
 
 from options import resolve
 from run.checkpoint import (

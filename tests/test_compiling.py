@@ -5,9 +5,8 @@ import shutil
 
 import pytest
 import torch
-from conftest import build_model, build_objective
+from support.networks import build_batch, build_model, build_objective
 
-from dataset import Batch
 from layers.wide_adam import WideAdam
 from model import FoldedSAL
 from options import resolve
@@ -27,13 +26,7 @@ def reset():
 
 def batch(count, seed):
     generator = torch.Generator().manual_seed(seed)
-    return Batch(
-        features=torch.rand(count, 24, 12, generator=generator),
-        labels=torch.eye(3)[:count],
-        video_ids=("v",) * count,
-        num_snippets=(24,) * count,
-        fps=(25.0,) * count,
-    )
+    return build_batch(torch.rand(count, 24, 12, generator=generator), torch.eye(3)[:count])
 
 
 @pytest.fixture

@@ -6,13 +6,11 @@ import os
 
 import numpy as np
 import pytest
-import torch
-from conftest import FEATURE_SIZE
+from support.disk import contents
+from support.tiny import FEATURE_SIZE, load_tiny_set
 
 from data_tools import convert
-from dataset import load_dataset
 from formats.layouts import UNFINISHED
-from options import DataOptions
 
 SIZE = ["--feature_size", str(FEATURE_SIZE)]
 
@@ -28,15 +26,6 @@ def converted(tiny, tmp_path, capsys):
         return code, captured.out, captured.err.splitlines()
 
     return call
-
-
-def files_of(folder):
-    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def load(path, **options):
-    options = DataOptions(**{"feature_size": FEATURE_SIZE, "cache": "ram", **options})
-    return load_dataset(path, options, device=torch.device("cpu"))
 
 
 def assert_same_set(one, other):
@@ -71,13 +60,13 @@ def test_the_copy_is_the_same_set(converted, tiny, tmp_path):
     assert (
         "7 training and 4 test videos, 3 classes, from thumos; 22 arrays compared with their source, 0 of them" in out
     )
-    assert_same_set(load(tiny.path), load(tmp_path / "new"))
+    assert_same_set(load_tiny_set(tiny.path), load_tiny_set(tmp_path / "new"))
 
 
 def test_a_joint_layout_is_taken_apart(converted, tiny, tmp_path):
     source = joint_set(tiny, tmp_path / "joint")
     assert converted(source=source)[0] == 0
-    assert_same_set(load(source), load(tmp_path / "new"))
+    assert_same_set(load_tiny_set(source), load_tiny_set(tmp_path / "new"))
     assert {file.name for file in (tmp_path / "new" / "features" / "test").iterdir()} == {"rgb", "flow"}
     entry = json.loads((tmp_path / "new" / "gt.json").read_text())["database"]["test_1"]
     assert (entry["duration"], entry["fps"], entry["subset"]) == (40.0, 30.0, "test")
@@ -85,15 +74,15 @@ def test_a_joint_layout_is_taken_apart(converted, tiny, tmp_path):
 
 def test_one_stream(converted, tiny, tmp_path):
     assert converted("--modal", "flow")[0] == 0
-    one = load(tmp_path / "new", modal="flow")
-    assert np.array_equal(one.train.videos[2].features, load(tiny.path, modal="flow").train.videos[2].features)
+    one = load_tiny_set(tmp_path / "new", modal="flow")
+    assert np.array_equal(one.train.videos[2].features, load_tiny_set(tiny.path, modal="flow").train.videos[2].features)
     assert not (tmp_path / "new" / "features" / "train" / "rgb").exists()
 
 
 def test_labels_without_segments_stay(converted, tiny, tmp_path):
     tiny.edit_gt(lambda database: database["train_1"].update(annotations=[], labels=["Jump", "Throw"]))
     assert converted()[0] == 0
-    assert_same_set(load(tiny.path), load(tmp_path / "new"))
+    assert_same_set(load_tiny_set(tiny.path), load_tiny_set(tmp_path / "new"))
 
 
 def test_float64_becomes_float32_and_float16_stays(converted, tiny, tmp_path):
@@ -129,9 +118,9 @@ def test_interrupted_and_taken_up(converted, tiny, tmp_path, monkeypatch, after,
     monkeypatch.undo()
     code, out, _ = converted()
     assert code == 0 and f"{min(after, 22)} of them written by an earlier run" in out
-    assert_same_set(load(tiny.path), load(new))
+    assert_same_set(load_tiny_set(tiny.path), load_tiny_set(new))
     assert converted(target=tmp_path / "fresh")[0] == 0
-    assert files_of(new) == files_of(tmp_path / "fresh")
+    assert contents(new) == contents(tmp_path / "fresh")
 
 
 def test_what_an_earlier_run_left_is_not_trusted(converted, tiny, tmp_path):
@@ -148,7 +137,7 @@ def test_what_an_earlier_run_left_is_not_trusted(converted, tiny, tmp_path):
     (rgb / ".train_4.npy.77.tmp").write_bytes(b"left by a killed run")
     code, out, _ = converted()
     assert code == 0 and "19 of them written by an earlier run" in out
-    assert_same_set(load(tiny.path), load(new))
+    assert_same_set(load_tiny_set(tiny.path), load_tiny_set(new))
     assert not list(new.rglob("*.tmp"))
 
 
@@ -160,14 +149,14 @@ def refusal(result):
 
 def test_nothing_else_is_written_over(converted, tiny, tmp_path):
     assert converted()[0] == 0
-    before = files_of(tmp_path / "new")
+    before = contents(tmp_path / "new")
     assert f"{tmp_path / 'new'}: exists and is not an unfinished set" in refusal(converted())
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
     assert "exists and is not an unfinished set" in refusal(converted(target=tmp_path / "mine"))
     assert "exists and is not an unfinished set" in refusal(converted(target=tmp_path / "mine" / "thesis.txt"))
     assert "lies in" in refusal(converted(target=tiny.path / "new"))
-    assert files_of(tmp_path / "new") == before and (tmp_path / "mine" / "thesis.txt").read_text() == "years"
+    assert contents(tmp_path / "new") == before and (tmp_path / "mine" / "thesis.txt").read_text() == "years"
     (tmp_path / "new" / UNFINISHED).write_text("converted from elsewhere")
     assert "an unfinished set converted from elsewhere" in refusal(converted())
 
@@ -198,10 +187,10 @@ def test_names_that_no_file_can_have(converted, tiny, tmp_path, name):
     assert converted(source=source)[0] == 0
     database[name] = {"subset": "train", "annotations": note}
     (source / "gt.json").write_text(json.dumps({"database": database}))
-    before = files_of(tmp_path)
+    before = contents(tmp_path)
     code, _, err = converted(source=source, target=tmp_path / "other")
     assert code == 2 and len(err) == 1
-    assert files_of(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_a_disk_that_is_too_small(converted, tmp_path, monkeypatch):

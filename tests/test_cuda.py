@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from conftest import build_objective
+from support.networks import build_batch, build_objective
 
 import main
-from dataset import Batch, load_dataset, train_batches
+from dataset import load_dataset, train_batches
 from layers.wide_adam import WideAdam
 from options import resolve
 from run.device import apply_precision, fetch
@@ -26,17 +26,6 @@ def exact():
     torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def make_batch(features, labels):
-    count, t = features.shape[:2]
-    return Batch(
-        features=features,
-        labels=labels,
-        video_ids=("v",) * count,
-        num_snippets=(t,) * count,
-        fps=(25.0,) * count,
-    )
-
-
 def steps_on(device, *, compiled=False):
     it = build_objective(OPTIONS, 3)
     it.model.to(device), it.mask.to(device)
@@ -46,7 +35,7 @@ def steps_on(device, *, compiled=False):
     losses = []
     for seed in range(3):
         features = torch.rand(2, 24, 12, generator=torch.Generator().manual_seed(seed))
-        batch = make_batch(features.to(device), torch.eye(3)[:2].to(device))
+        batch = build_batch(features.to(device), torch.eye(3)[:2].to(device))
         losses.append(train_step(step, optimizer, batch).losses)
     return torch.stack(losses).cpu(), [p.detach().cpu() for p in it.model.parameters()]
 
@@ -59,7 +48,7 @@ def test_training_steps(compiled):
 def test_a_step_waits_for_nothing():
     it = build_objective(OPTIONS, 3)
     it.model.to(CUDA), it.mask.to(CUDA)
-    batch = make_batch(torch.rand(2, 24, 12).to(CUDA), torch.eye(3)[:2].to(CUDA))
+    batch = build_batch(torch.rand(2, 24, 12).to(CUDA), torch.eye(3)[:2].to(CUDA))
     optimizer = WideAdam(it.model.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=5e-4)
     train_step(it, optimizer, batch)
     one = torch.ones(1, device=CUDA)
@@ -128,5 +117,5 @@ def test_training_at_activitynets_size_takes_less_than_16_gib():
     features, labels = torch.rand(32, 50, 2048, device=CUDA), torch.eye(200, device=CUDA)[:32]
     torch.cuda.reset_peak_memory_stats()
     for _ in range(3):
-        train_step(it, optimizer, make_batch(features, labels))
+        train_step(it, optimizer, build_batch(features, labels))
     assert torch.cuda.max_memory_reserved() < 16 * 2**30

@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, FEATURE_SIZE, host_split
+from support.networks import host_split
+from support.tiny import CLASSES, FEATURE_SIZE
 
 from dataset import load_dataset, steps_per_epoch, test_batches, test_groups, train_batches, uniform_indices
 from formats.annotations import ground_truth_segments

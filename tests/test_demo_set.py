@@ -1,11 +1,14 @@
 """The built-in synthetic set: whole, the same every time, and with the difficulties it promises."""
 
+import hashlib
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from support.disk import contents
 
 from data_tools import demo_set
 from dataset import load_dataset
@@ -17,20 +20,30 @@ from utils.errors import InputError
 
 @pytest.fixture
 def small_channels(monkeypatch):
-    monkeypatch.setattr(demo_set, "CHANNELS", 16)
-
-
-def files(path):
-    return {str(p.relative_to(path)): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
+    monkeypatch.setattr(demo_set, "DEMO", replace(demo_set.DEMO, channels=16))
 
 
 def test_it_is_the_same_every_time(tmp_path, small_channels):
     for name in ("a", "b"):
         demo_set.ensure_demo_set(tmp_path / name)
-    first = files(tmp_path / "a")
-    assert first == files(tmp_path / "b")
-    assert len(first) == 3 + 2 * 100
+    first = contents(tmp_path / "a")
+    assert first == contents(tmp_path / "b")
+    assert sum(content is not None for content in first.values()) == 3 + 2 * 100
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_the_published_set(tmp_path, monkeypatch):
+    """The figures in README are those of exactly this set."""
+    totals = {"rgb": 0.0, "flow": 0.0}
+
+    def add(file, array):
+        totals[file.parent.name] += float(array.sum(dtype=np.float64))
+
+    monkeypatch.setattr(np, "save", add)  # instead of 60 MB on disk
+    demo_set.ensure_demo_set(tmp_path / "demo")
+    digest = hashlib.sha256((tmp_path / "demo" / "gt.json").read_bytes()).hexdigest()
+    assert digest == "f89c3515e73a7e99eddc4192431425d63e92f28c8dd370decd7dfafeed776ffc"
+    assert totals == {"rgb": pytest.approx(1391526.88, rel=1e-6), "flow": pytest.approx(1262012.22, rel=1e-6)}
 
 
 def test_it_is_written_once(tmp_path, small_channels):
@@ -66,7 +79,7 @@ def test_difficulties(tmp_path, small_channels):
     lengths = [video.num_snippets for video in data.videos]
     assert min(lengths) < 50 and max(lengths) > 200  # T is 100
     annotations = read_annotations(tmp_path / "demo" / "gt.json")
-    assert class_names(annotations) == tuple(sorted(demo_set.CLASSES))
+    assert class_names(annotations) == tuple(sorted(demo_set.DEMO.classes))
     for videos in (data.train, data.test):
         assert all(sum(v.labels[c] for v in videos) >= 5 for c in range(6))
     assert sum(v.labels.sum() == 2 for v in data.train) >= 5
@@ -94,7 +107,7 @@ def test_files_are_those_of_two_stream_i3d(tmp_path, monkeypatch):
     demo_set.ensure_demo_set(tmp_path / "a")
     np.random.seed(2)
     demo_set.ensure_demo_set(tmp_path / "b")
-    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
     for split, names in (("train", ["demo_train_000", "demo_train_001"]), ("test", ["demo_test_000"])):
         for name in names:
             rgb, flow = (np.load(tmp_path / "a/features" / split / s / f"{name}.npy") for s in ("rgb", "flow"))
@@ -113,7 +126,7 @@ def test_lengths_lie_on_both_sides_of_t(tmp_path, small_channels):
 def test_what_a_user_has_there_is_left_alone(tmp_path):
     (tmp_path / "gt.json").write_text("mine")
     demo_set.ensure_demo_set(tmp_path)
-    assert files(tmp_path) == {"gt.json": b"mine"}
+    assert contents(tmp_path) == {"gt.json": b"mine"}
 
 
 def test_a_folder_with_other_files_is_refused(tmp_path, small_channels):
@@ -121,7 +134,7 @@ def test_a_folder_with_other_files_is_refused(tmp_path, small_channels):
     (tmp_path / "demo" / "notes").write_text("mine")
     with pytest.raises(InputError, match="--data_path"):
         demo_set.ensure_demo_set(tmp_path / "demo")
-    assert files(tmp_path) == {"demo/notes": b"mine"}
+    assert contents(tmp_path) == {"demo": None, "demo/notes": b"mine"}
 
 
 def test_two_runs_at_once_write_one_set(tmp_path, small_channels, monkeypatch):

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import GOLDEN, ROOT, SHARED
+from support.paths import GOLDEN, ROOT, SHARED
 
 from localization.nms import nms
 from localization.proposals import Upsampled, generate_proposals

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import recipe
 import torch
-from conftest import GOLDEN, build_model
+from support.golden import golden_weight
+from support.networks import build_model
+from support.paths import GOLDEN
 
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
@@ -33,7 +35,7 @@ def golden_model(options, classes):
     with torch.device("meta"):
         model = build_model(options, classes)
     shapes = {name: tuple(p.shape) for name, p in to_published(model.state_dict()).items()}
-    state = {name: torch.from_numpy(recipe.weight(name, shape)) for name, shape in shapes.items()}
+    state = {name: torch.from_numpy(golden_weight(name, shape)) for name, shape in shapes.items()}
     model.load_state_dict(from_published(state), assign=True)
     return model.requires_grad_(True)
 
@@ -121,6 +123,13 @@ def test_activitynet_forward():
         output = network(features)
     assert_close("cas in test", output.cas, golden["forward/cas"])
     assert_close("video logits in test", output.video_logits, golden["forward/sc"])
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [("fc1.weight", (3, 70_000)), ("encoder.0.weight", (90, 40, 30)), ("fc.bias", (7,))]
+)
+def test_weights_are_those_of_the_recipe(name, shape):
+    assert np.array_equal(golden_weight(name, shape), recipe.weight(name, shape))
 
 
 @pytest.mark.parametrize("update", range(12))

@@ -4,12 +4,12 @@ import json
 import pathlib
 import re
 
-import layouts
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, FEATURE_SIZE
-from layouts import FILES, STREAM_FILES, tiny_content, write_folders, write_hdf5, write_json, write_wtalc
+from support import layouts
+from support.layouts import FILES, STREAM_FILES, write_folders, write_hdf5, write_json, write_wtalc
+from support.tiny import CLASSES, FEATURE_SIZE
 
 from dataset import load_dataset
 from formats.array_files import MemoryArray
@@ -37,19 +37,6 @@ VALIDATES = {"train": "training", "test": "validation"}
 def load(path, modal="all", *, splits=SPLITS, **options):
     flags = {"cache": "ram", "allow_pickle": True, "feature_size": FEATURE_SIZE, "modal": modal, **options}
     return load_dataset(path, DataOptions(**flags), device=CPU, splits=splits)
-
-
-@pytest.fixture
-def content(request):
-    return tiny_content(request)
-
-
-@pytest.fixture
-def place(tmp_path):
-    """An empty folder for a set."""
-    path = tmp_path / "other"
-    path.mkdir()
-    return path
 
 
 def rows(data, split, position, indices):

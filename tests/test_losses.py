@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from support.networks import random_output
 
 from losses import (
     ActionnessTargets,
@@ -15,21 +16,11 @@ from losses import (
     video_cross_entropy,
     weighted_total,
 )
-from model import SalOutput, combined_sequence
+from model import combined_sequence
 from options import FusionOptions, LossOptions
 from reference import loops
 
 THIRDS = {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3}
-
-
-def random_output(b=2, t=16, c=3, streams=("rgb", "flow")):
-    torch.manual_seed(0)
-    actionness = {s: torch.rand(b, t) for s in streams}
-    cas = torch.randn(b, t, c)
-    fused = sum(actionness.values()) / len(streams)
-    logits = {s: torch.randn(b, c) for s in streams}
-    mixed = {s: torch.rand(b, t) for s in streams}
-    return SalOutput(cas, fused, actionness, torch.randn(b, c), logits, mixed)
 
 
 def random_targets(b=2, t=16):

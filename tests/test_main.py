@@ -6,7 +6,8 @@ import sys
 
 import pytest
 import torch
-from conftest import ROOT, TINY_FLAGS
+from support.paths import ROOT
+from support.tiny import TINY_FLAGS
 
 import main
 import train

@@ -7,7 +7,7 @@ import sys
 from dataclasses import fields
 
 import pytest
-from conftest import ROOT
+from support.paths import ROOT
 
 from options import (
     CALL_FLAGS,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import build_model
+from support.networks import build_model
 
 from eval.detection import evaluate_detections
 from layers.wide_adam import WideAdam

@@ -5,12 +5,12 @@ import io
 import pickle
 import random
 
-import layouts
 import numpy as np
 import pytest
 from numpy._core.multiarray import _reconstruct, scalar
 from numpy._core.numeric import _frombuffer
-from test_bad_input import Exploit
+from support import layouts
+from support.disk import Exploit
 
 from formats.pickled import read_pickled
 from utils.errors import InputError

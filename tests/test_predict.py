@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_losses import random_output
+from support.networks import random_output
 
 from dataset import Batch
 from localization.nms import nms

@@ -7,13 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, FEATURE_SIZE
+from support.tiny import CLASSES, FEATURE_SIZE, load_tiny_set
 
 from data_tools import prepare
 from data_tools.prepare import split_videos
-from dataset import load_dataset
 from eval.summary import EvaluationSummary, evaluation_report
-from options import DataOptions
 
 VIDEOS = [f"train_{i}" for i in range(7)]
 
@@ -52,17 +50,12 @@ def refusal(result):
     return err[0]
 
 
-def load(path, **options):
-    options = DataOptions(**{"feature_size": FEATURE_SIZE, "cache": "ram", **options})
-    return load_dataset(path, options, device=torch.device("cpu"))
-
-
 def test_labels_alone_make_a_set(prepared, own, tiny):
     code, out, err = prepared()
     assert (code, err) == (0, [])
     assert "5 training and 2 test videos, 3 classes" in out
     assert "mAP will not be computed" in out and f"--feature_size {FEATURE_SIZE}" in out
-    data = load(own / "data")
+    data = load_tiny_set(own / "data")
     assert data.classes == CLASSES
     for video in (*data.train, *data.test):
         i = VIDEOS.index(video.video_id)
@@ -86,7 +79,7 @@ def test_train_and_infer_without_segments(prepared, own, run, tmp_path):
     outcome = run(own / "data", "--inference_only", "--exp_name", "x", "--verbose")
     assert outcome.code == 0 and "mAP: not computed" in outcome.out
     found = json.loads((tmp_path / "out" / "x" / "inference" / "detections.json").read_text())["results"]
-    assert any(found[video.video_id] for video in load(own / "data").test)
+    assert any(found[video.video_id] for video in load_tiny_set(own / "data").test)
 
 
 def test_resume_without_segments(prepared, own, run, tmp_path):
@@ -113,7 +106,7 @@ def test_segments_are_for_measuring(prepared, own, run):
     write_csv(own / "segments.csv", "video,label,start,end", *segments)
     code, out, _ = prepared("--annotations", str(own / "segments.csv"))
     assert code == 0 and "2 segments in 2 test videos" in out
-    data = load(own / "data")
+    data = load_tiny_set(own / "data")
     for i, video in enumerate(VIDEOS):
         (instance,) = data.annotations[video].instances
         assert (instance.label, instance.start, instance.end) == (CLASSES[i % 3], 1 + i, 3.5 + i)
@@ -130,7 +123,7 @@ def test_labelled_test_videos_without_segments_are_named(prepared, own):
     assert (
         "1 segments in 1 test videos" in out and "1 test videos have labels but no segments, such as 'train_6'" in out
     )
-    assert [video.video_id for video in load(own / "data").test] == ["train_5"]
+    assert [video.video_id for video in load_tiny_set(own / "data").test] == ["train_5"]
 
 
 def test_several_labels_of_a_video(prepared, own):
@@ -143,7 +136,7 @@ def test_several_labels_of_a_video(prepared, own):
     ]
     write_csv(own / "labels.csv", "Video , Label", *rows)
     assert prepared()[0] == 0
-    annotations = load(own / "data").annotations
+    annotations = load_tiny_set(own / "data").annotations
     assert [sorted(annotations[v].labels) for v in VIDEOS[:3]] == [
         ["Dive", "Jump"],
         ["Jump", "Throw"],
@@ -164,7 +157,7 @@ def test_other_files(prepared, own, tmp_path, form):
         else:
             torch.save(torch.from_numpy(np.concatenate([rgb, flow], axis=1)), folder / f"{video}.pt")
     assert prepared(features=folder)[0] == 0
-    for video in load(own / "data").train:
+    for video in load_tiny_set(own / "data").train:
         flow = np.load(own / "features" / "flow" / f"{video.video_id}.npy")
         assert np.array_equal(video.features[:, FEATURE_SIZE:], flow)
 
@@ -186,7 +179,7 @@ def test_a_set_that_was_interrupted_is_finished(prepared, own, monkeypatch):
     code, _, err = prepared()
     assert code == 1 and "goes on" in err[0]
     monkeypatch.undo()
-    assert prepared()[0] == 0 and len(load(own / "data").train) == 5
+    assert prepared()[0] == 0 and len(load_tiny_set(own / "data").train) == 5
 
 
 def test_the_usual_joint_file_has_two_streams(prepared, own, tmp_path):
@@ -214,7 +207,7 @@ def test_what_an_earlier_try_wrote_elsewhere_goes(prepared, own, monkeypatch):
     assert prepared("--seed", "0")[0] == 1
     monkeypatch.undo()
     assert prepared("--seed", "5")[0] == 0
-    data = load(own / "data")
+    data = load_tiny_set(own / "data")
     for split, videos in (("train", data.train), ("test", data.test)):
         files = {file.stem for file in (own / "data" / "features" / split).rglob("*.npy")}
         assert files == {video.video_id for video in videos}
@@ -252,14 +245,14 @@ def test_videos_with_segments_are_tested_on_first(prepared, own):
     write_csv(own / "segments.csv", "video,label,start,end", "train_3,Dive,1,2", "train_4,Jump,1,2")
     out = prepared("--annotations", str(own / "segments.csv"))[1]
     assert "2 segments in 2 test videos" in out
-    assert [v.video_id for v in load(own / "data").test] == ["train_3", "train_4"]
+    assert [v.video_id for v in load_tiny_set(own / "data").test] == ["train_3", "train_4"]
 
 
 def test_the_table_may_say_who(prepared, own):
     rows = [f"{v},{CLASSES[i % 3]},{'Training' if i < 4 else 'val'}" for i, v in enumerate(VIDEOS)]
     write_csv(own / "labels.csv", "video,label,subset", *rows)
     assert prepared()[0] == 0
-    assert [v.video_id for v in load(own / "data").test] == VIDEOS[4:]
+    assert [v.video_id for v in load_tiny_set(own / "data").test] == VIDEOS[4:]
 
 
 # Mistakes

@@ -5,7 +5,7 @@ import graphlib
 import pathlib
 
 import pytest
-from conftest import ROOT
+from support.paths import ROOT
 
 # Left to right: each may import from itself and from those before it.
 ROOMS = (
@@ -72,3 +72,10 @@ def test_every_room_says_what_it_is_for(room):
 
 def test_utils_stay_small():
     assert sum(len(file.read_text().splitlines()) for file in (ROOT / "utils").glob("*.py")) < UTILS_LINES
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").glob("test_*.py")), ids=lambda file: file.name)
+def test_no_test_module_imports_another(file):
+    """What several need is in tests/support, fixtures are in conftest.py."""
+    modules = {path.stem for path in (ROOT / "tests").glob("*.py")}
+    assert not {target for target in imports(file) if target.split(".")[0] in modules}

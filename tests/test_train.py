@@ -8,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import build_objective
+from support.networks import build_objective
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import train

@@ -18,9 +18,9 @@ from typing import Any, ClassVar
 
 import h5py
 import numpy as np
-import pytest
 import torch
-from conftest import CLASSES, TinySet
+
+from support.tiny import CLASSES, TinySet
 
 STREAMS = ("rgb", "flow")
 Streams = Mapping[str, np.ndarray]  # of one video: [L,D] each
@@ -56,16 +56,6 @@ def content_of(tiny: TinySet) -> Content:
         for video, entry in database.items()
     }
     return Content(videos, database)
-
-
-_kept: list[Content] = []
-
-
-def tiny_content(request: pytest.FixtureRequest) -> Content:
-    """What is in the tiny set, which is written only once for it. A copy that tests may spoil."""
-    if not _kept:
-        _kept.append(content_of(request.getfixturevalue("tiny")))
-    return copy.deepcopy(_kept[0])
 
 
 def joint(streams: Streams) -> np.ndarray:

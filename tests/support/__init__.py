@@ -1,0 +1,1 @@
+"""What several test modules need: sets on disk, damage to them, small networks. Fixtures are in conftest.py."""

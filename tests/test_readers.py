@@ -1,0 +1,344 @@
+"""The contract of every array reader, on sound and on damaged files.
+
+header() and rows() give what is stored, or raise one InputError that names the file. Where the system refuses a file, it may be
+an OSError that carries the file's name, which main.py turns into a line. Nothing is unpickled; nothing on the disk changes.
+"""
+
+import dataclasses
+import io
+import os
+import pathlib
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from support.disk import Exploit, contents
+
+from formats.array_files import NpyArray, NpzArray, StoredArray, TorchArray, arrays_in
+from formats.feature_files import FeatureFiles
+from formats.hdf5 import Hdf5Array, arrays_in_hdf5
+from utils.errors import InputError
+
+pytestmark = [pytest.mark.filterwarnings("error::UserWarning"), pytest.mark.filterwarnings("error::RuntimeWarning")]
+
+GOOD = np.random.default_rng(0).random((12, 6)).astype(np.float32)
+SOME = np.array([7, 2, 2, 11])
+DAMAGED_COPIES = 150  # of each format: flipped bits, and as many truncations
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Format:
+    """A way of storing an array: how to write it, and the reader of what was written."""
+
+    suffix: str
+    write: Callable[[pathlib.Path, np.ndarray], object]
+    reader: Callable[[pathlib.Path], StoredArray]
+    types: tuple[str, ...] = ("float16", "float32", "float64", "int32", "bool")
+
+    def sound(self, path: pathlib.Path, array: np.ndarray = GOOD) -> StoredArray:
+        self.write(path, array)
+        return self.reader(path)
+
+
+def write_npy(path: pathlib.Path, array: np.ndarray) -> None:
+    np.save(path, array)
+
+
+def write_npz(path: pathlib.Path, array: np.ndarray, **more: np.ndarray) -> None:
+    np.savez(path, rgb=array, **more)
+
+
+def write_pt(path: pathlib.Path, array: np.ndarray) -> None:
+    torch.save(torch.from_numpy(array), path)
+
+
+def write_hdf5(path: pathlib.Path, array: np.ndarray, **how: Any) -> None:
+    with h5py.File(path, "w") as file:
+        file.create_dataset("video/rgb", data=array, **how)
+
+
+FLOATS = ("float16", "float32", "float64")
+PACKED = {"chunks": True, "compression": "gzip", "fletcher32": True}
+FORMATS = {
+    "npy": Format(suffix=".npy", write=write_npy, reader=NpyArray),
+    "npy Fortran order": Format(
+        suffix=".npy", write=lambda path, array: np.save(path, np.asarray(array, order="F")), reader=NpyArray
+    ),
+    "npz": Format(suffix=".npz", write=write_npz, reader=lambda path: NpzArray(path, "rgb")),
+    "npz compressed": Format(
+        suffix=".npz",
+        write=lambda path, array: np.savez_compressed(path, flow=array + 1, rgb=array),
+        reader=lambda path: NpzArray(path, "rgb"),
+    ),
+    "pt tensor": Format(suffix=".pt", write=write_pt, reader=lambda path: TorchArray(path, None), types=FLOATS),
+    "pt dict": Format(
+        suffix=".pt",
+        write=lambda path, array: torch.save({"rgb": torch.from_numpy(array)}, path),
+        reader=lambda path: TorchArray(path, "rgb"),
+        types=FLOATS,
+    ),
+    "pt old format": Format(
+        suffix=".pth",
+        write=lambda path, array: torch.save(torch.from_numpy(array), path, _use_new_zipfile_serialization=False),
+        reader=lambda path: TorchArray(path, None),
+        types=FLOATS,
+    ),
+    "hdf5": Format(suffix=".h5", write=write_hdf5, reader=lambda path: Hdf5Array(path, "video/rgb")),
+    "hdf5 compressed": Format(
+        suffix=".h5",
+        write=lambda path, array: write_hdf5(path, array, **(PACKED if array.ndim else {})),
+        reader=lambda path: Hdf5Array(path, "video/rgb"),
+    ),
+}
+
+
+@pytest.fixture(params=FORMATS)
+def stored(request, tmp_path):
+    """(format, path): a sound file of every format in turn."""
+    chosen = FORMATS[request.param]
+    path = tmp_path / f"video{chosen.suffix}"
+    chosen.write(path, GOOD)
+    return chosen, path
+
+
+def read(reader: StoredArray, path: pathlib.Path) -> dict[str, Any]:
+    """What each way of reading gives, a refusal being its message; no other exception may leave a reader.
+
+    Rows are asked for when the header shows some, and at positions within it.
+    """
+    results = {"header": outcome(reader.header, path)}
+    shape = (0,) if refused(results) else results["header"][0]
+    if len(shape) and shape[0]:
+        results["all rows"] = outcome(lambda: np.array(reader.rows(slice(None))), path)
+        results["some rows"] = outcome(lambda: np.array(reader.rows(SOME % shape[0])), path)
+    results["features"] = outcome(lambda: features(reader).load(), path)
+    return results
+
+
+def outcome(call: Callable[[], Any], path: pathlib.Path) -> Any:
+    """What the call gives, or the one line that it is refused with."""
+    try:
+        return call()
+    except InputError as error:
+        line = str(error)
+    except OSError as error:
+        if error.filename != os.fspath(path):
+            raise
+        line = f"{error.filename}: {error.strerror}"
+    assert str(path) in line and "\n" not in line
+    return line
+
+
+def features(reader: StoredArray) -> FeatureFiles:
+    return FeatureFiles("video", {"rgb": reader}, streams=("rgb",), feature_size=GOOD.shape[1])
+
+
+def refused(results: dict[str, Any], *names: str) -> bool:
+    """Whether all of these ways of reading, or all there are, end in a refusal."""
+    return all(isinstance(results[name], str) for name in names or results)
+
+
+def damaged_copies(data: bytes) -> dict[str, bytes]:
+    """Truncations and single flipped bits: everywhere in a small file, and at random places of a large one."""
+    generator = np.random.default_rng(len(data))
+    count = min(DAMAGED_COPIES, len(data))
+    lengths = generator.choice(len(data), count, replace=False).tolist()
+    places = [(at, int(generator.integers(8))) for at in generator.choice(len(data), count, replace=False).tolist()]
+    copies = {f"{length} bytes of {len(data)}": data[:length] for length in lengths}
+    for at, bit in places:
+        copies[f"bit {bit} of byte {at}"] = data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
+    return copies
+
+
+def test_a_sound_file(stored):
+    chosen, path = stored
+    before = contents(path.parent)
+    for name in chosen.types:
+        array = np.nan_to_num(GOOD * 3).astype(name)
+        reader = chosen.sound(path, array)
+        shape, dtype = reader.header()
+        assert (shape, dtype) == (array.shape, array.dtype)
+        assert np.array_equal(reader.rows(slice(None)), array)
+        assert np.array_equal(reader.rows(SOME), array[SOME])
+    chosen.write(path, GOOD)
+    results = read(chosen.reader(path), path)
+    assert np.array_equal(results["features"], GOOD) and contents(path.parent).keys() == before.keys()
+
+
+@pytest.mark.parametrize("shape", [(), (6,), (12, 6, 1), (12, 5), (0, 6), (6, 12)], ids=str)
+def test_another_shape_is_read_but_is_no_features(stored, shape):
+    chosen, path = stored
+    array = np.ones(shape, np.float32)
+    results = read(chosen.sound(path, array), path)
+    assert results["header"] == (shape, np.float32) and refused(results, "features")
+
+
+@pytest.mark.parametrize("name", ["int32", "bool", "complex64"])
+def test_another_type_is_no_features(stored, name):
+    chosen, path = stored
+    results = read(chosen.sound(path, np.ones((12, 6), name)), path)
+    assert refused(results, "features")
+    assert refused(results) or results["header"] == ((12, 6), np.dtype(name))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_no_features(stored, value):
+    chosen, path = stored
+    array = GOOD.copy()
+    array[7, 3] = value
+    results = read(chosen.sound(path, array), path)
+    assert refused(results, "features") and "snippet 7" in results["features"]
+    assert np.array_equal(results["all rows"], array, equal_nan=True)
+
+
+def test_damage_anywhere(stored):
+    """Whatever is cut off or flipped, a reader refuses, or what it gives has the shape and type that it says."""
+    chosen, path = stored
+    refusals = 0
+    for name, data in damaged_copies(path.read_bytes()).items():
+        path.unlink()
+        path.write_bytes(data)
+        results = read(chosen.reader(path), path)
+        assert path.read_bytes() == data and len(list(path.parent.iterdir())) == 1, name
+        refusals += refused(results, "features")
+        if not isinstance(results.get("all rows", ""), str):
+            rows = results["all rows"]
+            assert (rows.shape, rows.dtype) == results["header"], name
+        if not refused(results, "features"):
+            assert results["features"].shape == GOOD.shape and np.isfinite(results["features"]).all(), name
+    assert refusals > DAMAGED_COPIES / 2
+
+
+@pytest.mark.parametrize("length", [0, 1, 6, 60], ids="{} bytes".format)
+def test_a_file_of_a_few_bytes(stored, length):
+    chosen, path = stored
+    path.write_bytes(path.read_bytes()[:length])
+    assert refused(read(chosen.reader(path), path))
+
+
+def other_files(path: pathlib.Path) -> dict[str, bytes]:
+    """What may lie in the place of an array."""
+    text = io.BytesIO()
+    np.savetxt(text, GOOD)
+    files = {"web page": b"<html>404: Not Found</html>\n", "zeros": bytes(1000), "numbers as text": text.getvalue()}
+    files["pickle"] = pickle.dumps(GOOD)
+    for name, chosen in FORMATS.items():
+        other = path.with_name(f"other{chosen.suffix}")
+        chosen.write(other, GOOD)
+        files[name] = other.read_bytes()
+        other.unlink()
+    return files
+
+
+def test_files_of_other_formats(stored):
+    chosen, path = stored
+    own = path.suffix.removesuffix("h")  # .pth is .pt
+    for name, data in other_files(path).items():
+        if name in FORMATS and FORMATS[name].suffix.removesuffix("h") == own:
+            continue
+        path.write_bytes(data)
+        assert refused(read(chosen.reader(path), path)), name
+
+
+def test_more_than_the_array(stored):
+    """Bytes after the end: a second array, say, or a download that was resumed wrongly."""
+    chosen, path = stored
+    path.write_bytes(path.read_bytes() + b"more")
+    results = read(chosen.reader(path), path)
+    assert refused(results) or np.array_equal(results["features"], GOOD)
+
+
+def test_no_file(stored):
+    chosen, path = stored
+    path.unlink()
+    assert refused(read(chosen.reader(path), path)) and not list(path.parent.iterdir())
+
+
+def test_a_folder(stored):
+    chosen, path = stored
+    path.unlink()
+    path.mkdir()
+    assert refused(read(chosen.reader(path), path)) and not list(path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_no_permission(stored):
+    chosen, path = stored
+    path.chmod(0)
+    assert refused(read(chosen.reader(path), path))
+
+
+@pytest.mark.parametrize("key", ["flow", "", "rgb/more", "../rgb"])
+@pytest.mark.parametrize("name", ["npz", "hdf5", "pt dict"])
+def test_no_such_array_in_the_file(tmp_path, name, key):
+    chosen = FORMATS[name]
+    path = tmp_path / f"video{chosen.suffix}"
+    reader = dataclasses.replace(chosen.sound(path), key=key)
+    assert refused(read(reader, path))
+
+
+@pytest.mark.parametrize("held", ["a tensor", "a dict", "a list"])
+@pytest.mark.parametrize("key", [None, "rgb"])
+def test_a_pt_file_that_was_replaced(tmp_path, key, held):
+    """Since its arrays were listed, another program wrote it."""
+    path, tensor = tmp_path / "video.pt", torch.from_numpy(GOOD)
+    torch.save({"a tensor": tensor, "a dict": {"flow": tensor}, "a list": [tensor]}[held], path)
+    results = read(TorchArray(path, key), path)
+    assert refused(results) or (key is None and held == "a tensor")
+
+
+PICKLED = {
+    ".npy": lambda path, value: np.save(path, np.array([value], object), allow_pickle=True),
+    ".npz": lambda path, value: np.savez(path, rgb=np.array([value], object)),
+    ".pt": lambda path, value: torch.save({"rgb": value}, path),
+    ".pth": lambda path, value: torch.save(value, path, _use_new_zipfile_serialization=False),
+}
+
+
+@pytest.mark.parametrize("suffix", PICKLED)
+def test_nothing_is_unpickled(suffix, tmp_path):
+    path, marker = tmp_path / f"video{suffix}", tmp_path / "marker"
+    PICKLED[suffix](path, Exploit(marker))
+    before = contents(tmp_path)
+    for chosen in FORMATS.values():
+        if chosen.suffix == suffix:
+            results = read(chosen.reader(path), path)
+            assert refused(results) and "could run code" in results["header"]
+    assert contents(tmp_path) == before
+
+
+# Which arrays a file holds
+
+
+ARRAYS_IN = {
+    ".npy": (write_npy, arrays_in),
+    ".npz": (write_npz, arrays_in),
+    ".pt": (lambda path, array: torch.save({"rgb": torch.from_numpy(array)}, path), arrays_in),
+    ".h5": (write_hdf5, lambda path: arrays_in_hdf5(path)["video"]),
+}
+
+
+@pytest.mark.parametrize("suffix", ARRAYS_IN)
+def test_the_arrays_of_a_damaged_file(suffix, tmp_path):
+    """Listing a file's arrays keeps the same contract."""
+    write, list_arrays = ARRAYS_IN[suffix]
+    path = tmp_path / f"video{suffix}"
+    write(path, GOOD)
+    assert list(list_arrays(path)) == (["joint"] if suffix == ".npy" else ["rgb"])
+    for data in damaged_copies(path.read_bytes()).values():
+        path.unlink()
+        path.write_bytes(data)
+        try:
+            arrays = list_arrays(path)
+        except InputError as error:
+            line = str(error)
+            assert str(path) in line and "\n" not in line
+        except KeyError:  # from `list_arrays`, where the damage is another name
+            assert suffix == ".h5"
+        else:
+            assert all(str(path) in str(array) for array in arrays.values())
+        assert path.read_bytes() == data
