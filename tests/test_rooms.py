@@ -3,6 +3,8 @@
 import ast
 import graphlib
 import pathlib
+import subprocess
+import sys
 
 import pytest
 from support.paths import ROOT
@@ -79,3 +81,14 @@ def test_no_test_module_imports_another(file):
     """What several need is in tests/support, fixtures are in conftest.py."""
     modules = {path.stem for path in (ROOT / "tests").glob("*.py")}
     assert not {target for target in imports(file) if target.split(".")[0] in modules}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").rglob("*.py")), ids=lambda file: file.name)
+def test_no_test_imports_another(file):
+    assert not {target for target in imports(file) if room_of(target).startswith("test_")}
+
+
+def test_evaluation_and_localization_know_no_torch():
+    code = "import sys, eval.detection, eval.summary, eval.classification, localization.nms, localization.proposals"
+    code += "; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
