@@ -185,11 +185,12 @@ def _print_evaluation(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of the table")
     args = parser.parse_args(arguments)
-    print(_evaluate_files(args.ground_truth, args.detections, args.subset, parse_grid(args.tious), args.json))
+    tious = parse_grid(args.tious)
+    print(_evaluate_files(args.ground_truth, args.detections, subset=args.subset, tious=tious, as_json=args.json))
 
 
 def _evaluate_files(
-    ground_truth: pathlib.Path, detections: pathlib.Path, subset: str, tious: tuple[float, ...], as_json: bool
+    ground_truth: pathlib.Path, detections: pathlib.Path, *, subset: str, tious: tuple[float, ...], as_json: bool
 ) -> str:
     annotations = read_annotations(ground_truth)
     classes = class_names(annotations)
