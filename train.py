@@ -284,13 +284,13 @@ class Trainer:
     def resume(self, checkpoint: Checkpoint) -> None:
         """Take up the state that `save` left. Raises InputError when the file is not of such a run."""
         state, path = checkpoint.training, self.experiment.last
+        check_classes(checkpoint, self.data.classes, path)
         if "optimizer" not in state:
             raise InputError(f"{path}: holds no training state; --resume needs the last.pt of a run")
         if state["videos"] != list(self.data.train.names):
             raise InputError(
                 f"{path}: trained on other videos than split_train.txt lists now; give the same --data_path"
             )
-        check_classes(checkpoint, self.data.classes, path)
         load_model(self.model, checkpoint.model, path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.mask.load_state_dict(state["mask"])

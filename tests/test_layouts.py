@@ -616,7 +616,7 @@ def test_problems_name_their_video_whatever_reads_it(content, place, form):
         thumos()(content, place)
         source = write_json(place / "gt.json", layouts.own_json(content))
     reported = []
-    open_feature_set(place, layout=AUTO, ground_truth="", allow_pickle=True, report=reported.append)
+    open_feature_set(place, DataOptions(allow_pickle=True), report=reported.append)
     assert [(problem.kind, problem.video) for problem in reported] == [
         (Kind.EMPTY_SEGMENT, "train_2"),
         (Kind.INVALID_SEGMENT, "test_1"),
@@ -820,7 +820,7 @@ def test_layouts_train_alike(tiny, content, place, run, tmp_path):
 
 def test_seconds_of_snippets_without_overlap():
     """16 frames, 16 apart, 25 a second: snippet k lasts from 0.64 k to 0.64 (k + 1)."""
-    grid = SnippetGrid()
+    grid = SnippetGrid(frames=16, stride=16)
     assert grid == SnippetGrid(16, 16)
     assert grid.seconds(np.arange(4), 25.0).tolist() == pytest.approx([0.0, 0.64, 1.28, 1.92])
 
