@@ -2,13 +2,9 @@
 
 import builtins
 import functools
-import io
 import json
 import os
-import pickle
-import re
 import shutil
-import zipfile
 
 import h5py
 import numpy as np
@@ -117,12 +113,12 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("there", WRITERS)
-@pytest.mark.parametrize("given", WRITERS)
-def test_wrong_layout(refused, content, place, there, given):
-    if there == given:
-        return
-    WRITERS[there](content, place)
+@pytest.mark.parametrize(
+    ("written", "given"),
+    [("thumos", "wtalc"), ("activitynet", "thumos"), ("wtalc", "hdf5"), ("hdf5", "activitynet")],
+)
+def test_wrong_layout(refused, content, place, written, given):
+    WRITERS[written](content, place)
     line = refused("--layout", given, "--allow_pickle")
     looked_for = {
         "thumos": "features/train/",
@@ -130,10 +126,10 @@ def test_wrong_layout(refused, content, place, there, given):
         "wtalc": "-I3D-JOINTFeatures.npy",
         "hdf5": ".h5",
     }
-    found = {"thumos": "features/", "activitynet": "train/, val/", "wtalc": "Tiny-Annotations/", "hdf5": "all.h5"}
+    names = {"thumos": "features/", "activitynet": "train/, val/", "wtalc": "Tiny-Annotations/", "hdf5": "all.h5"}
     asked, answer = line.split(f"in {place}, found ")
     assert f"--layout {given}: looked for" in asked and looked_for[given] in asked
-    assert found[there] in answer and f"it looks like {there}" in answer
+    assert names[written] in answer and f"it looks like {written}" in answer
 
 
 def test_layout_that_does_not_exist(refused, content, place):
@@ -217,83 +213,11 @@ def test_ground_truth_that_does_not_exist(refused, folders, tmp_path):
     assert f"{tmp_path / 'no.json'}: can't be read" in refused("--ground_truth", str(tmp_path / "no.json"))
 
 
-@pytest.mark.parametrize(
-    ("truth", "found"),
-    [
-        ({"videos": [], "labels": {}}, 'found the keys "videos", "labels"'),
-        ({"train_0": {"subset": "train", "annotations": []}}, 'found the keys "train_0"'),
-        ({"results": {}, "version": "1.3", "external_data": {}}, '"results", "version", "external_data"'),
-        ([{"video": "train_0"}], "found a list"),
-        ("text", "found a str"),
-        ({}, "found nothing"),
-        ({"database": {}}, "nothing"),
-        ({"database": [1, 2]}, 'a list as "database"'),
-        ({"database": None, "taxonomy": []}, 'a NoneType as "database"'),
-        ({str(i): i for i in range(100)}, 'found the keys "0", "1", "2", "3", "4", "5"'),
-    ],
-    ids=[
-        "other keys",
-        "no database",
-        "detections",
-        "a list",
-        "a text",
-        "empty",
-        "no videos",
-        "list",
-        "null",
-        "many keys",
-    ],
-)
-def test_json_of_an_unknown_form(refused, folders, place, truth, found):
+def test_ground_truth_of_an_unknown_form(refused, folders, place):
+    """One of those in test_ground_truth.py."""
     folders()
-    write_json(place / "gt.json", truth)
-    line = refused()
-    assert f"{place / 'gt.json'}: no videos; expected" in line and found in line
-    assert all(f'"{key}"' in line for key in ("database", "subset", "annotations", "label", "segment"))
-    assert len(line) < 600
-
-
-def test_videos_of_an_unknown_form(refused, folders, place):
-    """Charades' or MultiTHUMOS' actions, say."""
-    folders()
-    write_json(place / "gt.json", {"database": {"train_0": {"subset": "train", "duration": 3, "actions": [[0, 1, 2]]}}})
-    line = refused()
-    assert f"{place / 'gt.json'}: video 'train_0': expected" in line and '"annotations"' in line
-    assert "found the keys subset, duration, actions" in line
-
-
-@pytest.mark.parametrize("key", ["duration", "fps"])
-@pytest.mark.parametrize("value", [0, -25, "fast", [25], True, 1e999, float("nan"), 10**400])
-def test_numbers_of_videos_that_are_none(refused, content, folders, place, key, value):
-    folders()
-    truth = layouts.actionformer_json(content, kind="thumos")
-    truth["database"]["train_3"][key] = value
-    write_json(place / "gt.json", truth)
-    line = refused()
-    assert f"{place / 'gt.json'}: video 'train_3': {key} " in line and "not a number above 0" in line
-
-
-@pytest.mark.parametrize("labels", ["Dive", [1], [""], [None], {"Dive": 1}])
-def test_labels_of_videos_that_are_none(refused, content, folders, place, labels):
-    folders()
-    truth = layouts.own_json(content)
-    truth["database"]["train_3"]["labels"] = labels
-    write_json(place / "gt.json", truth)
-    assert f"{place / 'gt.json'}: video 'train_3': \"labels\" must be a list" in refused()
-
-
-@pytest.mark.parametrize("case", ["one number, two labels", "one label, two numbers"])
-def test_label_ids_that_contradict_labels(refused, content, folders, place, case):
-    folders()
-    truth = layouts.actionformer_json(content, kind="thumos")
-    notes = truth["database"]["test_2"]["annotations"]
-    if case == "one number, two labels":
-        notes.append({"label": "Dive", "segment": [1, 2], "label_id": 2})
-    else:
-        notes[0]["label_id"] = 7
-    write_json(place / "gt.json", truth)
-    line = refused()
-    assert f"{place / 'gt.json'}: video 'test_2': label " in line and "label_id" in line
+    write_json(place / "gt.json", {"videos": [], "labels": {}})
+    assert f"{place / 'gt.json'}: no videos; expected" in refused()
 
 
 @pytest.mark.parametrize(
@@ -414,51 +338,36 @@ FORMATS = [
 ]
 
 
-def spoil(case, file):
-    good = file.read_bytes()
-    file.write_bytes(
-        {
-            "empty": b"",
-            "text": b"404: Not Found\n",
-            "zeros": b"\0" * 200,
-            "half": good[: len(good) // 2],
-            "last bytes lost": good[:-9],
-            "first bytes lost": good[9:],
-            "start overwritten": b"\0" * 64 + good[64:],
-        }[case]
-    )
+# The first or the last half of a file: test_readers.py and test_pickled.py have every kind of damage.
 
 
-CUT_SHORT = ["empty", "text", "zeros", "half", "last bytes lost", "first bytes lost", "start overwritten"]
-
-BROKEN = [
-    (save, case) for save in FORMATS[1:] for case in CUT_SHORT if not (case == "first bytes lost" and "npz" in save)
-]
+def spoil(file, half):
+    data = file.read_bytes()
+    file.write_bytes(data[: len(data) // 2] if half == "first" else data[len(data) // 2 :])
 
 
-@pytest.mark.parametrize(("save", "case"), BROKEN)
-def test_broken_file(refused, folders, save, case):
-    """.npy: in test_bad_input.py."""
+@pytest.mark.parametrize(("save", "half"), [(save, ("first", "last")[i % 2]) for i, save in enumerate(FORMATS)])
+def test_broken_file(refused, folders, save, half):
     file = folders(save)
-    spoil(case, file)
-    assert f"{file}" in refused("--cache", "mmap" if len(case) % 2 else "ram")
+    spoil(file, half)
+    line = refused("--cache", "mmap" if half == "last" else "ram")
+    assert str(file) in line and ": not a" in line
 
 
-@pytest.mark.parametrize("case", CUT_SHORT)
-@pytest.mark.parametrize("groups", [False, True], ids=["joint", "groups"])
-def test_broken_hdf5(refused, hdf5, case, groups):
-    file = hdf5(groups=groups)
-    spoil(case, file)
+@pytest.mark.parametrize("half", ["first", "last"])
+def test_broken_hdf5(refused, hdf5, half):
+    file = hdf5(groups=half == "first")
+    spoil(file, half)
     assert f"{file}: not a whole HDF5 file" in refused()
 
 
-@pytest.mark.parametrize("case", CUT_SHORT)
-@pytest.mark.parametrize("name", ["features", "labels", "videoname"])
-@pytest.mark.parametrize("python", [2, 3])
-def test_broken_wtalc(refused, wtalc, place, case, name, python):
+@pytest.mark.parametrize(
+    ("name", "python", "half"), [("features", 2, "first"), ("labels", 3, "first"), ("videoname", 2, "last")]
+)
+def test_broken_wtalc(refused, wtalc, place, name, python, half):
     folder = wtalc(python)
     file = features_file(place) if name == "features" else folder / f"{name}.npy"
-    spoil(case, file)
+    spoil(file, half)
     assert f"{file}: not a" in refused("--allow_pickle")
 
 
@@ -481,36 +390,10 @@ def test_hdf5_that_is_a_folder(refused, hdf5):
     assert "all.h5/" in refused()
 
 
-@pytest.mark.parametrize(("name", "save"), [("npz", "npz rgb and flow"), ("pt", "pt tensor")])
-def test_a_file_of_another_format(refused, folders, name, save):
-    """.npy under another suffix."""
-    file = folders(save)
-    with open(file, "wb") as out:
-        np.save(out, JOINT)
-    assert f"{file}: " in refused()
-
-
-def test_one_bit_of_an_npz(refused, folders):
-    """The archive has check sums."""
-    file = folders("npz rgb and flow")
-    data = bytearray(file.read_bytes())
-    data[600] ^= 1
-    file.write_bytes(data)
-    assert f"{file} 'rgb': " in refused()
-
-
-def test_npz_member_that_promises_more(refused, folders):
-    file = folders("npz rgb and flow")
-    header = io.BytesIO()
-    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (9, FEATURE_SIZE)})
-    with zipfile.ZipFile(file, "w") as archive:
-        for stream in ("rgb", "flow"):
-            archive.writestr(f"{stream}.npy", header.getvalue() + b"\0" * 100)
-    assert f"{file} 'rgb': not a whole" in refused()
-
-
-@pytest.mark.parametrize("save", FORMATS)
-@pytest.mark.parametrize(("cache", "value"), [("ram", np.nan), ("device", -np.inf), ("mmap", np.inf)])
+@pytest.mark.parametrize(
+    ("save", "cache", "value"),
+    [("npz compressed", "ram", np.nan), ("pt old format", "device", -np.inf), ("pt dict", "mmap", np.inf)],
+)
 def test_features_that_are_not_finite(refused, content, folders, run, place, save, cache, value):
     """Test video 0 is read whole, even when it is streamed."""
     folders(save)
@@ -526,16 +409,15 @@ def test_features_that_are_not_finite(refused, content, folders, run, place, sav
     assert str(place / "features" / "test" / "test_0") in line and "'test_0'" in line and "NaN or infinity" in line
 
 
-@pytest.mark.parametrize("groups", [False, True], ids=["joint", "groups"])
-def test_hdf5_features_that_are_not_finite(refused, hdf5, groups):
-    name = "train_2/flow" if groups else "train_2"
+def test_hdf5_features_that_are_not_finite(refused, hdf5):
+    name = "train_2/flow"
 
     def edit(file):
         values = file[name][:].astype(np.float32)
         values[7, -1] = np.nan
         put(file, name, values)
 
-    file = hdf5(edit, groups=groups)
+    file = hdf5(edit)
     line = refused()
     assert f"{file} '{name}': NaN or infinity in the features of video 'train_2', first at snippet 7" in line
 
@@ -548,30 +430,25 @@ def test_wtalc_features_that_are_not_finite(refused, content, wtalc, place):
     assert f"{features_file(place)} entry 2 ('train_2'): NaN or infinity" in line and "snippet 5" in line
 
 
-# What is wrong with an array, whatever it lies in: made of a joint array that is right.
+# What is wrong with an array, whatever it lies in: made of a joint array that is right. test_readers.py has more.
 ARRAYS = {
-    "transposed": (lambda a: np.ascontiguousarray(a.T), "(it may be transposed)"),
-    "too wide": (lambda a: np.concatenate([a, a], 1), f"{4 * FEATURE_SIZE})"),
-    "one column less": (lambda a: a[:, 1:].copy(), f"{2 * FEATURE_SIZE - 1})"),
-    "1-D": (lambda a: a[:, 0].copy(), "shape (41,)"),
-    "3-D": (lambda a: a[None], "shape (1, 41, 12)"),
-    "0-D": (lambda a: np.array(a[0, 0]), "shape ()"),
-    "no snippets": (lambda a: a[:0].copy(), "no snippets"),
-    "int64": (lambda a: a.astype(np.int64), "array of int64"),
-    "uint8": (lambda a: a.astype(np.uint8), "array of uint8"),
-    "bool": (lambda a: a > 0, "array of bool"),
-    "complex": (lambda a: a.astype(np.complex64), "array of complex64"),
+    "npy": (lambda a: a[:0].copy(), "no snippets"),
+    "npz": (lambda a: a[None], "shape (1, 41, 12)"),
+    "pt": (lambda a: np.ascontiguousarray(a.T), "(it may be transposed)"),
+    "hdf5": (lambda a: a > 0, "array of bool"),
+    "wtalc": (lambda a: a[:, 1:].copy(), f"{2 * FEATURE_SIZE - 1})"),
+    "wtalc of one value": (lambda a: np.array(a[0, 0]), "shape ()"),
+    "wtalc of numbers": (lambda a: a.astype(np.int64), "array of int64"),
 }
 
 
-@pytest.mark.parametrize("case", ARRAYS)
-@pytest.mark.parametrize("kind", ["npy", "npz", "pt", "hdf5", "wtalc"])
-def test_wrong_array(refused, content, folders, hdf5, wtalc, place, kind, case):
-    change, words = ARRAYS[case]
+@pytest.mark.parametrize("kind", ARRAYS)
+def test_wrong_array(refused, content, folders, hdf5, wtalc, place, kind):
+    change, words = ARRAYS[kind]
     array = change(layouts.joint(content.videos["train_1"]).astype(np.float32))
     if kind == "hdf5":
         where = f"{hdf5(lambda file: put(file, 'train_1', array), groups=False)} 'train_1'"
-    elif kind == "wtalc":
+    elif kind.startswith("wtalc"):
         arrays = [layouts.joint(streams) for streams in content.videos.values()]
         arrays[1] = array
         wtalc(features=arrays)
@@ -587,13 +464,6 @@ def test_wrong_array(refused, content, folders, hdf5, wtalc, place, kind, case):
         where = f"{file} 'feats'" if kind == "npz" else str(file)
     line = refused("--allow_pickle")
     assert f"{where}: " in line and words in line
-
-
-@pytest.mark.parametrize("save", FORMATS)
-def test_wrong_feature_size(refused, folders, save):
-    folders(save)
-    line = refused("--feature_size", "7")
-    assert "train_0" in line and "--feature_size" in line and "--modal" in line
 
 
 @pytest.mark.parametrize("kind", ["npz", "pt", "hdf5"])
@@ -640,42 +510,12 @@ def test_one_stream_of_two(refused, folders, kind):
     assert "video 'train_1': no stream 'flow'" in line and f"{file} 'rgb'" in line and "--modal" in line
 
 
-@pytest.mark.parametrize("kind", ["npz", "pt"])
-def test_nothing_inside(refused, folders, kind):
-    file = folders("npz rgb and flow" if kind == "npz" else "pt dict")
-    save_npz(file, {}) if kind == "npz" else save_pt(file, {})
-    assert f"{file}: holds nothing" in refused()
-
-
 def test_the_other_stream_in_a_folder(refused, content, place):
     write_folders(content, place, base="features", by_stream=True, save="npz")
     write_json(place / "gt.json", layouts.own_json(content))
     file = place / "features" / "train" / "rgb" / "train_1.npz"
     save_npz(file, {"flow": GOOD})
     assert f"{file}: holds 'flow', expected the features of stream 'rgb'" in refused()
-
-
-@pytest.mark.parametrize(
-    ("value", "kind"),
-    [
-        ([torch.zeros(3)], "list"),
-        (None, "NoneType"),
-        (1.5, "float"),
-        ({"rgb": 1}, "dict"),
-        ({"rgb": torch.zeros(3), "fps": 25}, "dict"),
-    ],
-)
-def test_pt_of_something_else(refused, folders, value, kind):
-    file = folders("pt tensor")
-    save_pt(file, value)
-    assert f"{file}: holds a {kind}, expected a tensor" in refused()
-
-
-def test_npz_of_another_program(refused, folders):
-    file = folders("npz rgb and flow")
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("readme.txt", "hello")
-    assert str(file) in refused()
 
 
 @pytest.mark.parametrize("change", ["a scalar", "texts", "a group without arrays", "one stream"])
@@ -723,27 +563,21 @@ def live(marker, load):
     marker.rmdir()
 
 
-@pytest.mark.parametrize("cache", ["ram", "mmap"])
 @pytest.mark.parametrize("flags", [[], ["--allow_pickle"]], ids=["", "allow_pickle"])
-def test_pickled_npz_is_refused_unread(refused, folders, tmp_path, cache, flags):
+def test_pickled_npz_is_refused_unread(refused, folders, tmp_path, flags):
+    """The flag is for sets that come pickled, as W-TALC's; test_readers.py has the other formats."""
     marker, file = tmp_path / "marker", folders("npz rgb and flow")
     np.savez(file, rgb=np.array([Exploit(marker)], object), flow=GOOD)
     live(marker, lambda: np.load(file, allow_pickle=True)["rgb"])
-    assert f"{file} 'rgb': holds pickled objects" in refused("--cache", cache, *flags)
+    assert f"{file} 'rgb': holds pickled objects" in refused(*flags)
     assert not marker.exists()
 
 
 @pytest.mark.parametrize("flags", [[], ["--allow_pickle"]], ids=["", "allow_pickle"])
-@pytest.mark.parametrize("kind", ["zip", "old format", "bare pickle", "in a dict"])
-def test_pickled_pt_is_refused_unread(refused, folders, tmp_path, kind, flags):
+def test_pickled_pt_is_refused_unread(refused, folders, tmp_path, flags):
     marker, file = tmp_path / "marker", folders("pt tensor")
-    if kind == "bare pickle":
-        file.write_bytes(pickle.dumps(Exploit(marker), protocol=2))
-        live(marker, lambda: pickle.loads(file.read_bytes()))
-    else:
-        value = {"rgb": torch.from_numpy(GOOD), "flow": Exploit(marker)} if kind == "in a dict" else Exploit(marker)
-        save_pt(file, value, old=kind == "old format")
-        live(marker, lambda: torch.load(file, weights_only=False))
+    save_pt(file, {"rgb": torch.from_numpy(GOOD), "flow": Exploit(marker)})
+    live(marker, lambda: torch.load(file, weights_only=False))
     assert f"{file}: holds more than tensors" in refused(*flags)
     assert not marker.exists()
 
@@ -754,16 +588,6 @@ def test_wtalc_without_the_flag(refused, wtalc, python):
     line = refused()
     assert f"{folder}/labels.npy: holds pickled objects" in line
     assert "can run code" in line and "--allow_pickle" in line and "trust" in line
-
-
-class Call:
-    """Unpickling this calls something."""
-
-    def __init__(self, function, *arguments):
-        self.call = function, arguments
-
-    def __reduce__(self):
-        return self.call
 
 
 @pytest.mark.parametrize("flags", [[], ["--allow_pickle"]], ids=["", "allow_pickle"])
@@ -781,35 +605,6 @@ def test_code_in_a_wtalc_file_is_not_run(refused, content, wtalc, place, tmp_pat
         assert f"{file}: " in line and "asks for posix.mkdir" in line and "not loaded" in line
     else:
         assert "--allow_pickle" in line
-
-
-@pytest.mark.parametrize("function", [eval, print, getattr, __import__, np.load, np.save, np.frombuffer, torch.load])
-def test_wtalc_calls_nothing(refused, content, wtalc, function):
-    values = columns_of(content)["labels"]
-    folder = wtalc(labels=[Call(function, "1"), *values[1:]])
-    line = refused("--allow_pickle")
-    assert f"{folder / 'labels.npy'}: " in line and "asks for" in line and function.__name__ in line
-
-
-@pytest.mark.parametrize(
-    "name", ["os\nsystem", "numpy.core.multiarray\nfromfile", "numpy\nload", "numpy.core.numeric\nload"]
-)
-@pytest.mark.parametrize("opcode", ["c", "inst", "stack"])
-def test_wtalc_finds_nothing_by_other_ways(refused, wtalc, name, opcode):
-    """The three opcodes that name something."""
-    module, attribute = name.split("\n")
-    texts = [b"\x8c" + bytes([len(text)]) + text.encode() for text in (module, attribute)]
-    code = {
-        "c": f"c{name}\n(S'x'\ntR.".encode(),
-        "inst": f"(S'x'\ni{name}\n.".encode(),
-        "stack": b"\x80\x04" + b"".join(texts) + b"\x93\x8c\x01x\x85R.",
-    }[opcode]
-    folder = wtalc()
-    file = folder / "labels.npy"
-    with open(file, "wb") as out:
-        np.lib.format.write_array_header_1_0(out, {"descr": "|O", "fortran_order": False, "shape": (11,)})
-        out.write(code)
-    assert f"{file}: not an array of arrays and strings (asks for {module}.{attribute})" in refused("--allow_pickle")
 
 
 # W-TALC's files against each other
@@ -966,65 +761,6 @@ def test_inference_refuses_alike(content, place, run, tmp_path):
 # Found by changing bytes at random and by searching for odd content
 
 
-def zip_without_its_start(data):
-    return data[40:]
-
-
-def zip_of_a_later_version(data):
-    return re.sub(rb"(PK\x01\x02..)..", lambda found: found[1] + b"\xff\x00", data, flags=re.DOTALL)
-
-
-@pytest.mark.parametrize("spoiled", [zip_without_its_start, zip_of_a_later_version])
-def test_damaged_archive(refused, folders, spoiled):
-    file = folders("npz rgb and flow")
-    file.write_bytes(spoiled(file.read_bytes()))
-    assert str(file) in refused()
-
-
-def test_npz_of_a_negative_length(refused, folders):
-    file = folders("npz of one array")
-    with zipfile.ZipFile(file) as archive:
-        ((name, data),) = [(name, archive.read(name)) for name in archive.namelist()]
-    header = data[: data.index(b"\n")]
-    shape = header[header.index(b"(") : header.index(b")") + 1]
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(name, data.replace(shape, b"(-5, 12)"[: len(shape)].ljust(len(shape))))
-    assert str(file) in refused()
-
-
-@pytest.mark.parametrize(
-    "tensor",
-    [
-        torch.ones(9, 12).to(torch.float8_e5m2),
-        torch.eye(12).to_sparse(),
-        torch.ones(9, 12, dtype=torch.complex64).conj(),
-        torch.ones(9, 12, device="meta"),
-        {None: torch.ones(9, 12)},
-    ],
-    ids=["float8", "sparse", "complex", "meta", "a key that is no text"],
-)
-def test_tensors_that_are_no_plain_arrays(refused, folders, tensor):
-    file = folders("pt tensor")
-    torch.save(tensor, file)
-    line = refused()
-    assert f"{file}: " in line and "expected" in line
-
-
-@pytest.mark.parametrize("data", [b"<html>404: Not Found</html>", b"\0" * 300, b""], ids=["text", "zeros", "nothing"])
-def test_pt_that_is_none_is_not_called_dangerous(refused, folders, data):
-    file = folders("pt tensor")
-    file.write_bytes(data)
-    line = refused()
-    assert f"{file}: not a whole .pt file" in line and "code" not in line
-
-
-def test_npy_that_goes_on_after_its_end(refused, folders):
-    """A digit of its header may have changed: it would be read as a shorter video."""
-    file = folders()
-    file.write_bytes(file.read_bytes() + bytes(48))
-    assert f"{file}: 48 bytes more than its header states" in refused()
-
-
 @pytest.mark.parametrize(
     "link", [h5py.SoftLink("/nowhere"), h5py.ExternalLink("gone.h5", "/x")], ids=["soft", "external"]
 )
@@ -1093,23 +829,6 @@ def test_two_videos_with_one_file(refused, folders, place):
     truth["database"]["v_train_1"] = truth["database"]["train_1"]
     write_json(place / "gt.json", truth)
     assert "'v_train_1' and 'train_1' have the same features" in refused()
-
-
-def test_a_video_twice_in_the_json(refused, folders, place):
-    """JSON would keep the last and lose the first."""
-    folders()
-    text = (place / "gt.json").read_text()
-    (place / "gt.json").write_text(text.replace('"train_2"', '"train_1"', 1))
-    line = refused()
-    assert f"{place / 'gt.json'}: not valid JSON" in line and "has the key 'train_1' twice" in line
-
-
-def test_a_frame_rate_that_is_hardly_a_number(refused, content, folders, place):
-    folders()
-    truth = layouts.actionformer_json(content, kind="thumos")
-    truth["database"]["train_3"]["fps"] = 1e-320
-    write_json(place / "gt.json", truth)
-    assert "fps 1e-320 is not a number above 0" in refused()
 
 
 def test_two_files_of_one_name(refused, folders):

@@ -2,9 +2,13 @@
 
 import itertools
 import os
+import pickle
+import zipfile
 
+import numpy as np
 import pytest
 import torch
+from support.disk import Exploit, contents
 from support.networks import build_model
 
 from options import resolve
@@ -171,3 +175,89 @@ def test_what_is_no_failure_of_the_disk_passes_through(tmp_path, error):
     with pytest.raises(error):
         write_file(path, write)
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+# Damage
+
+
+def break_checkpoint(case, path):
+    """Spoil the checkpoint at `path`."""
+    good, content = path.read_bytes(), torch.load(path, weights_only=True)
+    tensor = content["model"]["fc1.weight"]
+    at = good.index(tensor.numpy().tobytes())
+    data = {
+        "empty": b"",
+        "text": b"404: Not Found\n",
+        "cut in the middle": good[: len(good) // 2],
+        "last byte lost": good[:-1],
+        "first bytes overwritten": b"\0" * 64 + good[64:],
+        "end overwritten": good[:-64] + b"\0" * 64,
+        "one bit of a weight flipped": good[: at + 6] + bytes([good[at + 6] ^ 1]) + good[at + 7 :],
+        "an array": np.zeros(3).dumps(),
+        "pickle of another protocol": pickle.dumps({"a": 1}, protocol=4),
+        "pickle cut short": b"\x80\x02X\x08",
+    }
+    saved = {
+        "tensor": tensor,
+        "list of tensors": [tensor],
+        "dict of numbers": {"encoder.0.weight": 1.5},
+        "empty dict": {},
+        "numbered tensors": {0: tensor, 1: tensor},
+        "state dict in a dict": {"state_dict": content["model"]},
+        "whole module": torch.nn.Linear(2, 2),
+        "future format": {**content, "format": 99},
+        "no model": {key: value for key, value in content.items() if key != "model"},
+        "model is a list": {**content, "model": [tensor]},
+        "model of numbers": {**content, "model": dict.fromkeys(content["model"], 1.0)},
+        "options are a list": {**content, "options": [1]},
+    }
+    if case in data:
+        path.write_bytes(data[case])
+    elif case in saved:
+        torch.save(saved[case], path)
+    elif case == "other zip file":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("readme.txt", "hello")
+    else:
+        assert case == "old format cut short"
+        torch.save(content["model"], path, _use_new_zipfile_serialization=False)
+        path.write_bytes(path.read_bytes()[:-5])
+    assert path.read_bytes() != good
+
+
+BROKEN_CHECKPOINTS = [
+    *("empty", "text", "cut in the middle", "last byte lost", "first bytes overwritten", "end overwritten"),
+    *("one bit of a weight flipped", "an array", "pickle of another protocol", "pickle cut short"),
+    *("tensor", "list of tensors", "dict of numbers", "empty dict", "numbered tensors", "state dict in a dict"),
+    *("whole module", "future format", "no model", "model is a list", "model of numbers", "options are a list"),
+    *("other zip file", "old format cut short"),
+]
+
+
+@pytest.mark.parametrize("case", BROKEN_CHECKPOINTS)
+def test_broken_checkpoint(tmp_path, case):
+    """One line that names the file, from reading it or from loading it into a model."""
+    path = tmp_path / "c.pt"
+    saved(path)
+    break_checkpoint(case, path)
+    before = contents(tmp_path)
+    with pytest.raises(InputError) as caught:
+        load_model(new_model(), load_checkpoint(path).model, path)
+    line = str(caught.value)
+    assert line.startswith(f"{path}: ") and "\n" not in line and contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["zip", "old format", "bare pickle"])
+def test_code_in_a_checkpoint_is_not_run(tmp_path, kind):
+    marker, path = tmp_path / "marker", tmp_path / "c.pt"
+    content = {"model": {"encoder.0.weight": Exploit(marker)}, "format": 1}
+    if kind == "bare pickle":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+        pickle.loads(path.read_bytes())
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
+        torch.load(path, weights_only=False)
+    marker.rmdir()  # it was there: the file is a live one
+    with pytest.raises(InputError, match=str(path)):
+        load_checkpoint(path)
+    assert not marker.exists()

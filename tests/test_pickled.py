@@ -4,9 +4,11 @@ import contextlib
 import io
 import pickle
 import random
+import re
 
 import numpy as np
 import pytest
+import torch
 from numpy._core.multiarray import _reconstruct, scalar
 from numpy._core.numeric import _frombuffer
 from support import layouts
@@ -116,6 +118,55 @@ def test_what_was_made_to_harm_is_refused(tmp_path, monkeypatch, case, inside):
     with pytest.raises(InputError, match=r"not an array of arrays|not a whole"):
         read_pickled(path, allowed=True)
     assert [p.name for p in tmp_path.iterdir()] == ["x.npy"]
+
+
+@pytest.mark.parametrize("function", [eval, print, getattr, __import__, np.load, np.save, np.frombuffer, torch.load])
+def test_nothing_is_called(tmp_path, function):
+    content = layouts.object_array([Crafted(function, ("1",)), ["a"]])
+    path = write(tmp_path / "x.npy", pickle.dumps(content, protocol=4), 2)
+    with pytest.raises(InputError, match=f"{path}: .*asks for .*{function.__name__}"):
+        read_pickled(path, allowed=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["os\nsystem", "numpy.core.multiarray\nfromfile", "numpy\nload", "numpy.core.numeric\nload"]
+)
+@pytest.mark.parametrize("opcode", ["c", "inst", "stack"])
+def test_nothing_is_named_in_other_ways(tmp_path, name, opcode):
+    """The three opcodes that name something."""
+    module, attribute = name.split("\n")
+    texts = [b"\x8c" + bytes([len(text)]) + text.encode() for text in (module, attribute)]
+    code = {
+        "c": f"c{name}\n(S'x'\ntR.".encode(),
+        "inst": f"(S'x'\ni{name}\n.".encode(),
+        "stack": b"\x80\x04" + b"".join(texts) + b"\x93\x8c\x01x\x85R.",
+    }[opcode]
+    path = write(tmp_path / "x.npy", code)
+    words = f"{path}: not an array of arrays and strings (asks for {module}.{attribute})"
+    with pytest.raises(InputError, match=re.escape(words)):
+        read_pickled(path, allowed=True)
+
+
+@pytest.mark.parametrize("python", [2, 3])
+@pytest.mark.parametrize("damage", ["empty", "text", "zeros", "half", "last bytes", "first bytes", "start overwritten"])
+def test_damaged_file(tmp_path, python, damage):
+    path = tmp_path / "x.npy"
+    layouts.save_objects(path, [np.ones((3, 4), np.float32), ["a", "b"]], python=python)
+    good = path.read_bytes()
+    path.write_bytes(
+        {
+            "empty": b"",
+            "text": b"404: Not Found\n",
+            "zeros": bytes(200),
+            "half": good[: len(good) // 2],
+            "last bytes": good[:-9],
+            "first bytes": good[9:],
+            "start overwritten": bytes(64) + good[64:],
+        }[damage]
+    )
+    for allowed in (True, False):
+        with pytest.raises(InputError, match=f"{path}: "):
+            read_pickled(path, allowed=allowed)
 
 
 def test_a_pickle_that_asks_for_all_memory(tmp_path):
