@@ -184,7 +184,7 @@ def test_training_draws_short_videos_with_replacement(length):
     assert (np.diff(draws, axis=1) >= 0).all()
     if length > 1:
         assert len(np.unique(draws, axis=0)) > 100
-    # Every draw is uniform over the L snippets: each is drawn 50 / L times a video in the mean.
+    # Every draw is uniform over the L snippets: each is drawn 50 / L times per video on average.
     counts = np.bincount(draws.ravel(), minlength=length) / 400
     np.testing.assert_allclose(counts, 50 / length, rtol=0.2, atol=0.2)
 

@@ -1,4 +1,4 @@
-"""The generated set of ActivityNet's size is in the official form and can be made again; its benchmark reports every number."""
+"""The synthetic set of ActivityNet's size has the official form and is reproducible; its benchmark reports every number."""
 
 import errno
 import json
@@ -9,37 +9,37 @@ import torch
 from support.disk import contents
 
 from benchmarks import activitynet_scale as scale
-from benchmarks import activitynet_set as made_set
+from benchmarks import activitynet_set
 from data_tools.synthetic import Instance, Timeline, draw_world
 from dataset import load_dataset
 from options import DataOptions
 from utils.errors import InputError
 
-SIZE = made_set.SetSize((14, 9), 6, channels=8)
+SIZE = activitynet_set.SetSize((14, 9), 6, channels=8)
 FLAGS = ["--videos", "14", "9", "--classes", "6", "--channels", "8", "--iterations", "6", "--device", "cpu"]
 MAIN_FLAGS = ["--hidden_size", "8", "--batch_size", "4", "--cache", "mmap"]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def written(tmp_path_factory):
     """The folder of a small set."""
     path = tmp_path_factory.mktemp("scale") / "set"
-    assert made_set.ensure_set(path, SIZE) > 0
+    assert activitynet_set.ensure_set(path, SIZE) > 0
     return path
 
 
 @pytest.fixture(scope="module")
-def measured(made):
+def measured(written):
     """The command's exit code, numbers and folder, run once on the small set."""
-    file = made.parent / "numbers.json"
+    file = written.parent / "numbers.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")  # tensors are tiny: threads would only wait for each other
-        code = scale.main(["--path", str(made), "--json", str(file), *FLAGS, *MAIN_FLAGS])
-    return code, json.loads(file.read_text()), made.parent
+        code = scale.main(["--path", str(written), "--json", str(file), *FLAGS, *MAIN_FLAGS])
+    return code, json.loads(file.read_text()), written.parent
 
 
-def test_official_form(made):
-    content = json.loads((made / "activity_net.v1-3.min.json").read_text())
+def test_official_form(written):
+    content = json.loads((written / "activity_net.v1-3.min.json").read_text())
     assert set(content) == {"version", "taxonomy", "database"} and "generated" in content["version"]
     assert all(set(n) == {"nodeId", "nodeName", "parentId", "parentName"} for n in content["taxonomy"])
     names = {n["nodeId"]: n["nodeName"] for n in content["taxonomy"]}
@@ -60,9 +60,9 @@ def test_official_form(made):
     assert all(entry["annotations"] for subset in ("training", "validation") for entry in subsets[subset])
 
 
-def test_program_reads_it(made):
+def test_program_reads_it(written):
     options = DataOptions(feature_size=8, cache="ram", layout="activitynet")
-    data = load_dataset(made, options, device=torch.device("cpu"))
+    data = load_dataset(written, options, device=torch.device("cpu"))
     assert (len(data.train), len(data.test), len(data.classes)) == (14, 9, 6)
     assert data.left_out == {"subset test has no labels": 4}
     for video in (*data.train, *data.test):
@@ -71,34 +71,34 @@ def test_program_reads_it(made):
         assert (video.features >= 0).all() and 0.2 < (video.features == 0).mean() < 0.8
 
 
-def test_same_set_from_the_same_seed(made, tmp_path):
-    assert made_set.ensure_set(made, SIZE) is None  # there already
-    assert made_set.ensure_set(tmp_path / "again", SIZE) is not None
-    assert contents(tmp_path / "again") == contents(made)
-    other = made_set.SetSize(SIZE.videos, SIZE.classes, SIZE.channels, seed=1)
-    assert made_set.draw_videos(other) != made_set.draw_videos(SIZE)
+def test_same_set_from_the_same_seed(written, tmp_path):
+    assert activitynet_set.ensure_set(written, SIZE) is None  # it exists
+    assert activitynet_set.ensure_set(tmp_path / "again", SIZE) is not None
+    assert contents(tmp_path / "again") == contents(written)
+    other = activitynet_set.SetSize(SIZE.videos, SIZE.classes, SIZE.channels, seed=1)
+    assert activitynet_set.draw_videos(other) != activitynet_set.draw_videos(SIZE)
 
 
 def test_action_shows_in_the_features():
     """What tells action from background in a video tells it in another one of its class, more than in one of another group."""
-    size = made_set.SetSize((20, 1), 20)
+    size = activitynet_set.SetSize((20, 1), 20)
     world = draw_world(np.random.default_rng(0), size.description)
 
     def contrast(seed: int, label: int) -> np.ndarray:
         """[D] action less background, of a video with action from snippet 50 to 100."""
         timeline = Timeline(seconds=96.0, num_snippets=150, instances=(Instance(label=label, start=50, end=100),))
-        features = made_set.draw_joint_features(np.random.default_rng(seed), world, timeline).astype(float)
+        features = activitynet_set.draw_joint_features(np.random.default_rng(seed), world, timeline).astype(float)
         return features[50:100].mean(0) - np.concatenate([features[:50], features[100:]]).mean(0)
 
     rows = [contrast(6 * label + i, label) for label in (0, 19) for i in range(6)]
-    alike = np.corrcoef(rows)[np.triu_indices(6, 1)].mean()
+    same = np.corrcoef(rows)[np.triu_indices(6, 1)].mean()
     different = np.corrcoef(rows)[:6, 6:].mean()
-    assert alike > 0.15 and different < alike / 2
+    assert same > 0.15 and different < same / 2
 
 
 def test_statistics_are_like_the_real_ones():
-    size = made_set.SetSize((2000, 1000), 200)
-    database = made_set.ground_truth(made_set.draw_videos(size), size)["database"]
+    size = activitynet_set.SetSize((2000, 1000), 200)
+    database = activitynet_set.ground_truth(activitynet_set.draw_videos(size), size)["database"]
     entries = [entry for entry in database.values() if entry["annotations"]]
     durations = np.array([entry["duration"] for entry in entries])
     assert 110 < durations.mean() < 130 and durations.min() >= 5 and durations.max() <= 240
@@ -110,19 +110,19 @@ def test_statistics_are_like_the_real_ones():
     assert 0 < several < 0.05 and len({n["label"] for entry in entries for n in entry["annotations"]}) == 200
 
 
-@pytest.mark.parametrize("found", ["foreign", "other set", "file"])
-def test_other_folders_are_refused(found, made, tmp_path):
-    path = tmp_path / "there"
-    if found == "foreign":
+@pytest.mark.parametrize("taken_by", ["foreign", "other set", "file"])
+def test_other_folders_are_refused(taken_by, written, tmp_path):
+    path = tmp_path / "taken"
+    if taken_by == "foreign":
         path.mkdir()
         (path / "holiday.txt").write_text("mine")
-    elif found == "file":
+    elif taken_by == "file":
         path.write_text("mine")
     else:
-        made_set.ensure_set(path, made_set.SetSize((6, 1), 6, channels=8))
+        activitynet_set.ensure_set(path, activitynet_set.SetSize((6, 1), 6, channels=8))
     before = contents(tmp_path)
     with pytest.raises(InputError, match="name another folder"):
-        made_set.ensure_set(path, SIZE)
+        activitynet_set.ensure_set(path, SIZE)
     assert contents(tmp_path) == before
 
 
@@ -141,9 +141,9 @@ def test_whole_or_not_at_all(monkeypatch, tmp_path):
 
 
 def test_small_disk(monkeypatch, tmp_path):
-    monkeypatch.setattr(made_set.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(activitynet_set.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with pytest.raises(InputError, match="name another disk"):
-        made_set.ensure_set(tmp_path / "set", SIZE)
+        activitynet_set.ensure_set(tmp_path / "set", SIZE)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -195,13 +195,15 @@ def test_table_and_limit(measured, monkeypatch, tmp_path, capsys):
         assert "12.00 GiB" in capsys.readouterr().out
 
 
-def test_a_failed_run_ends_with_its_code(made, tmp_path, monkeypatch):
+def test_a_failed_run_ends_with_its_code(written, tmp_path, monkeypatch):
     report = tmp_path / "measured.json"
-    wrong = ["--dataset", "activitynet1.3", "--data_path", str(made), "--feature_size", "8", "--batch_size", "400"]
+    wrong = ["--dataset", "activitynet1.3", "--data_path", str(written), "--feature_size", "8", "--batch_size", "400"]
     assert scale.main([scale.CHILD, str(report), *wrong, *MAIN_FLAGS[:2], "--output_dir", str(tmp_path / "out")]) == 2
     seen = json.loads(report.read_text())
     assert seen["resident_bytes"] > 0 and [len(split) for split in seen["lengths"]] == [14, 9]
     monkeypatch.setattr(scale.subprocess, "run", lambda *_, **__: type("Done", (), {"returncode": 2}))
     with pytest.raises(SystemExit) as stopped:
-        scale.main(["--path", str(made), *FLAGS, *MAIN_FLAGS])
-    assert stopped.value.code == 2 and [file.name for file in made.parent.iterdir() if file.name.startswith(".")] == []
+        scale.main(["--path", str(written), *FLAGS, *MAIN_FLAGS])
+    assert (
+        stopped.value.code == 2 and [file.name for file in written.parent.iterdir() if file.name.startswith(".")] == []
+    )

@@ -234,7 +234,7 @@ def test_features_that_are_not_finite(refused, tiny, split, video, cache):
 
 @pytest.mark.parametrize("workers", ["0", "2"])
 @pytest.mark.parametrize(("split", "video"), [("train", "train_3"), ("test", "test_0")])
-def test_features_that_are_not_finite_are_found_when_they_are_streamed(run, tiny, split, video, workers):
+def test_streamed_features_that_are_not_finite(run, tiny, split, video, workers):
     """Files of --cache mmap are not read before they are needed."""
     file = tiny.feature(split, "flow", video)
     array = np.load(file)
@@ -255,7 +255,7 @@ def test_features_that_change_while_they_are_streamed(tiny):
 
 
 def test_float64_that_float32_does_not_hold(refused, tiny):
-    """Batches are float32: there such a value is an infinity."""
+    """Batches are float32, in which such a value is infinite."""
     file = tiny.feature("train", "rgb", "train_0")
     array = np.load(file).astype(np.float64)
     array[3, 1] = 1e39
@@ -272,11 +272,11 @@ def test_broken_npy(refused, tiny, cache):
     assert f"{file}: not a whole .npy file" in refused("--cache", cache)
 
 
-def test_pickled_npy_is_refused_unread(refused, tiny, tmp_path):
+def test_pickled_npy_is_refused_without_unpickling(refused, tiny, tmp_path):
     marker, file = tmp_path / "marker", tiny.feature("train", "rgb", "train_0")
     np.save(file, np.array([Exploit(marker)], object), allow_pickle=True)
     np.load(file, allow_pickle=True)
-    marker.rmdir()  # it was there: the file is a live one
+    marker.rmdir()  # it existed: the file is a live one
     assert f"{file}: holds pickled objects" in refused()
     assert not marker.exists()
 
@@ -365,7 +365,7 @@ def test_code_in_a_checkpoint_is_not_run(refused, tmp_path, mode):
     file.parent.mkdir(parents=True)
     torch.save({"model": {"encoder.0.weight": Exploit(marker)}, "format": 1}, file)
     torch.load(file, weights_only=False)
-    marker.rmdir()  # it was there: the file is a live one
+    marker.rmdir()  # it existed: the file is a live one
     line = refused(*(["--resume"] if mode == "resume" else ["--inference_only", "--model_file", str(file)]))
     assert f"{file}: " in line
     assert not marker.exists()
@@ -638,8 +638,8 @@ WRITERS = {
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0], ids=["at once", "half-way", "at the last byte"])
 @pytest.mark.parametrize("there_before", [True, False], ids=["old file", "no file"])
-def test_full_disk_leaves_what_was_there(tmp_path, full_disk, kind, share, there_before):
-    path = tmp_path / "there" / "file"
+def test_full_disk_leaves_the_old_file(tmp_path, full_disk, kind, share, there_before):
+    path = tmp_path / "taken" / "file"
     WRITERS[kind](path)
     size = path.stat().st_size
     path.unlink()
@@ -699,7 +699,7 @@ def test_full_disk_while_inferring(tiny, run, tmp_path, full_disk):
 
 
 def limit_file_size(limit):
-    """For subprocess: the kernel refuses to let a file grow beyond `limit` bytes, with an error and no signal."""
+    """A preexec_fn for subprocess: no file may grow beyond `limit` bytes; the kernel answers with an error and no signal."""
 
     def in_child():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

@@ -96,7 +96,7 @@ def columns_of(content):
 
 
 def put(h5, name, value):
-    """In the place of what is there."""
+    """Replace what the file holds under this name."""
     if name in h5:
         del h5[name]
     h5[name] = value
@@ -250,7 +250,7 @@ def test_name_without_a_file(refused, content, place, layout):
     truth = layouts.own_json(content)
     truth["database"]["train_9"] = truth["database"]["train_0"]
     write_json(place / "gt.json", truth)
-    home = {
+    where = {
         "thumos": place / "features" / "train" / "train_9.npy",
         "activitynet": place / "train" / "train_9.npy",
         "wtalc": f"{features_file(place)} entry 'train_9'",
@@ -258,9 +258,9 @@ def test_name_without_a_file(refused, content, place, layout):
     }[layout]
     flags = ["--allow_pickle", "--ground_truth", str(place / "gt.json")]
     line = refused(*flags)
-    assert f"{home}: no such feature file" in line and "--skip_unusable" in line
+    assert f"{where}: no such feature file" in line and "--skip_unusable" in line
     layouts.write_split_files(layouts.Content(content.videos, truth["database"]), place)
-    assert f"{home}: no such feature file" in refused(*flags)
+    assert f"{where}: no such feature file" in refused(*flags)
 
 
 @pytest.mark.parametrize("save", ["npz rgb and flow", "pt tensor", "pth"])
@@ -558,13 +558,13 @@ def test_without_h5py(refused, hdf5, monkeypatch, layout):
 
 
 def live(marker, load):
-    """That loading runs the code, where nothing forbids it."""
+    """Show that loading runs the code where nothing forbids it."""
     load()
     marker.rmdir()
 
 
 @pytest.mark.parametrize("flags", [[], ["--allow_pickle"]], ids=["", "allow_pickle"])
-def test_pickled_npz_is_refused_unread(refused, folders, tmp_path, flags):
+def test_pickled_npz_is_refused_without_unpickling(refused, folders, tmp_path, flags):
     """The flag is for sets that come pickled, as W-TALC's; test_readers.py has the other formats."""
     marker, file = tmp_path / "marker", folders("npz rgb and flow")
     np.savez(file, rgb=np.array([Exploit(marker)], object), flow=GOOD)
@@ -574,7 +574,7 @@ def test_pickled_npz_is_refused_unread(refused, folders, tmp_path, flags):
 
 
 @pytest.mark.parametrize("flags", [[], ["--allow_pickle"]], ids=["", "allow_pickle"])
-def test_pickled_pt_is_refused_unread(refused, folders, tmp_path, flags):
+def test_pickled_pt_is_refused_without_unpickling(refused, folders, tmp_path, flags):
     marker, file = tmp_path / "marker", folders("pt tensor")
     save_pt(file, {"rgb": torch.from_numpy(GOOD), "flow": Exploit(marker)})
     live(marker, lambda: torch.load(file, weights_only=False))
@@ -686,7 +686,7 @@ def test_wtalc_malformed_segment(refused, content, wtalc, segment, words):
 @pytest.mark.parametrize(
     "value", [b"\xff\xfe", b"", 7, None, ["a", "b"]], ids=["no UTF-8", "empty", "a number", "None", "a list"]
 )
-def test_wtalc_names_that_are_none(refused, content, wtalc, name, value):
+def test_wtalc_invalid_names(refused, content, wtalc, name, value):
     values = columns_of(content)[name]
     values[5] = value
     folder = wtalc(**{name: values})
@@ -695,14 +695,14 @@ def test_wtalc_names_that_are_none(refused, content, wtalc, name, value):
 
 @pytest.mark.parametrize("value", ["long", [1, 2], {"a": 1}])
 @pytest.mark.parametrize("name", ["duration", "extracted_fps"])
-def test_wtalc_numbers_that_are_none(refused, content, wtalc, name, value):
+def test_wtalc_invalid_numbers(refused, content, wtalc, name, value):
     values = columns_of(content)[name]
     values[5] = value
     folder = wtalc(**{name: values})
     assert f"{folder}: entry 5 ('train_5'), {name}.npy: " in refused("--allow_pickle")
 
 
-def test_wtalc_video_twice(refused, content, wtalc):
+def test_wtalc_duplicate_video(refused, content, wtalc):
     names = columns_of(content)["videoname"]
     folder = wtalc(videoname=np.array([*names[:-1], names[0]]))
     assert f"{folder / 'videoname.npy'}: video 'train_0' is listed twice" in refused("--allow_pickle")
@@ -745,7 +745,7 @@ def test_nothing_is_left_after_a_refused_overwrite(refused, hdf5, tmp_path):
     refused("--exp_name", "x", "--overwrite")
 
 
-def test_inference_refuses_alike(content, place, run, tmp_path):
+def test_inference_refuses_the_same_set(content, place, run, tmp_path):
     write_hdf5(content, place / "all.h5", groups=True)
     write_json(place / "gt.json", layouts.own_json(content))
     assert run(place, "--exp_name", "x", "--num_epochs", "1").code == 0
@@ -832,7 +832,7 @@ def test_two_videos_with_one_file(refused, folders, place):
 
 
 def test_two_files_of_one_name(refused, folders):
-    """With and without v_: either could be meant."""
+    """The name with and without v_: either could be meant."""
     file = folders()
     shutil.copy(file, file.with_name(f"v_{file.name}"))
     assert f"{file} and {file.with_name(f'v_{file.name}')}: both are of 'train_1'" in refused()

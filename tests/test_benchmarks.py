@@ -98,7 +98,7 @@ def test_work_is_counted_as_by_hand():
     assert rows.training_flops(sizes) == (5760 + pooling + wide, 5760 + 2 * (pooling + wide))
 
 
-def test_made_inputs():
+def test_synthetic_inputs():
     made = inputs.test_set(inputs.FULL)
     assert (len(made.videos), len(made.truth), len(made.detections)) == (210, 3311, 31587)
     assert np.bincount(made.detections.label).tolist() == list(inputs.DETECTION_COUNTS)
@@ -108,14 +108,14 @@ def test_made_inputs():
     assert np.array_equal(made.detections.score, again.detections.score)
 
 
-def test_made_lengths_where_there_is_no_file(monkeypatch, tmp_path):
+def test_synthetic_lengths_without_the_file(monkeypatch, tmp_path):
     monkeypatch.setattr(inputs, "DURATIONS", tmp_path / "none.json")
     durations = inputs.video_durations(210)
     assert abs(np.median(durations) / inputs.DURATION_MEDIAN - 1) < 0.2
     assert abs(np.log(durations).std() / inputs.DURATION_SPREAD - 1) < 0.2
 
 
-def test_made_detections_are_like_real_ones():
+def test_synthetic_detections_resemble_real_ones():
     gt, file = SHARED / "data/thumos14/gt.json", SHARED / "golden/detections/thumos14_test.json"
     if not (gt.exists() and file.exists()):
         pytest.skip("needs a real result file")

@@ -74,7 +74,7 @@ def spoil(*, value, first=0, stop=None, dtype=np.float32):
 
 
 def wide_set(tiny, *, channels=64, train=12, test=8, seed=0):
-    """In the place of the tiny set: features that look like I3D's, each stream with its own profile over the channels."""
+    """Replace the tiny set by features that look like I3D's, each stream with its own profile over the channels."""
     shutil.rmtree(tiny.path)
     generator = np.random.default_rng(seed)
     profiles = {stream: generator.gamma(1.0, 0.3, channels) for stream in ("rgb", "flow")}
@@ -82,7 +82,7 @@ def wide_set(tiny, *, channels=64, train=12, test=8, seed=0):
     for split, count in (("train", train), ("test", test)):
         names = [f"{split}_{i}" for i in range(count)]
         for i, name in enumerate(names):
-            length = 1 if i == 1 else int(generator.integers(8, 40))  # very short ones are there too
+            length = 1 if i == 1 else int(generator.integers(8, 40))  # some are very short
             for stream, profile in profiles.items():
                 file = tiny.feature(split, stream, name)
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def test_a_clean_set(checked, tiny):
     assert first == f"{tiny.path}: layout thumos, 3 classes, ground truth {tiny.gt}"
 
 
-def test_the_tables_count_what_is_there(checked, tiny):
+def test_the_tables_count_videos_and_instances(checked, tiny):
     lengths = [len(np.load(tiny.feature("train", "rgb", f"train_{i}"))) for i in range(7)]
     rows = [line.split() for line in checked().out.splitlines()]
     hours = sum(lengths) * 16 / 25 / 3600
@@ -270,7 +270,7 @@ def test_a_broken_entry_is_said_once(checked, tiny):
     assert kind == "entries that can't be used" and "video 'train_6': expected" in lines
 
 
-def test_a_line_twice_in_a_split_file(checked, tiny):
+def test_a_duplicate_line_in_a_split_file(checked, tiny):
     with open(tiny.path / "split_test.txt", "a") as file:
         file.write("test_1\n")
     _, lines = only(checked(), "error")
@@ -475,7 +475,7 @@ def test_a_segment_that_ends_before_its_start(checked, tiny):
     assert kind == "segments that end at or before their start" and "'train_1'" in lines
 
 
-def test_the_same_segment_twice(checked, tiny):
+def test_a_duplicate_segment(checked, tiny):
     tiny.edit_gt(lambda database: database["test_1"].update(annotations=database["test_1"]["annotations"] * 2))
     kind, lines = only(checked(), "warning")
     assert kind == "the same annotation more than once" and "'test_1'" in lines and "2 times" in lines
@@ -738,7 +738,7 @@ def test_wtalc(tiny, checked):
 
 @pytest.mark.parametrize("listed", [False, True])
 def test_a_broken_entry_of_wtalc_is_said_once(tiny, checked, listed):
-    """Whether a split file names its video or not: it has an annotation, and its features are not unused."""
+    """Its video has an annotation, and its features count as used, whether a split file names the video or not."""
     as_wtalc(tiny, segments={"test_1": [[2.0]]})
     if listed:
         for split in ("train", "test"):
@@ -846,13 +846,13 @@ def test_few_videos_are_in_memory(tiny):
     assert peak < 12 * 400_000
 
 
-def test_check_data_raises_for_a_set_that_is_none(tmp_path):
+def test_check_data_raises_for_a_folder_without_a_set(tmp_path):
     with pytest.raises(InputError, match="no such folder"):
         check_data(tmp_path / "x", DataOptions(dataset="demo", feature_size=8, modal="rgb"))
 
 
 def test_the_script_hands_on_flags_and_exit_code(tmp_path):
-    """In a folder with a virtual environment whose Python prints its arguments."""
+    """Run in a folder with a virtual environment whose Python prints its arguments."""
     shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     (tmp_path / "requirements.txt").write_text("none\n")
     python = tmp_path / ".venv" / "bin" / "python"

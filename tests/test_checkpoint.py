@@ -257,7 +257,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, kind):
     else:
         torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
         torch.load(path, weights_only=False)
-    marker.rmdir()  # it was there: the file is a live one
+    marker.rmdir()  # it existed: the file is a live one
     with pytest.raises(InputError, match=str(path)):
         load_checkpoint(path)
     assert not marker.exists()

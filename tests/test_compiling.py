@@ -110,7 +110,7 @@ def test_a_step_is_one_graph():
 
 
 def test_failure_says_why_and_goes_on(tiny, run, monkeypatch):
-    """As on a machine without a C++ compiler."""
+    """Simulates a machine without a C++ compiler."""
 
     def refuses(graph, inputs):
         raise RuntimeError("no working C++ compiler\nand a long story")
@@ -129,7 +129,7 @@ def test_failure_says_why_and_goes_on(tiny, run, monkeypatch):
     assert tables[0] == tables[1]  # the trial moved no random number
 
 
-def test_failure_on_the_last_smaller_batch_is_found_at_the_start(tiny, run, monkeypatch):
+def test_failure_on_the_last_smaller_batch_shows_at_the_start(tiny, run, monkeypatch):
     """7 videos in batches of 2: the last batch of an epoch has one."""
 
     def refuses_one(graph, inputs):

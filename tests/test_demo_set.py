@@ -101,7 +101,7 @@ def test_the_subsets_of_gt_json_are_the_splits(tmp_path, small_channels):
 
 
 def test_files_are_those_of_two_stream_i3d(tmp_path, monkeypatch):
-    """1024 channels a stream, float16; a few videos are enough to see it."""
+    """1024 channels per stream, float16; a few videos are enough to see it."""
     monkeypatch.setattr(demo_set, "VIDEOS", {"train": 2, "test": 1})
     np.random.seed(1)  # not used
     demo_set.ensure_demo_set(tmp_path / "a")
@@ -123,7 +123,7 @@ def test_lengths_lie_on_both_sides_of_t(tmp_path, small_channels):
         assert sum(length < 100 for length in lengths) >= 5 and sum(length > 100 for length in lengths) >= 5
 
 
-def test_what_a_user_has_there_is_left_alone(tmp_path):
+def test_a_users_own_set_is_left_alone(tmp_path):
     (tmp_path / "gt.json").write_text("mine")
     demo_set.ensure_demo_set(tmp_path)
     assert contents(tmp_path) == {"gt.json": b"mine"}

@@ -56,7 +56,7 @@ def test_map_of_real_detections():
     command += ["--detections", str(REAL_DETECTIONS), "--subset", "test", "--tious", "0.1:0.7:0.1", "--json"]
     printed = json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
     expected = [0.69090799, 0.63127757, 0.54244938, 0.44589213, 0.33944366, 0.23279501, 0.12466103]
-    # Detections that overlap two instances exactly alike take either, by numpy's order of equal values, which AVX-512 changes.
+    # Detections that overlap two instances equally take either, by numpy's order of equal values, which AVX-512 changes.
     tolerance = np.full(7, 6e-9)
     if not np._core._multiarray_umath.__cpu_features__["AVX512_SKX"]:
         tolerance[:2] = 3e-4

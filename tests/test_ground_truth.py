@@ -88,7 +88,7 @@ def test_video_of_an_unknown_form(refused):
 
 @pytest.mark.parametrize("key", ["duration", "fps"])
 @pytest.mark.parametrize("value", [0, -25, "fast", [25], True, 1e999, float("nan"), 10**400, 1e-320])
-def test_number_of_a_video_that_is_none(refused, content, key, value):
+def test_invalid_number_of_a_video(refused, content, key, value):
     truth = actionformer_json(content, kind="thumos")
     truth["database"]["train_3"][key] = value
     line = refused(truth)
@@ -96,7 +96,7 @@ def test_number_of_a_video_that_is_none(refused, content, key, value):
 
 
 @pytest.mark.parametrize("labels", ["Dive", [1], [""], [None], {"Dive": 1}])
-def test_labels_of_a_video_that_are_none(refused, content, labels):
+def test_invalid_labels_of_a_video(refused, content, labels):
     truth = own_json(content)
     truth["database"]["train_3"]["labels"] = labels
     assert refused(truth).startswith("video 'train_3': \"labels\" must be a list")
@@ -155,7 +155,7 @@ def test_malformed_segment(refused, content, segment, words):
     assert line.startswith("video 'test_1', annotation 1") and words in line
 
 
-def test_a_video_twice(refused, content):
+def test_a_duplicate_video(refused, content):
     """JSON would keep the last and lose the first."""
     line = refused(json.dumps(own_json(content)).replace('"train_2"', '"train_1"', 1).encode())
     assert line.startswith("not valid JSON") and "has the key 'train_1' twice" in line

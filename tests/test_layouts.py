@@ -154,7 +154,7 @@ def test_same_records(content, place, name):
 @pytest.mark.parametrize("fps", [25.0, 30.0])
 @pytest.mark.parametrize("python", [2, 3])
 def test_wtalc(content, place, python, fps):
-    """As Python 2 pickled it, and as Python 3 does."""
+    """Pickles of Python 2 and of Python 3."""
     write_wtalc(content, place, python=python, fps=fps)
     for modal, cache in WAYS:
         data = load(place, modal, cache=cache)
@@ -315,7 +315,7 @@ def test_official_activitynet_json(content, place, where, hidden):
     assert {video.fps for video in data.train} == {25.0}
 
 
-def test_features_of_the_secret_test_set_may_be_there(content, place):
+def test_features_of_the_secret_test_set_are_allowed(content, place):
     activitynet("val")(content, place)
     for i in range(2):
         FILES["npy"](str(place / "test" / f"v_hidden_{i}"), content.videos["test_0"])
@@ -349,7 +349,7 @@ def test_v_prefixes_in_hdf5(content, place):
 
 
 def test_a_video_whose_name_begins_with_v(content, place):
-    """Its own file is meant where both are there."""
+    """A video's own file is meant where both exist."""
     content = content.renamed(lambda v: {"train_0": "v_a", "train_1": "a"}.get(v, v))
     thumos()(content, place)
     write_json(place / "gt.json", layouts.own_json(content))
@@ -376,7 +376,7 @@ def test_actionformer_json_beside_thumos_folders(content, place):
 
 
 def test_ground_truth_named(content, place, tmp_path):
-    """Of several, the one that is named, wherever it is."""
+    """The named one of several files, wherever it is."""
     thumos()(content, place)
     write_json(place / "a.json", layouts.own_json(content))
     file = write_json(tmp_path / "elsewhere" / "b.json", layouts.actionformer_json(content, kind="thumos"))
@@ -481,7 +481,7 @@ def test_a_subset_of_another_name_is_left_out(content, place):
 
 @pytest.mark.parametrize("video", LEFT_OUT)
 def test_what_common_practice_leaves_out_of_thumos(content, place, video):
-    """By subset it is dropped, features or not; a split file may name it."""
+    """Its subset alone drops it, with or without features; a split file may name it."""
     content = content.renamed(lambda v: video if v == "test_1" else v)
     thumos()(content, place)
     write_json(place / "gt.json", layouts.actionformer_json(content, kind="thumos"))
@@ -806,7 +806,7 @@ def test_training(content, place, run, tmp_path, name, cache):
     assert (tested.code, tested.err) == (0, "")
 
 
-def test_layouts_train_alike(tiny, content, place, run, tmp_path):
+def test_layouts_train_the_same_network(tiny, content, place, run, tmp_path):
     """Features that a format keeps exactly give the same weights, to the last bit."""
     write_hdf5(content, place / "all.h5", groups=False)
     write_json(place / "gt.json", layouts.own_json(content))
@@ -876,7 +876,7 @@ def test_an_id_that_begins_with_v_itself(content, place):
 
 @pytest.mark.parametrize("streams", [False, True])
 def test_no_folder_a_split(content, place, streams):
-    """As ActionFormer's users have them."""
+    """The folders that users of ActionFormer have."""
     write_folders(content, place, base="features")
     for split in ("train", "test"):
         for file in (place / "features" / split).iterdir():
@@ -932,7 +932,7 @@ def test_accuracy_is_that_of_labelled_videos(content, place, run, tmp_path):
 
 
 def test_ambiguous_is_no_class_of_thumos(content, place):
-    """In either form of its annotations, whatever the classlist says."""
+    """Neither form of the annotations makes it a class, whatever the classlist says."""
     subsets = {"train": "validation", "test": "test"}
     names = {f"{s}_{i}": f"video_{subsets[s]}_{i:07d}" for s in subsets for i in range(9)}
     content = content.renamed(lambda v: names[v])

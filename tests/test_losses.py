@@ -56,7 +56,7 @@ def test_background_loss():
     assert background_loss(cas_bg, ratio=0.125).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_background_loss_is_zero_where_all_classes_are_alike():
+def test_background_loss_is_zero_where_all_classes_are_equal():
     assert background_loss(torch.ones(2, 16, 20), ratio=0.125).item() == pytest.approx(0, abs=1e-7)
 
 

@@ -135,7 +135,7 @@ def test_temporary_files_of_a_killed_run_are_removed_on_resume(tiny, run, tmp_pa
     assert not list((tmp_path / "out" / "x").glob(".*.tmp"))
 
 
-def test_a_relative_data_path_is_found_from_another_folder(tiny, tmp_path, monkeypatch, run):
+def test_a_relative_data_path_works_from_another_folder(tiny, tmp_path, monkeypatch, run):
     monkeypatch.chdir(tiny.path.parent)
     assert run(tiny.path.name, "--exp_name", "x").code == 0
     monkeypatch.chdir("/")

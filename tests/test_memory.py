@@ -67,7 +67,7 @@ def test_format_bytes():
 
 @pytest.mark.parametrize(("cache", "advice"), [("device", "give --cache ram or mmap"), ("ram", "give --cache mmap")])
 def test_features_that_do_not_fit(tiny, monkeypatch, cache, advice):
-    """Of a set of both float16 and float32 files; on a device a split is one tensor, here of float32."""
+    """A set of float16 and float32 files; on a device a split is one tensor, here of float32."""
     monkeypatch.setattr("utils.memory.free_bytes", lambda device: 100)
     needed = 4 * sum(np.load(f).size for f in tiny.path.glob("features/*/*/*.npy"))
     halves = sum(np.load(f).size for f in tiny.path.glob("features/*/*/*.npy") if np.load(f).dtype == np.float16)

@@ -86,7 +86,7 @@ def test_the_folded_network_gives_what_the_network_gives(streams, hidden):
 
 
 def test_refolding_follows_the_weights_and_keeps_its_place():
-    """Also when it was folded in inference mode first, as evaluation does."""
+    """True also of a network that was first folded in inference mode, as evaluation does."""
     model, features = small_model().eval(), torch.randn(3, 7, 10)
     network = FoldedSAL(model)
     assert network.weight is None and set(network.state_dict()) == {f"model.{name}" for name in model.state_dict()}

@@ -63,7 +63,7 @@ def test_sums_of_points(t, scale):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_runs_are_those_of_all_points_laid_out(seed):
-    """Also where values lie exactly on thresholds, and for a single snippet or point."""
+    """True also of values exactly on a threshold, and of a single snippet or point."""
     generator = np.random.default_rng(seed)
     rows, t, scale = (int(n) for n in generator.integers(1, (4, 9, 26)))
     curves = generator.random((rows, t)) if seed % 2 else generator.integers(0, 9, (rows, t)) / 8

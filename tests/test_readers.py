@@ -143,7 +143,7 @@ def features(reader: StoredArray) -> FeatureFiles:
 
 
 def refused(results: dict[str, Any], *names: str) -> bool:
-    """Whether all of these ways of reading, or all there are, end in a refusal."""
+    """True when all of these ways of reading, or else all ways, end in a refusal."""
     return all(isinstance(results[name], str) for name in names or results)
 
 
@@ -200,7 +200,7 @@ def test_texts_are_no_features(tmp_path, name):
 
 
 def test_float64_that_float32_does_not_hold(stored):
-    """Batches are float32: there such a value is an infinity."""
+    """Batches are float32, in which such a value is infinite."""
     chosen, path = stored
     array = GOOD.astype(np.float64)
     array[3, 1] = 1e39
@@ -310,7 +310,7 @@ def test_no_such_array_in_the_file(tmp_path, name):
 @pytest.mark.parametrize("held", ["a tensor", "a dict", "a list"])
 @pytest.mark.parametrize("key", [None, "rgb"])
 def test_a_pt_file_that_was_replaced(tmp_path, key, held):
-    """Since its arrays were listed, another program wrote it."""
+    """Another program wrote it since its arrays were listed."""
     path, tensor = tmp_path / "video.pt", torch.from_numpy(GOOD)
     torch.save({"a tensor": tensor, "a dict": {"flow": tensor}, "a list": [tensor]}[held], path)
     results = read(TorchArray(path, key), path)
@@ -410,7 +410,7 @@ def test_tensors_that_are_no_plain_arrays(tmp_path, tensor):
 
 
 @pytest.mark.parametrize("data", [b"<html>404: Not Found</html>", bytes(300), b""], ids=["text", "zeros", "nothing"])
-def test_pt_that_is_none_is_not_called_dangerous(tmp_path, data):
+def test_an_invalid_pt_file_is_not_called_dangerous(tmp_path, data):
     (tmp_path / "video.pt").write_bytes(data)
     line = refusal(tmp_path / "video.pt")
     assert line.startswith(": not a whole .pt file") and "code" not in line

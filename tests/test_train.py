@@ -17,7 +17,7 @@ from layers.wide_adam import WideAdam
 from options import resolve
 from run.checkpoint import load_checkpoint
 
-# 7 videos in batches of 2 are 4 steps an epoch, 3 epochs are 12 steps; evaluations every 4 steps from the second epoch on.
+# 7 videos in batches of 2 are 4 steps per epoch, 3 epochs are 12 steps; evaluations every 4 steps from the second epoch on.
 
 
 def load(tmp_path, experiment, name="last.pt"):
@@ -150,7 +150,7 @@ def test_evaluations_do_not_disturb_training(tiny, run, tmp_path):
         (["--detection_inf_step", "5"], [5, 10, 12]),  # the last step always
         (["--eval_from_epoch", "1", "--detection_inf_step", "3"], [3, 6, 9, 12]),
         (["--num_epochs", "1"], [4]),
-        (["--drop_last"], [4, 8, 9]),  # 3 steps an epoch
+        (["--drop_last"], [4, 8, 9]),  # 3 steps per epoch
     ],
 )
 def test_when_evaluations_happen(tiny, run, tmp_path, flags, steps):
@@ -260,7 +260,7 @@ def test_no_threads_needed_for_signal_handlers(tiny, run, tmp_path):
 
 
 def test_main_reports_no_bug_as_a_mistake(tiny, run, monkeypatch):
-    """Only InputError and TrainingError lose their traceback."""
+    """A bug keeps its traceback; only InputError and TrainingError lose theirs."""
 
     def bug(*args, **kwargs):
         raise ValueError("a bug")
@@ -290,7 +290,7 @@ def test_a_step_asks_the_device_for_nothing():
             result.losses.sum().item()
 
 
-def test_a_loss_that_is_not_finite_is_found_though_losses_are_read_late(tiny, run, tmp_path, monkeypatch):
+def test_a_loss_that_is_not_finite_is_noticed_though_losses_are_read_late(tiny, run, tmp_path, monkeypatch):
     """Steps after it change nothing that is saved, and the message names the step itself."""
     original, calls = train.train_step, []
 

@@ -118,7 +118,7 @@ def test_layouts_in_memory_make_no_difference(saved):
 
 
 def test_a_deep_copy_steps_like_the_original():
-    """With its parameters, which nobody has taken over."""
+    """The copy has parameters that no optimiser has taken over."""
     ours, optimizer = optimizers()[0]
     x = torch.randn(2, 128)
     loss_of(ours, x, wide=True).backward()

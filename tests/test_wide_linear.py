@@ -162,7 +162,7 @@ def test_a_weight_is_taken_over_as_long_as_its_optimizer_exists():
 
 
 def test_a_gradient_from_before_counts():
-    """A backward before the optimiser was there, or a compiled one, leaves `.grad`: one step takes that and the factors."""
+    """A backward before the optimiser exists, or a compiled one, leaves `.grad`: one step takes that and the factors."""
     ours, plain = pair()
     loss_of(ours, batch(0)).backward()
     optimizer = wide_adam(ours)

@@ -37,14 +37,14 @@ class Content:
         return self.database[video]["subset"]
 
     def renamed(self, rename: Callable[[str], str], *, database: bool = True, videos: bool = True) -> "Content":
-        """With other ids in the ground truth, for the files, or both."""
+        """The same content with other ids in the ground truth, for the files, or both."""
         return Content(
             {rename(v) if videos else v: streams for v, streams in self.videos.items()},
             {rename(v) if database else v: entry for v, entry in self.database.items()},
         )
 
     def with_subsets(self, subsets: Mapping[str, str]) -> "Content":
-        """With what stands for train and test called otherwise."""
+        """The same content with other names for train and test."""
         database = {v: {**entry, "subset": subsets[entry["subset"]]} for v, entry in self.database.items()}
         return replace(self, database=database)
 
@@ -248,7 +248,7 @@ def write_wtalc(
     subsets: Mapping[str, str] | None = None,
     fps: float = 25.0,
 ) -> pathlib.Path:
-    """As W-TALC published its features: pickled by Python 2, or the same with Python 3."""
+    """Write the set as W-TALC published its features, pickled by Python 2 or 3."""
     folder = path / f"{name}-Annotations"
     folder.mkdir(parents=True)
     columns = wtalc_columns(content, subsets or {"train": "validation", "test": "test"}, fps)

@@ -1,4 +1,4 @@
-"""Where things are."""
+"""The folders that tests read."""
 
 import pathlib
 
