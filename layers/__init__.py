@@ -1,1 +1,1 @@
-"""What the network is made of: convolutions, pooling, wide linear layers and their optimiser. Knows no data and no options."""
+"""Building blocks of the network: convolutions, pooling, wide linear layers and their optimiser; no data, no options."""

@@ -8,7 +8,7 @@ BITS = 16  # random bits per value; the share dropped is exact to 2^-17
 
 
 class Dropout(nn.Dropout):
-    """nn.Dropout, drawing its numbers as `dropout` does."""
+    """nn.Dropout with the random numbers of `dropout`."""
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, share=self.p, training=self.training)
@@ -17,7 +17,7 @@ class Dropout(nn.Dropout):
 def dropout(x: Tensor, *, share: float, training: bool) -> Tensor:
     """In training, zero this share of the values and scale up the rest, as torch.nn.functional.dropout does.
 
-    On a CPU the latter draws once per value, one after another: 10 ms for [2,750,512], five times a step. Here one 64-bit draw
+    On a CPU the latter draws once per value, in sequence: 10 ms for [2,750,512], five times per step. Here one 64-bit draw
     serves four values.
     """
     if not training or share == 0:

@@ -1,6 +1,6 @@
 """Segment mix-up (AAL): each video of a batch is mixed with its partner, the video before it (the first with the last).
 
-The three rules stand side by side: features add up, pseudo labels join, mask weights are averaged.
+Three rules: features add up, pseudo labels join, mask weights are averaged.
 """
 
 import torch

@@ -2,8 +2,8 @@
 
     C = x^T x / T^2;  R = sign(C) sqrt(|C| + eps);  Q = R / |R|            x [B,T,H]; C, R, Q [B,H,H]
 
-As single operations these keep half a dozen tensors the size of Q, which hold and move more than the rest of a step with a
-large batch. Q alone is enough for the way back: with g the gradient of Q, n = |R| and s = <Q, g>,
+As separate operations these keep half a dozen tensors the size of Q, which hold and move more than the rest of a step with a
+large batch. Q alone is enough for the backward pass: with g the gradient of Q, n = |R| and s = <Q, g>,
 
     dR = (g - s Q) / n;  dC = dR / (2 |R|), 0 where C = 0;  dx = x (dC + dC^T) / T^2,  and |R| = n |Q|.
 """
@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-SMALLEST_NORM = 1e-12  # as torch.nn.functional.normalize has it
-FOLD_ROWS = 8  # rows of a weight that are folded at a time, to need little memory
+SMALLEST_NORM = 1e-12  # as in torch.nn.functional.normalize
+FOLD_ROWS = 8  # rows of a weight that are folded at a time, to save memory
 
 
 def signed_sqrt_(x: Tensor, eps: float) -> Tensor:
@@ -54,10 +54,10 @@ class SecondOrderPooling(torch.autograd.Function):
 
 
 class SymmetricHalf(nn.Module):
-    """The entries j >= i of symmetric [H,H] matrices, row by row: H(H+1)/2 numbers that say what the whole says."""
+    """The entries j >= i of symmetric [H,H] matrices, row by row: H(H+1)/2 numbers that determine the matrix."""
 
-    position: Tensor  # [H(H+1)/2] of each entry in the flat matrix
-    diagonal: Tensor  # [H] of each diagonal entry in the half, which is where its row begins
+    position: Tensor  # [H(H+1)/2], of each entry in the flat matrix
+    diagonal: Tensor  # [H], of each diagonal entry in the half, where its row begins
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -75,12 +75,12 @@ class SymmetricHalf(nn.Module):
         return matrices.flatten(1).index_select(1, self.position)
 
     def norm(self, half: Tensor) -> Tensor:
-        """L2 norm of the whole matrices: [B,H(H+1)/2] -> [B,1]"""
+        """L2 norm of the full matrices: [B,H(H+1)/2] -> [B,1]"""
         squares = 2 * half.square().sum(1, keepdim=True) - half[:, self.diagonal].square().sum(1, keepdim=True)
         return squares.sqrt()
 
     def fold(self, weight: Tensor, *, out: Tensor) -> None:
-        """Fold weights [N,H*H] for a whole matrix into `out` [N,H(H+1)/2] for its half: w_ij + w_ji, and w_ii once."""
+        """Fold weights [N,H*H] of a full matrix into `out` [N,H(H+1)/2] for its half: w_ij + w_ji, and w_ii once."""
         for first in range(0, len(weight), FOLD_ROWS):
             matrices = weight[first : first + FOLD_ROWS].view(-1, self.size, self.size)
             both = matrices + matrices.mT

@@ -1,7 +1,7 @@
 """Temporal convolution over snippets, as plain matrix products.
 
-A k-tap convolution of snippet-major videos [B,T,D] is k products over shifted rows. Nothing is transposed, and both directions
-run as fast as the machine multiplies matrices. To that end the weight, [H,D,k] in shape, lies in memory tap by tap.
+A k-tap convolution of snippet-major videos [B,T,D] is k products over shifted rows. Nothing is transposed, and both passes run
+as fast as the machine multiplies matrices. To this end the weight, of shape [H,D,k], is stored tap by tap.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ class TemporalConv(nn.Conv1d):
         return temporal_conv(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
     def output_for_sum(self, outputs: Tensor) -> Tensor:
-        """The output for x + y, given the sum of the outputs for x and y. All is linear but the bias, which counts once."""
+        """The output for x + y, given the sum of the outputs for x and y. Only the bias is not linear, and counts once."""
         return outputs - self.bias.to(outputs.dtype)
 
 
@@ -39,14 +39,14 @@ def temporal_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def taps_first(weight: Tensor) -> Tensor:
-    """Lay a weight [H,D,k] out in memory as [k,D,H], so that each tap is a matrix that products take as it is."""
+    """Store a weight [H,D,k] in memory as [k,D,H], so that each tap is a matrix ready for a product."""
     return weight.permute(2, 1, 0).contiguous().permute(2, 1, 0)
 
 
 class _ShiftedProducts(torch.autograd.Function):
-    """Lays the padded videos end to end as rows, so that a tap is one product over all of them, shifted by the tap.
+    """Convolution by laying the padded videos end to end as rows: a tap is one product over all of them, shifted by the tap.
 
-    Rows that reach from one video into the next are computed too, and dropped: 2 of 752 with three taps at T = 750.
+    Rows that reach from one video into the next are computed too, then dropped: 2 of 752 with three taps at T = 750.
     """
 
     @staticmethod

@@ -1,9 +1,9 @@
-"""Adam for models with wide linear layers (layers/wide_linear.py): on a CPU their gradients are never whole in memory.
+"""Adam for models with wide linear layers (layers/wide_linear.py): on a CPU their full gradients are never in memory.
 
     optimizer = WideAdam(model.parameters(), lr=1e-4, betas=(0.9, 0.999), weight_decay=5e-4)
 
 While it exists, the wide weights have no `.grad`. The gradient of a block of rows is formed from its factors and used while it
-is still in the processor's cache. On a GPU a block is the whole layer, and freed after its update.
+is still in the processor's cache. On a GPU a block is the entire layer, freed after its update.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,8 +15,8 @@ from torch.optim.adam import adam
 
 from layers.wide_linear import DeferredGradient, defer_gradient, deferred_gradient
 
-# How much of a gradient is formed at a time on a CPU; on a GPU, where every block costs a launch, it is all. Outer products of
-# few rows are as fast in small blocks, which stay in the cache; a matrix product is not.
+# How much of a gradient is formed at a time on a CPU; on a GPU, where every block costs a launch, all of it. Outer products of
+# few rows are just as fast in small blocks, which stay in the cache; a matrix product is not.
 BLOCK_BYTES = 8 * 2**20
 PRODUCT_BLOCK_BYTES = 64 * 2**20
 
@@ -24,18 +24,18 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class WideAdam(torch.optim.Adam):
-    """torch.optim.Adam, fused; the same numbers and the same state.
+    """torch.optim.Adam, fused, with the same numbers and the same state.
 
-    It takes over the weights of WideLinear layers among its parameters, for as long as it exists: `backward` leaves their
-    `.grad` alone, and `gradient_of(parameter)` shows their gradients. Clear them by this optimiser's `zero_grad`.
+    While it exists, it takes over the weights of WideLinear layers among its parameters: `backward` leaves their `.grad` alone,
+    `gradient_of(parameter)` returns their gradients, and this optimiser's `zero_grad` clears them.
 
-    With `found_inf` at 1.0, a scalar on the device, `step` does nothing, without the host having to know.
+    If `found_inf`, a scalar on the device, is 1.0, `step` changes nothing, and the host need not read it.
     """
 
     found_inf: Tensor | None = None
 
     def __init__(self, params: Iterable[Tensor], *, lr: float, betas: tuple[float, float], weight_decay: float) -> None:
-        self._taken_over: list[DeferredGradient] = []  # held, not read
+        self._taken_over: list[DeferredGradient] = []  # kept alive, never read
         super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -56,15 +56,15 @@ class WideAdam(torch.optim.Adam):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            whole, wide = _by_gradient(group["params"])
-            parameters, gradients = [p for p, _ in whole], [gradient for _, gradient in whole]
+            formed, deferred_gradients = _by_gradient(group["params"])
+            parameters, gradients = [p for p, _ in formed], [gradient for _, gradient in formed]
             self._update(group, parameters, gradients, [self._state_of(p) for p in parameters])
-            for deferred in wide:
+            for deferred in deferred_gradients:
                 self._step_in_blocks(group, deferred)
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lay moments out in memory as the parameters are, whatever wrote the file."""
+        """Store the moments in the memory layout of their parameters, whatever wrote the file."""
         super().load_state_dict(state_dict)
         for parameter, state in self.state.items():
             for name in MOMENTS:
@@ -115,20 +115,20 @@ class WideAdam(torch.optim.Adam):
 
 
 def _by_gradient(parameters: list[Tensor]) -> tuple[list[tuple[Tensor, Tensor]], list[DeferredGradient]]:
-    """The parameters that have a gradient: those whose is whole, with it, and those whose is still to be formed."""
-    whole, wide = list[tuple[Tensor, Tensor]](), list[DeferredGradient]()
+    """Parameters with a formed gradient, paired with it; and the gradients that are still to be formed."""
+    formed, deferred_gradients = list[tuple[Tensor, Tensor]](), list[DeferredGradient]()
     for parameter in parameters:
         deferred = deferred_gradient(parameter)
         if deferred and deferred.factors:
-            wide.append(deferred)
+            deferred_gradients.append(deferred)
         elif parameter.grad is not None:
-            whole.append((parameter, parameter.grad))
-    return whole, wide
+            formed.append((parameter, parameter.grad))
+    return formed, deferred_gradients
 
 
 def _flat(x: Tensor) -> Tensor:
-    """All elements in the order of memory, [n], without a copy; autograd gives gradients the layout of their parameters.
+    """All elements in memory order, [n], without a copy; autograd gives gradients the layout of their parameters.
 
-    The fused kernel would first copy a gradient whose dimensions do not lie in their order.
+    The fused kernel would first copy a gradient that is not contiguous.
     """
     return x.as_strided((x.numel(),), (1,))

@@ -1,15 +1,15 @@
-"""A linear layer whose input is very wide (H*H) and whose batch is very small, as second-order semantics make it.
+"""A linear layer for a very wide input (H*H) and a very small batch, as second-order semantics need it.
 
     layer = WideLinear(H * H, C)          # nn.Linear for [B,H*H], to any optimiser, clipping, averaging or deep copy
     deferred = defer_gradient(weight)     # layers/wide_adam.py takes the weight over
 
-Its numbers are those of torch.nn.functional.linear with fewer digits lost: the sum over 262,144 products is taken in chunks.
-That is faster, too: with B of 1 or 2 such a layer costs as much as reading its weight, and the library's own products do not
-reach memory speed there.
+Its results are those of torch.nn.functional.linear with fewer digits lost: the sum over 262,144 products is taken in chunks.
+That is also faster: with B of 1 or 2 such a layer costs as much as reading its weight, and torch's own products do not reach
+memory speed there.
 
 The weight's gradient is an outer product of B rows, as large as the weight. An optimiser that forms it a few rows at a time,
 where it uses them, saves writing and reading it once: while it holds a DeferredGradient of the weight, `backward` adds the
-factors to that and leaves `weight.grad` alone. When the optimiser is gone, so is the DeferredGradient, and the layer is
+factors to that and leaves `weight.grad` alone. Once the optimiser is gone, so is the DeferredGradient, and the layer is
 nn.Linear again.
 """
 
@@ -36,17 +36,17 @@ class WideLinear(nn.Linear):
 def wide_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x [B,W] by weight [N,W] and bias [N] -> [B,N], B at least 1.
 
-    Compiled, its gradient is always an ordinary one: compilers do not carry out what `backward` does on the side.
+    When compiled, its gradient is always an ordinary one: compilers drop the side effects of `backward`.
     """
     return _product(x, weight) + bias if torch.compiler.is_compiling() else _WideLinear.apply(x, weight, bias)
 
 
 class DeferredGradient:
-    """The gradient of a wide weight [N,W], not yet formed: what `backward` has left since the last `clear`."""
+    """The gradient of a wide weight [N,W], not yet formed: the factors from every `backward` since the last `clear`."""
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight  # kept alive, so that its id stays its own
-        self.factors: list[tuple[Tensor, Tensor]] = []  # of each call: gradient of the output [B,N], input [B,W]
+        self.factors: list[tuple[Tensor, Tensor]] = []  # per call: gradient of the output [B,N], input [B,W]
 
     @property
     def few_rows(self) -> bool:
@@ -54,10 +54,10 @@ class DeferredGradient:
         return len(self.factors[0][1]) <= FEW_ROWS
 
     def form(self, rows: slice = slice(None), *, out: Tensor | None = None) -> Tensor:
-        """The gradient of these rows of the weight, [n,W], into `out` if given. What lies in weight.grad counts with it."""
-        (first_grad, first_x), *others = self.factors
+        """The gradient of these rows of the weight, [n,W], in `out` if given; weight.grad is added to it."""
+        (first_grad, first_x), *later_factors = self.factors
         out = _outer(first_grad[:, rows], first_x, out)
-        for grad, x in others:
+        for grad, x in later_factors:
             out.addmm_(grad[:, rows].t(), x)
         return out if self.weight.grad is None else out.add_(self.weight.grad[rows])
 
@@ -65,23 +65,23 @@ class DeferredGradient:
         self.factors.clear()
 
 
-# By the id of the weight. An entry lives as long as someone holds its value.
+# By the id of the weight. An entry lives as long as its value is referenced elsewhere.
 _deferred: weakref.WeakValueDictionary[int, DeferredGradient] = weakref.WeakValueDictionary()
 
 
 def defer_gradient(weight: Tensor) -> DeferredGradient:
-    """Take a weight over: while the result is held, `backward` leaves factors in it. A later call takes over in turn."""
+    """Take a weight over: while the result is held, `backward` adds factors to it. A later call takes over in turn."""
     deferred = _deferred[id(weight)] = DeferredGradient(weight)
     return deferred
 
 
 def deferred_gradient(weight: Tensor) -> DeferredGradient | None:
-    """Who has taken the weight over; None when nobody has."""
+    """The deferred gradient of a weight that was taken over; None for any other weight."""
     return _deferred.get(id(weight))
 
 
 def gradient_of(parameter: Tensor) -> Tensor | None:
-    """The whole gradient of any parameter, deferred or not; None when there is none."""
+    """The full gradient of any parameter, deferred or not; None when it has none."""
     deferred = deferred_gradient(parameter)
     return deferred.form() if deferred and deferred.factors else parameter.grad
 

@@ -12,9 +12,9 @@ def nms(
     """Suppress proposals [N], in groups of one class of one video, times in seconds -> (kept positions, their scores).
 
     In each group the best proposal removes all that overlap it by more than the threshold, then the best of the rest does, and
-    so on. Hard: what is removed is gone. Soft: it stays, with its score decayed once, by its remover. The result is ordered by
-    group, best first, with equal scores in their given order. All groups take turns together, so that hundreds of them cost
-    little more than one.
+    so on. Hard: removed proposals are dropped. Soft: they stay, with their scores decayed once, by their remover. The result is
+    ordered by group, best first, with equal scores in their given order. All groups are processed together, so that hundreds of
+    them cost little more than one.
     """
     left = np.lexsort((-score, group))
     group_left, start_left, end_left = group[left], start[left], end[left]
@@ -34,9 +34,9 @@ def nms(
         kept.append(left[best])
         remove = (overlap > options.nms_thresh) & ~is_best
         if options.soft_nms:
-            gone = left[remove]
-            final[gone] *= np.exp(-(overlap[remove] ** 2) / options.nms_alpha)
-            removed.append(gone)
+            decayed = left[remove]
+            final[decayed] *= np.exp(-(overlap[remove] ** 2) / options.nms_alpha)
+            removed.append(decayed)
         stay = ~(remove | is_best)
         left, group_left, start_left, end_left = left[stay], group_left[stay], start_left[stay], end_left[stay]
     positions = np.concatenate(kept + removed)

@@ -1,8 +1,8 @@
 """From combined sequences to scored proposals: upsample, threshold, contrast (docs/method.md, section 5).
 
 All rows are processed at once; a row is one predicted class of one video. Upsampling is linear, so its `scale` points per
-snippet need never be laid out: between two snippets they only rise or only fall, which leaves room for one edge of a run, found
-by bisection, and their sums have a closed form. Each point needed is computed as if it had been laid out, to the last bit.
+snippet are never stored: between two snippets they only rise or only fall, so that at most one edge of a run lies there, found
+by bisection, and their sums have a closed form. Each point needed is computed as if it had been stored, to the last bit.
 """
 
 from dataclasses import dataclass
@@ -26,9 +26,9 @@ class Proposals:
 
 
 class Upsampled:
-    """Rows [R,T] upsampled to [R,scale*T] points, linear between snippets, at i/scale; beyond the last its slope goes on.
+    """Rows [R,T] upsampled to [R,scale*T] points, linear between snippets, at i/scale; the last slope continues past the end.
 
-    Point 0 stands alone; line j (0 .. T-2) holds points j*scale + 1 .. (j+1)*scale, the last line the points beyond, too.
+    Point 0 is on no line; line j (0 .. T-2) holds points j*scale + 1 .. (j+1)*scale, and the last line the points past the end.
     Sequences are float32, as the network gives them, and so are the differences of neighbours, as in the published recipe; the
     rest is float64. (Either choice moves scores by 1e-8.)
     """
@@ -44,9 +44,9 @@ class Upsampled:
         self.lines = slope.shape[1]
         self.length = np.full(self.lines, scale)  # points of each line
         self.length[-1] = self.count - 1 - scale * (self.lines - 1)
-        whole = scale * self.start[:, :-1] + (scale + 1) / 2 * self.slope[:, :-1]  # sums of the lines but the last
+        line_sums = scale * self.start[:, :-1] + (scale + 1) / 2 * self.slope[:, :-1]  # of all lines but the last
         self._before = np.cumsum(
-            np.concatenate([self.start[:, :1], whole], axis=1), axis=1
+            np.concatenate([self.start[:, :1], line_sums], axis=1), axis=1
         )  # of all points before a line
 
     def at(self, row: Indices, line: Indices, step: Indices) -> Floats:
@@ -68,7 +68,7 @@ class Upsampled:
 def runs_above(points: Upsampled, thresholds: tuple[float, ...]) -> tuple[Indices, Indices, Indices]:
     """Find every maximal run of points at or above each threshold -> (row, first, last), last inclusive.
 
-    They are ordered by row, threshold, time. As in the published recipe, a threshold that only point 0 reaches yields none.
+    Runs are ordered by row, threshold, time. As in the published recipe, a threshold that only point 0 reaches yields no run.
     """
     if points.count == 1:
         nothing = np.zeros(0, np.int64)
@@ -97,8 +97,8 @@ def runs_above(points: Upsampled, thresholds: tuple[float, ...]) -> tuple[Indice
     last[inside] += _bisect(points, stop_row[inside], stop_line[inside], levels[stop_level[inside]], rising=False) - 1
 
     threshold = row * len(levels) + level
-    alone = np.bincount(threshold, minlength=1)[threshold] == 1
-    kept = ~(alone & (last == 0))
+    only_run = np.bincount(threshold, minlength=1)[threshold] == 1
+    kept = ~(only_run & (last == 0))
     return row[kept], first[kept], last[kept]
 
 
@@ -122,9 +122,9 @@ def generate_proposals(
     options: LocalizationOptions,
     grid: SnippetGrid,
 ) -> Proposals:
-    """Make proposals of combined sequences [R,T], their classes' scores [R], and their videos' snippets and frame rates [R].
+    """Make proposals from combined sequences [R,T], their classes' scores [R], and their videos' lengths and frame rates [R].
 
-    `num_snippets` is a video's own length before resampling: with the frame rate and the grid it sets the seconds.
+    `num_snippets` is a video's length before resampling: with the frame rate and the grid it determines the seconds.
     """
     points = Upsampled(sequences, options.scale)
     row, first, last = runs_above(points, options.thresholds)
@@ -133,19 +133,19 @@ def generate_proposals(
     def seconds(point: Indices) -> Floats:
         return grid.seconds(point * num_snippets[row] / points.count, fps[row])
 
-    # The class scores are the network's float32, and so is their share in the score, as in the published recipe.
+    # Class scores are the network's float32, and so is their share of a proposal's score, as in the published recipe.
     class_share = (np.float32(options.gamma) * class_scores.astype(np.float32)).astype(np.float64)
     return Proposals(row=row, start=seconds(first), end=seconds(last + 1), score=contrast + class_share[row])
 
 
 def _positions(mark: NDArray[np.bool_]) -> tuple[Indices, Indices, Indices]:
-    """The same as numpy.nonzero in three dimensions, several times as fast."""
+    """numpy.nonzero in three dimensions, several times as fast."""
     row, rest = np.divmod(np.flatnonzero(mark), mark.shape[1] * mark.shape[2])
     return row, *np.divmod(rest, mark.shape[2])
 
 
 def _bisect(points: Upsampled, row: Indices, line: Indices, level: Floats, *, rising: bool) -> Indices:
-    """Find each line's first step beyond its level; the first point of the line lies before the level, the last beyond it."""
+    """Find each line's first step past its level; the line's first point lies before the level, its last past it."""
     near, far = np.ones(len(row), np.int64), points.length[line]
     for _ in range(int(points.length.max(initial=1)).bit_length()):
         middle = (near + far) // 2

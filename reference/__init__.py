@@ -6,19 +6,19 @@ an end and a score. A video arrives as snippets of 16 frames, each with RGB and 
 Read loops.py from top to bottom; each function is one idea, for one video or one class:
 
 1. `resample`: every video is read as T snippets.
-2. `convolution`, `actionness`: one convolution per stream says how likely each snippet is action, of whatever class. Another,
+2. `convolution`, `actionness`: one convolution per stream says how likely each snippet is to be action, of any class. Another,
    over both streams, encodes the snippets for classification.
-3. `second_order_pooling`: how channels fire together over the whole video is its semantics. They classify the video, and are
-   handed back to its snippets before those are classified.
+3. `second_order_pooling`: how channels fire together over the entire video is its semantics. They classify the video, and are
+   passed back to its snippets before those are classified.
 4. `topk_mean`, `cross_entropy`: a video's class score is the mean over its k most telling snippets, so that video labels are
    enough to teach snippets.
-5. `pseudo_labels`, `mask_weights`, `masked_gce`: the network's own most certain snippets teach actionness, each as much as the
-   classifier is confident of it; `mix_up` teaches it once more on sums of two videos.
-6. `upsample`, `proposals`, `nms`: runs of snippets above a threshold become instances, scored by how they stand out from what
-   surrounds them. Of those that overlap the best stays.
-7. `average_precision`: how good that is.
+5. `pseudo_labels`, `mask_weights`, `masked_gce`: the network's own most certain snippets teach actionness, each weighted by the
+   classifier's confidence in it; `mix_up` teaches it again on sums of two videos.
+6. `upsample`, `proposals`, `nms`: runs of snippets above a threshold become instances, scored by how they stand out from their
+   surroundings. Of those that overlap, the best stays.
+7. `average_precision`: how good the result is.
 
 formulas.py puts the same ideas together: network, losses, an optimiser's step, and the way from a test video to mAP.
-docs/method.md has them as formulas. Nothing here is arranged for speed or imports anything of the project: the fast code is
-tested against this, and the benchmarks time it.
+docs/method.md has them as formulas. Nothing here is written for speed or imports anything from the project: the fast code is
+tested against it, and the benchmarks time it.
 """

@@ -1,10 +1,10 @@
-"""A whole training step and the way from a test video to mAP, in plain torch, where loops would take hours.
+"""A complete training step and the way from a test video to mAP, in plain torch, where loops would take hours.
 
     out = network(params, features)                     # params: a dict of tensors by their published names
     total, terms = training_loss(out, labels, mask_state)
     detections = localize_video(sequence, class_scores(...), num_snippets)
 
-Nothing is arranged for speed. Numbers are those of the THUMOS'14 recipe.
+Nothing is written for speed. Numbers are those of the THUMOS'14 recipe.
 """
 
 # mypy: allow-untyped-defs
@@ -37,7 +37,7 @@ def video_semantics(encoded):
 def network(params, features, *, streams=("rgb", "flow"), rgb_fusion=0.1, dropout=0.5, training=True):
     """features [B,T,D] -> dict with cas, cas_bg, actionness, video_logits, and by stream stream_actionness
 
-    In training also mixed_actionness and stream_video_logits by stream, which the losses alone read.
+    In training also mixed_actionness and stream_video_logits by stream, which only the losses read.
     """
 
     def encode(name, x):
@@ -156,7 +156,7 @@ def training_loss(out, labels, mask_state):
 
 
 def adam(params):
-    """The optimiser in torch's default form."""
+    """torch's default Adam with the recipe's numbers."""
     return torch.optim.Adam(params.values(), lr=1e-4, weight_decay=5e-4)
 
 
@@ -177,7 +177,7 @@ def class_scores(cas, sequence, video_logits, beta=0.35):
 def localize_video(sequence, scores, num_snippets, *, scale=24, thresholds=THRESHOLDS, soft_alpha=0.3):
     """Combined sequence [T,C], class scores [C] -> list of (class, start, end, score), class by class."""
     classes = [c for c, score in enumerate(scores.tolist()) if score >= 0.25] or [int(scores.argmax())]
-    shares = (0.2 * scores).tolist()  # scores are the network's float32, and so is their share
+    shares = (0.2 * scores).tolist()  # in float32, like the network's scores
     detections = []
     for c in classes:
         points = loops.upsample(sequence[:, c].tolist(), scale)

@@ -1,10 +1,10 @@
-"""The method in plain loops, straight from docs/method.md: slow, obvious, and what the fast code is held to.
+"""The method in plain loops, straight from docs/method.md: slow, obvious, and the standard for the fast code.
 
-Functions stand in the order in which a video meets them. T snippets, D features, H hidden channels, C classes.
+Functions are in the order in which a video meets them. T snippets, D features, H hidden channels, C classes.
 """
 
 # mypy: allow-untyped-defs
-# (benchmarks/ imports this file and is checked; the plain formulation reads better bare)
+# (benchmarks/ imports this file and is type-checked; the loops read better without annotations)
 
 import math
 
@@ -14,7 +14,7 @@ import torch
 
 
 def resample(video, t, generator=None):
-    """[L,D] -> [t,D]: random snippets from a numpy generator, as in training; without one evenly spaced, as in test."""
+    """[L,D] -> [t,D]: random snippets from a numpy generator, as in training; without one, evenly spaced, as in test."""
     length = len(video)
     if length == t:
         return video
@@ -33,7 +33,7 @@ def resample(video, t, generator=None):
 
 
 def convolution(x, weight, bias):
-    """x [T,D] of one video by weight [H,D,k] and bias [H] -> [T,H]; what lies before and after the video counts as 0."""
+    """x [T,D] of one video by weight [H,D,k] and bias [H] -> [T,H]; snippets before and after the video count as 0."""
     t, d = x.shape
     h, _, taps = weight.shape
     out = torch.zeros(t, h, dtype=x.dtype)
@@ -57,7 +57,7 @@ def actionness(params, x, stream):
 
 
 def mix_up(videos):
-    """[B,T,D] -> [B,T,D]: to each video of a batch add the one before it, to the first the last."""
+    """[B,T,D] -> [B,T,D]: add to each video of a batch the one before it, and to the first the last."""
     return torch.stack([videos[b] + videos[b - 1] for b in range(len(videos))])
 
 
@@ -108,7 +108,7 @@ def pseudo_labels(actionness, cas, count, confident):
 def mask_weights(cas, mean, var, momentum=0.7, var_factor=0.5):
     """cas [B,T,C] of a batch, running mean and variance -> (weights as B lists of T, mean, var), the statistics updated first
 
-    A snippet counts less, the less confident the classifier is of it compared with what it usually is.
+    The further the classifier's confidence in a snippet falls below its usual level, the less the snippet counts.
     """
     confidence = []
     for video in cas.tolist():
@@ -124,7 +124,7 @@ def mask_weights(cas, mean, var, momentum=0.7, var_factor=0.5):
 
 
 def masked_gce(prob, label, weight, q, eps):
-    """[T] x3 of one video -> float: generalized cross entropy, action and background averaged apart"""
+    """[T] x3 of one video -> float: generalized cross entropy, action and background averaged separately"""
     action = action_weight = background = background_weight = 0.0
     for a, h, w in zip(prob.tolist(), label.tolist(), weight.tolist(), strict=True):
         action += w * h * (1 - (a + eps) ** q) / q
@@ -138,7 +138,7 @@ def masked_gce(prob, label, weight, q, eps):
 
 
 def upsample(sequence, scale):
-    """list of T floats -> list of scale*T floats, linear in between; the last slope goes on"""
+    """list of T floats -> list of scale*T floats, linear in between; the last slope continues past the end"""
     t = len(sequence)
     points = []
     for i in range(scale * t):
@@ -175,7 +175,7 @@ def proposals(points, class_score, num_snippets, scale, thresholds, margin, gamm
 
 
 def iou(a, b, offset=0.0):
-    """Overlap of two (start, end) pairs as a share of their union; lengths count `offset` more."""
+    """Overlap of two (start, end) pairs as a share of their union; `offset` is added to every length."""
     inter = max(0.0, min(a[1], b[1]) - max(a[0], b[0]) + offset)
     union = (a[1] - a[0] + offset) + (b[1] - b[0] + offset) - inter
     return inter / union if union > 0 else 0.0
@@ -184,7 +184,7 @@ def iou(a, b, offset=0.0):
 def nms(segments, scores, threshold, offset, soft_alpha=None):
     """list of (start, end), list of float -> list of (position, score), best first
 
-    What overlaps the current best too much is dropped (soft_alpha None), or kept with a score that decays once.
+    Segments that overlap the current best too much are dropped (soft_alpha None), or kept with their scores decayed once.
     """
     left = sorted(range(len(scores)), key=lambda i: -scores[i])
     kept, decayed = [], []
@@ -202,13 +202,13 @@ def nms(segments, scores, threshold, offset, soft_alpha=None):
     return sorted(kept + decayed, key=lambda pair: -pair[1])
 
 
-# How good that is
+# Evaluation
 
 
 def average_precision(truth, detections, tiou):
     """truth: list of (video, start, end); detections: list of (video, start, end, score), one class -> AP
 
-    Each detection, best first, takes the instance it overlaps most of those that are not yet taken.
+    Each detection, best first, takes the instance it overlaps most among those not yet taken.
     """
     order = sorted(range(len(detections)), key=lambda i: -detections[i][3])
     taken, hits = set(), []

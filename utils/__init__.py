@@ -1,1 +1,1 @@
-"""Ground that everything may stand on: errors, files, memory, segments, grids, tables."""
+"""Basics that every other module may import: errors, files, memory, segments, grids, tables."""

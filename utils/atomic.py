@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name in the same folder, then renamed.
+"""Files that are either complete or absent: written under a temporary name in the same folder, then renamed.
 
 A full disk or a killed process leaves an earlier file of that name as it was.
 """
@@ -23,7 +23,7 @@ def write_file(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        # torch.save reports a failed write as RuntimeError, with the OSError as its cause or context.
+        # torch.save reports a failed write as a RuntimeError, with the OSError as its cause or context.
         cause = next((e for e in (error, error.__cause__, error.__context__) if isinstance(e, OSError)), None)
         if cause is None:
             raise

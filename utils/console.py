@@ -15,7 +15,7 @@ def run_tool(
     interrupted: str = "interrupted",
     out_of_memory: str = "",
 ) -> int:
-    """The exit code: the tool's own, 0 for None; 1 for an interrupt, or for training that could not go on; 2 for a mistake.
+    """Run a command, return its exit code: its own, 0 for None; 1 for an interrupt or failed training; 2 for a mistake.
 
     `out_of_memory` says what to do when memory runs out.
     """
@@ -36,7 +36,7 @@ def run_tool(
 
 
 def describe_system_error(error: BaseException) -> str | None:
-    """Say in one line which allocation or file failed; None for what is a defect of the program."""
+    """Say in one line which allocation or file failed; None if the error is a bug in the program."""
     if is_out_of_memory(error):
         return f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'})"
     if isinstance(error, OSError) and error.filename is not None:

@@ -2,9 +2,9 @@
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong; the message names the file or flag and says what to do. Exit code 2.
+    """Invalid input; the message names the file or flag and says what to do. Exit code 2.
 
-    Names in it come from files: whatever they hold, the message is one line.
+    The message is always one line, even if names from files contain line breaks.
     """
 
     def __init__(self, message: str) -> None:
@@ -12,4 +12,4 @@ class InputError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """Training can't go on, for a loss that is not finite, say. Exit code 1."""
+    """Training can't continue, for example after a loss that is not finite. Exit code 1."""

@@ -1,4 +1,4 @@
-"""Options as dataclass fields, and the command-line flags made of them.
+"""Options as dataclass fields, and the command-line flags made from them.
 
     @dataclass(frozen=True)
     class ModelOptions:
@@ -12,8 +12,8 @@
     parser = Parser("main.py", "What it does.", table); parser.add_options(table.names)
     options = table.build(vars(parser.parse_args(arguments))); table.check(options)
 
-One line declares an option: its type, default, help with the unit, and the values it may have. Flags are flat, so names are
-unique across the groups.
+One line declares an option: its type, default, help with the unit, and valid values. Flags are flat, so names are unique across
+the groups.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from utils.ranges import parse_grid, parse_span
 
 Options = TypeVar("Options")
 
-Presets = Mapping[str, Mapping[str, Any]]  # of a recipe by its name: the options that differ from the defaults
+Presets = Mapping[str, Mapping[str, Any]]  # recipe name -> the options that differ from the defaults
 
 
 def option(
@@ -51,11 +51,11 @@ def group(title: str, kind: type) -> Any:
 
 @dataclass(frozen=True)
 class Flag:
-    """One option, wherever it is declared."""
+    """One option and the group that declares it."""
 
     name: str
     group: str  # the field of Options that holds it
-    title: str  # of that group
+    title: str  # the group's title
     kind: Any  # type annotation
     default: Any
     help: str
@@ -102,7 +102,7 @@ class FlagTable(Generic[Options]):
 
 
 class Parser(argparse.ArgumentParser):
-    """Knows the flags of a table. A mistake is an InputError; flags that are not typed are not in what it parses."""
+    """Parser of a table's flags. A mistake raises InputError; flags that were not typed are absent from the result."""
 
     def __init__(self, prog: str, description: str, table: FlagTable[Any]) -> None:
         super().__init__(prog=prog, description=description, argument_default=argparse.SUPPRESS, allow_abbrev=False)
@@ -147,7 +147,7 @@ def _argument(flag: Flag) -> dict[str, Any]:
 
 
 def _help(flag: Flag, presets: Presets) -> str:
-    """The help text, with the default and what the presets have instead."""
+    """The help text, with the default and the values that presets set instead."""
     default = _shown(flag.default)
     values = {preset: _shown(own[flag.name]) for preset, own in presets.items() if flag.name in own}
     presets_of = {shown: [preset for preset in values if values[preset] == shown] for shown in values.values() if shown}
@@ -158,7 +158,7 @@ def _help(flag: Flag, presets: Presets) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as it is typed; empty for none."""
+    """A value as a user types it; empty for None."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
@@ -175,7 +175,7 @@ def _check_grid(name: str, text: str, kind: str) -> None:
 
 def _within(value: float, interval: str) -> bool:
     low, high = (float(end) for end in interval[1:-1].split(","))
-    if abs(value) > sys.float_info.max:  # a whole number that no float holds
+    if abs(value) > sys.float_info.max:  # an integer too large for a float
         return False
     above = value > low if interval[0] == "(" else value >= low
     return above and (value < high if interval[-1] == ")" else value <= high)

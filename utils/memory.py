@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     import torch
 
 _MEMORY_INFO = pathlib.Path("/proc/meminfo")
-_GROUP = pathlib.Path("/sys/fs/cgroup")  # a container's limit, which the machine's own figures do not show
+_GROUP = pathlib.Path("/sys/fs/cgroup")  # a container's limit, which the machine's figures do not show
 
 
 def free_bytes(device: "torch.device") -> int | None:
-    """Bytes that a program could still take on a device; None where the system does not say."""
+    """Bytes that a program can still allocate on a device; None where the system does not say."""
     if device.type == "cuda":
         import torch
 
@@ -43,7 +43,7 @@ def check_fits(needed: int, device: "torch.device", *, what: str, instead: str) 
 
 
 def format_bytes(count: int) -> str:
-    """Write a size for people, with the exact number: "1.5 GB (1,500,000,000 bytes)"."""
+    """Format a size for people, with the exact number: "1.5 GB (1,500,000,000 bytes)"."""
     for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6)):
         if count >= size:
             return f"{count / size:.1f} {unit} ({count:,} bytes)"
@@ -51,8 +51,8 @@ def format_bytes(count: int) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed: by Python, numpy, torch on either device, or the system, for a memory map say."""
-    torch = sys.modules.get("torch")  # whoever has not loaded it cannot meet its errors
+    """Whether an allocation failed: in Python, numpy, torch on either device, or the system, as for a memory map."""
+    torch = sys.modules.get("torch")  # its errors cannot occur before it is loaded
     return (
         isinstance(error, MemoryError)
         or (torch is not None and isinstance(error, torch.OutOfMemoryError))

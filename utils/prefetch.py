@@ -1,4 +1,4 @@
-"""Items prepared ahead of their use, by threads, in order."""
+"""Items prepared by threads ahead of their use, in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +13,7 @@ Item = TypeVar("Item")
 
 
 def prefetch(prepare: Callable[[Key], Item], keys: Iterable[Key], *, threads: int) -> Iterator[Item]:
-    """Yield prepare(key) for every key, in order, while that many threads work ahead of the caller; 0 threads: none does.
+    """Yield prepare(key) for every key, in order, while `threads` threads work ahead of the caller; 0: no work ahead.
 
     What `prepare` raises is raised here, when its turn comes.
     """
@@ -35,6 +35,6 @@ def prefetch(prepare: Callable[[Key], Item], keys: Iterable[Key], *, threads: in
             raise InputError(
                 f"--num_workers {threads}: the system cannot start that many threads; give fewer"
             ) from None
-        finally:  # also when the caller stops early
+        finally:  # runs also when the caller stops early
             for future in waiting:
                 future.cancel()

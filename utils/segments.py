@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Segments:
-    """N segments. Videos and classes are positions in lists that the caller keeps; ground truth has score 1."""
+    """N segments. Videos and classes are positions in the caller's lists; ground truth has score 1."""
 
     video: NDArray[np.int64]  # [N]
     label: NDArray[np.int64]  # [N]
@@ -34,7 +34,7 @@ class Segments:
 
     @staticmethod
     def from_rows(rows: list[tuple[int, int, float, float, float]]) -> "Segments":
-        """Make segments of rows (video, label, start, end, score)."""
+        """Make segments from rows (video, label, start, end, score)."""
         columns = np.array(rows, np.float64).reshape(len(rows), 5).T
         return Segments(columns[0].astype(np.int64), columns[1].astype(np.int64), *columns[2:].copy())
 

@@ -6,7 +6,7 @@ A snippet covers `frames` frames, the next begins `stride` frames later, and `fp
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-if TYPE_CHECKING:  # options.py stands on this module, and --help should not wait for numpy
+if TYPE_CHECKING:  # options.py imports this module, and --help should not wait for numpy
     import numpy as np
     from numpy.typing import NDArray
 
@@ -21,7 +21,7 @@ def frame_rate(given: float | None, stated: float | None) -> float:
 
 
 def topk_count(ratio: float, num_segments: int) -> int:
-    """K = floor(ratio * T), at least 1. A small slack keeps 0.8 * 50 at 40."""
+    """K = floor(ratio * T), at least 1. A small tolerance keeps 0.8 * 50 at 40."""
     return max(1, int(ratio * num_segments + 1e-9))
 
 
