@@ -3,7 +3,7 @@
     data = load_dataset(path, options.data, device=device)
     for batch in train_batches(data.train, options.data, ...): batch.features      # [B,T,D] on the device
 
-Features stay on the device that trains (cache "device"), in memory ("ram"), or in their files ("mmap").
+Features are kept on the device that trains (cache "device"), in memory ("ram"), or in their files ("mmap").
 """
 
 import pathlib
@@ -28,10 +28,10 @@ from utils.prefetch import prefetch
 from utils.segments import Indices
 from utils.snippet_grid import frame_rate
 
-_Choice = tuple[list[int], Indices]  # positions of a batch's videos [B], and their snippets [B,T]
+_Choice = tuple[list[int], Indices]  # positions of a batch's videos [B], and of their snippets [B,T]
 _Key = TypeVar("_Key")
 
-# With --cache auto, features that take more than this share of the free memory of a GPU stay off it: the model needs the rest.
+# With --cache auto, features that need more than this share of a GPU's free memory stay off it: the model needs the rest.
 DEVICE_SHARE = 0.5
 
 
@@ -49,25 +49,25 @@ class Video:
     def sample(self, indices: Indices, out: NDArray[np.float32]) -> None:
         """Put the snippets at `indices` [T] into out [T,D]."""
         if isinstance(self.features, np.ndarray) and self.features.dtype == out.dtype:
-            np.take(self.features, indices, axis=0, out=out, mode="clip")  # any other mode makes a copy first
+            np.take(self.features, indices, axis=0, out=out, mode="clip")  # other modes make a copy first
         else:
             out[:] = self.features[indices]
 
 
 class Store(Protocol):
-    """Where the features of a split's videos are, and how those of a batch get to the device."""
+    """Where the features of a split are, and how those of a batch reach the device."""
 
     device: torch.device
 
     def prepare(self, positions: Sequence[int], indices: Indices) -> Tensor:
-        """The part of the work that needs no device: videos [B], snippets [B,T] -> something for `deliver`."""
+        """Do the part of the work that needs no device: videos [B], snippets [B,T] -> input of `deliver`."""
 
     def deliver(self, prepared: Tensor) -> Tensor:
-        """What `prepare` made -> features [B,T,D], float32, on the device."""
+        """Turn the result of `prepare` into features [B,T,D], float32, on the device."""
 
 
 class HostStore:
-    """Features in memory or in files: a batch is put together on the host, and copied."""
+    """Features in memory or in files: a batch is assembled on the host, then copied."""
 
     def __init__(self, videos: Sequence[Video], device: torch.device) -> None:
         self.videos, self.device = videos, device
@@ -85,7 +85,7 @@ class HostStore:
 
 
 class DeviceStore:
-    """The features of all videos as rows of one tensor on the device: a batch is a choice of rows."""
+    """The features of all videos as rows of one tensor on the device: a batch is a selection of rows."""
 
     def __init__(self, videos: Sequence[Video], device: torch.device) -> None:
         self.device = device
@@ -132,7 +132,7 @@ class Dataset:
     test: Split
     cache: str  # where the features are: device, ram or mmap
     layout: str  # how they lie on disk
-    left_out: dict[str, int]  # what of the set is not used, and how much of it
+    left_out: dict[str, int]  # reason -> number of videos or segments left out
 
     @property
     def videos(self) -> tuple[Video, ...]:
@@ -150,7 +150,7 @@ class Batch(NamedTuple):
 def load_dataset(
     path: pathlib.Path, options: DataOptions, *, device: torch.device, splits: tuple[str, ...] = SPLITS
 ) -> Dataset:
-    """Read and check everything. The class list is every label of a video in a split, sorted. Splits not asked for stay empty.
+    """Read and check everything. The classes are the labels of all videos in a split, sorted. Other splits stay empty.
 
     `options.fps` is the frame rate of all features; None takes each video's own from the ground truth, DEFAULT_FPS where it
     has none. `options.skip_unusable` leaves out what would otherwise be refused: videos without features, empty segments.
@@ -161,7 +161,7 @@ def load_dataset(
     classes = feature_set.classes
     work = [(split, video) for split in splits for video in feature_set.names[split]]
     videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
-    for split, name in tqdm(work, desc="looking at features", unit="video", disable=None):
+    for split, name in tqdm(work, desc="inspecting features", unit="video", disable=None):
         entry = feature_set.annotations[name]
         located = feature_set.storage.find(split, name)
         videos[split].append(
@@ -173,12 +173,12 @@ def load_dataset(
             )
         )
     cache = _choose_cache(options.cache, list(videos.values()), device)
-    kept = {split: _make_split(videos[split], cache, device) for split in SPLITS}
+    made = {split: _make_split(videos[split], cache, device) for split in SPLITS}
     return Dataset(
         classes=classes,
         annotations=feature_set.annotations,
-        train=kept["train"],
-        test=kept["test"],
+        train=made["train"],
+        test=made["test"],
         cache=cache,
         layout=feature_set.layout,
         left_out=left_out,
@@ -186,7 +186,7 @@ def load_dataset(
 
 
 def _choose_cache(cache: str, splits: list[list[Video]], device: torch.device) -> str:
-    """What "auto" means here. Raises InputError when the features do not fit where they are to be."""
+    """Resolve "auto". Raises InputError when the features do not fit where they are to be kept."""
     on_device = sum(_elements(videos) * (2 if _all_half(videos) else 4) for videos in splits)
     if cache == "auto":
         free = free_bytes(device) or 0
@@ -204,7 +204,7 @@ def _elements(videos: Iterable[Video]) -> int:
 
 
 def _all_half(videos: Iterable[Video]) -> bool:
-    """float16 throughout: then, and only then, features are kept so on a device, where a split is one tensor."""
+    """Whether all features are float16: only then are they kept so on a device, where a split is one tensor."""
     return {video.features.dtype for video in videos} == {np.dtype(np.float16)}
 
 
@@ -220,7 +220,7 @@ def _in_memory(features: NDArray[np.floating] | FeatureFiles) -> NDArray[np.floa
     return features if isinstance(features, np.ndarray) else features.load()
 
 
-# Resampling: which of a video's L snippets stand for it (docs/method.md, section 1)
+# Resampling: which of a video's L snippets represent it (docs/method.md, section 1)
 
 
 def uniform_indices(num_snippets: int, num_segments: int) -> Indices:
@@ -238,7 +238,7 @@ def random_indices(
 ) -> Indices:
     """Training: the i-th uniform over the integers floor(i L / T) .. floor((i+1) L / T), the last over .. L-1.
 
-    The identity when L == T. With short_videos "keep" and L < T: T draws with replacement, in the order of time.
+    The identity when L == T. With short_videos "keep" and L < T: T draws with replacement, in temporal order.
     """
     if short_videos == "keep" and num_snippets < num_segments:
         return np.sort(generator.integers(0, num_snippets, num_segments))
@@ -256,20 +256,20 @@ def steps_per_epoch(num_videos: int, options: OptimisationOptions) -> int:
 
 
 def train_batch_sizes(split: Split, optimisation: OptimisationOptions) -> list[int]:
-    """Those that occur in training."""
+    """The batch sizes that occur in training."""
     sizes = _batch_sizes(len(split), optimisation.batch_size)
     return sizes[:1] if optimisation.drop_last else sizes
 
 
 def test_batch_sizes(split: Split, options: DataOptions, *, batch_size: int) -> list[int]:
-    """Those that occur in test among videos that are resampled to T snippets."""
+    """The batch sizes that occur in test, of videos that are resampled to T snippets."""
     keep = options.short_videos == "keep"
-    whole = sum(not keep or video.num_snippets >= options.num_segments for video in split)
-    return _batch_sizes(whole, batch_size)
+    resampled = sum(not keep or video.num_snippets >= options.num_segments for video in split)
+    return _batch_sizes(resampled, batch_size)
 
 
 def _batch_sizes(videos: int, batch_size: int) -> list[int]:
-    """Full batches, and the last one."""
+    """The size of full batches, and of the last one."""
     return [size for size in (min(batch_size, videos), videos % batch_size) if size]
 
 
@@ -284,7 +284,7 @@ def train_batches(
 ) -> Generator[Batch]:
     """The batches of steps first_step .. last_step-1, every epoch in a new order, with randomly drawn snippets.
 
-    A step's batch depends on the seed and the step alone: not on the workers, nor on where a resumed run takes up.
+    A step's batch depends on the seed and the step alone: not on the workers, nor on where a run was resumed.
     """
 
     def draw(key: _SampleKey) -> Indices:
@@ -300,7 +300,7 @@ def train_batches(
 
 
 def test_groups(split: Split, options: DataOptions, *, batch_size: int) -> list[list[int]]:
-    """Positions of the videos of each batch: in order, or with short_videos "keep" by length, since a batch has one T."""
+    """Positions of each batch's videos: in order, or with short_videos "keep" by length, since a batch has one T."""
     t, keep = options.num_segments, options.short_videos == "keep"
     lengths = [min(video.num_snippets, t) if keep else t for video in split]
     order = sorted(range(len(split)), key=lambda v: lengths[v])
@@ -319,7 +319,7 @@ def test_batches(split: Split, groups: Iterable[list[int]], options: DataOptions
     return _batches(split, groups, choose, threads=options.num_workers)
 
 
-test_groups.__test__ = False  # type: ignore[attr-defined]  # no tests, whatever pytest makes of their names
+test_groups.__test__ = False  # type: ignore[attr-defined]  # not a test, despite its name
 test_batches.__test__ = False  # type: ignore[attr-defined]
 test_batch_sizes.__test__ = False  # type: ignore[attr-defined]
 
@@ -327,7 +327,7 @@ test_batch_sizes.__test__ = False  # type: ignore[attr-defined]
 def _batches(
     split: Split, keys: Iterable[_Key], choose: Callable[[_Key], _Choice], *, threads: int
 ) -> Generator[Batch]:
-    """The part of the work that needs no device is done ahead, in threads."""
+    """The batches of `keys`. The part of the work that needs no device is done ahead, in threads."""
     store = split.store
     pinned = store.device.type == "cuda"
 
@@ -348,7 +348,7 @@ def _batches(
 
 
 class _SampleKey(NamedTuple):
-    """One draw of one video in training: what is drawn depends on this and the seed alone, not on who draws it."""
+    """One draw of one video in training: the snippets drawn depend on it and the seed alone."""
 
     epoch: int
     position: int

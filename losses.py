@@ -1,4 +1,4 @@
-"""What SAL learns from: the targets of actionness, one pure function per loss term, and their weighted sum.
+"""The training signal of SAL: the targets of actionness, one pure function per loss term, and their weighted sum.
 
     targets = actionness_targets(output, mask, options.actionness)
     losses = sal_losses(output, labels, targets, losses=options.losses, fusion=options.fusion)      # {"mil": ..., "bg": ...}
@@ -20,12 +20,12 @@ from model import SalOutput, combined_sequence, topk_mean
 from options import ActionnessOptions, FusionOptions, LossOptions
 from utils.snippet_grid import topk_count
 
-# Adaptive actionness learning (AAL): what teaches actionness
+# Adaptive actionness learning (AAL): the targets of actionness
 
 
 @dataclass(frozen=True)
 class ActionnessTargets:
-    """What teaches actionness in one step; no gradient flows through it. All [B,T]."""
+    """Targets of actionness in one step, without gradient. All [B,T]."""
 
     label: Tensor
     weight: Tensor
@@ -48,9 +48,9 @@ def pseudo_labels(actionness: Tensor, cas: Tensor, options: ActionnessOptions) -
 
 
 class AdaptiveMask(nn.Module):
-    """Weighs snippets by how confident the classifier is, compared with a running mean and variance.
+    """Weights of snippets by the classifier's confidence, compared with a running mean and variance.
 
-    The statistics are buffers: they influence training, so they belong to its checkpoint.
+    The statistics are buffers: they influence training, so they belong in its checkpoint.
     """
 
     mean: Tensor
@@ -106,7 +106,7 @@ def mil_loss(output: SalOutput, labels: Tensor, *, losses: LossOptions, fusion: 
 
 
 def background_loss(cas_bg: Tensor, *, ratio: float) -> Tensor:
-    """KL(uniform || softmax(z)) in nats, z the top-k mean of cas_bg [B,T,C]: background says nothing of the class."""
+    """KL(uniform || softmax(z)) in nats, z the top-k mean of cas_bg [B,T,C]: background says nothing about the class."""
     logits = topk_mean(cas_bg, cas_bg.softmax(2), topk_count(ratio, cas_bg.shape[1]))
     classes = logits.shape[1]
     # The difference is taken class by class: near zero, log C minus the mean would lose digits.
@@ -116,7 +116,7 @@ def background_loss(cas_bg: Tensor, *, ratio: float) -> Tensor:
 def masked_gce(prob: Tensor, label: Tensor, weight: Tensor, *, q: float, eps: float) -> Tensor:
     """Masked generalized cross entropy of probabilities against labels under weights, all [B,T].
 
-    Action and background snippets are averaged apart, so that few of one kind count as much as many of the other.
+    Action and background snippets are averaged separately, so that few of one kind count as much as many of the other.
     """
     action, background = weight * label, weight * (1 - label)
     action_term = action * (1 - (prob + eps) ** q) / q

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from options import Options, as_plain, parse_flags, resolve
 from utils.console import run_tool
 
-# Each command imports what it wires: --help and a mistyped flag need not wait for torch.
+# Each command imports what it needs, so that --help and a mistyped flag don't wait for torch.
 if TYPE_CHECKING:
     from dataset import Dataset
     from model import SAL
@@ -95,7 +95,7 @@ def run_inference(flags: Mapping[str, Any]) -> None:
 
 
 def run_check(flags: Mapping[str, Any]) -> int:
-    """The exit code: 0 fine, 1 warnings, 2 errors."""
+    """Print the report, return the exit code: 0 fine, 1 warnings, 2 errors."""
     from data_tools.check.report import check_data
     from data_tools.opening import data_folder
 
@@ -117,14 +117,14 @@ def run(arguments: Sequence[str]) -> int | None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 0 done, 1 training could not go on, 2 a mistake in what was given; for --check_data see run_check."""
+    """Return the exit code: 0 done, 1 training could not continue, 2 invalid input; for --check_data see run_check."""
     return run_tool("main.py", run, arguments, out_of_memory=OUT_OF_MEMORY)
 
 
 def _prepare(
     options: Options, *, splits: tuple[str, ...], training: bool
 ) -> "tuple[Machine, Dataset, Callable[[], SAL]]":
-    """Where to compute, on which data, and the network for them, checked to fit there but not made yet."""
+    """The device, the data, and the function that makes their network, which is known to fit but not made yet."""
     from data_tools.opening import open_dataset
     from model import SAL
     from run.device import check_model_fits, choose_machine
@@ -144,7 +144,7 @@ def _prepare(
 
 
 def _test_groups(options: Options) -> dict[str, Any]:
-    """What an Evaluator takes of the options."""
+    """The options that an Evaluator takes."""
     groups = {"data_options": options.data, "fusion": options.fusion, "localization": options.localization}
     return {**groups, "evaluation": options.evaluation, "compiled": options.run.compile}
 

@@ -28,9 +28,9 @@ from options import ModelOptions
 
 @dataclass(frozen=True)
 class SalOutput:
-    """What one forward pass computes. The dicts have one entry per stream.
+    """The result of one forward pass. The dicts have one entry per stream.
 
-    The last two fields serve the losses alone and are empty in test.
+    The last two fields serve only the losses and are empty in test.
     """
 
     cas: Tensor  # [B,T,C] class activation sequence, logits
@@ -42,7 +42,7 @@ class SalOutput:
 
     @property
     def cas_bg(self) -> Tensor:
-        """[B,T,C] cas where actionness is low; for the background loss."""
+        """cas [B,T,C] weighted by 1 - actionness, for the background loss."""
         return self.cas * (1 - self.actionness).unsqueeze(2)
 
 
@@ -56,18 +56,18 @@ def second_order_pooling(x: Tensor, *, eps: float) -> Tensor:
 
 
 def folded_second_order_pooling(x: Tensor, half: SymmetricHalf, *, eps: float) -> Tensor:
-    """The half of the symmetric Q that says all of it, for layers folded to match: [B,T,H] -> [B,H(H+1)/2]."""
+    """The half that determines the symmetric Q, for layers folded to match: [B,T,H] -> [B,H(H+1)/2]."""
     rooted = signed_sqrt_(half.take(bilinear_pool(x)), eps)
     return rooted / half.norm(rooted).clamp_min(SMALLEST_NORM)
 
 
 def propagate_semantics(encoded: Tensor, semantics: Tensor, actionness: Tensor) -> Tensor:
-    """Add the video's semantics [B,H] to its snippets [B,T,H], as much as each snippet is action [B,T]."""
+    """Add the video's semantics [B,H] to its snippets [B,T,H], weighted by each snippet's actionness [B,T]."""
     return encoded + actionness.unsqueeze(2) * semantics.unsqueeze(1)
 
 
 class Encoder(nn.Module):
-    """E = Dropout(ReLU(Conv(x))): [B,T,D] -> [B,T,H]. `activate` is all but the convolution."""
+    """E = Dropout(ReLU(Conv(x))): [B,T,D] -> [B,T,H]. `activate` is everything after the convolution."""
 
     def __init__(self, channels: int, hidden_size: int, *, kernel_size: int, dropout: float) -> None:
         super().__init__()
@@ -83,9 +83,9 @@ class Encoder(nn.Module):
 
 
 class ActionnessBranch(nn.Module):
-    """From one stream's features [B,T,D] to its actionness [B,T], in (0,1) (AAL).
+    """Actionness [B,T], in (0,1), from one stream's features [B,T,D] (AAL).
 
-    Training takes the steps one by one, because the losses need what lies between them.
+    Training calls the steps one by one, because the losses need the intermediate results.
     """
 
     def __init__(self, channels: int, hidden_size: int, *, kernel_size: int, dropout: float) -> None:
@@ -97,7 +97,7 @@ class ActionnessBranch(nn.Module):
         return self.score(self.encode(self.convolve(x)))
 
     def convolve(self, x: Tensor) -> Tensor:
-        """[B,T,D] -> [B,T,H], before the activation, where `mixed` sets in."""
+        """[B,T,D] -> [B,T,H], before the activation: the input of `mixed`."""
         convolved: Tensor = self.encoder.conv(x)
         return convolved
 
@@ -109,7 +109,7 @@ class ActionnessBranch(nn.Module):
         return torch.sigmoid(self.scorer(encoded.float())).squeeze(2)
 
     def mixed(self, convolved: Tensor) -> Tensor:
-        """Actionness of the mixed-up features x + roll x. The convolution is linear, so that it need not run again."""
+        """Actionness of the mixed-up features x + roll x. The convolution is linear, so it need not run again."""
         return self.score(self.encode(self.encoder.conv.output_for_sum(add_partner(convolved))))
 
 
@@ -134,20 +134,20 @@ class SAL(nn.Module):
         self.feature_size, self.compute_dtype = feature_size, compute_dtype
         h, c, d, dropout = options.hidden_size, num_classes, feature_size, options.dropout
         taps = options.actionness_kernel_size
-        # Optimiser states in checkpoints go by the order of the parameters, initial weights by the order of the draws.
+        # Optimiser states in checkpoints depend on the order of the parameters, initial weights on the order of the draws.
         self.encoder = Encoder(d * len(streams), h, kernel_size=options.kernel_size, dropout=dropout)
         branches = {stream: ActionnessBranch(d, h, kernel_size=taps, dropout=dropout) for stream in streams}
         self.actionness = nn.ModuleDict(branches)
         self.snippet_classifier = TemporalConv(h, c, 1)
         self.video_classifier = WideLinear(h * h, c)
         self.video_semantics = WideLinear(h * h, h)
-        if self.video_semantics.weight.is_meta:  # about to be loaded; drawing numbers for nothing would take a second
+        if self.video_semantics.weight.is_meta:  # about to be loaded; drawing unused numbers would take a second
             return
         nn.init.kaiming_normal_(self.video_semantics.weight)
         nn.init.zeros_(self.video_semantics.bias)
 
     def forward(self, features: Tensor) -> SalOutput:
-        """Raises ValueError when the features have another number of channels than the model."""
+        """Run the network. Raises ValueError when the number of channels differs from the model's."""
         joint, streams = self.split(features)
         convolved = {s: branch.convolve(streams[s]) for s, branch in self.branches.items()}
         encoded = self.encoder(joint)
@@ -176,11 +176,11 @@ class SAL(nn.Module):
 
     @property
     def branches(self) -> dict[str, ActionnessBranch]:
-        """The actionness branches by stream, with their type."""
+        """The actionness branches by stream, typed."""
         return cast(dict[str, ActionnessBranch], dict(self.actionness.items()))
 
     def split(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Features [B,T,D] as the wide convolutions take them: all channels, and those of each stream."""
+        """Features [B,T,D] as inputs of the wide convolutions: all channels, and those of each stream."""
         streams, size = self.streams, self.feature_size
         if features.shape[-1] != size * len(streams):
             raise ValueError(f"features have {features.shape[-1]} channels, the model takes {size * len(streams)}")
@@ -188,7 +188,7 @@ class SAL(nn.Module):
         return features, dict(zip(streams, features.split(size, dim=2), strict=True))
 
     def fuse(self, stream_actionness: dict[str, Tensor]) -> Tensor:
-        """Fused actionness A [B,T]; with a single stream, that stream's."""
+        """Fused actionness A [B,T]; with a single stream, its actionness."""
         if len(stream_actionness) == 1:
             return next(iter(stream_actionness.values()))
         rgb = self.options.rgb_fusion
@@ -199,10 +199,10 @@ class SAL(nn.Module):
 
 
 class FoldedSAL(nn.Module):
-    """SAL for test: the same outputs within rounding, from half the wide weights and from no more than test needs.
+    """SAL for test: the same outputs within rounding, from half the wide weights, and only the outputs that test needs.
 
-    The half of the symmetric Q that says all of it goes through both wide layers in one product. Their folded weight is
-    allocated at the first `refold` and keeps its place in memory, where CUDA graphs look for it. The caller chooses `eval()`.
+    The half that determines the symmetric Q goes through both wide layers in one product. Their folded weight is allocated at
+    the first `refold` and keeps its address, which CUDA graphs rely on. The caller chooses `eval()`.
     """
 
     weight: Tensor | None  # [H+C,H(H+1)/2], first the semantics' rows, then the classifier's
@@ -217,12 +217,12 @@ class FoldedSAL(nn.Module):
 
     @torch.no_grad()
     def refold(self) -> None:
-        """Take over the wide layers as they are now: half a second for the published sizes on 2 CPU cores."""
+        """Fold the current weights of the wide layers: half a second for the published sizes on 2 CPU cores."""
         layers = (self.model.video_semantics, self.model.video_classifier)
         sizes, device = [layer.out_features for layer in layers], layers[0].weight.device
         if self.weight is None or self.bias is None or self.weight.device != device:
             self.upper.to(device)
-            with torch.inference_mode(False):  # so that it may be written in any mode
+            with torch.inference_mode(False):  # so that it can be written in any mode
                 self.weight = torch.empty(sum(sizes), len(self.upper), device=device)
                 self.bias = torch.empty(sum(sizes), device=device)
         parts = zip(layers, self.weight.split(sizes), self.bias.split(sizes), strict=True)
@@ -231,7 +231,7 @@ class FoldedSAL(nn.Module):
             bias.copy_(layer.bias)
 
     def forward(self, features: Tensor) -> SalOutput:
-        """Features [B,T,D] -> SalOutput, as SAL gives it in test. Raises ValueError as SAL does."""
+        """Features [B,T,D] -> SalOutput, as from SAL in test. Raises ValueError as SAL does."""
         assert self.weight is not None and self.bias is not None, "refold() comes first"
         joint, streams = self.model.split(features)
         encoded = self.model.encoder(joint)
@@ -254,7 +254,7 @@ def topk_mean(values: Tensor, by: Tensor, k: int) -> Tensor:
 def combined_sequence(output: SalOutput, weights: dict[str, float]) -> Tensor:
     """q [B,T,C]: the CAS's class probabilities and each stream's actionness, as a weighted mean.
 
-    `weights` has "cas", "rgb" and "flow"; those of absent streams are left out and the rest scaled to keep the sum.
+    `weights` has "cas", "rgb" and "flow"; those of absent streams are dropped and the rest scaled to keep the sum.
     """
     present = {"cas": weights["cas"], **{s: weights[s] for s in output.stream_actionness}}
     rescale = sum(weights.values()) / sum(present.values())

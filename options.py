@@ -2,9 +2,9 @@
 
     flags = parse_flags(sys.argv[1:])          # what the user typed, nothing else
     options = resolve(flags)                   # the preset, then the flags on top; checked
-    SAL(options.model, ...)                    # each part takes the groups that are its own, whole
+    SAL(options.model, ...)                    # each part takes the groups it needs
 
-The defaults are the published THUMOS'14 recipe. To change one for good, edit its line here; to add one, write its line.
+The defaults are the published THUMOS'14 recipe. To change a default, edit its line here; to add an option, add its line.
 """
 
 import os
@@ -19,7 +19,7 @@ from utils.flags import FlagTable, Parser, group, option
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.snippet_grid import SnippetGrid, topk_count
 
-# What differs from the defaults, by --dataset. Flags override.
+# Values that differ from the defaults, by --dataset. Flags override them.
 _ACTIVITYNET: Mapping[str, Any] = MappingProxyType(
     {
         "num_segments": 50,
@@ -77,22 +77,22 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 # fmt: off
 @dataclass(frozen=True)
 class DataOptions:
-    """What is read, and how snippets become a video of T snippets and seconds."""
+    """Which data are read, and how their snippets become T snippets and seconds."""
 
     dataset: str = option("thumos14", "recipe: a frozen set of defaults that other flags override", choices=tuple(PRESETS))
     data_path: str = option("", "folder with the features and their ground truth; see the README for layouts")
     layout: str = option("auto", "how the set lies on disk, a name from docs/data.md; auto: recognised from the folder")
     ground_truth: str = option("", "JSON file with labels and segments (default: gt.json in --data_path, or the only JSON file there)")
     allow_pickle: bool = option(False, "read pickled feature sets; only arrays and plain values are built from them")
-    skip_unusable: bool = option(False, "leave out videos without features and segments that end at or before their start, saying how many, instead of refusing the set")
+    skip_unusable: bool = option(False, "leave out videos without features and segments that end at or before their start, and say how many, instead of refusing the set")
     modal: str = option("all", "streams to use", choices=("all", "rgb", "flow"))
     num_segments: int = option(750, "T, snippets that a video is resampled to", range="[1,inf)")
     feature_size: int = option(1024, "channels of each stream's features", range="[1,inf)")
     snippet_frames: int = option(16, "frames that a snippet covers", range="[1,inf)")
     snippet_stride: int | None = option(None, "frames from the start of one snippet to the next (default: --snippet_frames, no overlap)", range="[1,inf)")
-    fps: float | None = option(None, "frame rate that the features were extracted at, frames per second (default: each video's own in the ground truth, 25 where that states none)", range="(0,inf)")
+    fps: float | None = option(None, "frame rate that the features were extracted at, frames per second (default: each video's own in the ground truth, or 25 if it states none)", range="(0,inf)")
     short_videos: str = option("stretch", "videos with fewer than T snippets. stretch: resampled to T like others; keep: as they are in test, T sorted draws with replacement in training", choices=("stretch", "keep"))
-    cache: str = option("auto", "where features stay: on the training device, in memory, or in their files; auto: on a GPU with ample room for them, else in memory", choices=("auto", "device", "ram", "mmap"))
+    cache: str = option("auto", "where features are kept: on the training device, in memory, or in their files; auto: on a GPU with ample room for them, else in memory", choices=("auto", "device", "ram", "mmap"))
     num_workers: int = option(1, "threads that prepare batches ahead of time; more for --cache mmap on a slow disk; 0: none", range="[0,inf)")
 
     @property
@@ -106,7 +106,7 @@ class DataOptions:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """One call of the program: what it does, where, and what it leaves."""
+    """One call of the program: what it does, where, and what it writes."""
 
     exp_name: str = option("", "name of the experiment, a folder in --output_dir (default: dataset and time; with --resume or --inference_only: the last experiment)")
     output_dir: str = option("output", "folder of the experiments")
@@ -116,7 +116,7 @@ class RunOptions:
     check_data: bool = option(False, "no training: check the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
     model_file: str = option("", "checkpoint for --inference_only, ours or a published state dict (default: the experiment's best.pt)")
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
-    precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that has it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
+    precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
     compile: bool = option(False, "torch.compile the training step and the forward pass in test: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
     seed: int = option(1, "seed of the weights, batches and dropout", range="[0,4294967296)")
     verbose: bool = option(False, "print every evaluation, and AP per class at the end")
@@ -138,7 +138,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class FusionOptions:
-    """The combined sequence q, and how much of it speaks for a video (docs/method.md, section 3)."""
+    """The combined sequence q, and the share of snippets that scores a video (docs/method.md, section 3)."""
 
     fuse_cas: float = option(1 / 3, "weight of the class probabilities", range="[0,1]")
     fuse_rgb: float = option(1 / 3, "weight of the RGB actionness", range="[0,1]")
@@ -178,7 +178,7 @@ class ActionnessOptions:
 
     pseudo_ratio: float = option(0.125, "share of T that gets a pseudo label, by actionness", range="[0,1]")
     pseudo_extra: int = option(17, "further snippets that get one, whatever T is", range="[0,inf)")
-    confidence_ratio: float = option(0.5, "share of T, by class evidence, that pseudo labels must lie within; 0: no such test", range="[0,1]")
+    confidence_ratio: float = option(0.5, "share of T, by class evidence, that pseudo labels must lie within; 0: no such condition", range="[0,1]")
     mask_momentum: float = option(0.7, "share of the old value in the adaptive mask's running mean and variance", range="[0,1]")
     mask_var_factor: float = option(0.5, "f in the mask's weight exp(-d^2 / (f variance))", range="(0,inf)")
     mask_mean_init: float | None = option(None, "running mean before the first step (default: 1 / classes)", range="[0,1]")
@@ -211,7 +211,7 @@ class LocalizationOptions:
     """From sequences to action instances (docs/method.md, section 5)."""
 
     scale: int = option(24, "points per snippet that sequences are upsampled to", range="[1,inf)")
-    class_th: float = option(0.25, "class score from which on a class is predicted; the best class always is", range="[0,1]")
+    class_th: float = option(0.25, "class score at or above which a class is predicted; the best class always is", range="[0,1]")
     beta: float = option(0.35, "weight of the top-k class logits against the second-order ones in the class score", range="[0,1]")
     proposal_th: str = option("0.1:0.9:0.1", "thresholds of the proposals, first:last:step", grid="grid")
     outer_margin: float = option(0.2, "width of the outer region on either side, as a share of the proposal's length", range="[0,inf)")
@@ -228,7 +228,7 @@ class LocalizationOptions:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """When the test split is evaluated, and by what."""
+    """When the test split is evaluated, and at which tIoUs."""
 
     detection_inf_step: int = option(10, "steps between evaluations on the test split", range="[1,inf)")
     eval_from_epoch: int = option(2, "first epoch, counted from 1, with evaluations; the last step always has one", range="[1,inf)")
@@ -259,7 +259,7 @@ class Options:
 
 FLAGS = FlagTable(Options, PRESETS)
 
-# Flags about a single call of the program: an experiment's values are not defaults for a later call.
+# Flags that concern a single call of the program: a later call does not inherit an experiment's values.
 CALL_FLAGS = frozenset(
     {
         "exp_name",
@@ -274,7 +274,7 @@ CALL_FLAGS = frozenset(
         "verbose",
     }
 )
-# Flags that change nothing that a run computes: --resume may change these too.
+# Flags that do not affect what a run computes: --resume may change these too.
 NEUTRAL_FLAGS = frozenset(
     {
         "data_path",
@@ -305,7 +305,7 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def unresolved(flags: Mapping[str, Any]) -> Options:
-    """The flags and the defaults alone: what finds the experiment whose own options `resolve` takes in."""
+    """The flags and the defaults alone: enough to find the experiment whose saved options `resolve` needs."""
     return FLAGS.build(flags)
 
 
@@ -349,7 +349,7 @@ def as_plain(options: Options) -> dict[str, Any]:
 
 
 def _check_calls(flags: Mapping[str, Any]) -> None:
-    """Raise InputError when flags ask for two things at once."""
+    """Raise InputError when flags contradict each other."""
     if flags.get("model_file") and not flags.get("inference_only"):
         raise InputError(
             "--model_file is only read with --inference_only; add that, or give --resume to continue a run"
@@ -365,7 +365,7 @@ def _check_calls(flags: Mapping[str, Any]) -> None:
 
 
 def _check_together(options: Options) -> None:
-    """What a single option's range does not say."""
+    """Check what a single option's range does not cover. Raises InputError."""
     for name in ("kernel_size", "actionness_kernel_size"):
         size = getattr(options.model, name)
         if size % 2 == 0:

@@ -1,4 +1,4 @@
-"""Test: predict -> localize -> evaluate, three steps over plain records. Nothing here knows of training.
+"""Test: predict -> localize -> evaluate, three steps over plain records. Nothing here knows about training.
 
 predictions = predict(FoldedSAL(model), batches, fusion=options.fusion, localization=options.localization)
 detections = localize(predictions, options.localization, grid=options.data.grid)
@@ -30,13 +30,13 @@ from run.device import fetch
 from utils.segments import Segments
 from utils.snippet_grid import SnippetGrid, topk_count
 
-# Rows of predicted classes that go through localization at once: enough to be fast, few enough for the cache.
+# Rows of predicted classes that are localized at once: enough to be fast, few enough for the cache.
 BLOCK_ROWS = 512
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one video."""
+    """The network's output for one video."""
 
     num_snippets: int  # before resampling
     fps: float  # frame rate of its features
@@ -68,7 +68,7 @@ def predicted_classes(scores: NDArray[np.float32], *, threshold: float) -> NDArr
 def predict(
     network: FoldedSAL, batches: Iterable[Batch], *, fusion: FusionOptions, localization: LocalizationOptions
 ) -> list[Prediction]:
-    """One Prediction per video, in order, by the weights as they are now. Puts the network into evaluation mode."""
+    """Return one Prediction per video, in order, with the current weights. Puts the network into evaluation mode."""
     network.eval()
     network.refold()
     predictions: list[Prediction] = []
@@ -78,7 +78,7 @@ def predict(
         combined = combined_sequence(output, fusion.weights)
         scores = class_scores(output, combined, fusion=fusion, beta=localization.beta)
         arrived = fetch(scores, combined.transpose(1, 2).contiguous())
-        # A batch's results are taken when the next one is on its way: neither the device nor the host waits for the other.
+        # A batch's results are read while the next batch is computed: neither the device nor the host waits for the other.
         if collect:
             predictions += collect()
         collect = _collector(arrived, batch, threshold=localization.class_th)
@@ -88,7 +88,7 @@ def predict(
 def _collector(
     arrived: Callable[[], tuple[NDArray[np.float32], ...]], batch: Batch, *, threshold: float
 ) -> Callable[[], list[Prediction]]:
-    lengths, rates = batch.num_snippets, batch.fps  # the features themselves may go
+    lengths, rates = batch.num_snippets, batch.fps  # keeps no reference to the features
 
     def collect() -> list[Prediction]:
         predictions = []
@@ -139,7 +139,7 @@ def localize(predictions: Sequence[Prediction], options: LocalizationOptions, *,
 
 
 def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:
-    """Positions of the predictions in blocks of about BLOCK_ROWS rows, with sequences of one length in each."""
+    """Positions of the predictions in blocks of about BLOCK_ROWS rows, each with sequences of one length."""
     lengths = [p.sequences.shape[1] for p in predictions]
     order = sorted(range(len(predictions)), key=lengths.__getitem__)
     for _, equal in groupby(order, key=lengths.__getitem__):
@@ -155,7 +155,7 @@ def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:
 
 
 class CompiledSAL(FoldedSAL):
-    """FoldedSAL, compiled for batches of these sizes and T snippets; it runs as it is when that fails, and for any other T."""
+    """FoldedSAL, compiled for batches of these sizes and T snippets; it runs uncompiled if that fails, and for any other T."""
 
     def __init__(self, model: SAL, *, batch_sizes: Sequence[int], num_segments: int) -> None:
         super().__init__(model)
@@ -178,7 +178,7 @@ class CompiledSAL(FoldedSAL):
 
 
 class Evaluator:
-    """Evaluates a model, as it is then, on the test split. What nothing was annotated for is not computed."""
+    """Evaluator of a model's current weights on the test split. Without annotations a measure is not computed."""
 
     def __init__(
         self,
@@ -220,7 +220,7 @@ class Evaluator:
         return Evaluation(detections=detections, summary=summary, seconds=time.perf_counter() - start)
 
     def _predict(self) -> list[Prediction]:
-        """One per video, in the order of the split."""
+        """One prediction per video, in the order of the split."""
         batches = test_batches(self.data.test, self.groups, self.data_options)
         bar = tqdm(batches, total=len(self.groups), desc="evaluating", unit="batch", disable=None, leave=False)
         predictions = predict(self.network, bar, fusion=self.fusion, localization=self.localization)

@@ -41,12 +41,12 @@ from test import Evaluation
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
 
-MOST_PENDING = 10  # steps after which their losses are looked at, whatever else is due
+MOST_PENDING = 10  # steps after which losses are read, even if nothing else is due
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a training step leaves to look at, on the device."""
+    """The losses and targets of a training step, on the device."""
 
     names: tuple[str, ...]  # of the losses
     losses: Tensor  # [len(names)], unweighted terms, and the total last
@@ -76,13 +76,13 @@ class Objective:
         return StepResult(names=tuple(losses), losses=torch.stack(list(losses.values())), targets=targets)
 
 
-ComputeStep = Callable[[Tensor, Tensor], StepResult]  # an Objective, compiled perhaps
+ComputeStep = Callable[[Tensor, Tensor], StepResult]  # an Objective, possibly compiled
 
 
 def train_step(compute: ComputeStep, optimizer: WideAdam, batch: Batch) -> StepResult:
     """Forward, targets, losses, backward, update; no update when the total is not finite.
 
-    Nothing in here asks the device for a value, so that the host runs ahead of it.
+    Nothing here asks the device for a value, so that the host can run ahead of it.
     """
     optimizer.zero_grad()
     result = compute(batch.features, batch.labels)
@@ -90,12 +90,12 @@ def train_step(compute: ComputeStep, optimizer: WideAdam, batch: Batch) -> StepR
     total.backward()
     optimizer.found_inf = (~torch.isfinite(total.detach())).float()
     optimizer.step()
-    # A copy, since a compiled objective computes its next result in the same place.
+    # A copy, since a compiled objective writes its next result to the same memory.
     return dataclasses.replace(result, losses=result.losses.detach().clone())
 
 
 def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segments: int) -> ComputeStep:
-    """The objective, forward and backward, compiled for batches of these sizes; as it is when that fails."""
+    """Compile the objective, forward and backward, for batches of these sizes; return it as it is if that fails."""
     model, device = objective.model, next(objective.model.parameters()).device
     channels = model.feature_size * len(model.streams)
 
@@ -116,7 +116,7 @@ def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segm
 
 @dataclass(frozen=True)
 class PendingLosses:
-    """The losses of a step, while they are still on the device: reading them makes the host wait."""
+    """The losses of a step that are still on the device: reading them makes the host wait."""
 
     step: int  # counted from 1
     videos: tuple[str, ...]
@@ -125,8 +125,8 @@ class PendingLosses:
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What a call of `Trainer.run` works with."""
+class RunContext:
+    """What one call of `Trainer.run` works with."""
 
     evaluate: Callable[[], Evaluation]
     curves: CurveWriter
@@ -150,7 +150,7 @@ class Trainer:
         run_options: RunOptions,
         saved_options: Mapping[str, Any],
     ) -> None:
-        """`saved_options` go into every checkpoint as they are."""
+        """Prepare a run from step 0. `saved_options` go into every checkpoint as they are."""
         self.model, self.mask = objective.model, objective.mask
         self.compute: ComputeStep = objective
         self.optimizer, self.data, self.device = optimizer, data, data.train.store.device
@@ -167,7 +167,7 @@ class Trainer:
             sizes = train_batch_sizes(data.train, optimisation)
             self.compute = compile_objective(objective, sizes, data_options.num_segments)
         self.step = 0
-        self.checked_step = -1  # when the weights were last seen to be finite
+        self.checked_step = -1  # when the weights were last known to be finite
         self.pending: list[PendingLosses] = []
 
     def run(self, evaluate: Callable[[], Evaluation]) -> None:
@@ -190,18 +190,18 @@ class Trainer:
             contextlib.closing(batches),
         ):
             try:
-                self._loop(batches, Surroundings(evaluate=evaluate, curves=curves, bar=bar, interrupt=interrupt))
+                self._loop(batches, RunContext(evaluate=evaluate, curves=curves, bar=bar, interrupt=interrupt))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
                 raise TrainingError(
-                    f"out of memory on {self.device} after step {self.step}; {self._kept()}; --resume may be given a lower "
+                    f"out of memory on {self.device} after step {self.step}; {self._last_saved()}; --resume may be given a lower "
                     "--test_batch_size or --cache mmap, a new run a lower --batch_size, --num_segments or --hidden_size"
                 ) from error
 
-    def _loop(self, batches: Iterator[Batch], around: Surroundings) -> None:
+    def _loop(self, batches: Iterator[Batch], context: RunContext) -> None:
         if self.step > 0 and self._evaluates_now() and not self.history.is_evaluated(self.step):
-            self._evaluate(around)  # the one that failed before a resume
+            self._evaluate(context)  # it failed before the run was resumed
         start = time.perf_counter()
         while self.step < self.total_steps:
             with self._saved_if_data_break():
@@ -211,21 +211,21 @@ class Trainer:
             self.step += 1
             pending = PendingLosses(step=self.step, videos=batch.video_ids, names=result.names, losses=result.losses)
             self.pending.append(pending)
-            around.bar.update()
-            stopping = around.interrupt.requested
+            context.bar.update()
+            stopping = context.interrupt.requested
             saving = stopping or self._saves_now()
             if not (self._logs_now() or self._evaluates_now() or saving or len(self.pending) == MOST_PENDING):
                 continue
-            # Here the host waits for the device. From one such step to the next: the waiting for batches and the saving of
-            # checkpoints are in the seconds.
+            # Here the host waits for the device. Seconds run from one such step to the next, waiting for batches and saving
+            # checkpoints included.
             losses = self._read_losses()
             seconds, start = time.perf_counter() - start, time.perf_counter()
             self.history.seconds.training += seconds
-            around.bar.set_postfix(loss=f"{losses[-1]['total']:.3f}", best=self.history.headline())
+            context.bar.set_postfix(loss=f"{losses[-1]['total']:.3f}", best=self.history.headline())
             if self._logs_now():
-                around.curves.add(self._step_curves(losses[-1], result.targets, seconds / len(losses)), self.step)
+                context.curves.add(self._step_curves(losses[-1], result.targets, seconds / len(losses)), self.step)
             if self._evaluates_now():
-                self._evaluate(around)
+                self._evaluate(context)
                 start = time.perf_counter()
             if saving:
                 self.save()
@@ -236,17 +236,17 @@ class Trainer:
         return self.step % self.run_options.log_steps == 0
 
     def _evaluates_now(self) -> bool:
-        """At the last step always, and every so often from an epoch on."""
+        """Whether to evaluate: always at the last step, and at regular steps from a given epoch on."""
         begun = self.step > (self.evaluation.eval_from_epoch - 1) * self.steps_per_epoch
         return self.step == self.total_steps or (begun and self.step % self.evaluation.detection_inf_step == 0)
 
     def _saves_now(self) -> bool:
         return self.step == self.total_steps or self.step % (self.run_options.save_epochs * self.steps_per_epoch) == 0
 
-    def _evaluate(self, around: Surroundings) -> None:
+    def _evaluate(self, context: RunContext) -> None:
         self._check_weights()
         with self._saved_if_data_break():
-            evaluation = around.evaluate()
+            evaluation = context.evaluate()
         self.history.seconds.evaluation += evaluation.seconds
         epoch = math.ceil(self.step / self.steps_per_epoch)
         record = EvaluationRecord(step=self.step, epoch=epoch, summary=evaluation.summary)
@@ -256,14 +256,14 @@ class Trainer:
             videos, classes = self.data.test.names, self.data.classes
             write_detections(self.experiment.detections, evaluation.detections, videos, classes)
         self.history.write(step=self.step)
-        around.curves.add({"seconds/evaluation": evaluation.seconds, **evaluation_curves(record.summary)}, self.step)
+        context.curves.add({"seconds/evaluation": evaluation.seconds, **evaluation_curves(record.summary)}, self.step)
         if improved or self.run_options.verbose:
             best = ", the best so far" if improved else ""
-            around.bar.write(f"step {self.step} (epoch {epoch}): {self.history.describe(record)}{best}")
+            context.bar.write(f"step {self.step} (epoch {epoch}): {self.history.describe(record)}{best}")
 
     @contextlib.contextmanager
     def _saved_if_data_break(self) -> Iterator[None]:
-        """Features that are streamed can turn out to be broken, or vanish, hours after the start: what was trained is kept."""
+        """Save before the error when streamed features turn out to be broken, or vanish, hours after the start."""
         try:
             yield
         except (InputError, OSError) as error:
@@ -276,13 +276,13 @@ class Trainer:
             raise InputError(f"{reason}; saved at step {self.step}: fix it and {self._continue_with()}") from None
 
     def save(self) -> None:
-        """Write last.pt, complete, and results.json."""
+        """Write last.pt, with the complete state, and results.json."""
         self._check_weights()
         save_checkpoint(self.experiment.last, self._checkpoint(self._training_state()))
         self.history.write(step=self.step)
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Take up the state that `save` left. Raises InputError when the file is not of such a run."""
+        """Restore the state that `save` wrote. Raises InputError when the file does not belong to such a run."""
         state, path = checkpoint.training, self.experiment.last
         check_classes(checkpoint, self.data.classes, path)
         if "optimizer" not in state:
@@ -317,7 +317,7 @@ class Trainer:
         }
 
     def _read_losses(self) -> list[dict[str, float]]:
-        """The losses of the steps since the last reading. Raises TrainingError at the first that is not finite."""
+        """Read the losses of the steps since the last reading. Raises TrainingError at the first that is not finite."""
         values = torch.stack([pending.losses for pending in self.pending]).tolist()
         losses = [dict(zip(p.names, row, strict=True)) for p, row in zip(self.pending, values, strict=True)]
         for pending, terms in zip(self.pending, losses, strict=True):
@@ -326,13 +326,13 @@ class Trainer:
                 shown = ", ".join(f"{name} {term:g}" for name, term in terms.items())
                 raise TrainingError(
                     f"loss not finite at step {pending.step} (epoch {epoch}), videos {', '.join(pending.videos)}: {shown}; "
-                    f"{self._kept()}; try a lower --lr"
+                    f"{self._last_saved()}; try a lower --lr"
                 )
         self.pending.clear()
         return losses
 
     def _check_weights(self) -> None:
-        """A finite loss may still have made an update that is not: neither evaluate nor save that."""
+        """Raise TrainingError if an update left weights that are not finite, which even a finite loss can cause."""
         if self.checked_step == self.step:
             return
         sums = torch.stack([parameter.detach().sum() for parameter in self.model.parameters()])
@@ -352,8 +352,8 @@ class Trainer:
             "seconds/step": seconds,
         }
 
-    def _kept(self) -> str:
-        return "last.pt is whole" if self.experiment.last.exists() else "no last.pt was written yet"
+    def _last_saved(self) -> str:
+        return "last.pt is intact" if self.experiment.last.exists() else "no last.pt was written yet"
 
     def _continue_with(self) -> str:
         folder = self.experiment.folder
