@@ -195,8 +195,8 @@ class Trainer:
                 if not is_out_of_memory(error):
                     raise
                 raise TrainingError(
-                    f"out of memory on {self.device} after step {self.step}; {self._last_saved()}; --resume may be given a lower "
-                    "--test_batch_size or --cache mmap, a new run a lower --batch_size, --num_segments or --hidden_size"
+                    f"out of memory on {self.device} after step {self.step}; {self._last_saved()}; --resume with a lower "
+                    "--test_batch_size or --cache mmap, or start anew with a lower --batch_size, --num_segments or --hidden_size"
                 ) from error
 
     def _loop(self, batches: Iterator[Batch], context: RunContext) -> None:

@@ -4,7 +4,7 @@
 
     python -m eval.detection --ground_truth gt.json --detections detections.json --subset test [--json]
 
-Works on plain arrays and imports neither torch nor anything else of the training code.
+It works on plain arrays and imports neither torch nor any training code.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def evaluate_detections(
 ) -> DetectionResult:
     """Compare detections with ground truth, both coded by the same videos and classes.
 
-    Raises InputError when there is no ground truth at all.
+    Raises InputError when there is no ground truth.
     """
     if len(ground_truth) == 0:
         raise InputError("no ground-truth segments to evaluate against")
@@ -88,7 +88,7 @@ def evaluate_detections(
 def average_precision(true_positive: NDArray[np.bool_], ground_truth_count: int) -> NDArray[np.float64]:
     """Hits [K,N] in descending score -> AP [K]: the area under the interpolated precision-recall curve.
 
-    Recall moves at hits alone, by 1 / count each, so the area is the sum of the interpolated precision there.
+    Recall rises only at hits, by 1 / count each, so the area is the sum of the interpolated precision at hits, over count.
     """
     precision = np.cumsum(true_positive, axis=1) / np.arange(1, true_positive.shape[1] + 1)
     interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
@@ -112,7 +112,7 @@ def _candidate_pairs(
     truth = np.repeat(first, count) + position
     start, end = detections.start[detection], detections.end[detection]
     truth_start, truth_end = ground_truth.start[truth], ground_truth.end[truth]
-    # Most pairs lie apart, and are not worth a division.
+    # Most pairs do not overlap and are not worth a division.
     meet = np.flatnonzero((start < truth_end) & (truth_start < end))
     overlap = np.zeros(len(detection))
     overlap[meet] = temporal_iou(start[meet], end[meet], truth_start[meet], truth_end[meet])
@@ -125,18 +125,17 @@ def _candidate_pairs(
 def _order_ties(near: NDArray[np.int64], detection: NDArray[np.int64], overlap: NDArray[np.float64]) -> None:
     """Reorder in place the pairs of detections that overlap several ground truths by exactly the same tIoU.
 
-    The field's evaluators leave this order to numpy's argsort, reversed, and published figures rest on it; so these few
-    detections (69 of 31,587 in the real result file of the tests) are sorted in that way, each by itself. numpy's order of
-    equal values depends on the processor's vector instructions (AVX-512 or not): on that file the mAP at tIoU 0.1 moves by
-    1.4e-4.
+    The field's evaluators leave this order to numpy's argsort, reversed, and published figures depend on it; so these few
+    detections (69 of 31,587 in the tests' real result file) are sorted that way, one by one. numpy's order of equal values
+    depends on the processor's vector instructions (AVX-512 or not): on that file the mAP at tIoU 0.1 moves by 1.4e-4.
     """
     near_detection = detection[near]
     same = (np.diff(near_detection) == 0) & (np.diff(overlap[near]) == 0)
     for tied in np.unique(near_detection[1:][same]):
-        mine = slice(*np.searchsorted(detection, [tied, tied + 1]))
+        candidates = slice(*np.searchsorted(detection, [tied, tied + 1]))
         first, stop = np.searchsorted(near_detection, [tied, tied + 1])
-        order = np.argsort(overlap[mine])[::-1]
-        near[first:stop] = mine.start + order[: stop - first]
+        order = np.argsort(overlap[candidates])[::-1]
+        near[first:stop] = candidates.start + order[: stop - first]
 
 
 def _match(
@@ -145,8 +144,8 @@ def _match(
     """Which detections [num_detections] get a ground truth, when each in turn takes the best one that is still free.
 
     Pairs are sorted by detection, the preferred ground truth first. Taking turns is slow, so all ask at once: every ground
-    truth keeps the earliest detection that has asked for it, and a detection that is refused asks for its next. Since all
-    ground truths agree on who comes first, this deferred acceptance ends where taking turns does: there is one stable matching.
+    truth keeps the earliest detection that has asked for it, and a refused detection asks for its next. Since all ground truths
+    agree on who comes first, this deferred acceptance has the same result as taking turns: there is one stable matching.
     """
     nobody = num_detections
     holder = np.full(num_truth, nobody)
@@ -171,7 +170,7 @@ def _match(
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 0 done, 2 a mistake in what was given."""
+    """Return the exit code: 0 done, 2 invalid input."""
     return run_tool("eval.detection", _print_evaluation, arguments)
 
 
@@ -200,7 +199,7 @@ def _evaluate_files(
         raise InputError(f"--subset {subset}: {ground_truth} has no such videos (it has: {known})")
     truth = ground_truth_segments(annotations, videos, classes)
     if len(truth) == 0:
-        raise InputError(f"--subset {subset}: {ground_truth} has no annotated instances there")
+        raise InputError(f"--subset {subset}: {ground_truth} has no annotated instances in it")
     detected, _ = read_detections(detections, videos, classes)
     result = evaluate_detections(truth, detected, num_classes=len(classes), tious=tious)
     if as_json:

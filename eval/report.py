@@ -6,7 +6,7 @@ from utils.text_table import table
 
 
 def map_table(rows: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]]) -> str:
-    """Lay out {row name: ({tIoU: mAP}, {span: average mAP})}, fractions, in percent, with the averages on the right."""
+    """Lay out {row name: ({tIoU: mAP}, {span: average mAP})}, given as fractions, in percent, averages on the right."""
     by_tiou, averages = next(iter(rows.values()))
     header = ["tIoU", *by_tiou, *(f"avg {span}" for span in averages)]
     body = [[name, *_percent(values.values()), *_percent(means.values())] for name, (values, means) in rows.items()]
@@ -18,7 +18,7 @@ def percent(fraction: float) -> str:
 
 
 def per_class_table(per_class_ap: Mapping[str, Mapping[str, float]]) -> str:
-    """Lay out {class: {tIoU: AP}}, fractions, in percent, with the mean over the tIoUs on the right."""
+    """Lay out {class: {tIoU: AP}}, given as fractions, in percent, the mean over the tIoUs on the right."""
     tious = list(next(iter(per_class_ap.values())))
     body = [
         [name, *_percent(values.values()), *_percent([sum(values.values()) / len(values)])]

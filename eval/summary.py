@@ -1,4 +1,4 @@
-"""An evaluation in numbers, as results.json has it, and the table a run ends with."""
+"""An evaluation in numbers, as in results.json, and the table a run ends with."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from utils.ranges import parse_span
 
 @dataclass(frozen=True)
 class EvaluationSummary:
-    """One evaluation; fractions, not percent, and None where nothing was annotated to compare with."""
+    """One evaluation; fractions, not percent, and None where annotations are missing."""
 
     mAP: dict[str, float] | None  # by tIoU; the names are those of results.json
     average_mAP: dict[str, float] | None  # by span of tIoU, "0.1:0.7"
@@ -34,7 +34,7 @@ def summarize(
     average_tious: Sequence[str],
     classes: Sequence[str],
 ) -> EvaluationSummary:
-    """Put together what was computed: no `result` without segments in test, no `video_accuracy` without labels."""
+    """Collect what was computed: no `result` without segments in test, no `video_accuracy` without labels."""
     return EvaluationSummary(
         mAP=result.map_by_tiou() if result else None,
         average_mAP={span: result.average_map(*parse_span(span)) for span in average_tious} if result else None,

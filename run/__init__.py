@@ -1,1 +1,1 @@
-"""What surrounds a run: its device, its folder, its checkpoints, its curves."""
+"""Everything around a run: its device, its folder, its checkpoints, its curves."""

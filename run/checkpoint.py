@@ -1,12 +1,12 @@
-"""Checkpoints: tensors and plain types in one file, written whole or not at all, loaded with weights_only and strictly.
+"""Checkpoints: tensors and plain types in one file, written completely or not at all, loaded with weights_only and strictly.
 
     save_checkpoint(path, Checkpoint(model=model.state_dict(), options=..., classes=..., training=...))
     checkpoint = load_checkpoint(path)
     load_model(model, checkpoint.model, path)
 
 Two kinds are read: this project's, a dict with "format", and published bare state dicts, THUMOS'14 and ActivityNet names alike.
-In files the parameters have their published names: the "model" of a file of ours is a published state dict. In memory they have
-the names of model.py.
+In files, parameters have their published names: the "model" of this project's files is a published state dict. In memory they
+have the names of model.py.
 """
 
 import pathlib
@@ -43,27 +43,27 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds. A published state dict has `model` alone."""
+    """The contents of a file. A published state dict has only `model`."""
 
     model: dict[str, Tensor]  # by the names of model.py
     options: dict[str, Any] | None = None
     classes: tuple[str, ...] | None = None
-    # Step and results; in last.pt the states of optimiser, mask and random generators too.
+    # Step and results; in last.pt also the states of optimiser, mask and random generators.
     training: dict[str, Any] = field(default_factory=dict)
 
 
 def to_published(state: Mapping[str, Value]) -> dict[str, Value]:
-    """Rename what goes by the parameter names of model.py to the published ones; unknown names stay."""
+    """Rename parameters from the names of model.py to the published ones; unknown names stay."""
     return {_renamed(name, PUBLISHED_LAYERS): value for name, value in state.items()}
 
 
 def from_published(state: Mapping[str, Value]) -> dict[str, Value]:
-    """The way back, from THUMOS'14 and ActivityNet names alike."""
+    """Rename parameters from the published names, THUMOS'14's or ActivityNet's, to those of model.py."""
     return {_renamed(name, OUR_LAYERS): value for name, value in state.items()}
 
 
 def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:
-    """Write the whole file or none. Raises InputError when it can't be written, and leaves an older file as it was."""
+    """Write the complete file or none. Raises InputError when it can't be written; an older file then stays as it was."""
     content = {
         "format": FORMAT,
         "model": to_published(checkpoint.model),
@@ -75,7 +75,7 @@ def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: pathlib.Path) -> Checkpoint:
-    """Read a file, its tensors onto the CPU. Raises InputError when it is missing, corrupt, truncated or something else."""
+    """Read a file, with its tensors on the CPU. Raises InputError when it is missing, damaged or not a checkpoint."""
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint; check --model_file, --exp_name and --output_dir")
     content = _load_tensors(path)
@@ -86,11 +86,11 @@ def load_checkpoint(path: pathlib.Path) -> Checkpoint:
             raise InputError(f"{path}: neither a checkpoint of this project nor a state dict of tensors")
         return Checkpoint(model=from_published(content))
     if content["format"] != FORMAT:
-        raise InputError(f"{path}: checkpoint of format {content['format']}, this version reads {FORMAT}")
+        raise InputError(f"{path}: checkpoint of format {content['format']}, but this version reads {FORMAT}")
     kinds = {"model": dict, "options": dict, "classes": list, "training": dict}
     broken = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
     if broken or not _is_state_dict(content["model"]):
-        raise InputError(f"{path}: not a whole checkpoint: {', '.join(broken or ['model'])} is missing or not as saved")
+        raise InputError(f"{path}: incomplete checkpoint: {', '.join(broken or ['model'])} is missing or not as saved")
     return Checkpoint(
         model=from_published(content["model"]),
         options=content["options"],
@@ -100,7 +100,7 @@ def load_checkpoint(path: pathlib.Path) -> Checkpoint:
 
 
 def _load_tensors(path: pathlib.Path) -> Any:
-    """Load with weights_only, after a look at the file's own checksums, which torch leaves out."""
+    """Load with weights_only, after verifying the file's checksums, which torch does not."""
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
@@ -114,7 +114,7 @@ def _load_tensors(path: pathlib.Path) -> Any:
         raise
     except pickle.UnpicklingError:
         raise InputError(f"{path}: not a checkpoint of tensors and plain values (corrupt, or unsafe to load)") from None
-    except Exception as error:  # a damaged file can make the readers fail in any way
+    except Exception as error:  # readers can fail in any way on a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{path}: corrupt or truncated checkpoint ({reason})") from None
 
@@ -128,7 +128,7 @@ def _is_state_dict(content: Any) -> bool:
 
 
 def load_model(model: nn.Module, state: dict[str, Tensor], path: pathlib.Path) -> None:
-    """Load strictly. Raises InputError naming the missing and left-over parameters, or one of another shape, as in the file."""
+    """Load strictly. Raises InputError naming missing and left-over parameters, or one of another shape, as in the file."""
     expected, given = to_published(model.state_dict()), to_published(state)
     missing, unknown = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     if missing or unknown:
@@ -151,7 +151,7 @@ def load_network(
     classes: tuple[str, ...],
     device: torch.device,
 ) -> Network:
-    """Make the model on a device with the checkpoint's weights. Raises InputError when these do not fit it or the classes."""
+    """Make the model on a device with a checkpoint's weights. Raises InputError when they do not fit it or the classes."""
     check_classes(checkpoint, classes, path)
     with torch.device("meta"):
         model = make_model()
@@ -161,7 +161,7 @@ def load_network(
 
 
 def check_classes(checkpoint: Checkpoint, classes: tuple[str, ...], path: pathlib.Path) -> None:
-    """Raises InputError when the checkpoint was trained for classes other than the data's."""
+    """Raise InputError when the checkpoint was trained for classes other than the data's."""
     if checkpoint.classes and checkpoint.classes != classes:
         differing = sorted(set(checkpoint.classes) ^ set(classes))
         raise InputError(

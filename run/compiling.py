@@ -1,8 +1,8 @@
-"""--compile: torch.compile, with a trial first, so that a failure is found before it can do harm, and says why.
+"""--compile: torch.compile, with a trial first, so that a failure shows before it can do harm, and with its reason.
 
     step = compile_or_explain(function, trial, device, what="the training step")
 
-On CUDA the compiled functions are replayed as CUDA graphs, which leaves a step no launch overhead; on a CPU they are C++.
+On CUDA the compiled functions are replayed as CUDA graphs, without launch overhead; on a CPU they are C++.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ import torch
 import torch._inductor.config
 from torch import Tensor
 
-TRIALS = 3  # of each batch size
+TRIALS = 3  # per batch size
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -20,22 +20,22 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def compile_or_explain(
     function: Function, trial: Callable[[Function], None], device: torch.device, *, what: str
 ) -> Function:
-    """`function` compiled, when a trial of that succeeds; else `function`, after a line that says why.
+    """Compile `function` and try it; return `function` itself, after a line that says why, if that fails.
 
     The trial leaves the random generators as they were.
     """
-    torch._inductor.config.fallback_random = True  # dropout then draws as it does uncompiled
+    torch._inductor.config.fallback_random = True  # so that dropout draws as it does uncompiled
     try:
         compiled = cast(
             Function, torch.compile(function, mode="reduce-overhead" if device.type == "cuda" else "default")
         )
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             trial(compiled)
-    except Exception as error:  # compilers fail in any way
+    except Exception as error:  # compilers can fail in any way
         torch.compiler.reset()
         cause = getattr(error, "inner_exception", None) or error
         reason = (str(cause).strip() or "no reason given").splitlines()[0]
-        print(f"--compile: {what} goes on uncompiled, for: {type(cause).__name__}: {reason}")
+        print(f"--compile: {what} stays uncompiled: {type(cause).__name__}: {reason}")
         return function
     return compiled
 

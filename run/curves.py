@@ -1,4 +1,4 @@
-"""TensorBoard curves. What goes wrong in the thread that writes them, on a full disk say, comes out as one clear error.
+"""TensorBoard curves. Errors in the thread that writes them, such as a full disk, are reported as one clear error.
 
 with CurveWriter(folder, first_step=1) as curves:
     curves.add({"loss/total": 1.5}, step)
@@ -16,16 +16,16 @@ from utils.errors import InputError
 
 
 class CurveWriter:
-    """Writes points; those of an earlier run from `first_step` on, which a resumed run makes again, are dropped."""
+    """Writer of curves. Points of an earlier run from `first_step` on are dropped: a resumed run makes them again."""
 
     def __init__(self, folder: pathlib.Path, *, first_step: int) -> None:
         self.folder = folder
         self._writer = SummaryWriter(str(folder), purge_step=first_step)
-        # The thread's error is raised again by the next call here: printed by the thread it would appear twice.
+        # The next call here raises the thread's error again: if the thread printed it, it would appear twice.
         self._thread_hook, threading.excepthook = threading.excepthook, self._on_thread_error
 
     def add(self, values: Mapping[str, float], step: int) -> None:
-        """Add {curve: value}. Raises InputError when they cannot be written."""
+        """Add {curve: value}. Raises InputError when it cannot be written."""
         try:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
@@ -57,7 +57,7 @@ class CurveWriter:
 
 
 def evaluation_curves(summary: EvaluationSummary) -> dict[str, float]:
-    """Name an evaluation's values as curves; what was not computed is left out."""
+    """An evaluation as {curve: value}, without values that were not computed."""
     values = {} if summary.video_accuracy is None else {"video_accuracy": summary.video_accuracy}
     values |= {f"mAP/{tiou}": value for tiou, value in (summary.mAP or {}).items()}
     averages = (summary.average_mAP or {}).items()

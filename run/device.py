@@ -16,11 +16,11 @@ from options import RunOptions
 from utils.errors import InputError
 from utils.memory import check_fits
 
-AMPERE = (8, 0)  # compute capability from which NVIDIA GPUs know TF32 and bfloat16
+AMPERE = (8, 0)  # first compute capability with TF32 and bfloat16
 
 
-# float32 arrays of the model's size. Test: the weights, and half of them folded. Training: two moments besides, and where they
-# are whole, on a GPU or compiled, the gradients.
+# float32 arrays of the model's size. Test: the weights, and half of them folded. Training adds two moments and, on a GPU or
+# compiled, the gradients, which are otherwise never stored in full.
 INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES = 1.5, 2.0, 1.0
 
 
@@ -34,7 +34,7 @@ class Machine:
 
 
 def choose_machine(options: RunOptions) -> Machine:
-    """What --device and --precision come to here. Raises InputError when there is no such thing here."""
+    """Resolve --device and --precision. Raises InputError when this machine does not have them."""
     device = pick_device(options.device)
     precision = choose_precision(options.precision, device)
     return Machine(device=device, precision=precision, dtype=apply_precision(precision))
@@ -49,15 +49,15 @@ def check_model_fits(make_model: Callable[[], SAL], machine: Machine, *, trainin
         model = make_model()
     copies = INFERENCE_COPIES
     if training:
-        whole_gradients = compiled or machine.device.type == "cuda"
-        copies += MOMENT_COPIES + (GRADIENT_COPIES if whole_gradients else 0)
+        full_gradients = compiled or machine.device.type == "cuda"
+        copies += MOMENT_COPIES + (GRADIENT_COPIES if full_gradients else 0)
     needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
     what = f"--hidden_size {model.options.hidden_size}: the model needs"
     check_fits(needed, machine.device, what=what, instead="lower it or free memory")
 
 
 def pick_device(name: str) -> torch.device:
-    """auto, cpu, cuda or cuda:INDEX. Raises InputError when there is no such device here."""
+    """Turn auto, cpu, cuda or cuda:INDEX into a device. Raises InputError when this machine does not have it."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, index = name.partition(":")
@@ -70,12 +70,12 @@ def pick_device(name: str) -> torch.device:
     if int(index or 0) >= torch.cuda.device_count():
         raise InputError(f"--device {name}: there are {torch.cuda.device_count()} CUDA GPUs, counted from 0")
     device = torch.device("cuda", int(index or 0))
-    torch.cuda.set_device(device)  # what names no device, a pinned buffer or an event, belongs to this one
+    torch.cuda.set_device(device)  # for anything that names no device, such as pinned buffers and events
     return device
 
 
 def fetch(*tensors: Tensor) -> Callable[[], tuple[NDArray[Any], ...]]:
-    """Start copying tensors to the host; the returned function waits for that and gives the arrays."""
+    """Start copying tensors to the host; the returned function waits for the copies and returns them as arrays."""
     copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]
     arrived = None
     if tensors[0].is_cuda:
@@ -91,7 +91,7 @@ def fetch(*tensors: Tensor) -> Callable[[], tuple[NDArray[Any], ...]]:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """fp32, tf32 or bf16. "auto" is tf32 where the device has it, as the published runs had, else fp32.
+    """Resolve --precision to fp32, tf32 or bf16. "auto" is tf32 where the device has it, as in the published runs, else fp32.
 
     Raises InputError when the device does not have it.
     """
@@ -100,7 +100,7 @@ def choose_precision(name: str, device: torch.device) -> str:
         return "tf32" if has_tf32 else "fp32"
     if name == "tf32" and not has_tf32:
         raise InputError(
-            f"--precision tf32: {device} has no TF32, NVIDIA GPUs from Ampere on have; give --precision fp32"
+            f"--precision tf32: {device} has no TF32, unlike NVIDIA GPUs from Ampere on; give --precision fp32"
         )
     if name == "bf16" and device.type == "cuda" and not has_tf32:
         raise InputError(f"--precision bf16: {device} has no bfloat16; give --precision fp32")

@@ -1,4 +1,4 @@
-"""An experiment's folder: where its files are, which experiment was the last, and how results are written.
+"""An experiment's folder: where its files are, which experiment is the latest, and how results are written.
 
 output_dir/exp_name/{options.json, results.json, detections_best.json, best.pt, last.pt, tensorboard/}
 """
@@ -55,8 +55,8 @@ class Experiment:
     def claim(self, *, named: bool) -> None:
         """Make the folder, once all input has been checked.
 
-        An earlier run of that name is set aside as NAME.old and replaces what was set aside before, so that no two runs mix.
-        A name that the user did not choose gets a number if another run has just taken it.
+        An earlier run of that name is moved to NAME.old, replacing an older one there, so that no two runs mix. A name that the
+        user did not choose gets a number if another run has just taken it.
         """
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         name, count = self.folder.name, 1
@@ -73,7 +73,7 @@ class Experiment:
                     if old.exists():
                         shutil.rmtree(old)
                     self.folder.rename(old)
-                else:  # a run that ended before it saved anything
+                else:  # an earlier run ended before it saved anything
                     shutil.rmtree(self.tensorboard, ignore_errors=True)
                     return
 
@@ -96,7 +96,7 @@ class Experiment:
 
 
 def begin_training(flags: Mapping[str, Any]) -> tuple[Experiment, Options, Checkpoint | None]:
-    """Name a new experiment, or find the one to resume with its own options and its last.pt. Nothing is written yet.
+    """Name a new experiment, or find the one to resume, with its options and its last.pt. Nothing is written yet.
 
     Raises InputError, also when flags would change what the experiment computes.
     """
@@ -148,9 +148,9 @@ def find_experiment(options: RunOptions, *, needs: str) -> Experiment:
 
 
 def find_model(options: RunOptions) -> tuple[pathlib.Path, Experiment]:
-    """Find the checkpoint for inference, and the experiment whose folder takes its results.
+    """Find the checkpoint for inference, and the experiment whose folder gets the results.
 
-    That is the one named by --exp_name; else the one that the checkpoint lies in, or one named after a file from elsewhere.
+    That is the one that --exp_name names, else the one that contains the checkpoint, else one named after the file.
     """
     if not options.model_file:
         experiment = find_experiment(options, needs="best.pt")

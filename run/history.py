@@ -1,4 +1,4 @@
-"""Every evaluation of a run: which is the best, which the last, and results.json, which says so.
+"""The evaluations of a run, with the best and the last, and results.json, which records them.
 
 history = History(experiment, average_tious=("0.1:0.5", "0.1:0.7"), provenance=...)
 if history.add(EvaluationRecord(step=30, epoch=1, summary=summary)): ...      # the best so far
@@ -34,7 +34,7 @@ class EvaluationRecord:
 
 @dataclass(frozen=True)
 class HistoryPoint:
-    """What is kept of every evaluation; fractions, None for what was not computed."""
+    """The numbers kept from every evaluation; fractions, None for what was not computed."""
 
     step: int
     epoch: int
@@ -44,7 +44,7 @@ class HistoryPoint:
 
 @dataclass
 class Seconds:
-    """Time spent, over all the calls that a run took."""
+    """Time spent, over all calls that continued a run."""
 
     training: float = 0.0
     evaluation: float = 0.0
@@ -54,7 +54,7 @@ class Seconds:
 
 
 class History:
-    """Owns what a run's results file says; its state belongs to the run's checkpoint."""
+    """Owner of everything in a run's results file; its state belongs in the run's checkpoint."""
 
     def __init__(self, experiment: Experiment, *, average_tious: Sequence[str], provenance: Mapping[str, Any]) -> None:
         self.experiment, self.provenance = experiment, provenance
@@ -65,7 +65,7 @@ class History:
         self.seconds = Seconds()
 
     def add(self, record: EvaluationRecord) -> bool:
-        """Take up an evaluation; whether it is the best so far."""
+        """Add an evaluation; return whether it is the best so far."""
         self.last = record
         self.points.append(
             HistoryPoint(
@@ -81,14 +81,14 @@ class History:
         return improved
 
     def score(self, record: EvaluationRecord) -> float:
-        """What the best evaluation is chosen by: average mAP, or else video accuracy, or else being the latest."""
+        """The value that ranks evaluations: average mAP, else video accuracy, else the step."""
         average_map, accuracy = self._average_map(record), record.summary.video_accuracy
         if average_map is not None:
             return average_map
         return record.step if accuracy is None else accuracy
 
     def describe(self, record: EvaluationRecord) -> str:
-        """The numbers in words, the one that `score` is made of first."""
+        """The numbers in words, the one that `score` uses first."""
         return ", ".join(self._texts(record))
 
     def headline(self) -> str:
@@ -108,7 +108,7 @@ class History:
         }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
-        """Take up what `as_plain` gave."""
+        """Restore what `as_plain` returned."""
         self.best, self.last = (
             EvaluationRecord.from_plain(plain[name]) if plain[name] else None for name in ("best", "last")
         )
@@ -116,7 +116,7 @@ class History:
         self.seconds = Seconds(**plain["seconds"])
 
     def write(self, *, step: int) -> None:
-        """results.json, once there is an evaluation. Raises InputError when the file cannot be written."""
+        """Write results.json, once there is an evaluation. Raises InputError when the file cannot be written."""
         if self.last:
             self.experiment.write_results({**self.as_plain(), "steps": step, **self.provenance})
 

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Interrupt:
-    """While active, a first signal sets `requested`; a second one stops at once, as KeyboardInterrupt."""
+    """Handler of signals while active: the first sets `requested`, a second one raises KeyboardInterrupt at once."""
 
     def __init__(self) -> None:
         self.requested = False

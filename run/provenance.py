@@ -1,4 +1,4 @@
-"""What a result rests on: options, seed, device, versions and the git commit."""
+"""The origin of a result: options, seed, device, versions and the git commit."""
 
 import pathlib
 import platform
@@ -15,7 +15,7 @@ PACKAGES = ("torch", "numpy")
 def provenance(
     options: Mapping[str, Any], machine: Machine, *, layout: str, left_out: Mapping[str, int]
 ) -> dict[str, Any]:
-    """What every result file carries besides its numbers; `options` are flat, {flag name: value}."""
+    """The origin that every result file states besides its numbers; `options` are flat, {flag name: value}."""
     return {
         "seed": options["seed"],
         "device": str(machine.device),
@@ -42,7 +42,7 @@ def git_commit() -> str | None:
 
 
 def _git(root: pathlib.Path, *arguments: str) -> str | None:
-    """What git prints; None where it fails. Without its optional locks, it leaves the user's index alone."""
+    """The output of git; None if it fails. Without its optional locks, git leaves the user's index alone."""
     command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)

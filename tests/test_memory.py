@@ -107,7 +107,12 @@ def test_out_of_memory_during_a_run(tiny, run, tmp_path, monkeypatch, error):
         patch.setattr(train, "train_step", fails)
         outcome = run(tiny.path, "--exp_name", "x")
     assert outcome.code == 1 and outcome.err.count("\n") == 1
-    for words in ("out of memory on cpu after step 6", "last.pt is intact", "a lower --batch_size", "--test_batch_size"):
+    for words in (
+        "out of memory on cpu after step 6",
+        "last.pt is intact",
+        "a lower --batch_size",
+        "--test_batch_size",
+    ):
         assert words in outcome.err
     assert run(tiny.path, "--exp_name", "x", "--resume").code == 0
 
