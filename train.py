@@ -196,7 +196,8 @@ class Trainer:
                     raise
                 raise TrainingError(
                     f"out of memory on {self.device} after step {self.step}; {self._last_saved()}; --resume with a lower "
-                    "--test_batch_size or --cache mmap, or start anew with a lower --batch_size, --num_segments or --hidden_size"
+                    "--test_batch_size or --cache mmap, or start a new run with a lower --batch_size, --num_segments or "
+                    "--hidden_size"
                 ) from error
 
     def _loop(self, batches: Iterator[Batch], context: RunContext) -> None:

@@ -1,1 +1,1 @@
-"""How feature sets, their ground truth and detections lie on disk: every form of them is read as the same records."""
+"""Feature sets, ground truth and detections on disk: every form of them is read as the same records."""

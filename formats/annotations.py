@@ -1,4 +1,4 @@
-"""Annotations, whatever file they are from: which actions a video shows and, where somebody marked it, when.
+"""Annotations from any file: which actions a video shows and, where somebody marked it, when.
 
 VideoAnnotation(subset="test", instances=(Instance("Dive", 1.5, 4.0),), duration=31.2, fps=25.0)
 """
@@ -25,7 +25,7 @@ class Instance:
 class VideoAnnotation:
     subset: str  # as the ground truth calls it
     instances: tuple[Instance, ...] = ()
-    weak_labels: frozenset[str] = frozenset()  # labels of the video, given apart from any segments
+    weak_labels: frozenset[str] = frozenset()  # labels of the video, given separately from segments
     duration: float | None = None  # seconds
     fps: float | None = None  # frames per second
 
@@ -35,7 +35,7 @@ class VideoAnnotation:
 
 
 def labels_of(annotations: Mapping[str, VideoAnnotation], videos: Iterable[str]) -> set[str]:
-    """Every label of these videos, as far as they are annotated."""
+    """Every label of those of these videos that are annotated."""
     return {label for video in videos if video in annotations for label in annotations[video].labels}
 
 
@@ -59,7 +59,7 @@ def ground_truth_segments(
 
 
 def parse_segment(segment: Any, *, where: str) -> tuple[float, float]:
-    """[start, end] in seconds, as numbers or strings. Raises DataError when it is neither, or ends at or before its start."""
+    """Parse [start, end] in seconds, numbers or strings. Raises DataError for anything else, or an end not after the start."""
     try:
         if not isinstance(segment, list) or any(isinstance(value, bool) for value in segment):
             raise ValueError
@@ -80,7 +80,7 @@ def _segment_problem(kind: Kind, where: str, what: str) -> Problem:
 
 
 def parse_positive(value: Any, *, where: str, name: str) -> float | None:
-    """A duration or a frame rate, called `name` in messages; None where there is none.
+    """Parse a duration or a frame rate, called `name` in messages; None stays None.
 
     Raises DataError for anything but a number above 0 of a sensible size.
     """

@@ -4,13 +4,13 @@
     NpzArray(path, key)         one member of VIDEO.npz
     TorchArray(path, key)       VIDEO.pt: a tensor, or one of a dict of tensors; loaded with weights_only
     MemoryArray(where, array)   already read
-    UnusableArray(problem)      something else; an error when a video needs it
+    UnusableArray(problem)      not an array; an error when a video needs it
 
     array.header()              # shape and type, without the values where the format allows it
     array.rows(indices)         # [len(indices),D]; slice(None) reads everything
 
-Formats that one layout alone has are in its file (Hdf5Array in formats/hdf5.py). No file stays open: an open memory map holds
-a file descriptor, of which a process has about a thousand.
+A format that only one layout uses is in that layout's file (Hdf5Array in formats/hdf5.py). No file stays open: an open memory
+map holds a file descriptor, of which a process has about a thousand.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ STREAMS = ("rgb", "flow")  # in the order of a joint array's channels
 Rows = Indices | slice
 Header = tuple[tuple[int, ...], np.dtype[Any]]
 
-_NUMPY_TYPES = {  # bfloat16 is unknown to numpy, float32 holds it
+_NUMPY_TYPES = {  # numpy has no bfloat16; float32 holds it exactly
     torch.float16: np.float16,
     torch.bfloat16: np.float32,
     torch.float32: np.float32,
@@ -53,7 +53,7 @@ class StoredArray(Protocol):
         """Shape and type. Raises DataError for a damaged file."""
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
-        """The rows at these positions, perhaps of a mapped file. Raises DataError for a damaged file."""
+        """The rows at these positions, possibly of a mapped file. Raises DataError for a damaged file."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class NpzArray:
         return f"{self.path} '{self.key}'"
 
     def header(self) -> Header:
-        """Reads the member's first bytes alone."""
+        """Read only the member's first bytes."""
         with (
-            whole_file(self, "member of an .npz file"),
+            reading(self, "member of an .npz file"),
             zipfile.ZipFile(self.path) as archive,
             archive.open(f"{self.key}.npy") as member,
         ):
@@ -92,7 +92,7 @@ class NpzArray:
         return shape, dtype
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
-        with whole_file(self, "member of an .npz file"), np.load(self.path, allow_pickle=False) as archive:
+        with reading(self, "member of an .npz file"), np.load(self.path, allow_pickle=False) as archive:
             rows: NDArray[Any] = archive[self.key][chosen]
         return rows
 
@@ -116,7 +116,7 @@ class TorchArray:
 
     def _tensor(self) -> torch.Tensor:
         content = _load_torch(self.path)
-        with whole_file(self, "tensor of a .pt file"):  # which may be another file since its arrays were listed
+        with reading(self, "tensor of a .pt file"):  # the file may have been replaced since its arrays were listed
             tensor: torch.Tensor = (content if self.key is None else content[self.key]).detach()
         if tensor.dtype not in _NUMPY_TYPES or tensor.layout is not torch.strided or tensor.is_meta or tensor.is_nested:
             kind = " ".join(str(part).removeprefix("torch.") for part in (tensor.dtype, tensor.layout))
@@ -126,7 +126,7 @@ class TorchArray:
 
 @dataclass(frozen=True)
 class UnusableArray:
-    """Something else in the place of an array. It is an error only when a video of this name is used."""
+    """Something other than an array. It is an error only when its video is used."""
 
     problem: Problem
 
@@ -159,12 +159,12 @@ class MemoryArray:
 def arrays_in(path: pathlib.Path) -> dict[str, StoredArray]:
     """The arrays in a file of one of SUFFIXES: {"rgb", "flow"}, or {"joint"} when it is a single array.
 
-    Raises DataError when it is neither.
+    Raises DataError when the file holds anything else.
     """
     if path.suffix == ".npy":
         return {"joint": NpyArray(path)}
     if path.suffix == ".npz":
-        with whole_file(path, ".npz file"), zipfile.ZipFile(path) as archive:
+        with reading(path, ".npz file"), zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
         return arrays_by_stream(path, {key: NpzArray(path, key) for key in keys})
     content = _load_torch(path)
@@ -179,7 +179,7 @@ def arrays_in(path: pathlib.Path) -> dict[str, StoredArray]:
 
 
 def read_npy_header(file: IO[bytes]) -> Header:
-    """Reads a .npy file up to its values."""
+    """Read a .npy file up to its values."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(file)
@@ -187,13 +187,13 @@ def read_npy_header(file: IO[bytes]) -> Header:
 
 
 def wrong_type(array: object, dtype: object) -> Problem:
-    """The problem of an array of other numbers than can be read."""
+    """The problem of an array whose type of numbers can't be read."""
     what = f"an array of {dtype}, expected float32 or float16"
     return Problem(kind=Kind.TYPE, where=str(array), what=what, fix="convert it")
 
 
 def arrays_by_stream(where: object, arrays: dict[str, Any]) -> dict[str, StoredArray]:
-    """Picks the arrays named "rgb" and "flow"; a single one of another name is "joint". Raises DataError for anything else."""
+    """Pick the arrays named "rgb" and "flow"; a single one of another name is "joint". Raises DataError for anything else."""
     if set(STREAMS) & arrays.keys():
         return {stream: arrays[stream] for stream in STREAMS if stream in arrays}
     if len(arrays) == 1:
@@ -205,8 +205,8 @@ def arrays_by_stream(where: object, arrays: dict[str, Any]) -> dict[str, StoredA
 
 
 @contextlib.contextmanager
-def whole_file(where: object, format_name: str) -> Iterator[None]:
-    """Turns the errors of reading a damaged file, which can be of any type, into a DataError that names the file."""
+def reading(where: object, format_name: str) -> Iterator[None]:
+    """Turn the errors of reading a damaged file, which can be of any type, into a DataError that names the file."""
     try:
         yield
     except InputError:
@@ -214,12 +214,12 @@ def whole_file(where: object, format_name: str) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error) or (isinstance(error, OSError) and error.filename is not None):
             raise
-        what = f"not a whole {format_name} ({type(error).__name__})"
+        what = f"not a complete {format_name} ({type(error).__name__})"
         raise DataError(Problem(kind=Kind.DAMAGED, where=str(where), what=what, fix="write it again")) from None
 
 
 def _load_torch(path: pathlib.Path) -> Any:
-    with whole_file(path, ".pt file"):
+    with reading(path, ".pt file"):
         with open(path, "rb") as file:
             start = file.read(1)
         archive = zipfile.is_zipfile(path)
@@ -236,7 +236,7 @@ def _load_torch(path: pathlib.Path) -> Any:
 
 
 def _map_npy(path: pathlib.Path) -> NDArray[Any]:
-    """Maps the file into memory. Raises DataError for anything but a whole .npy file without pickled objects."""
+    """Map the file into memory. Raises DataError for anything but a complete .npy file without pickled objects."""
     with open(path, "rb") as file:
         start = file.read(6)
     if start[:1] == b"\x80":
@@ -244,7 +244,7 @@ def _map_npy(path: pathlib.Path) -> NDArray[Any]:
     if start != b"\x93NUMPY":
         what = "not an array in the .npy format"
         raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save it with numpy.save"))
-    with whole_file(path, ".npy file"):
+    with reading(path, ".npy file"):
         try:
             array = np.load(path, mmap_mode="r", allow_pickle=False)
         except ValueError as error:

@@ -1,7 +1,7 @@
 """Names, labels and files of a feature set that contradict each other.
 
 for problem in contradictions(feature_set, streams=("rgb", "flow")): ...
-unused_features(feature_set)        # which no split names
+unused_features(feature_set)        # features that no split names
 """
 
 import pathlib
@@ -18,7 +18,7 @@ SKIPPABLE = frozenset({Kind.WITHOUT_FEATURES, Kind.IN_NO_SPLIT})  # what --skip_
 def contradictions(
     feature_set: FeatureSet, *, streams: tuple[str, ...], splits: tuple[str, ...] = SPLITS
 ) -> Iterator[Problem]:
-    """All of them; files are looked for in `splits` alone."""
+    """Find all contradictions; files are looked for only in `splits`."""
     yield from _in_both_splits(feature_set)
     for split in SPLITS:
         for video in feature_set.names[split]:
@@ -30,9 +30,9 @@ def contradictions(
 
 
 def unused_features(feature_set: FeatureSet) -> list[tuple[str, str]]:
-    """(split, video) of features that no split names, without a reason not to."""
+    """(split, video) of features that no split names, without a reason for leaving them out."""
     storage, names = feature_set.storage, feature_set.names
-    unlabelled = {v for v, entry in feature_set.annotations.items() if not entry.labels}  # of a secret test set, say
+    unlabelled = {v for v, entry in feature_set.annotations.items() if not entry.labels}  # such as a secret test set's
     unused = []
     for split in SPLITS if storage.divided else SPLITS[:1]:
         named = {*(names[split] if storage.divided else names["train"] + names["test"])}
@@ -55,7 +55,7 @@ def _in_both_splits(feature_set: FeatureSet) -> Iterator[Problem]:
 
 
 def _against_annotation(feature_set: FeatureSet, split: str, video: str) -> Iterator[Problem]:
-    """A video in a split against its annotation."""
+    """Contradictions between a video in a split and its annotation."""
     ground_truth, source = feature_set.ground_truth, feature_set.sources[split]
     entry = feature_set.annotations.get(video)
     if entry is None:
@@ -87,7 +87,7 @@ def _against_annotation(feature_set: FeatureSet, split: str, video: str) -> Iter
 
 
 def _unclear_names(feature_set: FeatureSet) -> Iterator[Problem]:
-    """Files that could be of two videos, or two files of one, for a "v_" before the name."""
+    """Files that could belong to two videos, or two files of one, because of a "v_" before the name."""
     for split in SPLITS:
         listed, stored = set(feature_set.names[split]), feature_set.storage.by_split[split].videos
         for video in feature_set.names[split]:
@@ -106,7 +106,7 @@ def _unclear_names(feature_set: FeatureSet) -> Iterator[Problem]:
                 yield Problem(
                     kind=Kind.TWO_FILES,
                     where=f"{first} and {second}",
-                    what=f"both are of '{video}'",
+                    what=f"both belong to '{video}'",
                     fix="remove either",
                     video=video,
                 )

@@ -1,8 +1,8 @@
 """The features of one video in their files: inspected, read and checked, at once or a few snippets at a time.
 
-files = FeatureFiles("VIDEO", {"rgb": path, "flow": path}, streams=("rgb", "flow"), feature_size=1024)   # reads headers alone
+files = FeatureFiles("VIDEO", {"rgb": path, "flow": path}, streams=("rgb", "flow"), feature_size=1024)   # reads only headers
 files.load()                # [L,D], everything
-files[indices]              # [len(indices),D]; files are open during this call only
+files[indices]              # [len(indices),D]; files are open only during this call
 """
 
 import pathlib
@@ -20,7 +20,7 @@ Located = Mapping[str, "pathlib.Path | StoredArray"]  # where a video's streams 
 
 
 class Part(NamedTuple):
-    """One array of a video, or the columns of a joint array that are asked for."""
+    """One array of a video, or the required columns of a joint array."""
 
     array: StoredArray
     columns: slice  # of the stored array
@@ -74,7 +74,7 @@ class FeatureFiles:
         return out
 
     def _targets(self, out: NDArray[np.floating]) -> Iterator[tuple[Part, NDArray[np.floating]]]:
-        """Pairs every part with its columns of `out`."""
+        """Pair every part with its columns of `out`."""
         width = out.shape[1] // len(self.parts)
         for i, part in enumerate(self.parts):
             yield part, out[:, i * width : (i + 1) * width]
@@ -82,10 +82,10 @@ class FeatureFiles:
     def _check_length(self, part: Part, length: int) -> None:
         if length != len(self):
             what = f"has {length} snippets now, had {len(self)}"
-            raise self._error(part, kind=Kind.CHANGED, what=what, fix="leave it alone during a run")
+            raise self._error(part, kind=Kind.CHANGED, what=what, fix="don't change it during a run")
 
     def _copy(self, part: Part, rows: NDArray[Any], *, indices: Indices, target: NDArray[np.floating]) -> None:
-        with np.errstate(over="ignore"):  # batches are float32, where a large float64 is infinite
+        with np.errstate(over="ignore"):  # a large float64 is infinite in a float32 batch
             target[:] = rows[:, part.columns]
         finite = np.isfinite(target).all(1)
         if not finite.all():
@@ -95,7 +95,7 @@ class FeatureFiles:
 
     def _header(self, part: Part) -> tuple[tuple[int, int], np.dtype[Any]]:
         shape, stored = part.array.header()
-        dtype = stored.newbyteorder("=")  # either order is read
+        dtype = stored.newbyteorder("=")  # either byte order is read
         if dtype not in (np.float16, np.float32, np.float64):
             raise DataError(wrong_type(part.array, dtype).of(self.video_id))
         if len(shape) != 2 or shape[1] != part.width or shape[0] < 0:
@@ -112,7 +112,7 @@ class FeatureFiles:
 
 
 def open_streams(located: Located) -> dict[str, StoredArray]:
-    """The arrays, by stream or "joint". Raises DataError for a file that holds something else."""
+    """The arrays, by stream or "joint". Raises DataError for a file of another stream."""
     arrays: dict[str, StoredArray] = {}
     for stream, place in located.items():
         if not isinstance(place, pathlib.Path):
@@ -125,7 +125,7 @@ def open_streams(located: Located) -> dict[str, StoredArray]:
             arrays[stream] = inside.get(stream) or inside["joint"]
         else:
             what = f"holds '{next(iter(inside))}', expected the features of stream '{stream}'"
-            fix = f"save these there, or as '{stream}'"
+            fix = f"save the stream there, or name it '{stream}'"
             raise DataError(Problem(kind=Kind.CONTENT, where=str(place), what=what, fix=fix))
     return arrays
 
@@ -137,8 +137,8 @@ def _parts(
     if joint is None:
         missing = [stream for stream in streams if stream not in arrays]
         if missing:
-            others = ", ".join(str(array) for array in arrays.values())
-            what = f"no stream '{missing[0]}' beside {others}"
+            present = ", ".join(str(array) for array in arrays.values())
+            what = f"no stream '{missing[0]}' beside {present}"
             where = f"video '{video_id}'"
             raise DataError(Problem(kind=Kind.NO_STREAM, where=where, what=what, fix="see --modal", video=video_id))
         return [Part(arrays[stream], slice(None), feature_size) for stream in streams]

@@ -1,7 +1,7 @@
 """Folders of feature files, one file per video: VIDEO.npy with both streams in it, or rgb/VIDEO.npy and flow/VIDEO.npy.
 
     features_in(folder, report)                 # {video: its files}
-    read_folder(folder, report)                 # the same, and where a missing file would be
+    read_folder(folder, report)                 # the same, and where a missing file belongs
     groups = subset_folders(path)               # the folders train/, validation/, test/ ... in `path`
     read_subset_folders(path, groups, report)   # the features of both splits in them
 
@@ -37,7 +37,7 @@ def read_folder(folder: pathlib.Path, report: Report) -> StoredFeatures:
 
 
 def subset_folders(path: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """{group: folders of this subset in `path`}; there may be a val/ and a validation/."""
+    """{group: its folders in `path`}; there may be both val/ and validation/."""
     groups: dict[str, list[pathlib.Path]] = {}
     for folder in sorted(path.iterdir()) if path.is_dir() else ():
         group = group_of(folder.name)
@@ -47,7 +47,7 @@ def subset_folders(path: pathlib.Path) -> dict[str, list[pathlib.Path]]:
 
 
 def read_subset_folders(path: pathlib.Path, groups: dict[str, list[pathlib.Path]], report: Report) -> Storage:
-    """`groups` are those of subset_folders(path)."""
+    """Read the features of both splits; `groups` come from subset_folders(path)."""
     split_of = splits_of(groups.keys())
     folders: dict[str, list[pathlib.Path]] = {split: [] for split in SPLITS}
     for group in sorted(groups, key=lambda group: group == "test"):  # validation before test
@@ -56,9 +56,9 @@ def read_subset_folders(path: pathlib.Path, groups: dict[str, list[pathlib.Path]
 
 
 def _read_folders(folders: list[pathlib.Path], default: pathlib.Path, report: Report) -> StoredFeatures:
-    """The features of one split. Without folders, `default` is where they would be."""
+    """The features of one split. Without folders, `default` is where they belong."""
     videos: dict[str, Located] = {}
-    for folder in reversed(folders):  # the first folder has the last word
+    for folder in reversed(folders):  # so that the first folder overrides the others
         videos |= features_in(folder, report)
     joint = bool(folders) and not any(_stream_folders(folder) for folder in folders)
     return _stored(videos, folder=folders[0] if folders else default, joint=joint)
@@ -83,7 +83,7 @@ def _files(folder: pathlib.Path, report: Report) -> dict[str, pathlib.Path]:
         if suffix not in SUFFIXES or name.startswith("."):
             continue
         if video in files:
-            what = f"{files[video].name} is there too"
+            what = f"the folder also holds {files[video].name}"
             fix = "remove one of them"
             report(Problem(kind=Kind.TWO_FILES, where=str(folder / name), what=what, fix=fix, video=video))
             continue
@@ -92,7 +92,7 @@ def _files(folder: pathlib.Path, report: Report) -> dict[str, pathlib.Path]:
 
 
 def _suffix(videos: Mapping[str, Located]) -> str:
-    """The suffix of the first file, which a missing one would have too."""
+    """The suffix of the first file, which a missing file is expected to have too."""
     for located in videos.values():
         for place in located.values():
             if isinstance(place, pathlib.Path):

@@ -1,7 +1,7 @@
-"""A feature set in any layout, as one record: who is in which split, what they are labelled, where their features are.
+"""A feature set in any layout, as one record: which videos are in which split, their labels, and where their features are.
 
 feature_set, left_out = open_usable_set(path, options.data)        # to train on
-feature_set = open_feature_set(path, options.data)                  # as it is; contradictions(feature_set, ...) of it
+feature_set = open_feature_set(path, options.data)                  # as it is; see contradictions(feature_set, ...)
 """
 
 import pathlib
@@ -21,9 +21,9 @@ from utils.errors import InputError
 
 
 def open_feature_set(path: pathlib.Path, options: DataOptions, *, report: Report = raise_problem) -> FeatureSet:
-    """Look at names and annotations; features stay unread. Raises InputError when the set as a whole can't be understood.
+    """Read names and annotations, but no features. Raises InputError when the set as a whole can't be understood.
 
-    `report` gets what is wrong with single videos and annotations.
+    `report` gets the problems of single videos and annotations.
     """
     chosen, ground_truth = recognise(path, options.layout), options.ground_truth
     stored = chosen.read(path, allow_pickle=options.allow_pickle, report=report)
@@ -48,10 +48,10 @@ def open_feature_set(path: pathlib.Path, options: DataOptions, *, report: Report
 def open_usable_set(
     path: pathlib.Path, options: DataOptions, *, splits: tuple[str, ...] = SPLITS
 ) -> tuple[FeatureSet, dict[str, int]]:
-    """Open a set without contradictions; also say what of it is left out, {reason: how many}.
+    """Open a set without contradictions; also return what is left out, as {reason: how many}.
 
     --skip_unusable leaves out videos without features, annotated videos in no split, and empty segments. Features are looked
-    for in `splits` alone. Raises InputError for the first problem.
+    for only in `splits`. Raises InputError for the first problem.
     """
     left_out: Counter[str] = Counter()
     report = _skip_empty_segments(left_out) if options.skip_unusable else raise_problem

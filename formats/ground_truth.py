@@ -1,4 +1,4 @@
-"""Ground truth in JSON, one form for this project's own files, the official ActivityNet files and those of ActionFormer.
+"""Ground truth in JSON, in one form for this project's files, the official ActivityNet files and those of ActionFormer.
 
 annotations = read_annotations(ground_truth_file(folder))          # {video: VideoAnnotation}
 
@@ -22,20 +22,20 @@ FORM = '{"database": {video: {"subset", "annotations": [{"label", "segment": [st
 
 def ground_truth_file(path: pathlib.Path) -> pathlib.Path:
     """gt.json of a folder, or its only JSON file. Raises InputError when there are several."""
-    own = path / "gt.json"
-    others = sorted({*path.glob("*.json"), *path.glob("annotations/*.json")})
-    if own.exists() or not others:
-        return own
-    if len(others) > 1:
-        shown = ", ".join(str(file.relative_to(path)) for file in others[:4])
+    default = path / "gt.json"
+    candidates = sorted({*path.glob("*.json"), *path.glob("annotations/*.json")})
+    if default.exists() or not candidates:
+        return default
+    if len(candidates) > 1:
+        shown = ", ".join(str(file.relative_to(path)) for file in candidates[:4])
         raise InputError(f"{path}: which of {shown} is the ground truth? Name it with --ground_truth")
-    return others[0]
+    return candidates[0]
 
 
 def read_json(path: pathlib.Path, *, duplicate_keys: bool = True) -> Any:
-    """Raises InputError naming the file when it is missing, unreadable or malformed.
+    """Read a JSON file. Raises InputError naming the file when it is missing, unreadable or malformed.
 
-    `duplicate_keys` False refuses a key that an object has twice; JSON keeps the last one.
+    `duplicate_keys` False refuses objects that repeat a key, of which JSON keeps the last.
     """
     try:
         return json.loads(
@@ -48,10 +48,10 @@ def read_json(path: pathlib.Path, *, duplicate_keys: bool = True) -> Any:
 
 
 def read_annotations(path: pathlib.Path, report: Report = raise_problem) -> dict[str, VideoAnnotation]:
-    """Segments may be numbers or strings of numbers. Raises InputError when the file has another form.
+    """Read {video: annotation}. Times may be numbers or strings. Raises InputError when the file has another form.
 
-    `report` gets what is wrong with single videos; when it returns, the entry is left out. An empty segment still counts for
-    its video's labels.
+    `report` gets the problems of single videos; if it returns, the entry is left out. An empty segment still counts for its
+    video's labels.
     """
     content = read_json(path, duplicate_keys=False)
     database = content.get("database") if isinstance(content, dict) else None
@@ -88,7 +88,7 @@ def _content_summary(content: Any) -> str:
 
 
 def _video_annotation(entry: Any, *, where: str, video: str, report: Report) -> VideoAnnotation:
-    """Raises DataError for an entry that says nothing; `report` gets what is wrong within one."""
+    """Parse one entry. Raises DataError when it can't be understood; `report` gets problems within it."""
     notes = entry.get("annotations") if isinstance(entry, dict) else None
     if not isinstance(notes, list) or not isinstance(entry.get("subset"), str):
         keys = f", found the keys {', '.join(map(str, entry))}" if isinstance(entry, dict) and entry else ""
@@ -135,7 +135,7 @@ def _label(note: Any, *, where: str) -> str:
 
 
 def _label_id_problems(path: pathlib.Path, database: dict[str, Any]) -> Iterator[Problem]:
-    """Labels and label_ids, ActionFormer's numbers of the classes, that contradict each other."""
+    """Contradictions between labels and label_ids, ActionFormer's numbers of the classes."""
     id_of: dict[str, int] = {}
     label_of: dict[int, str] = {}
     for video, entry in database.items():

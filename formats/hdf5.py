@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from formats.array_files import Header, Rows, StoredArray, UnusableArray, arrays_by_stream, whole_file
+from formats.array_files import Header, Rows, StoredArray, UnusableArray, arrays_by_stream, reading
 from formats.problems import DataError, Kind, Problem, Report
 from formats.records import Storage, StoredFeatures, StoredSet
 from utils.errors import InputError
@@ -36,12 +36,12 @@ class Hdf5Array:
         return f"{self.path} '{self.key}'"
 
     def header(self) -> Header:
-        with whole_file(self, "array of an HDF5 file"), _open_hdf5(self.path) as file:
+        with reading(self, "array of an HDF5 file"), _open_hdf5(self.path) as file:
             dataset = file[self.key]
             return dataset.shape or (), dataset.dtype
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
-        with whole_file(self, "array of an HDF5 file"), _open_hdf5(self.path) as file:
+        with reading(self, "array of an HDF5 file"), _open_hdf5(self.path) as file:
             if isinstance(chosen, slice):
                 rows: NDArray[Any] = file[self.key][chosen]
                 return rows
@@ -52,7 +52,7 @@ class Hdf5Array:
 
 def arrays_in_hdf5(path: pathlib.Path) -> dict[str, dict[str, StoredArray]]:
     """{video: {"joint"} or {"rgb", "flow"}}. Raises DataError for a damaged file."""
-    with whole_file(path, "HDF5 file"), _open_hdf5(path) as file:
+    with reading(path, "HDF5 file"), _open_hdf5(path) as file:
         return {video: _entry(path, video, file.get(video)) for video in file}
 
 
@@ -79,5 +79,5 @@ def _open_hdf5(path: pathlib.Path) -> Any:
         import h5py
     except ImportError:
         raise InputError(f"{path}: HDF5 files need the package h5py; pip install -r requirements-hdf5.txt") from None
-    with whole_file(path, "HDF5 file"):
-        return h5py.File(path, "r", locking="best-effort")  # network file systems may have no locks
+    with reading(path, "HDF5 file"):
+        return h5py.File(path, "r", locking="best-effort")  # network file systems may not support locks

@@ -1,4 +1,4 @@
-"""The layouts that a feature set may have on disk: the list of them, and how a folder's own is recognised.
+"""The list of layouts that a feature set may have on disk, and how a folder's layout is recognised.
 
 layout = recognise(path, AUTO)                                          # a Layout
 stored = layout.read(path, allow_pickle=False, report=raise_problem)    # a StoredSet
@@ -19,28 +19,28 @@ from utils.errors import InputError
 
 
 class Layout(Protocol):
-    name: str  # as --layout calls it
-    looked_for: str  # what tells a folder of this layout, for messages
+    name: str  # the value of --layout
+    looked_for: str  # what identifies a folder of this layout, for messages
 
     def fits(self, path: pathlib.Path) -> bool:
-        """Whether the folder looks like one of this layout; nothing in it is read."""
+        """Whether the folder looks like this layout; nothing in it is read."""
 
     def read(self, path: pathlib.Path, *, allow_pickle: bool, report: Report) -> StoredSet:
-        """What the folder holds; arrays stay unread where the layout allows it.
+        """Read the folder, but not its arrays where the layout allows it.
 
-        `report` gets what is wrong with single videos. Raises InputError when the whole can't be read.
+        `report` gets the problems of single videos. Raises InputError when the set as a whole can't be read.
         """
 
 
 LAYOUTS: tuple[Layout, ...] = (ThumosLayout(), ActivitynetLayout(), WtalcLayout(), Hdf5Layout())
 AUTO = "auto"
-UNFINISHED = ".unfinished"  # a set that is being written holds a file of this name
+UNFINISHED = ".unfinished"  # the name of a file that marks a set as still being written
 
 
 def recognise(path: pathlib.Path, name: str) -> Layout:
     """The layout of this name, or with AUTO the one that the folder looks like.
 
-    Raises InputError saying what was looked for and what was found.
+    Raises InputError that says what was looked for and what was found.
     """
     known = {layout.name: layout for layout in LAYOUTS}
     if name != AUTO and name not in known:
@@ -51,7 +51,7 @@ def recognise(path: pathlib.Path, name: str) -> Layout:
         )
     if (path / UNFINISHED).exists():
         raise InputError(
-            f"{path}: is not whole, its conversion was interrupted; run the same command again to finish it"
+            f"{path}: is incomplete, its conversion was interrupted; run the same command again to finish it"
         )
     fitting = [layout for layout in LAYOUTS if layout.fits(path)]
     names = " and ".join(layout.name for layout in fitting)

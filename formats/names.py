@@ -1,7 +1,7 @@
 """Names as data sets spell them: of videos, with or without "v_", and of subsets, which become the two splits.
 
 THUMOS'14 trains on its validation videos and tests on its test videos; ActivityNet trains on training and tests on
-validation, since its test labels are secret. So what "validation" means depends on what else there is.
+validation, since its test labels are secret. So the meaning of "validation" depends on the other subsets.
 """
 
 from collections.abc import Container, Set
@@ -16,22 +16,22 @@ _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 
 
 def group_of(subset: str) -> str | None:
-    """train, validation or test; None for any other name. Case does not matter."""
+    """The group of a subset: train, validation or test; None for any other name. Case does not matter."""
     return _GROUP_OF.get(subset.lower())
 
 
 def splits_of(groups: Set[str]) -> dict[str, str]:
-    """{group: split} for the groups that exist: validation trains where nothing else does, and tests otherwise."""
+    """{group: split} for the groups that exist: validation is for training if nothing else is, and for test otherwise."""
     if "train" in groups:
         return {group: "train" if group == "train" else "test" for group in groups}
     return {group: "train" if group == "validation" else "test" for group in groups}
 
 
 def other_names(video: str) -> tuple[str, ...]:
-    """ActivityNet's videos are named by their YouTube id, with or without "v_" before it; an id may itself begin that way."""
+    """Other names of a video: ActivityNet's are YouTube ids, with or without a leading "v_"; an id may itself begin so."""
     return (f"v_{video}", video.removeprefix("v_")) if video.startswith("v_") else (f"v_{video}",)
 
 
 def known_name(video: str, names: Container[str]) -> str | None:
-    """The name in `names` that means this video: itself, else one that differs in its "v_"; None where there is neither."""
+    """The name in `names` that means this video: itself, else one that differs only in "v_"; None if there is neither."""
     return next((name for name in (video, *other_names(video)) if name in names), None)

@@ -1,10 +1,10 @@
-"""Reads .npy files with pickled objects in them, the form that some feature sets come in.
+"""Reading .npy files that contain pickled objects, the form of some published feature sets.
 
 array = read_pickled(path, allowed=True)        # bytes of Python 2 stay bytes
 
-Unpickling runs whatever functions a file names. So the user has to allow it, with --allow_pickle; and even then the file gets
-none of numpy's own constructors, since these can be told to read memory that is not theirs. Stand-ins collect the parts of an
-array, which is built once they have been checked. A file that names anything else is refused.
+Unpickling runs whatever functions a file names. So the user must allow it, with --allow_pickle; and even then the file gets
+none of numpy's constructors, which can be made to read memory outside the array. Stand-ins collect the parts of an array, which
+is built once they have been checked. A file that names anything else is refused.
 """
 
 import math
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from formats.array_files import read_npy_header
 from utils.errors import InputError
 
-_TYPE_KINDS = "biufcSUO"  # what is built: numbers, strings, objects
+_TYPE_KINDS = "biufcSUO"  # types that are built: numbers, strings, objects
 
 
 class _Type:
-    """Stands for numpy.dtype."""
+    """Stand-in for numpy.dtype."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         self.dtype = np.dtype(_text(code))
@@ -32,7 +32,7 @@ class _Type:
             raise pickle.UnpicklingError(f"holds an array of {self.dtype}")
 
     def __setstate__(self, state: Any) -> None:
-        """(version, byte order, subarray, names, fields, size, alignment, flags); the size is in the code already."""
+        """(version, byte order, subarray, names, fields, size, alignment, flags); the code already has the size."""
         order = _text(state[1])
         if any(part is not None for part in state[2:5]) or order not in "<>=|":
             raise pickle.UnpicklingError("holds an array of structures")
@@ -41,18 +41,18 @@ class _Type:
 
 
 class _Array:
-    """Stands for numpy.ndarray."""
+    """Stand-in for numpy.ndarray."""
 
     array: NDArray[Any] | None = None  # None until its state is known
 
     def __setstate__(self, state: Any) -> None:
-        """(version, shape, type, whether in Fortran's order, bytes or a list)"""
+        """(version, shape, type, whether in Fortran order, bytes or a list)"""
         _, shape, kind, fortran, data = state
         self.array = _build(shape, kind, data, "F" if fortran else "C")
 
 
 def _build(shape: Any, kind: Any, data: Any, order: Any) -> NDArray[Any]:
-    """The array of these parts. Raises UnpicklingError when they do not fit each other."""
+    """Build an array from its parts. Raises UnpicklingError when they do not fit together."""
     shape = tuple(int(n) for n in shape)
     if not isinstance(kind, _Type) or min(shape, default=0) < 0:
         raise pickle.UnpicklingError("holds a malformed array")
@@ -72,7 +72,7 @@ def _build(shape: Any, kind: Any, data: Any, order: Any) -> NDArray[Any]:
 
 
 def _with_valid_text(array: NDArray[Any]) -> NDArray[Any]:
-    """The array itself. Raises UnpicklingError for numbers that are not characters: Python would fail later, in odd ways."""
+    """Return the array. Raises UnpicklingError for invalid characters, on which Python would fail later, in odd ways."""
     if array.dtype.kind == "U" and array.size:
         codes = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
         if codes.max() > sys.maxunicode:
@@ -81,10 +81,10 @@ def _with_valid_text(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _built(value: Any) -> Any:
-    """The value with arrays in the place of their stand-ins, in lists of lists too."""
+    """The value with arrays instead of their stand-ins, also in nested lists."""
     if isinstance(value, _Array):
         if value.array is None:
-            raise pickle.UnpicklingError("holds an array in itself")
+            raise pickle.UnpicklingError("holds an array that contains itself")
         return value.array
     if isinstance(value, list | tuple):
         return [_built(item) for item in value]
@@ -96,9 +96,9 @@ def _reconstruct(*_: Any) -> _Array:
 
 
 def _from_buffer(data: Any, kind: Any, shape: Any, order: Any) -> _Array:
-    made = _Array()
-    made.array = _build(shape, kind, data, _text(order))
-    return made
+    array = _Array()
+    array.array = _build(shape, kind, data, _text(order))
+    return array
 
 
 def _scalar(kind: Any, data: Any) -> Any:
@@ -112,19 +112,19 @@ def _text(value: Any) -> str:
 
 
 def _no_call(*_: Any) -> None:
-    """numpy.ndarray is named in every array, and called in none."""
+    """Stand-in for numpy.ndarray as a function, which every array names and none calls."""
     raise pickle.UnpicklingError("asks for numpy.ndarray")
 
 
 def _encode(text: Any, coding: Any) -> bytes:
-    """Stands for the call by which protocols 0 to 2 of Python 3 write bytes."""
+    """Stand-in for the call with which protocols 0 to 2 of Python 3 write bytes."""
     if not isinstance(text, str) or _text(coding) != "latin1":
         raise pickle.UnpicklingError("asks for _codecs.encode")
     return text.encode("latin1")
 
 
 def _no_bytes() -> bytes:
-    """Stands for the call by which protocol 2 of Python 3 writes b""."""
+    """Stand-in for the call with which protocol 2 of Python 3 writes b""."""
     return b""
 
 
@@ -140,7 +140,7 @@ for _core in ("numpy.core", "numpy._core"):
     _STAND_INS[f"{_core}.numeric", "_frombuffer"] = _from_buffer
 
 
-class _ArrayUnpickler(pickle._Unpickler):  # in Python: the one in C can be led to take all memory
+class _ArrayUnpickler(pickle._Unpickler):  # the Python version: the one in C can be made to take all memory
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"asks for {module}.{name}")
@@ -148,7 +148,7 @@ class _ArrayUnpickler(pickle._Unpickler):  # in Python: the one in C can be led 
 
 
 class _BoundedFile:
-    """A file that refuses to read more than it has, before room for that much is made."""
+    """A file that refuses to read more than it has, before memory for that much is allocated."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self.file, self.size = file, size
@@ -164,7 +164,7 @@ class _BoundedFile:
 
 
 def read_pickled(path: pathlib.Path, *, allowed: bool) -> NDArray[Any]:
-    """The array in a .npy file, pickled or not; bytes of Python 2 stay bytes.
+    """Read the array in a .npy file, pickled or not; bytes of Python 2 stay bytes.
 
     Raises InputError when it is pickled and that is not allowed, or broken, or not an array.
     """
@@ -181,13 +181,13 @@ def read_pickled(path: pathlib.Path, *, allowed: bool) -> NDArray[Any]:
             content = _ArrayUnpickler(_BoundedFile(file, path.stat().st_size), encoding="bytes").load()
             if not isinstance(content, _Array):
                 raise pickle.UnpicklingError(f"holds a {type(content).__name__}")
-            whole: NDArray[Any] = _built(content)
-            return whole.reshape(shape)
+            array: NDArray[Any] = _built(content)
+            return array.reshape(shape)
     except (InputError, MemoryError):
         raise
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None
     except pickle.UnpicklingError as error:
         raise InputError(f"{path}: not an array of arrays and strings ({error}); it was not loaded") from None
-    except Exception as error:  # a damaged file makes the readers fail in any way
-        raise InputError(f"{path}: not a whole .npy file ({type(error).__name__}); get another copy") from None
+    except Exception as error:  # readers can fail in any way on a damaged file
+        raise InputError(f"{path}: not a complete .npy file ({type(error).__name__}); get another copy") from None

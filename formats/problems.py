@@ -1,7 +1,7 @@
-"""What is wrong with a data set, as records that go from the reader to the error line and to the report of check_data.
+"""Problems of a data set, as records that go from the reader to the error line and to the report of check_data.
 
 raise DataError(Problem(kind=Kind.SHAPE, where=str(path), what="shape (3,)", fix="see --feature_size"))
-report(problem)     # raises it, or keeps it and lets the reader go on without that entry
+report(problem)     # raises it, or collects it and lets the reader continue without that entry
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from utils.errors import InputError
 
 
 class Kind(StrEnum):
-    """What reports group problems by. Some are also reasons for leaving videos out, which are printed as they stand here."""
+    """The kinds that reports group problems by. Some are also printed, as they are, as reasons for leaving videos out."""
 
     # An entry of the ground truth or of a list
     MALFORMED_ENTRY = "malformed entry"
@@ -21,7 +21,7 @@ class Kind(StrEnum):
     INVALID_NUMBER = "invalid number"
     INVALID_SEGMENT = "invalid segment"
     EMPTY_SEGMENT = "segments that end at or before their start"
-    UNKNOWN_LABEL = "label that is no class"
+    UNKNOWN_LABEL = "label that is not a class"
     LABEL_ID = "label that contradicts its label_id"
     SEGMENTS_WITHOUT_LABELS = "more segments than labels, or fewer"
     LISTED_TWICE = "listed twice"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
     UNREADABLE = "can't be read"
     DAMAGED = "damaged file"
     PICKLED = "pickled objects"
-    CONTENT = "something else than features"
+    CONTENT = "something other than features"
     TYPE = "wrong type of numbers"
     SHAPE = "wrong shape"
     NO_SNIPPETS = "no snippets"
@@ -53,24 +53,24 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing that is wrong. As text: "where: what; fix", in one line whatever the names in it hold."""
+    """One thing that is wrong. As text: "where: what; fix", in one line, even if names in it contain line breaks."""
 
     kind: Kind
     where: str  # the file, and the place in it
-    what: str  # is wrong there
+    what: str  # what is wrong
     fix: str  # what to do
-    video: str = ""  # the video that it is about, where it is about one
+    video: str = ""  # the video concerned, if there is one
 
     def __str__(self) -> str:
         return " ".join(f"{self.where}: {self.what}; {self.fix}".splitlines())
 
     def of(self, video: str) -> "Problem":
-        """The same problem with the name of its video, which what noticed it did not know."""
+        """The same problem with its video's name, unknown where it was noticed."""
         return replace(self, video=video)
 
 
 class DataError(InputError):
-    """A problem that stops what noticed it."""
+    """A problem raised as an error."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -81,5 +81,5 @@ Report = Callable[[Problem], None]
 
 
 def raise_problem(problem: Problem) -> NoReturn:
-    """The report of a reader that stops at the first problem."""
+    """Report a problem by raising it: the reader stops at the first one."""
     raise DataError(problem)

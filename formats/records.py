@@ -1,4 +1,4 @@
-"""What a feature set on disk is read as: by its layout (StoredSet), and with its splits and classes (FeatureSet)."""
+"""Records of a feature set on disk: as its layout reads it (StoredSet), and with its splits and classes (FeatureSet)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from formats.names import SPLITS, known_name
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFeatures:
-    """All features in one place, whether anything names their videos or not."""
+    """All features in one place, whether their videos are named anywhere or not."""
 
     videos: Mapping[str, Located]
-    expected: str  # where a missing array would be; "{stream}" and "{video}" stand for these
+    expected: str  # where a missing array belongs; "{stream}" and "{video}" are placeholders
     joint: bool  # whether both streams lie side by side in one array
 
     def find(self, video: str) -> Located:
-        """Empty when there is nothing. A leading "v_" may be there or not."""
+        """The features of a video, with or without a leading "v_"; empty if there are none."""
         name = known_name(video, self.videos)
         return {} if name is None else self.videos[name]
 
     def missing(self, video: str, streams: tuple[str, ...]) -> list[str]:
-        """Names of the files that these streams lack."""
+        """The names of the missing files of these streams."""
         located = self.find(video)
         if "joint" in located:
             return []
@@ -35,7 +35,7 @@ class StoredFeatures:
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """The features of both splits: each split's own, or one place that holds both."""
+    """The features of both splits: in a place per split, or in one place for both."""
 
     by_split: Mapping[str, StoredFeatures]
 
@@ -45,7 +45,7 @@ class Storage:
 
     @property
     def divided(self) -> bool:
-        """Whether features are in a place of their split."""
+        """Whether each split has its own place."""
         return self.by_split["train"] is not self.by_split["test"]
 
     def find(self, split: str, video: str) -> Located:
@@ -57,20 +57,20 @@ class Storage:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredSet:
-    """What a layout holds. `annotations` is None in layouts whose ground truth is a JSON file."""
+    """The content of a layout. `annotations` is None in layouts whose ground truth is a JSON file."""
 
     storage: Storage
     annotations: dict[str, VideoAnnotation] | None = None
-    source: str = ""  # where the annotations are from, for messages
+    source: str = ""  # where the annotations come from, for messages
 
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSet:
     layout: str
-    ground_truth: str  # where annotations are from, for messages
+    ground_truth: str  # where the annotations come from, for messages
     annotations: dict[str, VideoAnnotation]
     names: dict[str, tuple[str, ...]]  # split -> its videos
-    sources: dict[str, str]  # split -> what says which videos it has, for messages
+    sources: dict[str, str]  # split -> the file that lists its videos, for messages
     storage: Storage
-    dropped: dict[str, str]  # annotated videos that are in no split for a reason, and the reason
-    classes: tuple[str, ...]  # every label of a video in a split, sorted, whether there are features of it or not
+    dropped: dict[str, str]  # annotated video in no split -> the reason
+    classes: tuple[str, ...]  # every label of a video in a split, with or without features, sorted

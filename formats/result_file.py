@@ -17,7 +17,7 @@ VERSION = "SAL 1"
 def write_detections(
     path: pathlib.Path, detections: Segments, videos: tuple[str, ...], classes: tuple[str, ...]
 ) -> None:
-    """Writes an entry for every video, an empty one where there are no detections. Scores and seconds keep all their digits."""
+    """Write an entry for every video, an empty one if it has no detections. Scores and seconds keep all their digits."""
     results: dict[str, list[dict[str, Any]]] = {video: [] for video in videos}
     columns = (detections.video, detections.label, detections.start, detections.end, detections.score)
     for video, label, start, end, score in zip(*(column.tolist() for column in columns), strict=True):
@@ -28,7 +28,7 @@ def write_detections(
 def read_detections(
     path: pathlib.Path, videos: tuple[str, ...], classes: tuple[str, ...]
 ) -> tuple[Segments, tuple[str, ...]]:
-    """Detections in the file's order, coded by `videos` and `classes`; other videos are appended to these.
+    """Read detections in the file's order, coded by `videos` and `classes`; other videos are appended to `videos`.
 
     Returns the detections and the longer list of videos. Raises InputError for an unknown label or a malformed entry.
     """
@@ -42,7 +42,7 @@ def read_detections(
     rows: list[tuple[int, int, float, float, float]] = []
     for video, entries in results.items():
         if not isinstance(entries, list):
-            raise InputError(f"{path}: video '{video}': expected a list of detections; fix it")
+            raise InputError(f"{path}: video '{video}': expected a list of detections; fix the entry")
         for i, entry in enumerate(entries):
             where = f"{path}: video '{video}', detection {i}"
             score, label = _score_and_label(where, entry)
@@ -64,7 +64,7 @@ def _score_and_label(where: str, entry: Any) -> tuple[float, str]:
 
 
 def _detected_segment(where: str, segment: Any) -> tuple[float, float]:
-    # The common case first: files hold tens of thousands of these.
+    # The usual case first: files hold tens of thousands of detections.
     if isinstance(segment, list) and len(segment) == 2:
         start, end = segment
         if isinstance(start, float) and isinstance(end, float) and -math.inf < start < end < math.inf:

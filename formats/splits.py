@@ -1,13 +1,13 @@
-"""Who is in which split, and which test videos are left out: the same rules for every layout.
+"""Which videos are in which split, and which test videos are left out: the same rules for every layout.
 
 splits = read_splits(path, annotations=annotations, ground_truth="gt.json", report=report)
 
-The files split_train.txt and split_test.txt have the last word, one video name per line; without them the subsets of the ground
-truth decide. Left out are
+The files split_train.txt and split_test.txt, with one video name per line, decide; without them the subsets of the ground truth
+do. Left out are
 
 - the videos that common practice leaves out of THUMOS'14, unless a split file lists them;
-- where some test videos have segments, test videos with labels but without segments: nothing says where their actions are, so
-  that everything found in them would count as wrong. Test videos without labels stay: what is found in them is wrong.
+- if some test videos have segments, test videos with labels but without segments: nothing says where their actions are, so that
+  every detection in them would count as wrong. Test videos without labels stay: every detection in them is wrong.
 """
 
 import pathlib
@@ -29,12 +29,12 @@ Annotations = Mapping[str, VideoAnnotation]
 @dataclass(frozen=True, kw_only=True)
 class Splits:
     names: dict[str, tuple[str, ...]]  # split -> its videos
-    sources: dict[str, str]  # split -> what says so, for messages
-    dropped: dict[str, str]  # annotated videos that are in no split for a reason, and the reason
+    sources: dict[str, str]  # split -> the file that lists its videos, for messages
+    dropped: dict[str, str]  # annotated video in no split -> the reason
 
 
 def read_splits(path: pathlib.Path, *, annotations: Annotations, ground_truth: str, report: Report) -> Splits:
-    """`path` is the folder of the set. Raises InputError when a split has no videos; `report` gets names listed twice."""
+    """Read the splits of the set in folder `path`. Raises InputError if one has no videos; `report` gets names listed twice."""
     files = {split: path / f"split_{split}.txt" for split in SPLITS}
     if any(file.exists() for file in files.values()):
         splits = _from_files(files, annotations, report)
@@ -49,7 +49,7 @@ def read_splits(path: pathlib.Path, *, annotations: Annotations, ground_truth: s
 
 
 def _unmarked(annotations: Annotations, test: Iterable[str]) -> set[str]:
-    """The test videos that can't be measured, where others can."""
+    """The test videos that can't be evaluated, if others can."""
     tested = {video: annotations[video] for video in test if video in annotations}
     if not any(entry.instances for entry in tested.values()):
         return set()
@@ -116,7 +116,7 @@ def _from_subsets(annotations: Annotations, ground_truth: str) -> Splits:
 
 
 def _subset_without_labels(annotations: Annotations, members: Mapping[str, list[str]], ground_truth: str) -> str | None:
-    """Which of validation and test has no labels, where there is training too. Raises InputError when both have some."""
+    """Validation or test, if it has no labels and there is a training subset. Raises InputError when both have labels."""
     if not members.keys() >= {"train", "validation", "test"}:
         return None
     labelled = {group for group, videos in members.items() if any(annotations[video].labels for video in videos)}

@@ -1,4 +1,4 @@
-"""What everybody who works with THUMOS'14 stumbles over, in one place. The layout of the same name is formats/thumos.py."""
+"""The known pitfalls of THUMOS'14, in one place. The layout of the same name is in formats/thumos.py."""
 
 VIDEO_PREFIXES = ("video_validation_", "video_test_")
 
@@ -10,13 +10,13 @@ LEFT_OUT = {
 }
 LEFT_OUT_REASON = "left out of THUMOS'14 by common practice"
 
-# Marks what its annotators could not tell. It is no class, and no evaluation counts it.
+# Marks instances that the annotators could not classify. It is not a class, and no evaluation counts it.
 AMBIGUOUS = "Ambiguous"
 
 # Every instance of the first is marked a second time as the second.
 PARENT_CLASSES = {"CliffDiving": "Diving"}
 
-# Their published annotations go on after the videos' end: 8 instances, which begin more than half a second after it.
+# Their published annotations continue past the videos' end: 8 instances begin more than half a second after it.
 ANNOTATED_PAST_THE_END = frozenset(
     {
         "video_test_0000814",

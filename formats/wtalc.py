@@ -1,4 +1,4 @@
-"""The layout "wtalc", in which W-TALC published its features, and many methods after it:
+"""The layout "wtalc", in which W-TALC and many later methods published their features:
 
     NAME-I3D-JOINTFeatures.npy          one array of objects: [L,2048] per video
     NAME-Annotations/{videoname,subset,labels,labels_all,segments,duration,classlist,extracted_fps}.npy
@@ -37,9 +37,9 @@ class WtalcLayout:
         return bool(_set_names(path))
 
     def read(self, path: pathlib.Path, *, allow_pickle: bool, report: Report) -> StoredSet:
-        name, *others = _set_names(path)
-        if others:
-            raise InputError(f"{path}: holds {name} and {others[0]}; give each set a folder of its own")
+        name, *more_names = _set_names(path)
+        if more_names:
+            raise InputError(f"{path}: holds {name} and {more_names[0]}; give each set its own folder")
         features_file, folder = path / f"{name}{FEATURES}", path / f"{name}{ANNOTATIONS}"
         columns = _read_columns(folder, allow_pickle=allow_pickle)
         features = _read_features(features_file, allow_pickle=allow_pickle)
@@ -62,10 +62,10 @@ class WtalcLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class _Columns:
-    """The annotations, as they are in their files."""
+    """The annotations as the files hold them."""
 
     names: list[str]  # of the videos
-    values: Mapping[str, list[Any] | None]  # file -> one value per video; None where there is no such file
+    values: Mapping[str, list[Any] | None]  # file -> one value per video; None if the file is missing
     classes: frozenset[str] | None  # of classlist.npy
 
     def value(self, file: str, position: int) -> Any:
@@ -74,7 +74,7 @@ class _Columns:
 
 
 def _set_names(path: pathlib.Path) -> list[str]:
-    """Every NAME that there are features or annotations of."""
+    """Every NAME with features or annotations."""
     features = {file.name.removesuffix(FEATURES) for file in path.glob(f"*{FEATURES}")}
     return sorted(features | {folder.name.removesuffix(ANNOTATIONS) for folder in path.glob(f"*{ANNOTATIONS}")})
 
@@ -102,7 +102,9 @@ def _read_columns(folder: pathlib.Path, *, allow_pickle: bool) -> _Columns:
 def _read_features(path: pathlib.Path, *, allow_pickle: bool) -> list[Any]:
     if path.exists():
         size = path.stat().st_size
-        check_fits(size, torch.device("cpu"), what=f"{path}: takes", instead="it can only be read as a whole")
+        check_fits(
+            size, torch.device("cpu"), what=f"{path}: takes", instead="it can only be read all at once, so free memory"
+        )
     return _entries(path, read_pickled(path, allowed=allow_pickle))
 
 
@@ -113,12 +115,12 @@ def _check_aligned(folder: pathlib.Path, columns: _Columns, features_file: pathl
         if values is not None and len(values) != count:
             raise InputError(
                 f"{path}: {len(values)} entries for the {count} videos of {name_file}; the files are aligned by position, "
-                "so all must have as many"
+                "so all must have the same number"
             )
 
 
 def _annotation(columns: _Columns, position: int, *, folder: pathlib.Path, report: Report) -> VideoAnnotation:
-    """Raises DataError when the video's labels or segments can't be understood; `report` gets segments that are empty."""
+    """Parse one entry. Raises DataError when its labels or segments can't be understood; `report` gets empty segments."""
     video = columns.names[position]
     where = f"{folder}: entry {position} ('{video}')"
     entry = {file: columns.value(file, position) for file in columns.values}
@@ -142,8 +144,8 @@ def _annotation(columns: _Columns, position: int, *, folder: pathlib.Path, repor
 def _labels(entry: Mapping[str, Any], segment_labels: list[str], *, video: str, where: str) -> frozenset[str]:
     """All classes of a video."""
     listed = entry["labels_all"]
-    others = [] if listed is None else _texts(listed, where=f"{where}, labels_all.npy")
-    return frozenset(label for label in (*segment_labels, *others) if not is_ambiguous(video, label))
+    video_labels = [] if listed is None else _texts(listed, where=f"{where}, labels_all.npy")
+    return frozenset(label for label in (*segment_labels, *video_labels) if not is_ambiguous(video, label))
 
 
 def _instances(values: Any, labels: list[str], *, video: str, where: str, report: Report) -> tuple[Instance, ...]:
@@ -167,7 +169,7 @@ def _instances(values: Any, labels: list[str], *, video: str, where: str, report
 
 
 def _array(values: Any, *, where: str) -> StoredArray:
-    """One video's features. Arrays of equal length are easily saved as one array of objects, each of them a number."""
+    """One video's features. numpy saves videos of equal length as one array of objects, each of them a number."""
     try:
         array = np.asarray(values)
         return MemoryArray(where, array.astype(np.float32) if array.dtype == object else array)
@@ -189,7 +191,7 @@ def _malformed(where: str, what: str) -> DataError:
 
 
 def _items(values: Any, *, where: str) -> list[Any]:
-    """The items of a list or an array; none where there is nothing."""
+    """The items of a list or an array; no items for None."""
     if values is None:
         return []
     if not isinstance(values, list | tuple | np.ndarray) or np.ndim(values) == 0:
@@ -198,14 +200,14 @@ def _items(values: Any, *, where: str) -> list[Any]:
 
 
 def _texts(values: Any, *, where: str) -> list[str]:
-    """Names in a list or an array, a single one included."""
+    """The names in a list or an array, or a single name."""
     if isinstance(values, np.ndarray):
         values = values.ravel().tolist()
     return [_text(value, where=where) for value in (values if isinstance(values, list | tuple) else [values])]
 
 
 def _text(value: Any, *, where: str) -> str:
-    """A name, as text or as the bytes that Python 2 and numpy leave."""
+    """A name, given as text or as the bytes that Python 2 and numpy write."""
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.item()
     if isinstance(value, bytes):
@@ -217,7 +219,7 @@ def _text(value: Any, *, where: str) -> str:
         raise _malformed(where, f"expected a name, found {str(value)[:60]!r}")
     try:
         value.encode("utf-8")
-    except (UnicodeError, SystemError):  # a damaged file can hold numbers that are not characters
+    except (UnicodeError, SystemError):  # a damaged file can hold invalid characters
         raise _malformed(where, "holds invalid text") from None
     return str(value)
 
@@ -227,7 +229,7 @@ def _text_or_number(value: Any) -> Any:
 
 
 def _number(value: Any, *, where: str, name: str) -> float | None:
-    """A number above 0; None where there is none."""
+    """Parse a number above 0; None stays None."""
     if isinstance(value, np.ndarray | np.generic) and value.size == 1:
         value = value.item()
     elif isinstance(value, list | tuple) and len(value) == 1:

@@ -320,7 +320,7 @@ def test_two_files_of_one_video(refused, content, folders, place, pair, streams)
     if "npy" not in pair:
         (folder / "test_1.npy").unlink()
     first, second = sorted(pair)
-    assert f"{folder / 'test_1'}.{second}: test_1.{first} is there too" in refused()
+    assert f"{folder / 'test_1'}.{second}: the folder also holds test_1.{first}" in refused()
 
 
 # Files of every format
@@ -358,7 +358,7 @@ def test_broken_file(refused, folders, save, half):
 def test_broken_hdf5(refused, hdf5, half):
     file = hdf5(groups=half == "first")
     spoil(file, half)
-    assert f"{file}: not a whole HDF5 file" in refused()
+    assert f"{file}: not a complete HDF5 file" in refused()
 
 
 @pytest.mark.parametrize(
@@ -835,4 +835,4 @@ def test_two_files_of_one_name(refused, folders):
     """The name with and without v_: either could be meant."""
     file = folders()
     shutil.copy(file, file.with_name(f"v_{file.name}"))
-    assert f"{file} and {file.with_name(f'v_{file.name}')}: both are of 'train_1'" in refused()
+    assert f"{file} and {file.with_name(f'v_{file.name}')}: both belong to 'train_1'" in refused()

@@ -114,7 +114,7 @@ def test_interrupted_and_taken_up(converted, tiny, tmp_path, monkeypatch, after,
     if new.exists():
         assert (new / UNFINISHED).exists()
         code, _, err = converted(source=new, target=tmp_path / "other")
-        assert code == 2 and f"{new}: is not whole" in err[0]
+        assert code == 2 and f"{new}: is incomplete" in err[0]
     monkeypatch.undo()
     code, out, _ = converted()
     assert code == 0 and f"{min(after, 22)} of them written by an earlier run" in out
