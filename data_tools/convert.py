@@ -1,8 +1,8 @@
-"""Converts a set of any known layout to the "thumos" layout, once: plain .npy files that load fast and hold no code.
+"""Conversion of a set from any known layout to the "thumos" layout: plain .npy files that load fast and hold no code.
 
 python -m data_tools.convert SRC DST [--allow_pickle] [--layout wtalc] ...
 
-An interrupted run goes on when it is started again. DST can't be read as a set before it is whole.
+An interrupted run continues when started again. DST can't be read as a set until it is complete.
 """
 
 import pathlib
@@ -24,14 +24,14 @@ OWN_FLAGS = ("layout", "ground_truth", "allow_pickle", "skip_unusable", "modal",
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 0 done, 1 interrupted, 2 a mistake in what was given."""
-    return run_tool("data_tools.convert", convert, arguments, interrupted="interrupted; the same command goes on")
+    """Return the exit code: 0 done, 1 interrupted, 2 invalid input."""
+    return run_tool("data_tools.convert", convert, arguments, interrupted="interrupted; the same command continues")
 
 
 def convert(arguments: Sequence[str]) -> None:
     parser = Parser(
         "data_tools.convert",
-        'Writes a feature set of any layout in the "thumos" layout, as plain .npy files.',
+        'Converts a feature set from any layout to the "thumos" layout, plain .npy files.',
         FLAGS,
     )
     parser.add_argument("source", type=pathlib.Path, metavar="SRC", help="folder of the set")
@@ -41,7 +41,7 @@ def convert(arguments: Sequence[str]) -> None:
     source, target = flags.pop("source"), flags.pop("target")
     options = resolve(flags).data
     if target.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"{target}: lies in {source}, the set to convert; name a folder outside it")
+        raise InputError(f"{target}: is inside {source}, the set to convert; name a folder outside it")
     feature_set, left_out = open_usable_set(source, options)
     work = [(split, video) for split in SPLITS for video in feature_set.names[split]]
     videos: dict[str, list[FeatureFiles]] = {split: [] for split in SPLITS}

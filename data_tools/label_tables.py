@@ -1,6 +1,6 @@
 """Labels and segments as people write them down: CSV tables, one line per video or instance.
 
-video,label                 a video's labels; separate several by ";", or give each a line of its own
+video,label                 a video's labels; separate several by ";", or give each its own line
 video,label,subset          the same, with the split that the video is in: train or test
 video,label,start,end       an action instance, in seconds
 """
@@ -18,12 +18,12 @@ from utils.errors import InputError
 @dataclass
 class VideoLabels:
     labels: list[str] = field(default_factory=list)
-    subset: str = ""  # train, validation, test, or "" where the table does not say
-    line: int = 0  # of the table, for messages
+    subset: str = ""  # train, validation, test, or "" if the table does not say
+    line: int = 0  # line of the table, for messages
 
 
 def read_labels(path: pathlib.Path) -> dict[str, VideoLabels]:
-    """{video: its labels}. A video may have none, which only makes sense in test. Raises InputError naming file and line."""
+    """Read {video: its labels}. It may have none, which only makes sense in test. Raises InputError naming file and line."""
     videos: dict[str, VideoLabels] = {}
     for line, row in _rows(path, required=("video", "label"), known=("video", "label", "subset")):
         where = f"{path} line {line}: video '{row['video']}'"
@@ -38,7 +38,7 @@ def read_labels(path: pathlib.Path) -> dict[str, VideoLabels]:
         video.subset = video.subset or subset
         for label in filter(None, map(str.strip, row["label"].split(";"))):
             if label in video.labels:
-                raise InputError(f"{where}: label '{label}' is given twice; remove one")
+                raise InputError(f"{where}: label '{label}' is repeated; remove one")
             video.labels.append(label)
     return videos
 
@@ -46,7 +46,7 @@ def read_labels(path: pathlib.Path) -> dict[str, VideoLabels]:
 def read_segments(
     path: pathlib.Path, videos: dict[str, VideoLabels], labels: pathlib.Path
 ) -> dict[str, list[Instance]]:
-    """{video: its instances}. Raises InputError naming file and line, also where it contradicts the table `labels`."""
+    """Read {video: its instances}. Raises InputError naming file and line, also if it contradicts the table `labels`."""
     segments: dict[str, list[Instance]] = {}
     columns = ("video", "label", "start", "end")
     for line, row in _rows(path, required=columns, known=columns):
@@ -54,7 +54,7 @@ def read_segments(
         if row["video"] not in videos:
             raise InputError(f"{where} is not in {labels}; add it there or remove the line")
         if row["label"] not in videos[row["video"]].labels:
-            raise InputError(f"{where} has label '{row['label']}' here, but not in {labels}; fix either")
+            raise InputError(f"{where} has label '{row['label']}', but not in {labels}; fix either")
         instance = Instance(row["label"], *parse_segment([row["start"], row["end"]], where=where))
         segments.setdefault(row["video"], []).append(instance)
     return segments
@@ -63,7 +63,7 @@ def read_segments(
 def _rows(
     path: pathlib.Path, *, required: tuple[str, ...], known: tuple[str, ...]
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, {column: text}) of every line that is not blank."""
+    """Yield (line number, {column: text}) for every line that is not blank."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -73,7 +73,7 @@ def _rows(
                 if len(header) == 1 and any(mark in shown for mark in ";\t"):
                     hint = "; columns are separated by commas"
                 elif set(required) <= set(header):
-                    hint = f"; the only columns known are {', '.join(known)}"
+                    hint = f"; the only known columns are {', '.join(known)}"
                 raise InputError(f"{path} line 1: expected the columns {','.join(required)}, found '{shown}'{hint}")
             count = 0
             for row in reader:
@@ -90,7 +90,7 @@ def _rows(
                 count += 1
                 yield reader.line_num, cells
             if count == 0:
-                raise InputError(f"{path}: no line after the first; expected one per video")
+                raise InputError(f"{path}: no lines after the header; expected one per video")
     except csv.Error as error:
         raise InputError(f"{path} line {reader.line_num}: not CSV ({error}); fix the line") from None
     except UnicodeDecodeError:

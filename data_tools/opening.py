@@ -1,4 +1,4 @@
-"""The data set of a run, opened with what its user should hear about it.
+"""The data set of a run, opened with the warnings that its user should see.
 
 data = open_dataset(options.data, device=device, splits=("train", "test"))
 """
@@ -15,7 +15,7 @@ from utils.errors import InputError
 
 
 def data_folder(options: DataOptions) -> pathlib.Path:
-    """The folder that --data_path names; the demo set is written there if it is the demo's and missing."""
+    """The folder that --data_path names; if it is the demo set's and missing, the set is written there."""
     if not options.data_path:
         raise InputError("--data_path is missing: give the data set's folder, or --dataset demo for the built-in one")
     path = pathlib.Path(options.data_path)
@@ -25,7 +25,7 @@ def data_folder(options: DataOptions) -> pathlib.Path:
 
 
 def open_dataset(options: DataOptions, *, device: torch.device, splits: tuple[str, ...]) -> Dataset:
-    """Load the set, and print what of it is left out and whether times look wrong. Raises InputError."""
+    """Load the set, and print what is left out and whether times look wrong. Raises InputError."""
     data = load_dataset(data_folder(options), options, device=device, splits=splits)
     for reason, count in data.left_out.items():
         print(f"left out, {reason}: {count}")

@@ -1,9 +1,9 @@
-"""Makes a set in the "thumos" layout, ready to train on, of your own features and a table of labels.
+"""Preparation of a set in the "thumos" layout, ready to train on, from your own features and a table of labels.
 
-python -m data_tools.prepare --features DIR --labels labels.csv --out DATA [--annotations marks.csv]
+python -m data_tools.prepare --features DIR --labels labels.csv --out DATA [--annotations segments.csv]
 
-DIR holds rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO.npy with both side by side (.npz, .pt too). Labels of whole videos are all
-that training needs. Segments, where somebody marked them, only serve to measure mAP on the test videos.
+DIR holds rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO.npy with both side by side (.npz, .pt too). Training only needs video-level
+labels. Segments, where somebody marked them, only serve to measure mAP on the test videos.
 """
 
 import pathlib
@@ -31,8 +31,8 @@ from utils.flags import Parser
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The exit code: 0 done, 1 interrupted, 2 a mistake in what was given."""
-    return run_tool("data_tools.prepare", prepare, arguments, interrupted="interrupted; the same command goes on")
+    """Return the exit code: 0 done, 1 interrupted, 2 invalid input."""
+    return run_tool("data_tools.prepare", prepare, arguments, interrupted="interrupted; the same command continues")
 
 
 def prepare(arguments: Sequence[str]) -> None:
@@ -42,7 +42,7 @@ def prepare(arguments: Sequence[str]) -> None:
         "--features", type=path, required=True, metavar="DIR", help="rgb/ and flow/ inside, or joint files"
     )
     parser.add_argument(
-        "--labels", type=path, required=True, metavar="CSV", help="columns video,label[;label] and, if you like, subset"
+        "--labels", type=path, required=True, metavar="CSV", help="columns video,label[;label] and optionally subset"
     )
     parser.add_argument("--out", type=path, required=True, metavar="DATA", help="folder to write")
     parser.add_argument(
@@ -51,7 +51,7 @@ def prepare(arguments: Sequence[str]) -> None:
     parser.add_argument(
         "--test_fraction", type=float, metavar="X", help="share of the videos to test on (default: 0.3)"
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="for drawing these videos (default: 0)")
+    parser.add_argument("--seed", type=int, metavar="N", help="seed for drawing the test videos (default: 0)")
     parser.add_options(("modal", "feature_size"))
     flags = vars(parser.parse_args(arguments))
     streams = resolve({name: flags[name] for name in ("modal", "feature_size") if name in flags}).data.streams
@@ -83,18 +83,18 @@ def prepare(arguments: Sequence[str]) -> None:
 def split_videos(
     labels: Mapping[str, Sequence[str]], test_fraction: float, seed: int, *, first: Collection[str] = ()
 ) -> dict[str, tuple[str, ...]]:
-    """Draw the test videos: about the same share of each class, never a class's last video, those of `first` before others.
+    """Draw the test videos: about the same share of each class, never a class's last video, those in `first` before others.
 
     Raises InputError if none can be drawn.
     """
     names = list(labels)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
     order.sort(key=lambda video: video not in first)
-    total = Counter(label for own in labels.values() for label in own)
+    total = Counter(label for video_labels in labels.values() for label in video_labels)
     remaining = total.copy()  # for training
     wanted = max(1, round(test_fraction * len(labels)))
     test: set[str] = set()
-    for strict in (True, False):  # first in proportion, then whatever still can
+    for strict in (True, False):  # first in proportion, then any that can be spared
         for video in order:
             fits = all(
                 remaining[c] > 1 and (not strict or total[c] - remaining[c] < test_fraction * total[c])
@@ -104,7 +104,7 @@ def split_videos(
                 test.add(video)
                 remaining.subtract(labels[video])
     if not test:
-        raise InputError("no video can be tested on: every class needs a second video; add some or fix the labels")
+        raise InputError("no video can be used for test: every class needs a second video; add some or fix the labels")
     return {"train": tuple(v for v in labels if v not in test), "test": tuple(v for v in labels if v in test)}
 
 
@@ -113,7 +113,7 @@ def _features(folder: pathlib.Path, *, table: pathlib.Path, out: pathlib.Path) -
         raise InputError(f"--features {folder}: no such folder; check the path")
     for place in (folder.resolve(), table.resolve()):
         if place.is_relative_to(out.resolve()):
-            raise InputError(f"--out {out}: holds {place}, which the set is made of; name another folder")
+            raise InputError(f"--out {out}: holds {place}, which the set is made from; name another folder")
     videos = features_in(folder, raise_problem)
     if not videos:
         wanted = " or ".join(f"{stream}/VIDEO.npy" for stream in STREAMS)
@@ -130,18 +130,18 @@ def _check_videos(
 ) -> None:
     missing = [video for video in labels if video not in located]
     if missing:
-        more = f", nor of {len(missing) - 1} more videos" if len(missing) > 1 else ""
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         has_suffix = pathlib.PurePath(missing[0]).stem in located
         fix = "write names without the file's suffix" if has_suffix else "get them or remove the line"
         raise InputError(
-            f"{table} line {labels[missing[0]].line}: no features of video '{missing[0]}'{more} in {folder}; {fix}"
+            f"{table} line {labels[missing[0]].line}: no features for video '{missing[0]}'{more} in {folder}; {fix}"
         )
 
 
 def _splits(
     labels: Mapping[str, VideoLabels], *, table: pathlib.Path, flags: Mapping[str, Any], marked: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
-    """The splits that the table states; else a draw, which takes videos with segments for test first."""
+    """The splits that the table states; else random ones, with videos with segments first in test."""
     groups = {entry.subset for entry in labels.values()}
     if groups == {""}:
         fraction, seed = flags.get("test_fraction", 0.3), flags.get("seed", 0)
@@ -154,7 +154,7 @@ def _splits(
     if "" in groups:
         video = next(v for v, entry in labels.items() if not entry.subset)
         raise InputError(
-            f"{table} line {labels[video].line}: video '{video}' has no subset, but others have; give it one"
+            f"{table} line {labels[video].line}: video '{video}' has no subset, but others do; give it one"
         )
     if "test_fraction" in flags:
         raise InputError(f"--test_fraction: {table} says which videos are for test; drop the flag or its column subset")
@@ -184,7 +184,7 @@ def _check_labelled(labels: Mapping[str, VideoLabels], table: pathlib.Path, vide
 
 
 def _feature_size(located: Located, streams: tuple[str, ...]) -> int:
-    """Channels per stream in this video, which the others are checked against. Raises InputError when in doubt."""
+    """Channels per stream in this video, which the others must have too. Raises InputError when that is ambiguous."""
     arrays = open_streams(located)
     array = arrays.get("joint") or next(iter(arrays.values()))
     shape, _ = array.header()
@@ -222,7 +222,7 @@ def _summary(
     ]
     marked = [video for video in names["test"] if video in segments]
     if not marked:
-        lines.append("no test video has segments: training and inference work, mAP will not be computed")
+        lines.append("no test video has segments: training and inference work, but mAP will not be computed")
     else:
         bare = [v for v in names["test"] if v not in segments and labels[v].labels]
         lines.append(

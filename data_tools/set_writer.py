@@ -1,10 +1,9 @@
-"""Writes a feature set in the "thumos" layout that is never taken for whole before it is.
+"""Writer of feature sets in the "thumos" layout, which no reader takes for complete too early.
 
 write_set(path, videos, annotations, streams=("rgb", "flow"), origin="converted from SRC")
 
-The first thing written is the file `.unfinished`, which readers refuse; it is removed once gt.json, the last file, is
-in place. An interrupted run goes on where it stopped when it is started again; arrays that exist are compared with their
-source.
+The first file written is `.unfinished`, which readers refuse; it is removed once gt.json, the last file, is in place. An
+interrupted run continues where it stopped when started again; existing arrays are compared with their source.
 """
 
 import json
@@ -24,7 +23,7 @@ from utils.atomic import write_file, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
 
-SPARE_BYTES = 50_000_000  # disk space for anything but the features
+SPARE_BYTES = 50_000_000  # disk space for everything except the features
 
 
 def write_set(
@@ -35,7 +34,7 @@ def write_set(
     streams: tuple[str, ...],
     origin: str,
 ) -> int:
-    """Writes `videos`, {split: features of its videos}; returns how many arrays an earlier run had written.
+    """Write `videos`, {split: features of its videos}; return how many arrays an earlier run had written.
 
     Every array is read back and compared with its source. `annotations` has an entry for every video. Raises InputError when
     the folder holds something else, the disk is too small, or an array can't be read or written.
@@ -64,7 +63,7 @@ def write_set(
 
 
 def _claim(path: pathlib.Path, origin: str, needed: int) -> None:
-    """Take the folder for this run: a new one, or one that an earlier try at the same set left."""
+    """Claim the folder for this run: a new one, or one that an earlier attempt at the same set left."""
     marker = path / UNFINISHED
     try:
         before = marker.read_text(encoding="utf-8") if marker.exists() else None
@@ -86,26 +85,26 @@ def _claim(path: pathlib.Path, origin: str, needed: int) -> None:
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Each becomes the name of a file. Raises InputError for one that can't."""
+    """Check that names can be those of files. Raises InputError for one that can't."""
     for name in names:
         if pathlib.PurePath(name).name != name or name == ".." or "\0" in name or len(name.encode()) > 240:
-            raise InputError(f"video {name!r}: its name can't be that of a file; rename it in the ground truth")
+            raise InputError(f"video {name!r}: its name can't be a file name; rename it in the ground truth")
 
 
 def _write_array(path: pathlib.Path, array: NDArray[np.floating]) -> bool:
-    """Writes the array unless the file holds it; returns whether it did."""
+    """Write the array unless the file already holds it; return whether it did."""
     if path.exists() and _holds(path, array):
         return True
     write_file(path, lambda file: np.save(file, array))
     if not _holds(path, array):
-        raise InputError(f"{path}: reads back differently from what was written; check the disk")
+        raise InputError(f"{path}: differs from what was written when read back; check the disk")
     return False
 
 
 def _holds(path: pathlib.Path, array: NDArray[np.floating]) -> bool:
     try:
         stored: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError):  # another program's, or damaged since
+    except (ValueError, EOFError):  # written by another program, or damaged since
         return False
     return stored.dtype == array.dtype and np.array_equal(stored, array)
 

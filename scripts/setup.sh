@@ -1,5 +1,5 @@
-# Sourced by the other scripts: makes .venv with the pinned packages, once; leaves the project's folder in $ROOT and the
-# Python to use in $PYTHON, and the caller where it was.
+# Sourced by the other scripts: makes .venv with the pinned packages, once; sets $ROOT to the project's folder and $PYTHON to the
+# Python to use; the working folder stays the same.
 #   source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt
 # Set SAL_PYTHON to use another Python 3.11 or newer than the python3 on the PATH.
 
@@ -9,7 +9,7 @@ PYTHON=$ROOT/.venv/bin/python
 setup_venv() {
     local requirements=$ROOT/$1 base=${SAL_PYTHON:-python3}
     local stamp=$ROOT/.venv/installed-$1
-    # The stamp is written last: a set-up that was interrupted, or was for other pins, is done again.
+    # The stamp is written last: an interrupted set-up, or one for other pins, is done again.
     if [ -x "$PYTHON" ] && [ -f "$stamp" ] && cat "$ROOT"/requirements*.txt | cmp -s - "$stamp"; then
         return 0
     fi
@@ -17,7 +17,7 @@ setup_venv() {
         echo "setup: '$base' is not Python 3.11 or newer; install one, or name it in SAL_PYTHON" >&2
         return 2
     fi
-    echo "setup: installing $1 into .venv (once; some minutes)"
+    echo "setup: installing $1 into .venv (once; takes a few minutes)"
     if ! "$PYTHON" -m pip --version >/dev/null 2>&1; then
         rm -rf "$ROOT/.venv"
         if ! "$base" -m venv "$ROOT/.venv"; then

@@ -5,7 +5,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt
 
-# What is trained on: the flags say so, or DATA_PATH does, or else it is the demo set. --resume knows its data.
+# The data come from the flags, else from DATA_PATH, else they are the demo set. --resume knows its data.
 named=no dataset=no
 for flag in "$@"; do
     case $flag in

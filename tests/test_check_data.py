@@ -348,7 +348,7 @@ def test_zero_snippets(checked, tiny):
 def test_nothing_but_zeros(checked, tiny):
     file = edit_feature(tiny, "test", "rgb", "test_0", spoil(value=0))
     kind, lines = only(checked(), "warning")
-    assert kind == "features of nothing but zeros" and file in lines
+    assert kind == "features that are all zeros" and file in lines
 
 
 def test_statistics_agree_with_the_plain_formulas():
@@ -389,22 +389,22 @@ def test_pooled_is_over_all_values():
 # Streams
 
 
-def test_single_videos_with_exchanged_streams(tiny, run):
+def test_single_videos_with_swapped_streams(tiny, run):
     flags = wide_set(tiny)
     exchange(tiny, "train", "train_4")
     exchange(tiny, "test", "test_1")  # which has a single snippet
     kind, lines = only(run(tiny.path, "--check_data", *flags), "warning")
-    assert kind == "rgb and flow look exchanged (2)" and "'train_4'" in lines and "'test_1'" in lines
+    assert kind == "rgb and flow look swapped (2)" and "'train_4'" in lines and "'test_1'" in lines
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_a_whole_split_with_exchanged_streams(tiny, run, split):
+def test_a_whole_split_with_swapped_streams(tiny, run, split):
     """Which of the two is wrong can't be told from the features."""
     flags = wide_set(tiny)
     for file in (tiny.path / "features" / split / "rgb").iterdir():
         exchange(tiny, split, file.stem)
     kind, lines = only(run(tiny.path, "--check_data", *flags), "warning")
-    assert kind == "rgb and flow look exchanged in the test split" and "8 of 8 videos" in lines
+    assert kind == "rgb and flow look swapped in the test split" and "8 of 8 videos" in lines
 
 
 @pytest.mark.parametrize(("count", "channels"), [(40, 16), (50, 512)])
@@ -419,7 +419,7 @@ def test_streams_that_nothing_tells_apart_are_not_judged(count, channels):
             for split in ("train", "test")
             for v in range(count)
         ]
-        assert not [finding for finding in feature_findings(videos) if "exchanged" in finding.title]
+        assert not [finding for finding in feature_findings(videos) if "swapped" in finding.title]
 
 
 def test_identical_streams(checked, tiny):

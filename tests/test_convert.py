@@ -155,7 +155,7 @@ def test_nothing_else_is_written_over(converted, tiny, tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("years")
     assert "exists and is not an unfinished set" in refusal(converted(target=tmp_path / "mine"))
     assert "exists and is not an unfinished set" in refusal(converted(target=tmp_path / "mine" / "thesis.txt"))
-    assert "lies in" in refusal(converted(target=tiny.path / "new"))
+    assert "is inside" in refusal(converted(target=tiny.path / "new"))
     assert contents(tmp_path / "new") == before and (tmp_path / "mine" / "thesis.txt").read_text() == "years"
     (tmp_path / "new" / UNFINISHED).write_text("converted from elsewhere")
     assert "an unfinished set converted from elsewhere" in refusal(converted())

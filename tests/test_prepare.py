@@ -177,7 +177,7 @@ def test_a_set_that_was_interrupted_is_finished(prepared, own, monkeypatch):
 
     monkeypatch.setattr("os.fsync", fail)
     code, _, err = prepared()
-    assert code == 1 and "goes on" in err[0]
+    assert code == 1 and "continues" in err[0]
     monkeypatch.undo()
     assert prepared()[0] == 0 and len(load_tiny_set(own / "data").train) == 5
 
@@ -263,14 +263,14 @@ def test_the_table_may_say_who(prepared, own):
     [
         ([], "line 1: expected the columns video,label"),
         (["train_0,Dive"], "line 1: expected the columns video,label, found 'train_0,dive'"),
-        (["video,label"], "no line after the first"),
+        (["video,label"], "no lines after the header"),
         (["video,class", "train_0,Dive"], "line 1: expected the columns video,label, found 'video,class'"),
         (["video,label", "train_0,Dive,Jump"], "line 2: 3 columns, the first line has 2"),
         (["video,label", ",Dive"], "line 2: no video name"),
-        (["video,label", "train_0,Dive", "stranger,Dive"], "line 3: no features of video 'stranger' in"),
-        (["video,label", "x,Dive", "y,Dive"], "line 2: no features of video 'x', nor of 1 more videos in"),
+        (["video,label", "train_0,Dive", "stranger,Dive"], "line 3: no features for video 'stranger' in"),
+        (["video,label", "x,Dive", "y,Dive"], "line 2: no features for video 'x' and 1 more in"),
         (["video,label", "train_0.npy,Dive"], "write names without the file's suffix"),
-        (["video,label", "train_0,Dive;Dive"], "line 2: video 'train_0': label 'Dive' is given twice"),
+        (["video,label", "train_0,Dive;Dive"], "line 2: video 'train_0': label 'Dive' is repeated"),
         (["video,label", "train_0,Dive", "train_1,"], "line 3: video 'train_1' has no label"),
         (["video,label", "train_0,Dive", "train_1,Jump"], "every class needs a second video"),
         (["video,label,subset", "train_0,Dive,holdout"], "line 2: video 'train_0': subset 'holdout' is neither"),
@@ -283,7 +283,7 @@ def test_the_table_may_say_who(prepared, own):
         (["video,label,subset", "train_0,Dive,train", "train_1,Jmup,test"], "'Jmup', which no training video has"),
         (["video,label", '"train_0,Dive'], "not CSV"),
         (["video;label", "train_0;Dive"], "columns are separated by commas"),
-        (["video,label,notes", "train_0,Dive,x"], "the only columns known are video, label, subset"),
+        (["video,label,notes", "train_0,Dive,x"], "the only known columns are video, label, subset"),
     ],
 )
 def test_wrong_labels(prepared, own, lines, words):
@@ -302,7 +302,7 @@ def test_wrong_labels(prepared, own, lines, words):
         ("train_0,Dive,3,2", "ends at or before its start"),
         ("train_0,Dive,1,one", "is not [start, end]"),
         ("train_0,Dive,1,inf", "is not finite"),
-        ("train_0,Jump,1,2", "has label 'Jump' here, but not in"),
+        ("train_0,Jump,1,2", "has label 'Jump', but not in"),
         ("stranger,Dive,1,2", "'stranger' is not in"),
         ("train_0,Dive,1", "3 columns"),
     ],

@@ -1,1 +1,1 @@
-"""Checking a data set: its names, times and features, judged against the set itself."""
+"""Checks of a data set: its names, times and features, compared within the set."""

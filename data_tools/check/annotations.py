@@ -18,14 +18,14 @@ TWIN_TOLERANCE = 0.2  # seconds; THUMOS'14 is annotated to tenths
 
 
 def annotation_findings(videos: Sequence[TimedVideo], *, grid: SnippetGrid) -> Iterator[Finding]:
-    if grid_warning(videos, grid) is None:  # else every time is wrong
+    if grid_warning(videos, grid) is None:  # otherwise all times are wrong
         yield from _past_the_end(videos, grid)
     yield from _repeated(videos)
     yield from _twins(videos)
 
 
 def _past_the_end(videos: Sequence[TimedVideo], grid: SnippetGrid) -> Iterator[Finding]:
-    """Allows one snippet, since features seldom reach a video's last frame."""
+    """Instances past the end of their video, with a tolerance of a snippet: features seldom reach the last frame."""
     starting: list[str] = []
     ending: list[str] = []
     known: list[str] = []
@@ -48,20 +48,20 @@ def _past_the_end(videos: Sequence[TimedVideo], grid: SnippetGrid) -> Iterator[F
         "warning",
         "annotations that begin past the end",
         starting,
-        advice="no detection can match them, and in test each counts as missed: they are of another version of the "
-        "video, or in frames instead of seconds",
+        advice="no detection can match them, and in test each counts as missed: they belong to another version of the "
+        "video, or are in frames instead of seconds",
     )
     yield from summarize(
         "warning",
         "annotations that end past the end",
         ending,
-        advice="fix the segment, or extract all of the video; see also --fps",
+        advice="fix the segment, or extract the entire video; see also --fps",
     )
     yield from summarize(
         "note",
         "annotations past the end, as THUMOS'14 was published",
         known,
-        advice="leave them, so that results compare with others; training does not use them, in test they count as missed",
+        advice="leave them, so that results are comparable; training does not use them, in test they count as missed",
     )
 
 
@@ -80,7 +80,7 @@ def _repeated(videos: Sequence[TimedVideo]) -> Iterator[Finding]:
 
 
 def _twins(videos: Sequence[TimedVideo]) -> Iterator[Finding]:
-    """THUMOS'14 marks instances of some classes a second time, under a wider class."""
+    """Instances that THUMOS'14 marks a second time, under a wider class, or should."""
     for child, parent in PARENT_CLASSES.items():
         paired: list[str] = []
         alone: list[str] = []
@@ -103,7 +103,7 @@ def _twins(videos: Sequence[TimedVideo]) -> Iterator[Finding]:
             "warning",
             f"{child} that is not annotated as {parent} too",
             alone,
-            advice="in THUMOS'14 as published every one is: the annotations were changed",
+            advice="in THUMOS'14 as published every one is: these annotations were changed",
         )
 
 

@@ -1,8 +1,8 @@
-"""Findings about names: what splits, annotations and files say against each other, and what is special about a known set.
+"""Findings about names: contradictions between splits, annotations and files, and differences from a known set.
 
     for finding in consistency_findings(feature_set, reported, options.data): ...
 
-The rules are those of training: formats/contradictions.py, and what `open_feature_set` reports.
+The rules are those of training: formats/contradictions.py, and the problems that `open_feature_set` reports.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,7 +24,7 @@ _TITLES = {
     Kind.WITHOUT_ANNOTATION: "videos in a split without annotation",
     Kind.SUBSET_AGAINST_SPLIT: "subsets that contradict the split files",
     Kind.TRAINING_WITHOUT_LABEL: "training videos without labels",
-    Kind.TWO_NAMES: "names of one video",
+    Kind.TWO_NAMES: "two names for one video",
     Kind.TWO_FILES: "two files of one video",
 }
 _ADVICE = {
@@ -39,7 +39,10 @@ NUM_CLASSES = {"thumos14": 20, "activitynet1.2": 100, "activitynet1.3": 200}  # 
 def consistency_findings(
     feature_set: FeatureSet, reported: Sequence[Problem], options: DataOptions
 ) -> Iterator[Finding]:
-    """`reported` is what `open_feature_set` reported. With --skip_unusable, what training would leave out is a warning."""
+    """Findings from the problems that `open_feature_set` reported, and contradictions.
+
+    With --skip_unusable, what training would leave out is a warning.
+    """
     yield from _broken_entries(reported, options.skip_unusable)
     yield from _contradictions(feature_set, reported, streams=options.streams, skip_unusable=options.skip_unusable)
     yield from _unused_features(feature_set, reported)
@@ -66,7 +69,9 @@ def _contradictions(
     problems = [
         problem
         for problem in contradictions(feature_set, streams=streams)
-        if not (problem.kind is Kind.WITHOUT_ANNOTATION and problem.video in broken)  # it has one
+        if not (
+            problem.kind is Kind.WITHOUT_ANNOTATION and problem.video in broken
+        )  # its annotation is broken, not missing
     ]
     for kind, group in group_by_kind(problems).items():
         if kind is Kind.WITHOUT_FEATURES:
@@ -87,7 +92,7 @@ def _videos_of(problems: Sequence[Problem]) -> set[str]:
 
 
 def _place_in_other_split(feature_set: FeatureSet, video: str) -> str:
-    """A note that the features this video lacks are in the other split's place; "" where they are not."""
+    """A note if the features that this video lacks are in the other split's folder, else ""."""
     storage = feature_set.storage
     for split, other in (("train", "test"), ("test", "train")):
         if video in feature_set.names[split] and not storage.find(split, video) and storage.find(other, video):
@@ -96,7 +101,7 @@ def _place_in_other_split(feature_set: FeatureSet, video: str) -> str:
 
 
 def _place(feature_set: FeatureSet, split: str, video: str) -> str:
-    """A file of this video."""
+    """The first file of this video."""
     return str(next(iter(feature_set.storage.find(split, video).values())))
 
 
@@ -117,7 +122,7 @@ def _left_out(feature_set: FeatureSet) -> Iterator[Finding]:
         "warning",
         "test videos that published results leave out",
         [f"{feature_set.sources[listed[v]]}: '{v}' ({why})" for v, why in LEFT_OUT.items() if v in listed],
-        advice="remove them, so that results compare with others",
+        advice="remove them, so that results are comparable",
     )
     known = feature_set.dropped.keys() | {video for _, video in unused_features(feature_set)}
     yield from summarize(
@@ -126,9 +131,9 @@ def _left_out(feature_set: FeatureSet) -> Iterator[Finding]:
         [f"'{video}' ({why})" for video, why in LEFT_OUT.items() if video in known],
         advice="nothing: results are comparable without them",
     )
-    others = {video: reason for video, reason in feature_set.dropped.items() if video not in LEFT_OUT}
-    for reason in sorted(set(others.values())):
-        yield from summarize("note", f"not used: {reason}", [f"'{v}'" for v, why in others.items() if why == reason])
+    unused = {video: reason for video, reason in feature_set.dropped.items() if video not in LEFT_OUT}
+    for reason in sorted(set(unused.values())):
+        yield from summarize("note", f"not used: {reason}", [f"'{v}'" for v, why in unused.items() if why == reason])
 
 
 def _for_the_recipe(feature_set: FeatureSet, dataset: str) -> Iterator[Finding]:
@@ -138,7 +143,7 @@ def _for_the_recipe(feature_set: FeatureSet, dataset: str) -> Iterator[Finding]:
             "note",
             f"--dataset {dataset} has {expected} classes",
             [f"this set has {count}"],
-            advice="fine for a set of your own; else classes are missing, or are spelt in several ways",
+            advice="fine for your own set; otherwise classes are missing, or spelt in several ways",
         )
     tested = [feature_set.annotations.get(video) for video in feature_set.names["test"]]
     if not any(entry and entry.instances for entry in tested):
@@ -146,5 +151,5 @@ def _for_the_recipe(feature_set: FeatureSet, dataset: str) -> Iterator[Finding]:
             "note",
             "no test video has segments",
             [f"{feature_set.ground_truth}: {len(tested):,} test videos"],
-            advice="mAP will not be computed; video accuracy needs labels alone",
+            advice="mAP will not be computed; video accuracy only needs labels",
         )

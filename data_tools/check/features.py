@@ -1,8 +1,8 @@
-"""Findings about features: values that can't be, streams in each other's place, other scales, the same video twice.
+"""Findings about features: impossible values, swapped streams, different scales, duplicated videos.
 
-    for finding in feature_findings(videos): ...                # the MeasuredVideos of a whole set
+    for finding in feature_findings(videos): ...                # the MeasuredVideos of an entire set
 
-Everything is judged against the set itself: nothing is presumed about what extracted it.
+Features are compared within the set: nothing is assumed about how they were extracted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,18 +14,18 @@ from data_tools.check.statistics import MeasuredVideo
 from formats.names import SPLITS
 from utils.segments import Floats
 
-# Factors between root mean squares that are too large. A video's lies between 0.4 and 2.1 times the median of its split for
-# recordings (HAPT), and closer to 1 in the demo set; features in 0 .. 255 instead of 0 .. 1, or divided by their length, are
-# further away.
+# Factors between root mean squares that are too large. For recordings (HAPT), a video's is between 0.4 and 2.1 times the median
+# of its split, and closer to 1 in the demo set; features in 0 .. 255 instead of 0 .. 1, or divided by their length, are further
+# away.
 VIDEO_SCALE = 5.0  # between a video and the median of its split
 SPLIT_SCALE = 3.0  # between the two splits' medians, which vary less
-STREAM_SCALE = 10.0  # between the two streams' medians, which are similar by custom alone
+STREAM_SCALE = 10.0  # between the two streams' medians, which are similar only by custom
 
-# Streams are compared when most training videos tell them apart: when the median of what they prefer their own stream by is
-# this many deviations above 0. A video's streams count as exchanged when both prefer the other stream by half that median,
-# which is three deviations away from the usual.
+# Streams are compared only if most training videos tell them apart: the median preference for their own stream must be this
+# many deviations above 0. A video's streams count as swapped when both prefer the other stream by half that median, which is
+# three deviations away from the median.
 TOLD_APART = 2.0
-EXCHANGED = -0.5
+SWAPPED = -0.5
 FEWEST_VIDEOS = 5  # of training, for medians to mean something
 NORMAL_DEVIATION = 1.4826  # standard deviation of a normal distribution, in its median absolute deviations
 
@@ -34,7 +34,7 @@ def feature_findings(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
     yield from _values(videos)
     comparable = [video for video in videos if video.comparable]
     yield from _identical_streams(comparable)
-    yield from _exchanged_streams(comparable)
+    yield from _swapped_streams(comparable)
     yield from _scales(comparable)
     yield from _same_features(comparable)
 
@@ -53,15 +53,15 @@ def _values(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
     )
     yield from summarize(
         "warning",
-        "features of nothing but zeros",
+        "features that are all zeros",
         [f"{s.source}: all {s.num_snippets:,} snippets" for s in streams if s.empty],
-        advice="their extraction failed: extract them again or drop the videos",
+        advice="the extraction failed: extract them again or drop the videos",
     )
     yield from summarize(
         "warning",
         "all-zero snippets",
         [f"{s.source}: {s.zero_snippets:,} of {s.num_snippets:,}" for s in streams if s.zero_snippets and not s.empty],
-        advice="padding, or frames that could not be read: cut them off or extract them again",
+        advice="padding, or unreadable frames: cut them off or extract them again",
     )
 
 
@@ -75,7 +75,7 @@ def _identical_streams(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
     )
 
 
-def _exchanged_streams(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
+def _swapped_streams(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
     training = np.array([video.split == "train" for video in videos], bool)
     if training.sum() < FEWEST_VIDEOS or len(videos[0].streams) < 2:
         return
@@ -84,31 +84,31 @@ def _exchanged_streams(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
     deviation = NORMAL_DEVIATION * np.median(np.abs(preferences[training] - usual), axis=0)
     if (usual < TOLD_APART * deviation).any() or (usual <= 0).any():
         return
-    exchanged = (preferences < EXCHANGED * usual).all(1)
+    swapped = (preferences < SWAPPED * usual).all(1)
     scattered = []
     for split in SPLITS:
-        members = [bool(e) for e, video in zip(exchanged, videos, strict=True) if video.split == split]
+        members = [bool(e) for e, video in zip(swapped, videos, strict=True) if video.split == split]
         if 2 * sum(members) > len(members):
             yield from summarize(
                 "warning",
-                f"rgb and flow look exchanged in the {split} split",
+                f"rgb and flow look swapped in the {split} split",
                 [f"{sum(members):,} of {len(members):,} videos are more like the other stream of the training videos"],
-                advice="the folders of one split, or the halves of its joint arrays, are the wrong way round",
+                advice="swap the folders of one split, or the halves of its joint arrays",
             )
         else:
-            scattered += [v.video_id for e, v in zip(exchanged, videos, strict=True) if e and v.split == split]
+            scattered += [v.video_id for e, v in zip(swapped, videos, strict=True) if e and v.split == split]
     yield from summarize(
         "warning",
-        "rgb and flow look exchanged",
+        "rgb and flow look swapped",
         [f"video '{video}': both are more like the other stream of the training videos" for video in scattered],
-        advice="compare them with their sources, and exchange them",
+        advice="compare them with their sources, and swap them",
     )
 
 
 def _own_stream_preferences(videos: Sequence[MeasuredVideo]) -> Floats:
-    """How much more each stream's profile correlates with the training videos' of its own stream than of the other [V,2].
+    """Preference [V,2] of each stream's profile: its correlation with the training videos' of its own stream less the other's.
 
-    The video itself is left out of what it is compared with.
+    A video is not compared with itself.
     """
     total = np.sum([_unit_profiles(video) for video in videos if video.split == "train"], axis=0)  # [2,D]
     preferences = np.empty((len(videos), 2))
@@ -120,7 +120,7 @@ def _own_stream_preferences(videos: Sequence[MeasuredVideo]) -> Floats:
 
 
 def _unit_profiles(video: MeasuredVideo) -> Floats:
-    """The streams' profiles [2,D], without their mean and of length 1: their inner products are correlations."""
+    """The streams' profiles [2,D], with mean 0 and length 1: their inner products are correlations."""
     profiles = np.stack([stream.profile for stream in video.streams.values()]).astype(np.float64)
     return _unit(profiles - profiles.mean(1, keepdims=True))
 
@@ -146,7 +146,7 @@ def _scales(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
         "warning",
         f"features on another scale, more than {VIDEO_SCALE:g} times the usual or less than 1/{VIDEO_SCALE:g} of it",
         outlying,
-        advice="they were normalised in another way: extract them like the others",
+        advice="they were normalised differently: extract them like the others",
     )
     if len(present) > 1:
         yield from summarize(
@@ -158,7 +158,7 @@ def _scales(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
                 for name in names
                 if _ratio(medians["train"][name], medians["test"][name]) > SPLIT_SCALE
             ],
-            advice="extract both in the same way; what is learnt on one scale fails on another",
+            advice="extract both in the same way: a model trained on one scale fails on another",
         )
     if len(names) > 1:
         rgb, flow = (_median_rms(videos, name) for name in names)
@@ -176,7 +176,7 @@ def _median_rms(videos: Sequence[MeasuredVideo], stream: str) -> float:
 
 
 def _ratio(one: float, other: float) -> float:
-    """How many times the smaller one goes into the larger; both are above 0."""
+    """The larger value divided by the smaller; both are above 0."""
     return max(one, other) / min(one, other)
 
 

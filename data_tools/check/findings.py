@@ -1,9 +1,9 @@
-"""What is noticed in a data set, and the report that a person reads.
+"""Findings about a data set, and the report that a person reads.
 
     findings = [*summarize("warning", "all-zero snippets", examples, advice="extract them again")]
     print(render(findings)); exit_code(findings)
 
-Examples of one kind are one finding, however many there are.
+All examples of one kind are one finding.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from formats.problems import Kind, Problem
 
-# An error is what training refuses or what is certainly wrong. A note is harmless, and explained.
+# An error is refused by training or certainly wrong. A note is harmless, and explained.
 SEVERITIES = ("error", "warning", "note")
 SHOWN = 3  # examples of a finding
 
@@ -22,11 +22,11 @@ class Finding:
     title: str
     count: int
     examples: tuple[str, ...]  # the first SHOWN
-    advice: str  # what to do; empty where the examples say it
+    advice: str  # what to do; empty if the examples say it
 
 
 def summarize(severity: str, title: str, examples: Sequence[str], *, advice: str = "") -> Iterator[Finding]:
-    """One finding with all of its examples, or none where there are no examples."""
+    """Yield one finding with all of its examples, or none if there are no examples."""
     if examples:
         yield Finding(
             severity=severity, title=title, count=len(examples), examples=tuple(examples[:SHOWN]), advice=advice
@@ -34,7 +34,7 @@ def summarize(severity: str, title: str, examples: Sequence[str], *, advice: str
 
 
 def group_by_kind(problems: Iterable[Problem]) -> dict[Kind, list[Problem]]:
-    """The problems of each kind, kinds in the order of their first one."""
+    """The problems of each kind, in the order in which kinds first occur."""
     groups: dict[Kind, list[Problem]] = {}
     for problem in problems:
         groups.setdefault(problem.kind, []).append(problem)
@@ -42,19 +42,19 @@ def group_by_kind(problems: Iterable[Problem]) -> dict[Kind, list[Problem]]:
 
 
 def summarize_by_kind(severity: str, title: str, problems: Iterable[Problem]) -> Iterator[Finding]:
-    """One finding for each kind of problem; the examples say what to do."""
+    """Yield one finding for each kind of problem; the examples say what to do."""
     for group in group_by_kind(problems).values():
         yield from summarize(severity, title, [str(problem) for problem in group])
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """0 fine, 1 warnings, 2 errors."""
+    """The exit code: 0 fine, 1 warnings, 2 errors."""
     severities = {finding.severity for finding in findings}
     return 2 if "error" in severities else int("warning" in severities)
 
 
 def render(findings: Sequence[Finding]) -> str:
-    """Errors first, and a line that counts them at the end."""
+    """Lay out findings, errors first, with a line of counts at the end."""
     blocks = [_block(finding) for severity in SEVERITIES for finding in findings if finding.severity == severity]
     counts = [sum(finding.severity == severity for finding in findings) for severity in SEVERITIES]
     total = ", ".join(

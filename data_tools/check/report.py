@@ -1,10 +1,10 @@
-"""Checks a data set before anything is trained on it: a report that a person can act on, and an exit code.
+"""The check of a data set before training: a report that a person can act on, and an exit code.
 
     report = check_data(path, options.data)
     print(report.text); sys.exit(report.exit_code)              # 0 fine, 1 warnings, 2 errors
 
-It applies the rules of training, and goes on after what training refuses. Every array is read once, and no more than a few
-videos are in memory; what stays of a video is its mean per channel, 4 KB per stream of 1024 channels.
+It applies the rules of training, but continues after problems that training refuses. Every array is read once, and only a few
+videos are in memory; of each video its mean per channel is kept, 4 KB per stream of 1024 channels.
 """
 
 import errno
@@ -44,7 +44,7 @@ class DataReport:
 
 
 def check_data(path: pathlib.Path, options: DataOptions) -> DataReport:
-    """Look through the whole set. Raises InputError when it can't be understood at all.
+    """Check the entire set. Raises InputError when it can't be understood at all.
 
     With --skip_unusable, what training would leave out is a warning.
     """
@@ -70,7 +70,7 @@ def check_data(path: pathlib.Path, options: DataOptions) -> DataReport:
 
 
 def _measure(feature_set: FeatureSet, options: DataOptions) -> tuple[list[MeasuredVideo], list[Problem]]:
-    """Measure the videos of both splits that have features; also returns what is wrong with those that can't be used."""
+    """Measure the videos of both splits that have features; also return the problems of those that can't be used."""
     storage, streams = feature_set.storage, options.streams
     work = [
         (split, video)
@@ -106,7 +106,7 @@ def _measure(feature_set: FeatureSet, options: DataOptions) -> tuple[list[Measur
 def _timed(
     feature_set: FeatureSet, videos: Sequence[MeasuredVideo], fps: float | None
 ) -> dict[tuple[str, str], TimedVideo]:
-    """{(split, name): video} of those `videos` that are annotated."""
+    """{(split, name): video} of the annotated ones among `videos`."""
     timed = {}
     for video in videos:
         entry = feature_set.annotations.get(video.video_id)
@@ -151,7 +151,7 @@ def _streams_table(videos: Sequence[MeasuredVideo], streams: tuple[str, ...]) ->
 
 
 def _class_table(feature_set: FeatureSet) -> str:
-    counts = []  # of videos and of instances, by class
+    counts = []  # videos and instances by class
     for split in SPLITS:
         entries = [feature_set.annotations[v] for v in feature_set.names[split] if v in feature_set.annotations]
         counts.append(Counter(label for entry in entries for label in entry.labels))

@@ -1,9 +1,9 @@
 """Statistics of a video's features, stream by stream, from one pass over them.
 
     measured = measure_video(files, split="train", streams=("rgb", "flow"))      # FeatureFiles -> MeasuredVideo
-    pooled([video.streams["rgb"] for video in videos])                           # over a whole split
+    pooled([video.streams["rgb"] for video in videos])                           # over an entire split
 
-Values are taken as float32, as training sees them. What stays of a video is a few numbers and its mean in each channel.
+Values are taken as float32, as training sees them. Of each video, a few numbers and its mean per channel are kept.
 """
 
 import math
@@ -19,7 +19,7 @@ from formats.feature_files import FeatureFiles
 
 @dataclass(frozen=True)
 class StreamStatistics:
-    """Statistics of one stream [L,D]. Values that are not finite count as zeros in them."""
+    """Statistics of one stream [L,D]. Values that are not finite count as zeros."""
 
     source: str  # the file, for messages
     dtype: np.dtype[Any]  # as stored
@@ -38,7 +38,7 @@ class StreamStatistics:
 
     @property
     def empty(self) -> bool:
-        """Nothing but zeros."""
+        """Whether all values are zeros."""
         return self.zero_snippets == self.num_snippets
 
 
@@ -54,12 +54,12 @@ class MeasuredVideo:
 
     @property
     def comparable(self) -> bool:
-        """Whether its statistics say something: every value is finite, and no stream is nothing but (nearly) zeros."""
+        """Whether its statistics are meaningful: every value is finite, and no stream is (nearly) all zeros."""
         return all(stream.mean_square > 0 and not stream.not_finite for stream in self.streams.values())
 
 
 class Pooled(NamedTuple):
-    """Statistics over all values of a stream's videos; NaN where there are none."""
+    """Statistics over all values of a stream's videos; NaN if there are none."""
 
     mean: float
     std: float
@@ -67,9 +67,9 @@ class Pooled(NamedTuple):
 
 
 def measure_video(files: FeatureFiles, *, split: str, streams: tuple[str, ...]) -> MeasuredVideo:
-    """Reads every array once. Raises InputError for a damaged one."""
+    """Measure a video, reading every array once. Raises InputError for a damaged one."""
     width = files.feature_size
-    # What stays is allocated first: among the large arrays that go, it would leave holes that no later one fits into.
+    # What is kept is allocated first: between large arrays that are freed, it would leave gaps too small for later ones.
     profiles = np.empty((len(streams), width), np.float32)
     measured: list[StreamStatistics] = []
     for part in files.parts:
@@ -84,13 +84,13 @@ def measure_video(files: FeatureFiles, *, split: str, streams: tuple[str, ...]) 
 def measure(
     stored: NDArray[np.floating], source: str, *, profile: NDArray[np.float32] | None = None
 ) -> StreamStatistics:
-    """Statistics of one stream as it is stored [L,D]; its profile [D] is put into `profile` when that is given."""
+    """Measure one stream as stored [L,D]; its profile [D] is written to `profile` if that is given."""
     not_finite, first = 0, -1
     # A large float64 is infinite in float32, and so is a large square.
     with np.errstate(over="ignore", invalid="ignore"):
         values: NDArray[np.floating] = stored.astype(np.float32, copy=False)
         squares = np.vecdot(values, values)
-    if not math.isfinite(squares.sum(dtype=np.float64)):  # only then is it worth looking at every value
+    if not math.isfinite(squares.sum(dtype=np.float64)):  # only then look at every value
         finite = np.isfinite(values)
         not_finite = values.size - int(np.count_nonzero(finite))
         first = int(np.argmin(finite.all(1))) if not_finite else -1
@@ -114,7 +114,7 @@ def measure(
 
 
 def pooled(streams: Iterable[StreamStatistics]) -> Pooled:
-    """Statistics of all values together, without videos that have values that are not finite."""
+    """Statistics over all values, without videos that have values that are not finite."""
     known = [stream for stream in streams if not stream.not_finite]
     snippets = sum(stream.num_snippets for stream in known)
     if not snippets:

@@ -1,6 +1,6 @@
 """Findings about time: durations that contradict the lengths of the features.
 
-grid_warning(videos, grid)                                          # for all seconds being wrong, or None
+grid_warning(videos, grid)                                          # a warning that all seconds are wrong, or None
 for finding in duration_findings(videos, grid=SnippetGrid(16, 16)): ...
 """
 
@@ -14,7 +14,7 @@ from formats.annotations import VideoAnnotation
 from utils.snippet_grid import SnippetGrid
 
 LENGTH_TOLERANCE = 2.0  # snippets between a duration and its features
-FITS = 0.9  # share of the videos that another frame rate or stride must fit, to be suggested
+FITS = 0.9  # share of the videos that another frame rate or stride must fit to be suggested
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class TimedVideo:
 
 
 def grid_warning(videos: Sequence[TimedVideo], grid: SnippetGrid) -> str | None:
-    """Says why the seconds of all detections would be wrong, when most known durations contradict the features' lengths."""
+    """Say why the seconds of all detections would be wrong, if most known durations contradict the features' lengths."""
     known = [video for video in videos if video.annotation.duration is not None]
     wrong = [video for video in known if not _fits(video, grid, video.fps)]
     if 2 * len(wrong) <= len(known):
@@ -49,14 +49,14 @@ def duration_findings(videos: Sequence[TimedVideo], *, grid: SnippetGrid) -> Ite
         ],
         advice=_advice(known, grid)
         if 2 * len(wrong) > len(known)
-        else "features or durations are of another version of the video: times would be wrong",
+        else "features or durations belong to another version of the video: times would be wrong",
     )
 
 
 def _advice(videos: Sequence[TimedVideo], grid: SnippetGrid) -> str:
-    """What to do when most videos are wrong: the frame rate or stride that would fit them."""
+    """Advice when most videos are wrong: the frame rate or stride that would fit them."""
     if len(videos) > 1 and len({video.num_snippets for video in videos}) == 1:
-        return "all features are equally long: they were rescaled, and snippets are no longer of one duration"
+        return "all features are equally long: they were rescaled, and snippets no longer have the same duration"
     suggestions = []
     rate = np.median([((v.num_snippets - 1) * grid.stride + grid.frames) / _duration(v) for v in videos])
     for fps in (round(rate), round(float(rate), 2)):
@@ -69,7 +69,7 @@ def _advice(videos: Sequence[TimedVideo], grid: SnippetGrid) -> str:
     if stride > 0 and _share(_fits(v, SnippetGrid(grid.frames, stride), v.fps) for v in videos) >= FITS:
         suggestions.append(f"--snippet_stride {stride} (or --snippet_frames {stride}, if snippets do not overlap)")
     if suggestions:
-        return f"{' or '.join(suggestions)} would fit; give what the features were extracted with"
+        return f"{' or '.join(suggestions)} would fit; give the values that the features were extracted with"
     return "no single frame rate or stride fits: check --fps, --snippet_frames, --snippet_stride and the durations"
 
 
