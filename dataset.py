@@ -55,7 +55,7 @@ class Video:
 
 
 class Store(Protocol):
-    """Where the features of a split are, and how those of a batch reach the device."""
+    """The place of a split's features, from which those of a batch reach the device."""
 
     device: torch.device
 

@@ -77,7 +77,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 # fmt: off
 @dataclass(frozen=True)
 class DataOptions:
-    """Which data are read, and how their snippets become T snippets and seconds."""
+    """The data to read, and how their snippets become T snippets and seconds."""
 
     dataset: str = option("thumos14", "recipe: a frozen set of defaults that other flags override", choices=tuple(PRESETS))
     data_path: str = option("", "folder with the features and their ground truth; see the README for layouts")
@@ -208,7 +208,7 @@ class OptimisationOptions:
 
 @dataclass(frozen=True)
 class LocalizationOptions:
-    """From sequences to action instances (docs/method.md, section 5)."""
+    """The way from sequences to action instances (docs/method.md, section 5)."""
 
     scale: int = option(24, "points per snippet that sequences are upsampled to", range="[1,inf)")
     class_th: float = option(0.25, "class score at or above which a class is predicted; the best class always is", range="[0,1]")

@@ -126,7 +126,7 @@ class PendingLosses:
 
 @dataclass(frozen=True)
 class RunContext:
-    """What one call of `Trainer.run` works with."""
+    """The objects that one call of `Trainer.run` works with."""
 
     evaluate: Callable[[], Evaluation]
     curves: CurveWriter

@@ -141,7 +141,7 @@ def _order_ties(near: NDArray[np.int64], detection: NDArray[np.int64], overlap: 
 def _match(
     detection: NDArray[np.int64], truth: NDArray[np.int64], num_detections: int, num_truth: int
 ) -> NDArray[np.bool_]:
-    """Which detections [num_detections] get a ground truth, when each in turn takes the best one that is still free.
+    """Mark the detections [num_detections] that get a ground truth, if each in turn takes the best one still free.
 
     Pairs are sorted by detection, the preferred ground truth first. Taking turns is slow, so all ask at once: every ground
     truth keeps the earliest detection that has asked for it, and a refused detection asks for its next. Since all ground truths

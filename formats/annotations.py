@@ -35,7 +35,7 @@ class VideoAnnotation:
 
 
 def labels_of(annotations: Mapping[str, VideoAnnotation], videos: Iterable[str]) -> set[str]:
-    """Every label of those of these videos that are annotated."""
+    """Every label of these videos, as far as they have annotations."""
     return {label for video in videos if video in annotations for label in annotations[video].labels}
 
 

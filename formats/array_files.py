@@ -174,7 +174,7 @@ def arrays_in(path: pathlib.Path) -> dict[str, StoredArray]:
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
     ):
         what = f"holds a {type(content).__name__}, expected a tensor, or tensors 'rgb' and 'flow'"
-        raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save these alone"))
+        raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save only these"))
     return arrays_by_stream(path, {key: TorchArray(path, key) for key in content})
 
 

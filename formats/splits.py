@@ -1,4 +1,4 @@
-"""Which videos are in which split, and which test videos are left out: the same rules for every layout.
+"""The videos of each split, and the test videos that are left out: the same rules for every layout.
 
 splits = read_splits(path, annotations=annotations, ground_truth="gt.json", report=report)
 

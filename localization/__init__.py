@@ -1,1 +1,1 @@
-"""From class sequences to action instances: scored proposals, then non-maximum suppression."""
+"""The way from class sequences to action instances: scored proposals, then non-maximum suppression."""

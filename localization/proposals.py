@@ -1,4 +1,4 @@
-"""From combined sequences to scored proposals: upsample, threshold, contrast (docs/method.md, section 5).
+"""Scored proposals from combined sequences: upsample, threshold, contrast (docs/method.md, section 5).
 
 All rows are processed at once; a row is one predicted class of one video. Upsampling is linear, so its `scale` points per
 snippet are never stored: between two snippets they only rise or only fall, so that at most one edge of a run lies there, found

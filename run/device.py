@@ -1,4 +1,4 @@
-"""Where and in which format a run computes: --device, --precision, and bringing tensors back to the host.
+"""The device and number format of a run: --device, --precision, and bringing tensors back to the host.
 
 --precision is the number format of the large matrix products. Weights, moments and losses are always float32.
 """
@@ -26,7 +26,7 @@ INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES = 1.5, 2.0, 1.0
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a run computes, and in which format."""
+    """The device and number format that a run computes with."""
 
     device: torch.device
     precision: str  # fp32, tf32 or bf16

@@ -99,7 +99,7 @@ class History:
         return bool(self.points) and self.points[-1].step == step
 
     def as_plain(self) -> dict[str, Any]:
-        """For a checkpoint and for results.json."""
+        """Plain values for a checkpoint and for results.json."""
         return {
             "best": self.best.as_plain() if self.best else None,
             "last": self.last.as_plain() if self.last else None,

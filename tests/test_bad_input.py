@@ -269,7 +269,7 @@ def test_broken_npy(refused, tiny, cache):
     """One of the damages in test_readers.py."""
     file = tiny.feature("train", "rgb", "train_1")
     file.write_bytes(file.read_bytes()[:-100])
-    assert f"{file}: not a whole .npy file" in refused("--cache", cache)
+    assert f"{file}: not a complete .npy file" in refused("--cache", cache)
 
 
 def test_pickled_npy_is_refused_without_unpickling(refused, tiny, tmp_path):

@@ -413,7 +413,7 @@ def test_tensors_that_are_no_plain_arrays(tmp_path, tensor):
 def test_an_invalid_pt_file_is_not_called_dangerous(tmp_path, data):
     (tmp_path / "video.pt").write_bytes(data)
     line = refusal(tmp_path / "video.pt")
-    assert line.startswith(": not a whole .pt file") and "code" not in line
+    assert line.startswith(": not a complete .pt file") and "code" not in line
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".pt"])
@@ -445,7 +445,7 @@ def test_npz_of_another_program(tmp_path):
 def test_npz_member_of_another_size_than_it_says(tmp_path, shape):
     write_members(tmp_path / "video.npz", {f"{stream}.npy": npy_of_shape(shape, 25) for stream in ("rgb", "flow")})
     line = refusal(tmp_path / "video.npz")
-    assert shape != (9, 6) or line.startswith(" 'rgb': not a whole")
+    assert shape != (9, 6) or line.startswith(" 'rgb': not a complete")
 
 
 @pytest.mark.parametrize("shape", [(9, 12), (-5, 12), (10**12, 12)], ids=["more", "negative", "absurd"])
@@ -467,7 +467,7 @@ def test_one_bit_of_an_npz(tmp_path):
     data = bytearray(path.read_bytes())
     data[data.index(GOOD.tobytes()) + 20] ^= 1
     path.write_bytes(data)
-    assert "not a whole member" in refusal(path)
+    assert "not a complete member" in refusal(path)
 
 
 def without_its_start(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""How much memory is free, and what to say when it is not enough."""
+"""Free memory, and the errors when it is not enough."""
 
 import errno
 import pathlib

@@ -1,4 +1,4 @@
-"""Where snippets lie in time: the one place where snippets become seconds.
+"""The grid of snippets in time: the one place where snippets become seconds.
 
 A snippet covers `frames` frames, the next begins `stride` frames later, and `fps` is the frame rate of the extraction.
 """

@@ -83,14 +83,14 @@ def _twins(videos: Sequence[TimedVideo]) -> Iterator[Finding]:
     """Instances that THUMOS'14 marks a second time, under a wider class, or should."""
     for child, parent in PARENT_CLASSES.items():
         paired: list[str] = []
-        alone: list[str] = []
+        unpaired: list[str] = []
         for video in videos:
             if not video.video_id.startswith(VIDEO_PREFIXES):
                 continue
             wider = [instance for instance in video.annotation.instances if instance.label == parent]
             for instance in video.annotation.instances:
                 if instance.label == child:
-                    (paired if any(_same_time(instance, w) for w in wider) else alone).append(
+                    (paired if any(_same_time(instance, w) for w in wider) else unpaired).append(
                         _where(video.video_id, instance)
                     )
         yield from summarize(
@@ -102,7 +102,7 @@ def _twins(videos: Sequence[TimedVideo]) -> Iterator[Finding]:
         yield from summarize(
             "warning",
             f"{child} that is not annotated as {parent} too",
-            alone,
+            unpaired,
             advice="in THUMOS'14 as published every one is: these annotations were changed",
         )
 
