@@ -35,7 +35,7 @@ _Key = TypeVar("_Key")
 DEVICE_SHARE = 0.5
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Video:
     video_id: str
     labels: NDArray[np.float32]  # [C] multi-hot
@@ -106,7 +106,7 @@ class DeviceStore:
         return self.rows.index_select(0, index).view(*prepared.shape, -1).float()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Split:
     """The videos of a split, and where their features are."""
 
@@ -124,7 +124,7 @@ class Split:
         return tuple(video.video_id for video in self.videos)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Dataset:
     classes: tuple[str, ...]
     annotations: dict[str, VideoAnnotation]
@@ -261,7 +261,7 @@ def train_batch_sizes(split: Split, optimisation: OptimisationOptions) -> list[i
     return sizes[:1] if optimisation.drop_last else sizes
 
 
-def test_batch_sizes(split: Split, options: DataOptions, *, batch_size: int) -> list[int]:
+def inference_batch_sizes(split: Split, options: DataOptions, *, batch_size: int) -> list[int]:
     """The batch sizes that occur in test, of videos that are resampled to T snippets."""
     keep = options.short_videos == "keep"
     resampled = sum(not keep or video.num_snippets >= options.num_segments for video in split)
@@ -299,7 +299,7 @@ def train_batches(
     return _batches(split, keys, choose, threads=options.num_workers)
 
 
-def test_groups(split: Split, options: DataOptions, *, batch_size: int) -> list[list[int]]:
+def inference_groups(split: Split, options: DataOptions, *, batch_size: int) -> list[list[int]]:
     """Positions of each batch's videos: in order, or with short_videos "keep" by length, since a batch has one T."""
     t, keep = options.num_segments, options.short_videos == "keep"
     lengths = [min(video.num_snippets, t) if keep else t for video in split]
@@ -308,8 +308,8 @@ def test_groups(split: Split, options: DataOptions, *, batch_size: int) -> list[
     return [group[i : i + batch_size] for group in same_length for i in range(0, len(group), batch_size)]
 
 
-def test_batches(split: Split, groups: Iterable[list[int]], options: DataOptions) -> Generator[Batch]:
-    """The batches that `test_groups` made, resampled uniformly."""
+def inference_batches(split: Split, groups: Iterable[list[int]], options: DataOptions) -> Generator[Batch]:
+    """The batches that `inference_groups` made, resampled uniformly."""
 
     def choose(group: list[int]) -> _Choice:
         lengths = [split.videos[v].num_snippets for v in group]
@@ -317,11 +317,6 @@ def test_batches(split: Split, groups: Iterable[list[int]], options: DataOptions
         return group, np.stack(indices)
 
     return _batches(split, groups, choose, threads=options.num_workers)
-
-
-test_groups.__test__ = False  # type: ignore[attr-defined]  # not a test, despite its name
-test_batches.__test__ = False  # type: ignore[attr-defined]
-test_batch_sizes.__test__ = False  # type: ignore[attr-defined]
 
 
 def _batches(

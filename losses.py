@@ -23,7 +23,7 @@ from utils.snippet_grid import topk_count
 # Adaptive actionness learning (AAL): the targets of actionness
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ActionnessTargets:
     """Targets of actionness in one step, without gradient. All [B,T]."""
 

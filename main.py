@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dataset import Dataset
     from model import SAL
     from run.device import Machine
+    from test import Evaluator
 
 OUT_OF_MEMORY = "lower --hidden_size, --num_segments, --batch_size or --test_batch_size, or give --cache mmap"
 
@@ -32,7 +33,6 @@ def run_training(flags: Mapping[str, Any]) -> None:
     from run.experiment import begin_training
     from run.history import History
     from run.provenance import provenance
-    from test import Evaluator
     from train import Objective, Trainer
 
     experiment, options, checkpoint = begin_training(flags)
@@ -47,6 +47,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
         Objective(model, mask, losses=options.losses, actionness=options.actionness, fusion=options.fusion),
         WideAdam(model.parameters(), lr=adam.lr, betas=(adam.beta1, adam.beta2), weight_decay=adam.weight_decay),
         data,
+        experiment=experiment,
         history=history,
         data_options=options.data,
         optimisation=options.optimisation,
@@ -65,7 +66,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
         f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
         f"steps {trainer.step} to {trainer.total_steps} on {machine.device} ({machine.precision}), features: {data.cache}"
     )
-    trainer.run(Evaluator(model, data, **_test_groups(options)))
+    trainer.run(_make_evaluator(model, data, options))
     assert history.best and history.last
     print(evaluation_report({"best": history.best.summary, "last": history.last.summary}))
     print(f"seconds: {history.seconds}; results in {experiment.folder}")
@@ -79,14 +80,13 @@ def run_inference(flags: Mapping[str, Any]) -> None:
     from run.checkpoint import load_network
     from run.experiment import begin_inference
     from run.provenance import provenance
-    from test import Evaluator
 
     experiment, path, options, checkpoint = begin_inference(flags)
     machine, data, make_model = _prepare(options, splits=("test",), training=False)
     model = load_network(make_model, checkpoint, path, classes=data.classes, device=machine.device)
-    evaluation = Evaluator(model, data, **_test_groups(options))()
+    evaluation = _make_evaluator(model, data, options)()
     origin = provenance(as_plain(options), machine, layout=data.layout, left_out=data.left_out)
-    results = {"model_file": str(path), **evaluation.summary.as_plain(), "seconds": evaluation.seconds, **origin}
+    results = {"model_file": str(path), **evaluation.summary.totals(), "seconds": evaluation.seconds, **origin}
     experiment.write_inference(evaluation.detections, results, videos=data.test.names, classes=data.classes)
     print(evaluation_report({path.name: evaluation.summary}))
     print(f"results in {experiment.inference}")
@@ -143,10 +143,18 @@ def _prepare(
     return machine, data, make_model
 
 
-def _test_groups(options: Options) -> dict[str, Any]:
-    """The options that an Evaluator takes."""
-    groups = {"data_options": options.data, "fusion": options.fusion, "localization": options.localization}
-    return {**groups, "evaluation": options.evaluation, "compiled": options.run.compile}
+def _make_evaluator(model: "SAL", data: "Dataset", options: Options) -> "Evaluator":
+    from test import Evaluator
+
+    return Evaluator(
+        model,
+        data,
+        data_options=options.data,
+        fusion=options.fusion,
+        localization=options.localization,
+        evaluation=options.evaluation,
+        compiled=options.run.compile,
+    )
 
 
 if __name__ == "__main__":

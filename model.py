@@ -26,7 +26,7 @@ from layers.wide_linear import WideLinear, wide_linear
 from options import ModelOptions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SalOutput:
     """The result of one forward pass. The dicts have one entry per stream.
 

@@ -17,7 +17,7 @@ from typing import Any
 from utils.errors import InputError
 from utils.flags import FlagTable, Parser, group, option
 from utils.ranges import in_span, parse_grid, parse_span
-from utils.snippet_grid import SnippetGrid, topk_count
+from utils.snippet_grid import DEFAULT_FPS, SnippetGrid, topk_count
 
 # Values that differ from the defaults, by --dataset. Flags override them.
 _ACTIVITYNET: Mapping[str, Any] = MappingProxyType(
@@ -82,15 +82,15 @@ class DataOptions:
     dataset: str = option("thumos14", "recipe: a frozen set of defaults that other flags override", choices=tuple(PRESETS))
     data_path: str = option("", "folder with the features and their ground truth; see the README for layouts")
     layout: str = option("auto", "how the set lies on disk, a name from docs/data.md; auto: recognised from the folder")
-    ground_truth: str = option("", "JSON file with labels and segments (default: gt.json in --data_path, or the only JSON file there)")
+    ground_truth: str = option("", "JSON file with labels and segments", shown="gt.json in --data_path, or the only JSON file there")
     allow_pickle: bool = option(False, "read pickled feature sets; only arrays and plain values are built from them")
     skip_unusable: bool = option(False, "leave out videos without features and segments that end at or before their start, and say how many, instead of refusing the set")
     modal: str = option("all", "streams to use", choices=("all", "rgb", "flow"))
     num_segments: int = option(750, "T, snippets that a video is resampled to", range="[1,inf)")
     feature_size: int = option(1024, "channels of each stream's features", range="[1,inf)")
     snippet_frames: int = option(16, "frames that a snippet covers", range="[1,inf)")
-    snippet_stride: int | None = option(None, "frames from the start of one snippet to the next (default: --snippet_frames, no overlap)", range="[1,inf)")
-    fps: float | None = option(None, "frame rate that the features were extracted at, frames per second (default: each video's own in the ground truth, or 25 if it states none)", range="(0,inf)")
+    snippet_stride: int | None = option(None, "frames from the start of one snippet to the next", range="[1,inf)", shown="--snippet_frames, no overlap")
+    fps: float | None = option(None, "frame rate that the features were extracted at, frames per second", range="(0,inf)", shown=f"each video's own in the ground truth, or {DEFAULT_FPS:g} if it states none")
     short_videos: str = option("stretch", "videos with fewer than T snippets. stretch: resampled to T like others; keep: as they are in test, T sorted draws with replacement in training", choices=("stretch", "keep"))
     cache: str = option("auto", "where features are kept: on the training device, in memory, or in their files; auto: on a GPU with ample room for them, else in memory", choices=("auto", "device", "ram", "mmap"))
     num_workers: int = option(1, "threads that prepare batches ahead of time; more for --cache mmap on a slow disk; 0: none", range="[0,inf)")
@@ -108,13 +108,13 @@ class DataOptions:
 class RunOptions:
     """One call of the program: what it does, where, and what it writes."""
 
-    exp_name: str = option("", "name of the experiment, a folder in --output_dir (default: dataset and time; with --resume or --inference_only: the last experiment)")
+    exp_name: str = option("", "name of the experiment, a folder in --output_dir", shown="dataset and time; with --resume or --inference_only: the last experiment")
     output_dir: str = option("output", "folder of the experiments")
     resume: bool = option(False, "continue the experiment from its last.pt, to the same numbers as without the interruption")
     overwrite: bool = option(False, "start over under the name of an experiment that has checkpoints; its folder is kept as NAME.old")
     inference_only: bool = option(False, "no training: load a checkpoint, write detections, print the table")
     check_data: bool = option(False, "no training: check the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
-    model_file: str = option("", "checkpoint for --inference_only, ours or a published state dict (default: the experiment's best.pt)")
+    model_file: str = option("", "checkpoint for --inference_only, ours or a published state dict", shown="the experiment's best.pt")
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
     compile: bool = option(False, "torch.compile the training step and the forward pass in test: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
@@ -181,7 +181,7 @@ class ActionnessOptions:
     confidence_ratio: float = option(0.5, "share of T, by class evidence, that pseudo labels must lie within; 0: no such condition", range="[0,1]")
     mask_momentum: float = option(0.7, "share of the old value in the adaptive mask's running mean and variance", range="[0,1]")
     mask_var_factor: float = option(0.5, "f in the mask's weight exp(-d^2 / (f variance))", range="(0,inf)")
-    mask_mean_init: float | None = option(None, "running mean before the first step (default: 1 / classes)", range="[0,1]")
+    mask_mean_init: float | None = option(None, "running mean before the first step", range="[0,1]", shown="1 / classes")
     mask_var_init: float = option(1.0, "running variance before the first step", range="(0,inf)")
 
     def label_count(self, num_segments: int) -> int:
@@ -213,7 +213,7 @@ class LocalizationOptions:
     scale: int = option(24, "points per snippet that sequences are upsampled to", range="[1,inf)")
     class_th: float = option(0.25, "class score at or above which a class is predicted; the best class always is", range="[0,1]")
     beta: float = option(0.35, "weight of the top-k class logits against the second-order ones in the class score", range="[0,1]")
-    proposal_th: str = option("0.1:0.9:0.1", "thresholds of the proposals, first:last:step", grid="grid")
+    proposal_th: str = option("0.1:0.9:0.1", "thresholds of the proposals, first:last:step", parse=parse_grid)
     outer_margin: float = option(0.2, "width of the outer region on either side, as a share of the proposal's length", range="[0,inf)")
     gamma: float = option(0.2, "weight of the class score in a proposal's score", range="[0,inf)")
     soft_nms: bool = option(True, "soft NMS: decay removed proposals instead of dropping them")
@@ -233,8 +233,8 @@ class EvaluationOptions:
     detection_inf_step: int = option(10, "steps between evaluations on the test split", range="[1,inf)")
     eval_from_epoch: int = option(2, "first epoch, counted from 1, with evaluations; the last step always has one", range="[1,inf)")
     test_batch_size: int = option(8, "videos per forward pass in test", range="[1,inf)")
-    tious: str = option("0.1:0.7:0.1", "tIoU thresholds of the mAP, first:last:step", grid="grid")
-    average_tious: tuple[str, ...] = option(("0.1:0.5", "0.1:0.7"), "ranges of tIoU that the mAP is averaged over; the last one chooses the best model", grid="span")
+    tious: str = option("0.1:0.7:0.1", "tIoU thresholds of the mAP, first:last:step", parse=parse_grid)
+    average_tious: tuple[str, ...] = option(("0.1:0.5", "0.1:0.7"), "ranges of tIoU that the mAP is averaged over; the last one chooses the best model", parse=parse_span)
 
     @property
     def tiou_grid(self) -> tuple[float, ...]:

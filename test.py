@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset import Batch, Dataset, test_batch_sizes, test_batches, test_groups
+from dataset import Batch, Dataset, inference_batch_sizes, inference_batches, inference_groups
 from eval.classification import video_accuracy
 from eval.detection import evaluate_detections
 from eval.summary import EvaluationSummary, summarize
@@ -34,7 +34,7 @@ from utils.snippet_grid import SnippetGrid, topk_count
 BLOCK_ROWS = 512
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """The network's output for one video."""
 
@@ -45,7 +45,7 @@ class Prediction:
     sequences: NDArray[np.float32]  # [P,T] their combined sequences
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     detections: Segments
     summary: EvaluationSummary
@@ -196,9 +196,9 @@ class Evaluator:
         batch_size = evaluation.test_batch_size
         self.network = FoldedSAL(model)
         if compiled:
-            sizes = test_batch_sizes(data.test, data_options, batch_size=batch_size)
+            sizes = inference_batch_sizes(data.test, data_options, batch_size=batch_size)
             self.network = CompiledSAL(model, batch_sizes=sizes, num_segments=data_options.num_segments)
-        self.groups = test_groups(data.test, data_options, batch_size=batch_size)
+        self.groups = inference_groups(data.test, data_options, batch_size=batch_size)
         self.truth = ground_truth_segments(data.annotations, data.test.names, data.classes)
         self.labels = np.stack([video.labels for video in data.test]) > 0  # [V,C]
 
@@ -221,7 +221,7 @@ class Evaluator:
 
     def _predict(self) -> list[Prediction]:
         """One prediction per video, in the order of the split."""
-        batches = test_batches(self.data.test, self.groups, self.data_options)
+        batches = inference_batches(self.data.test, self.groups, self.data_options)
         bar = tqdm(batches, total=len(self.groups), desc="evaluating", unit="batch", disable=None, leave=False)
         predictions = predict(self.network, bar, fusion=self.fusion, localization=self.localization)
         positions = [v for group in self.groups for v in group]

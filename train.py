@@ -35,6 +35,7 @@ from options import (
 from run.checkpoint import Checkpoint, check_classes, load_model, save_checkpoint
 from run.compiling import compile_or_explain, trial_batches
 from run.curves import CurveWriter, evaluation_curves
+from run.experiment import Experiment
 from run.history import EvaluationRecord, History
 from run.interrupt import Interrupt
 from test import Evaluation
@@ -44,7 +45,7 @@ from utils.memory import is_out_of_memory
 MOST_PENDING = 10  # steps after which losses are read, even if nothing else is due
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepResult:
     """The losses and targets of a training step, on the device."""
 
@@ -114,7 +115,7 @@ def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segm
     return compile_or_explain(objective.__call__, trial, device, what="the training step")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PendingLosses:
     """The losses of a step that are still on the device: reading them makes the host wait."""
 
@@ -124,7 +125,7 @@ class PendingLosses:
     losses: Tensor  # [len(names)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunContext:
     """The objects that one call of `Trainer.run` works with."""
 
@@ -143,6 +144,7 @@ class Trainer:
         optimizer: WideAdam,
         data: Dataset,
         *,
+        experiment: Experiment,
         history: History,
         data_options: DataOptions,
         optimisation: OptimisationOptions,
@@ -154,7 +156,7 @@ class Trainer:
         self.model, self.mask = objective.model, objective.mask
         self.compute: ComputeStep = objective
         self.optimizer, self.data, self.device = optimizer, data, data.train.store.device
-        self.history, self.experiment, self.saved_options = history, history.experiment, dict(saved_options)
+        self.experiment, self.history, self.saved_options = experiment, history, dict(saved_options)
         self.data_options, self.run_options = data_options, run_options
         self.optimisation, self.evaluation = optimisation, evaluation
         self.steps_per_epoch = steps_per_epoch(len(data.train), optimisation)
@@ -221,7 +223,7 @@ class Trainer:
             # checkpoints included.
             losses = self._read_losses()
             seconds, start = time.perf_counter() - start, time.perf_counter()
-            self.history.seconds.training += seconds
+            self.history.add_seconds(training=seconds)
             context.bar.set_postfix(loss=f"{losses[-1]['total']:.3f}", best=self.history.headline())
             if self._logs_now():
                 context.curves.add(self._step_curves(losses[-1], result.targets, seconds / len(losses)), self.step)
@@ -248,7 +250,7 @@ class Trainer:
         self._check_weights()
         with self._saved_if_data_break():
             evaluation = context.evaluate()
-        self.history.seconds.evaluation += evaluation.seconds
+        self.history.add_seconds(evaluation=evaluation.seconds)
         epoch = math.ceil(self.step / self.steps_per_epoch)
         record = EvaluationRecord(step=self.step, epoch=epoch, summary=evaluation.summary)
         improved = self.history.add(record)
@@ -288,14 +290,24 @@ class Trainer:
         check_classes(checkpoint, self.data.classes, path)
         if "optimizer" not in state:
             raise InputError(f"{path}: holds no training state; --resume needs the last.pt of a run")
-        if state["videos"] != list(self.data.train.names):
+        load_model(self.model, checkpoint.model, path)
+        try:
+            videos = state["videos"]
+            self._restore(state)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise InputError(
+                f"{path}: its training state is damaged ({reason}); use another copy, or start over with --overwrite"
+            ) from None
+        if videos != list(self.data.train.names):
             raise InputError(
                 f"{path}: trained on other videos than split_train.txt lists now; give the same --data_path"
             )
-        load_model(self.model, checkpoint.model, path)
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.mask.load_state_dict(state["mask"])
-        self.step = state["step"]
+        self.step = int(state["step"])
         self.history.restore(state)
         torch.set_rng_state(state["random"]["cpu"])
         if self.device.type == "cuda" and state["random"]["cuda"] is not None:

@@ -113,7 +113,7 @@ def run_untrained(place: Sequence[str], folder: pathlib.Path, classes: tuple[str
     data = options.data
     model = SAL(options.model, num_classes=len(classes), streams=data.streams, feature_size=data.feature_size)
     file = folder / "untrained.pt"
-    save_checkpoint(file, Checkpoint(model.state_dict(), as_plain(options), classes))
+    save_checkpoint(file, Checkpoint(model=model.state_dict(), options=as_plain(options), classes=classes))
     del model
     own = ["--inference_only", "--model_file", str(file), "--output_dir", str(folder), "--exp_name", "untrained"]
     seen = run_measured(folder, [*own, *place])

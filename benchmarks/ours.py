@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.inputs import Sizes, VideoSequences
-from dataset import Batch, HostStore, Split, Video, random_indices, test_batches, test_groups, uniform_indices
+from dataset import Batch, HostStore, Split, Video, inference_batches, inference_groups, random_indices, uniform_indices
 from eval.detection import evaluate_detections
 from layers.dropout import Dropout
 from layers.temporal_conv import taps_first, temporal_conv
@@ -158,8 +158,8 @@ class TestForward:
 def predict_set(model: SAL, videos: Split, sizes: Sizes) -> list[Prediction]:
     """Predictions of a test set: resampling, batching and the network."""
     options = dataclasses.replace(RECIPE.data, num_segments=sizes.num_segments)
-    groups = test_groups(videos, options, batch_size=sizes.test_batch_size)
-    batches = test_batches(videos, groups, options)
+    groups = inference_groups(videos, options, batch_size=sizes.test_batch_size)
+    batches = inference_batches(videos, groups, options)
     return predict(FoldedSAL(model), batches, fusion=RECIPE.fusion, localization=RECIPE.localization)
 
 

@@ -21,13 +21,14 @@ from eval.report import map_table, per_class_table
 from formats.annotations import class_names, ground_truth_segments
 from formats.ground_truth import read_annotations
 from formats.result_file import read_detections
+from options import EvaluationOptions
 from utils.console import run_tool
 from utils.errors import InputError
 from utils.ranges import in_span, parse_grid
 from utils.segments import Segments, temporal_iou
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DetectionResult:
     """mAP and AP as fractions, not percent."""
 
@@ -82,7 +83,7 @@ def evaluate_detections(
     for label, count in enumerate(np.bincount(ground_truth.label, minlength=num_classes)):
         if count:
             per_class_ap[:, label] = average_precision(matched[:, bounds[label] : bounds[label + 1]], int(count))
-    return DetectionResult(tuple(tious), per_class_ap)
+    return DetectionResult(tious=tuple(tious), per_class_ap=per_class_ap)
 
 
 def average_precision(true_positive: NDArray[np.bool_], ground_truth_count: int) -> NDArray[np.float64]:
@@ -180,7 +181,7 @@ def _print_evaluation(arguments: Sequence[str]) -> None:
     parser.add_argument("--detections", required=True, type=pathlib.Path, help="result file, ActivityNet format")
     parser.add_argument("--subset", default="test", help="subset of the ground truth (default: test)")
     parser.add_argument(
-        "--tious", default="0.1:0.7:0.1", help="tIoU thresholds, first:last:step (default: %(default)s)"
+        "--tious", default=EvaluationOptions.tious, help="tIoU thresholds, first:last:step (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of the table")
     args = parser.parse_args(arguments)

@@ -10,7 +10,7 @@ from eval.report import map_table, percent
 from utils.ranges import parse_span
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationSummary:
     """One evaluation; fractions, not percent, and None where annotations are missing."""
 
@@ -19,12 +19,16 @@ class EvaluationSummary:
     video_accuracy: float | None
     per_class_AP: dict[str, dict[str, float]] | None  # by class and tIoU
 
+    def totals(self) -> dict[str, Any]:
+        """Everything but the AP of single classes."""
+        return {name: value for name, value in self.as_plain().items() if name != "per_class_AP"}
+
     def as_plain(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> "EvaluationSummary":
-        return EvaluationSummary(**{f.name: plain[f.name] for f in dataclasses.fields(EvaluationSummary)})
+        return EvaluationSummary(**{f.name: plain.get(f.name) for f in dataclasses.fields(EvaluationSummary)})
 
 
 def summarize(

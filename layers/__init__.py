@@ -1,1 +1,1 @@
-"""Building blocks of the network: convolutions, pooling, wide linear layers and their optimiser; no data, no options."""
+"""What the network is made of: convolutions, dropout, pooling, mix-up, wide layers and their optimiser; no data, no options."""

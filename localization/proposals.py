@@ -15,7 +15,7 @@ from utils.segments import Floats, Indices
 from utils.snippet_grid import SnippetGrid
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Proposals:
     """N proposals; `row` is the position among the sequences given. Ordered by row, threshold, time."""
 

@@ -1,1 +1,1 @@
-"""Everything around a run: its device, its folder, its checkpoints, its curves."""
+"""What surrounds a run: device, folder, checkpoints, evaluations so far, curves, interrupts and compiling."""

@@ -41,7 +41,7 @@ Value = TypeVar("Value")
 Network = TypeVar("Network", bound=nn.Module)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """The contents of a file. A published state dict has only `model`."""
 

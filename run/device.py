@@ -24,7 +24,7 @@ AMPERE = (8, 0)  # first compute capability with TF32 and bfloat16
 INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES = 1.5, 2.0, 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Machine:
     """The device and number format that a run computes with."""
 

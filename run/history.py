@@ -15,7 +15,7 @@ from eval.summary import EvaluationSummary
 from run.experiment import Experiment
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class EvaluationRecord:
     """One evaluation and when it was made; `epoch` counts from 1."""
 
@@ -32,7 +32,7 @@ class EvaluationRecord:
         return EvaluationRecord(step=plain["step"], epoch=plain["epoch"], summary=summary)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HistoryPoint:
     """The numbers kept from every evaluation; fractions, None for what was not computed."""
 
@@ -42,7 +42,7 @@ class HistoryPoint:
     video_accuracy: float | None
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Seconds:
     """Time spent, over all calls that continued a run."""
 
@@ -94,6 +94,11 @@ class History:
     def headline(self) -> str:
         """The best score so far in words; "-" before the first."""
         return self._texts(self.best)[0] if self.best else "-"
+
+    def add_seconds(self, *, training: float = 0.0, evaluation: float = 0.0) -> None:
+        self.seconds = Seconds(
+            training=self.seconds.training + training, evaluation=self.seconds.evaluation + evaluation
+        )
 
     def is_evaluated(self, step: int) -> bool:
         return bool(self.points) and self.points[-1].step == step

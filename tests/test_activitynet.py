@@ -10,7 +10,7 @@ from support.tiny import TINY_FLAGS
 from torch.nn import functional as F
 
 import main
-from dataset import Video, inference_indices, random_indices, test_batches, test_groups, train_batches
+from dataset import Video, inference_batches, inference_groups, inference_indices, random_indices, train_batches
 from formats.annotations import Instance, VideoAnnotation
 from losses import AdaptiveMask
 from model import FoldedSAL
@@ -160,7 +160,7 @@ def test_top_k_of_every_length():
             expected = (0.5 * logits + 0.5 * out["video_logits"][0]).softmax(0)
         video = Video(video_id="v", labels=np.zeros(C, np.float32), features=batch_features[0].numpy(), fps=25.0)
         split = host_split([video])
-        batches = test_batches(split, test_groups(split, options.data, batch_size=1), options.data)
+        batches = inference_batches(split, inference_groups(split, options.data, batch_size=1), options.data)
         (prediction,) = predict(FoldedSAL(model), batches, fusion=options.fusion, localization=options.localization)
         np.testing.assert_allclose(prediction.class_scores, expected, rtol=1e-4)
         assert prediction.sequences.shape[1] == length and prediction.num_snippets == length
@@ -215,13 +215,13 @@ def test_a_batch_has_one_length_and_every_video_is_in_one():
     lengths = [60, 7, 50, 7, 49, 300, 7, 1, 51, 7]
     videos = videos_of(lengths)
     options = recipe(num_segments=50).data
-    groups = test_groups(videos, options, batch_size=3)
+    groups = inference_groups(videos, options, batch_size=3)
     assert sorted(v for group in groups for v in group) == list(range(10))
     assert all(len({min(lengths[v], 50) for v in group}) == 1 and len(group) <= 3 for group in groups)
     assert sorted(map(len, groups)) == [1, 1, 1, 1, 3, 3]  # 7 7 7, 7, 50 50 50, 50, 49 and 1
-    stretched = test_groups(videos, recipe(short_videos="stretch").data, batch_size=3)
+    stretched = inference_groups(videos, recipe(short_videos="stretch").data, batch_size=3)
     assert stretched == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
-    for batch in test_batches(videos, groups, options):
+    for batch in inference_batches(videos, groups, options):
         for features, name, count in zip(batch.features, batch.video_ids, batch.num_snippets, strict=True):
             (video,) = (v for v in videos if v.video_id == name)
             assert count == video.num_snippets and len(features) == min(count, 50)

@@ -619,7 +619,9 @@ def full_disk(monkeypatch):
 
 
 def a_checkpoint(value):
-    return Checkpoint({"w": torch.full((50, 40), float(value))}, {"lr": value}, ("A",), {"step": 1})
+    return Checkpoint(
+        model={"w": torch.full((50, 40), float(value))}, options={"lr": value}, classes=("A",), training={"step": 1}
+    )
 
 
 def write_some_detections(path):
@@ -720,7 +722,7 @@ def test_a_write_that_the_kernel_refuses(tmp_path):
         "from run.checkpoint import Checkpoint, save_checkpoint\n"
         "from utils.errors import InputError\n"
         "try:\n"
-        "    save_checkpoint(pathlib.Path(sys.argv[1]), Checkpoint({'w': torch.zeros(100_000)}))\n"
+        "    save_checkpoint(pathlib.Path(sys.argv[1]), Checkpoint(model={'w': torch.zeros(100_000)}))\n"
         "except InputError as error:\n"
         "    print(error)\n"
     )

@@ -33,7 +33,12 @@ def new_model(classes=3):
 
 
 def saved(path, **changes):
-    checkpoint = Checkpoint(new_model().state_dict(), {"lr": 0.1}, ("a", "b", "c"), {"step": 3, "best": None})
+    checkpoint = Checkpoint(
+        model=new_model().state_dict(),
+        options={"lr": 0.1},
+        classes=("a", "b", "c"),
+        training={"step": 3, "best": None},
+    )
     save_checkpoint(path, checkpoint)
     return checkpoint
 
@@ -72,7 +77,7 @@ def test_published_state_dicts(tmp_path, encoder, zipped):
 def test_files_hold_published_state_dicts(tmp_path, modal):
     """What a file calls "model" loads as a published state dict does, and comes back under our names."""
     model = build_model(resolve({"feature_size": 4, "hidden_size": 8, "modal": modal}), 3)
-    save_checkpoint(tmp_path / "c.pt", Checkpoint(model.state_dict(), {}, ("a",)))
+    save_checkpoint(tmp_path / "c.pt", Checkpoint(model=model.state_dict(), options={}, classes=("a",)))
     inside = torch.load(tmp_path / "c.pt", weights_only=True)["model"]
     assert {"encoder.0.weight", "cls.0.bias", "action_flow.0.weight", "cls_flow.0.bias", "fc.weight"} < set(inside)
     assert same_tensors(from_published(inside), model.state_dict())
@@ -125,7 +130,7 @@ def test_another_shape_is_named(tmp_path):
 def test_class_lists(tmp_path):
     checkpoint = saved(tmp_path / "c.pt")
     check_classes(checkpoint, ("a", "b", "c"), tmp_path / "c.pt")
-    check_classes(Checkpoint({}), ("x",), tmp_path / "c.pt")  # a published state dict has none to compare
+    check_classes(Checkpoint(model={}), ("x",), tmp_path / "c.pt")  # a published state dict has none to compare
     for other in (("a", "b", "d"), ("b", "a", "c"), ("a", "b")):
         with pytest.raises(InputError, match="other classes"):
             check_classes(checkpoint, other, tmp_path / "c.pt")
@@ -140,7 +145,9 @@ def test_values_of_every_plain_kind_survive(tmp_path):
         "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"betas": (0.9, 0.999)}]},
         "random": {"cpu": torch.get_rng_state(), "cuda": None},
     }
-    save_checkpoint(tmp_path / "c.pt", Checkpoint({"w": torch.ones(2)}, {}, ("a",), training))
+    save_checkpoint(
+        tmp_path / "c.pt", Checkpoint(model={"w": torch.ones(2)}, options={}, classes=("a",), training=training)
+    )
     after = load_checkpoint(tmp_path / "c.pt").training
     assert torch.equal(after["random"].pop("cpu"), training["random"].pop("cpu"))
     assert after == training

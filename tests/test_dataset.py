@@ -9,7 +9,7 @@ import torch
 from support.networks import host_split
 from support.tiny import CLASSES, FEATURE_SIZE
 
-from dataset import load_dataset, steps_per_epoch, test_batches, test_groups, train_batches, uniform_indices
+from dataset import inference_batches, inference_groups, load_dataset, steps_per_epoch, train_batches, uniform_indices
 from formats.annotations import ground_truth_segments
 from formats.feature_files import FeatureFiles
 from options import OptimisationOptions, resolve
@@ -152,7 +152,7 @@ def test_snippets_are_drawn_anew_every_epoch(tiny):
 def test_test_batches_are_uniform_and_in_order(tiny):
     videos = load(tiny).test
     options = resolve({"num_segments": 20, "pseudo_extra": 0}).data
-    steps = list(test_batches(videos, test_groups(videos, options, batch_size=3), options))
+    steps = list(inference_batches(videos, inference_groups(videos, options, batch_size=3), options))
     assert [b.video_ids for b in steps] == [("test_0", "test_1", "test_2"), ("test_3",)]
     for batch in steps:
         for features, name, count in zip(batch.features, batch.video_ids, batch.num_snippets, strict=True):

@@ -17,6 +17,19 @@ ROOMS = (
 UTILS_LINES = 600  # ground, not an attic
 
 
+# What is not the program: the program imports none of it.
+OUTSIDE = {"tests", "benchmarks", "reference"}
+NO_TORCH = ("eval", "localization")  # of what they import in the program, nothing may stand on torch
+TORCH_FREE = {"utils", "options", "formats", "eval", "localization"}
+
+
+def packages():
+    """Every top-level module and folder of modules in the project, whether a room or not."""
+    paths = [file.relative_to(ROOT) for file in ROOT.glob("*/**/*.py")]
+    folders = {path.parts[0] for path in paths if not path.parts[0].startswith(".")}
+    return folders - {"data", "output"} | {file.stem for file in ROOT.glob("*.py")}
+
+
 def modules():
     """{dotted name: file} of the program; tests, benchmarks and the reference stand outside of it."""
     files = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
@@ -40,15 +53,26 @@ def room_of(name):
     return name.split(".")[0]
 
 
-def test_every_room_has_modules():
+def test_every_room_has_modules_and_every_module_a_room():
     assert {room_of(name) for name in modules()} == set(ROOMS)
+    assert packages() - OUTSIDE == set(ROOMS), "a new room: give it a place in ROOMS and in CONTRIBUTING.md"
 
 
 @pytest.mark.parametrize("name", modules())
 def test_imports_run_downwards(name):
     allowed = set(ROOMS[: ROOMS.index(room_of(name)) + 1])
-    upward = {target for target in imports(modules()[name]) if room_of(target) in set(ROOMS) - allowed}
-    assert not upward, f"{name} stands below what it imports"
+    if room_of(name) in NO_TORCH:
+        allowed &= TORCH_FREE
+    own = packages() | {"support"}
+    wrong = {target for target in imports(modules()[name]) if room_of(target) in own - allowed}
+    assert not wrong, f"{name} stands below what it imports, or imports what is no part of the program"
+
+
+@pytest.mark.parametrize("name", modules())
+def test_imports_are_statements(name):
+    """An import by name would hide what stands on what."""
+    source = modules()[name].read_text()
+    assert "importlib.import_module" not in source and "__import__" not in source
 
 
 def test_no_two_modules_import_each_other():
@@ -63,7 +87,7 @@ def test_options_stand_on_utils_alone():
 
 @pytest.mark.parametrize("file", sorted((ROOT / "reference").glob("*.py")), ids=lambda file: file.name)
 def test_the_reference_stands_alone(file):
-    assert not {target for target in imports(file) if room_of(target) in ROOMS}
+    assert not {target for target in imports(file) if room_of(target) in packages() - {"reference"}}
 
 
 @pytest.mark.parametrize("room", [room for room in ROOMS if (ROOT / room).is_dir()])

@@ -285,7 +285,7 @@ def test_a_step_asks_the_device_for_nothing():
         optimizer = WideAdam(objective.model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=5e-4)
         for _ in range(2):
             result = train.train_step(objective, optimizer, batch)
-        assert result.losses.shape == (7,)
+        assert result.losses.shape == (len(result.names),)
         with pytest.raises(DataDependentOutputException):
             result.losses.sum().item()
 
@@ -329,3 +329,23 @@ def test_data_that_breaks_during_a_run_loses_nothing(tiny, run, tmp_path, monkey
     assert run(tiny.path, "--exp_name", "parts", "--resume", *flags).code == 0
     assert_same(load(tmp_path, "whole").training, load(tmp_path, "parts").training)
     assert read_results(tmp_path, "whole")["history"] == read_results(tmp_path, "parts")["history"]
+
+
+@pytest.mark.parametrize("name", ["step", "history", "best", "optimizer", "random", "videos"])
+@pytest.mark.parametrize("value", [None, {"step": 1}, "missing"], ids=str)
+def test_a_damaged_training_state_is_one_line(tiny, run, tmp_path, name, value):
+    """Whatever the hands that altered it left: nothing is trained on, and nothing is lost."""
+    run(tiny.path, "--exp_name", "x")
+    path = tmp_path / "out" / "x" / "last.pt"
+    content = torch.load(path, weights_only=True)
+    if value == "missing":
+        del content["training"][name]
+    elif name == "best" and value is None:
+        pytest.skip("no best evaluation yet is a state of its own")
+    else:
+        content["training"][name] = [value] if name == "history" else value
+    torch.save(content, path)
+    before = path.read_bytes()
+    outcome = run(tiny.path, "--exp_name", "x", "--resume")
+    assert outcome.code == 2 and outcome.err.count("\n") == 1 and str(path) in outcome.err
+    assert path.read_bytes() == before

@@ -1,1 +1,1 @@
-"""Basics that every other module may import: errors, files, memory, segments, grids, tables."""
+"""Ground that everything may stand on: errors, flags, files, console, memory, prefetching, segments, grids, tables."""

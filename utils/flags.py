@@ -18,16 +18,15 @@ the groups.
 
 import argparse
 import dataclasses
-import sys
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NoReturn, TypeVar
 
 from utils.errors import InputError
-from utils.ranges import parse_grid, parse_span
+from utils.ranges import Interval
 
-Options = TypeVar("Options")
+Groups = TypeVar("Groups")  # a dataclass of groups of options
 
 Presets = Mapping[str, Mapping[str, Any]]  # recipe name -> the options that differ from the defaults
 
@@ -38,10 +37,17 @@ def option(
     *,
     choices: Sequence[str] | None = None,
     range: str | None = None,
-    grid: str | None = None,
+    parse: Callable[[str], object] | None = None,
+    shown: str = "",
 ) -> Any:
-    """A field that is a flag. `range` is an interval such as "(0,1]"; `grid` is "grid" or "span" (utils/ranges.py)."""
-    return field(default=default, metadata={"help": help, "choices": choices, "range": range, "grid": grid})
+    """A field that is a flag.
+
+    `range` is an interval such as "(0,1]". `parse` reads a text, or each of several, and raises InputError for an invalid one.
+    `shown` says in --help what the default means, where its value does not.
+    """
+    interval = Interval.parse(range) if range else None
+    meta = {"help": help, "choices": choices, "interval": interval, "parse": parse, "shown": shown}
+    return field(default=default, metadata=meta)
 
 
 def group(title: str, kind: type) -> Any:
@@ -60,23 +66,26 @@ class Flag:
     default: Any
     help: str
     choices: Sequence[str] | None
-    range: str | None
-    grid: str | None
+    interval: Interval | None
+    parse: Callable[[str], object] | None
+    shown: str
 
 
-class FlagTable(Generic[Options]):
+class FlagTable(Generic[Groups]):
     """Every option of a dataclass of groups, by the name of its flag."""
 
-    def __init__(self, kind: type[Options], presets: Presets | None = None) -> None:
+    def __init__(self, kind: type[Groups], presets: Presets | None = None) -> None:
         self.kind = kind
         self.presets = presets or {}
         self.flags = {flag.name: flag for flag in _flags(kind)}
+        unknown = {name for own in self.presets.values() for name in own} - self.flags.keys()
+        assert not unknown, f"presets set options that do not exist: {unknown}"
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(self.flags)
 
-    def build(self, values: Mapping[str, Any]) -> Options:
+    def build(self, values: Mapping[str, Any]) -> Groups:
         """Options with these values, {flag name: value}, and the defaults for the rest."""
         members: dict[str, dict[str, Any]] = {}
         for name, value in values.items():
@@ -84,21 +93,21 @@ class FlagTable(Generic[Options]):
         groups = {f.name: f.default_factory for f in dataclasses.fields(self.kind)}  # type: ignore[arg-type]
         return self.kind(**{name: make(**members.get(name, {})) for name, make in groups.items()})  # type: ignore[operator]
 
-    def values(self, options: Options) -> dict[str, Any]:
+    def values(self, options: Groups) -> dict[str, Any]:
         """{flag name: value}"""
         return {name: getattr(getattr(options, flag.group), name) for name, flag in self.flags.items()}
 
-    def check(self, options: Options) -> None:
+    def check(self, options: Groups) -> None:
         """Raise InputError naming the first flag whose value is not among its choices or within its range."""
         for name, value in self.values(options).items():
             flag = self.flags[name]
-            if flag.range and value is not None and not _within(value, flag.range):
-                raise InputError(f"--{name} {value}: must lie in {flag.range}")
+            if flag.interval and value is not None and value not in flag.interval:
+                raise InputError(f"--{name} {value}: must lie in {flag.interval}")
             if flag.choices and value not in flag.choices:
                 raise InputError(f"--{name} {value}: must be one of {', '.join(flag.choices)}")
-            if flag.grid:
+            if flag.parse:
                 for text in value if isinstance(value, tuple) else (value,):
-                    _check_grid(name, text, flag.grid)
+                    _check_text(name, text, flag.parse)
 
 
 class Parser(argparse.ArgumentParser):
@@ -148,11 +157,10 @@ def _argument(flag: Flag) -> dict[str, Any]:
 
 def _help(flag: Flag, presets: Presets) -> str:
     """The help text, with the default and the values that presets set instead."""
-    default = _shown(flag.default)
+    default = flag.shown or _shown(flag.default)
     values = {preset: _shown(own[flag.name]) for preset, own in presets.items() if flag.name in own}
     presets_of = {shown: [preset for preset in values if values[preset] == shown] for shown in values.values() if shown}
-    says_default = "(default:" in flag.help
-    parts = [] if says_default or not default else [f"default: {default}"]
+    parts = [f"default: {default}"] if default else []
     suffix = "; ".join(parts + [f"{', '.join(names)}: {shown}" for shown, names in presets_of.items()])
     return (flag.help + (f" ({suffix})" if suffix else "")).replace("%", "%%")
 
@@ -166,16 +174,8 @@ def _shown(value: Any) -> str:
     return " ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
 
 
-def _check_grid(name: str, text: str, kind: str) -> None:
+def _check_text(name: str, text: str, parse: Callable[[str], object]) -> None:
     try:
-        (parse_grid if kind == "grid" else parse_span)(text)
+        parse(text)
     except InputError as error:
         raise InputError(f"--{name}: {error}") from None
-
-
-def _within(value: float, interval: str) -> bool:
-    low, high = (float(end) for end in interval[1:-1].split(","))
-    if abs(value) > sys.float_info.max:  # an integer too large for a float
-        return False
-    above = value > low if interval[0] == "(" else value >= low
-    return above and (value < high if interval[-1] == ")" else value <= high)

@@ -1,6 +1,34 @@
-"""Grids of thresholds, as a user writes them: "0.1:0.7:0.1" is 0.1, 0.2 .. 0.7; "0.5" is 0.5 alone."""
+"""Intervals of numbers, and grids of thresholds as a user writes them: "0.1:0.7:0.1" is 0.1, 0.2 .. 0.7; "0.5" is 0.5 alone."""
+
+import sys
+from dataclasses import dataclass
 
 from utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Numbers between two ends, as in "(0,1]": a bracket includes its end, a parenthesis does not."""
+
+    low: float
+    high: float
+    low_included: bool
+    high_included: bool
+
+    @staticmethod
+    def parse(text: str) -> "Interval":
+        low, high = text[1:-1].split(",")
+        return Interval(low=float(low), high=float(high), low_included=text[0] == "[", high_included=text[-1] == "]")
+
+    def __str__(self) -> str:
+        ends = f"{self.low:.10g},{self.high:.10g}"
+        return ("[" if self.low_included else "(") + ends + ("]" if self.high_included else ")")
+
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int | float) or abs(value) > sys.float_info.max:  # infinite, or too large for a float
+            return False
+        above = value >= self.low if self.low_included else value > self.low
+        return above and (value <= self.high if self.high_included else value < self.high)
 
 
 def parse_grid(text: str) -> tuple[float, ...]:
