@@ -2,6 +2,10 @@
 
     optimizer = WideAdam(model.parameters(), lr=1e-4, betas=(0.9, 0.999), weight_decay=5e-4)
 
+    loss.backward()
+    optimizer.clip_grad_norm_(10.0)       # if at all: torch's own clipping misses the wide weights
+    optimizer.step()
+
 While it exists, the wide weights have no `.grad`. The gradient of a block of rows is formed from its factors and used while it
 is still in the processor's cache. On a GPU a block is the entire layer, freed after its update.
 """
@@ -11,9 +15,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.optim.adam import adam
 
-from layers.wide_linear import DeferredGradient, defer_gradient, deferred_gradient
+from layers.wide_linear import DeferredGradient, clear_deferred, defer_gradient, deferred_gradient
 
 # How much of a gradient is formed at a time on a CPU; on a GPU, where every block costs a launch, all of it. Outer products of
 # few rows are just as fast in small blocks, which stay in the cache; a matrix product is not.
@@ -27,9 +32,13 @@ class WideAdam(torch.optim.Adam):
     """torch.optim.Adam, fused, with the same numbers and the same state.
 
     While it exists, it takes over the weights of WideLinear layers among its parameters: `backward` leaves their `.grad` alone,
-    `gradient_of(parameter)` returns their gradients, and this optimiser's `zero_grad` clears them.
+    `gradient_of(parameter)` returns their gradients, and `clip_grad_norm_` counts and scales them.
 
-    If `found_inf`, a scalar on the device, is 1.0, `step` changes nothing, and the host need not read it.
+    Gradients of several `backward`s add up until `step`, which uses those of the wide weights up: whatever clears `.grad`
+    between steps, none counts twice. To drop them without a step, call the `zero_grad` of this optimiser, of a WideLinear or
+    of SAL; that of another module that holds the layers misses them.
+
+    If `found_inf`, a scalar on the device, is 1.0, `step` changes no weight and no moment, and the host need not read it.
     """
 
     found_inf: Tensor | None = None
@@ -45,9 +54,23 @@ class WideAdam(torch.optim.Adam):
     def zero_grad(self, set_to_none: bool = True) -> None:
         super().zero_grad(set_to_none)
         for group in self.param_groups:
-            for weight in group["params"]:
-                if deferred := deferred_gradient(weight):
-                    deferred.clear()
+            clear_deferred(group["params"])
+
+    @torch.no_grad()
+    def clip_grad_norm_(self, max_norm: float) -> Tensor:
+        """torch.nn.utils.clip_grad_norm_ over all parameters of this optimiser. Returns the norm before, a scalar."""
+        formed, deferred_gradients = _by_gradient([p for group in self.param_groups for p in group["params"]])
+        gradients = [gradient for _, gradient in formed]
+        norms = [gradient.norm() for gradient in gradients] + [deferred.norm() for deferred in deferred_gradients]
+        if not norms:
+            return torch.tensor(0.0)
+        total = torch.stack(norms).norm()
+        factor = (max_norm / (total + 1e-6)).clamp_max(1)  # never read: the host need not wait
+        for gradient in gradients:
+            gradient.mul_(factor)
+        for deferred in deferred_gradients:
+            deferred.scale_(factor)
+        return total
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -61,6 +84,9 @@ class WideAdam(torch.optim.Adam):
             self._update(group, parameters, gradients, [self._state_of(p) for p in parameters])
             for deferred in deferred_gradients:
                 self._step_in_blocks(group, deferred)
+                deferred.clear()
+                parameters.append(deferred.weight)
+            increment_version(parameters)  # the fused kernel does not
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,11 +1,11 @@
 """A linear layer for a very wide input (H*H) and a very small batch, as second-order semantics need it.
 
-    layer = WideLinear(H * H, C)          # nn.Linear for [B,H*H], to any optimiser, clipping, averaging or deep copy
+    layer = WideLinear(H * H, C)          # nn.Linear to any caller, optimiser, clipping, averaging or deep copy
     deferred = defer_gradient(weight)     # layers/wide_adam.py takes the weight over
 
 Its results are those of torch.nn.functional.linear with fewer digits lost: the sum over 262,144 products is taken in chunks.
 That is also faster: with B of 1 or 2 such a layer costs as much as reading its weight, and torch's own products do not reach
-memory speed there.
+memory speed there. Inputs other than [B,W] in the weight's single or double precision take torch's own way.
 
 The weight's gradient is an outer product of B rows, as large as the weight. An optimiser that forms it a few rows at a time,
 where it uses them, saves writing and reading it once: while it holds a DeferredGradient of the weight, `backward` adds the
@@ -14,9 +14,11 @@ nn.Linear again.
 """
 
 import weakref
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 CHUNKS = 64  # partial sums; any number that divides the width gives the same layer
@@ -24,21 +26,27 @@ FEW_ROWS = 4  # up to here B outer products beat one matrix product
 
 
 class WideLinear(nn.Linear):
-    """nn.Linear for a wide input and a small batch: [B,W] -> [B,N], B at least 1."""
-
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features)
+    """nn.Linear, made for a wide input and a small batch: [B,W] -> [B,N]. Any other input has nn.Linear's results."""
 
     def forward(self, x: Tensor) -> Tensor:
         return wide_linear(x, self.weight, self.bias)
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        clear_deferred(self.parameters())
 
-def wide_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x [B,W] by weight [N,W] and bias [N] -> [B,N], B at least 1.
+
+def wide_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """torch.nn.functional.linear: x [...,W] by weight [N,W] and bias [N] -> [...,N]; in chunks where x is [B,W].
 
     When compiled, its gradient is always an ordinary one: compilers drop the side effects of `backward`.
     """
-    return _product(x, weight) + bias if torch.compiler.is_compiling() else _WideLinear.apply(x, weight, bias)
+    if not _takes_chunks(x, weight):
+        return F.linear(x, weight, bias)
+    if torch.compiler.is_compiling():
+        return _with_bias(_product(x, weight), bias)
+    product: Tensor = _WideLinear.apply(x, weight, bias)
+    return product
 
 
 class DeferredGradient:
@@ -61,6 +69,20 @@ class DeferredGradient:
             out.addmm_(grad[:, rows].t(), x)
         return out if self.weight.grad is None else out.add_(self.weight.grad[rows])
 
+    def norm(self) -> Tensor:
+        """Its L2 norm, from the factors alone: |sum of g x^T|^2 is the sum over (G G^T)(X X^T), entry by entry."""
+        if self.weight.grad is not None:
+            return self.form().norm()
+        grads, inputs = (torch.cat(parts).double() for parts in zip(*self.factors, strict=True))
+        squares = (grads @ grads.t()) * (inputs @ inputs.t())
+        return squares.sum().clamp_min(0).sqrt().to(self.weight.dtype)
+
+    def scale_(self, factor: Tensor) -> None:
+        """Multiply the gradient by a scalar."""
+        self.factors = [(grad * factor, x) for grad, x in self.factors]
+        if self.weight.grad is not None:
+            self.weight.grad.mul_(factor)
+
     def clear(self) -> None:
         self.factors.clear()
 
@@ -80,6 +102,13 @@ def deferred_gradient(weight: Tensor) -> DeferredGradient | None:
     return _deferred.get(id(weight))
 
 
+def clear_deferred(parameters: Iterable[Tensor]) -> None:
+    """Clear the deferred gradients of those parameters that have one."""
+    for parameter in parameters:
+        if deferred := deferred_gradient(parameter):
+            deferred.clear()
+
+
 def gradient_of(parameter: Tensor) -> Tensor | None:
     """The full gradient of any parameter, deferred or not; None when it has none."""
     deferred = deferred_gradient(parameter)
@@ -88,12 +117,12 @@ def gradient_of(parameter: Tensor) -> Tensor | None:
 
 class _WideLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _product(x, weight) + bias
+        return _with_bias(_product(x, weight), bias)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         (grad,) = grad_outputs
         x, weight = ctx.saved_tensors
         grad_weight = None
@@ -103,7 +132,25 @@ class _WideLinear(torch.autograd.Function):
                 grad_weight = _outer(grad, x, None)
             else:
                 deferred.factors.append((grad, x))
-        return _grad_input(grad, weight), grad_weight, grad.sum(0)
+        grad_x = _grad_input(grad, weight) if ctx.needs_input_grad[0] else None
+        return grad_x, grad_weight, grad.sum(0) if ctx.needs_input_grad[2] else None
+
+
+def _takes_chunks(x: Tensor, weight: Tensor) -> bool:
+    """Whether x is [B,W] with B at least 1 and in the weight's dtype, where partial sums in that dtype lose nothing."""
+    return (
+        x.dim() == 2
+        and x.shape[1] == weight.shape[1]
+        and x.numel() > 0
+        and weight.numel() > 0
+        and x.dtype == weight.dtype
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled(x.device.type)
+    )
+
+
+def _with_bias(product: Tensor, bias: Tensor | None) -> Tensor:
+    return product if bias is None else product + bias
 
 
 def _product(x: Tensor, weight: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import nn
 from layers import wide_adam
 from layers.temporal_conv import taps_first
 from layers.wide_adam import WideAdam
-from layers.wide_linear import gradient_of, wide_linear
+from layers.wide_linear import WideLinear, gradient_of, wide_linear
 
 
 def layers(seed=0):
@@ -93,6 +93,92 @@ def test_gradients_are_gone_after_zero_grad():
     before = ours[0].detach().clone()
     optimizer.step()
     assert torch.equal(ours[0], before)
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 1e6], ids=["clips", "leaves alone"])
+@pytest.mark.parametrize("batches", [(1,), (9,), (2, 1, 5)], ids=str)
+@pytest.mark.parametrize("formed", [False, True], ids=["factors", "factors and .grad"])
+def test_clipping_counts_and_scales_deferred_gradients(max_norm, batches, formed):
+    (ours, optimizer), (plain, expected) = optimizers()
+    for parameters, wide in ((ours, True), (plain, False)):
+        for rows in batches:
+            x = torch.randn(rows, 128, generator=torch.Generator().manual_seed(rows))
+            loss_of(parameters, x, wide=wide).backward()
+        if formed:  # as left by a compiled backward
+            more = torch.randn(7, 128, generator=torch.Generator().manual_seed(0))
+            parameters[0].grad = more if wide else parameters[0].grad + more
+    norm = nn.utils.clip_grad_norm_(plain, max_norm)
+    torch.testing.assert_close(optimizer.clip_grad_norm_(max_norm), norm)
+    for a, b in zip(ours, plain, strict=True):
+        torch.testing.assert_close(gradient_of(a), b.grad, rtol=0, atol=1e-5 * b.grad.abs().max().item())
+    for each in (optimizer, expected):
+        each.step()
+    torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_clipping_by_hand():
+    weight = nn.Parameter(torch.zeros(1, 2))
+    optimizer = WideAdam([weight], lr=0.1, betas=(0.9, 0.999), weight_decay=0.0)
+    assert optimizer.clip_grad_norm_(1.0) == 0
+    for factor in (1.0, 1.0, -1.0):  # sums to (3, 4)
+        wide_linear(torch.tensor([[3.0, 4.0]]), weight, None).mul(factor).sum().backward()
+    assert optimizer.clip_grad_norm_(1.0).item() == 5
+    torch.testing.assert_close(gradient_of(weight), torch.tensor([[0.6, 0.8]]))
+
+
+def test_opposite_gradients_have_no_norm():
+    weight, x = nn.Parameter(torch.zeros(3, 64)), torch.randn(2, 64)
+    optimizer = WideAdam([weight], lr=0.1, betas=(0.9, 0.999), weight_decay=0.0)
+    for factor in (1.0, -1.0):
+        wide_linear(x, weight, None).mul(factor).sum().backward()
+    assert optimizer.clip_grad_norm_(1.0).item() == pytest.approx(0, abs=1e-6)
+
+
+class Wide(nn.Module):
+    """A module around a wide layer, whose zero_grad knows nothing of factors."""
+
+    def __init__(self, kind):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = kind(128, 7)
+
+
+@pytest.mark.parametrize("backwards", [1, 2])
+def test_no_gradient_counts_in_two_steps(backwards):
+    """The gradients of several backwards add up until a step, also where only `.grad` is cleared after it."""
+    ours, plain = Wide(WideLinear), Wide(nn.Linear)
+    settings = {"lr": 0.01, "betas": (0.9, 0.999), "weight_decay": 0.0}
+    steppers = WideAdam(ours.parameters(), **settings), torch.optim.Adam(plain.parameters(), **settings)
+    for step in range(3):
+        for model, optimizer in zip((ours, plain), steppers, strict=True):
+            model.zero_grad()
+            for part in range(backwards):
+                x = torch.randn(2, 128, generator=torch.Generator().manual_seed(10 * step + part))
+                model.layer(x).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(list(ours.parameters()), list(plain.parameters()), rtol=1e-5, atol=1e-6)
+    assert gradient_of(ours.layer.weight) is None
+    before = ours.layer.weight.clone()
+    ours.zero_grad()
+    steppers[0].step()  # without a backward there is nothing to do
+    assert torch.equal(ours.layer.weight, before)
+
+
+def test_the_layers_own_zero_grad_clears_its_factors():
+    layer = WideLinear(128, 7)
+    optimizer = WideAdam(layer.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=0.0)
+    layer(torch.randn(2, 128)).sum().backward()
+    assert gradient_of(layer.weight) is not None
+    layer.zero_grad()
+    assert gradient_of(layer.weight) is None and optimizer.clip_grad_norm_(1.0) == 0
+
+
+def test_a_step_shows_in_the_versions_of_the_weights():
+    (ours, optimizer), _ = optimizers()
+    before = [p._version for p in ours]
+    loss_of(ours, torch.randn(2, 128), wide=True).backward()
+    optimizer.step()
+    assert all(p._version > version for p, version in zip(ours, before, strict=True))
 
 
 @pytest.mark.parametrize("saved", ["contiguous", "as it is"])

@@ -54,6 +54,70 @@ def test_it_is_linear(rows, width):
     assert torch.autograd.gradcheck(wide_linear, (x, weight, bias))
 
 
+def single_pair(**options):
+    """A wide layer and the library's own, with the same weights."""
+    pair = []
+    for kind in (WideLinear, nn.Linear):
+        torch.manual_seed(0)
+        pair.append(kind(64, 5, **options))
+    return pair
+
+
+@pytest.mark.parametrize("shape", [(64,), (0, 64), (1, 64), (3, 64), (2, 3, 64), (2, 0, 64), (2, 1, 3, 64)], ids=str)
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_it_takes_what_the_librarys_takes(shape, bias, dtype):
+    ours, plain = single_pair(bias=bias, device="cpu", dtype=dtype)
+    inputs = [torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype) for _ in range(2)]
+    outputs = [layer(x.requires_grad_()) for layer, x in zip((ours, plain), inputs, strict=True)]
+    for output in outputs:
+        output.square().sum().backward()
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad)
+    torch.testing.assert_close([p.grad for p in ours.parameters()], [p.grad for p in plain.parameters()])
+
+
+def test_it_is_made_where_and_as_the_librarys_is():
+    assert WideLinear(64, 5, device="meta").weight.is_meta
+    assert WideLinear(64, 5, bias=False).bias is None
+    assert WideLinear(64, 5, True, "cpu", torch.float64).bias.dtype == torch.float64
+
+
+def test_it_follows_autocast():
+    for layer in single_pair():
+        with torch.autocast("cpu", torch.bfloat16):
+            output = layer(batch())
+        assert output.dtype == torch.bfloat16
+        output.float().sum().backward()
+        assert layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "x", [torch.zeros(2, 63), torch.zeros(2, 128), torch.zeros(2, 64, dtype=torch.double)], ids=str
+)
+def test_it_refuses_what_the_librarys_refuses(x):
+    messages = []
+    for layer in single_pair():
+        with pytest.raises(RuntimeError) as raised:
+            layer(x)
+        messages.append(str(raised.value))
+    assert messages[0] == messages[1]
+
+
+def test_second_derivatives():
+    tensors = (torch.randn(s, dtype=torch.double, requires_grad=True) for s in ((2, 30), (3, 30), (3,)))
+    assert torch.autograd.gradgradcheck(wide_linear, tuple(tensors))
+
+
+@pytest.mark.parametrize("shape", [(2, 64), (3, 2, 64)], ids=str)
+@pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])
+def test_it_compiles_whole(shape, autocast):
+    ours, plain = single_pair()
+    compiled, x = torch.compile(ours, backend="eager", fullgraph=True), torch.randn(shape)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        torch.testing.assert_close(compiled(x), plain(x))
+
+
 @pytest.mark.parametrize("rows", BATCHES)
 @pytest.mark.parametrize("width", [64, 30])
 def test_a_deferred_gradient_is_the_gradient(rows, width):
@@ -130,6 +194,7 @@ def test_averages_and_deep_copies_are_free(taken):
             average.update_parameters(network)
     assert_same_parameters(averages[0].module, averages[1].module)
 
+    loss_of(ours, batch()).backward()  # a step used the last gradients up
     twin = copy.deepcopy(ours)
     stranger = pickle.loads(pickle.dumps(ours))
     before = gradient_of(ours["first"].weight).clone()
