@@ -8,12 +8,12 @@ Read loops.py from top to bottom; each function is one idea, for one video or on
 1. `resample`: every video is read as T snippets.
 2. `convolution`, `actionness`: one convolution per stream says how likely each snippet is to be action, of any class. Another,
    over both streams, encodes the snippets for classification.
-3. `second_order_pooling`: how channels fire together over the entire video is its semantics. They classify the video, and are
-   passed back to its snippets before those are classified.
-4. `topk_mean`, `cross_entropy`: a video's class score is the mean over its k most telling snippets, so that video labels are
-   enough to teach snippets.
+3. `second_order_pooling`: how channels fire together over the entire video is its semantics. They classify the video, and
+   `propagate_semantics` passes them back to its snippets before those are classified.
+4. `combined_sequence`, `topk_mean`, `cross_entropy`: a video's class score is the mean over its k most telling snippets, so
+   that video labels are enough to teach snippets. `background_loss`: snippets without action tell nothing of the class.
 5. `pseudo_labels`, `mask_weights`, `masked_gce`: the network's own most certain snippets teach actionness, each weighted by the
-   classifier's confidence in it; `mix_up` teaches it again on sums of two videos.
+   classifier's confidence in it; `mix_up` teaches it again on sums of two videos; `mutual_loss` makes the streams agree.
 6. `upsample`, `proposals`, `nms`: runs of snippets above a threshold become instances, scored by how they stand out from their
    surroundings. Of those that overlap, the best stays.
 7. `average_precision`: how good the result is.

@@ -181,7 +181,7 @@ def localize_video(sequence, scores, num_snippets, *, scale=24, thresholds=THRES
     detections = []
     for c in classes:
         points = loops.upsample(sequence[:, c].tolist(), scale)
-        made = loops.proposals(points, shares[c], num_snippets, scale, thresholds, 0.2, 1.0)
+        made = loops.proposals(points, shares[c], num_snippets, thresholds, 0.2, 1.0)
         segments = [(start, end) for start, end, _ in made]
         kept = loops.nms(segments, [score for _, _, score in made], 0.4, 1.0, soft_alpha)
         detections += [(c, *segments[i], score) for i, score in kept]

@@ -74,7 +74,40 @@ def second_order_pooling(x, eps=1e-5):
     return flat / math.sqrt(sum(float(v) ** 2 for v in flat))
 
 
+def propagate_semantics(encoded, semantics, actionness):
+    """encoded [T,H], semantics [H] and actionness [T] of one video -> [T,H]: action snippets learn what the video is about."""
+    t, h = encoded.shape
+    out = torch.zeros(t, h, dtype=encoded.dtype)
+    for n in range(t):
+        for i in range(h):
+            out[n, i] = float(encoded[n, i]) + float(actionness[n]) * float(semantics[i])
+    return out
+
+
 # Learning classes from video labels
+
+
+def softmax(logits):
+    """[C] -> list of C probabilities"""
+    powers = [math.exp(float(z)) for z in logits]
+    return [power / sum(powers) for power in powers]
+
+
+def combined_sequence(cas, stream_actionness, weights):
+    """cas [T,C] and a dict of actionness [T] by stream, of one video -> [T,C]
+
+    The weighted mean of a snippet's class probability and its actionness in every stream. `weights` are by stream, and "cas";
+    with a stream missing, the others share its weight.
+    """
+    t, c = cas.shape
+    present = weights["cas"] + sum(weights[stream] for stream in stream_actionness)
+    scale = sum(weights.values()) / present
+    out = torch.zeros(t, c, dtype=cas.dtype)
+    for n in range(t):
+        action = sum(weights[stream] * float(values[n]) for stream, values in stream_actionness.items())
+        for i, probability in enumerate(softmax(cas[n])):
+            out[n, i] = scale * (weights["cas"] * probability + action)
+    return out
 
 
 def topk_mean(values, by, k):
@@ -88,6 +121,17 @@ def cross_entropy(logits, labels):
     log_sum = math.log(sum(math.exp(float(z)) for z in logits))
     total = sum(float(y) for y in labels)
     return -sum((float(y) / total + 1e-10) * (float(z) - log_sum) for z, y in zip(logits, labels, strict=True))
+
+
+def background_loss(cas_bg, k):
+    """cas_bg [T,C] of one video, its classes' activation where there is no action -> float, in nats
+
+    The divergence of the video's class probabilities, over the k snippets most certain of each class, from equal ones.
+    """
+    classes = cas_bg.shape[1]
+    by = torch.tensor([softmax(row) for row in cas_bg])
+    logits = [topk_mean(cas_bg[:, i], by[:, i], k) for i in range(classes)]
+    return sum((math.log(1 / classes) - math.log(p)) / classes for p in softmax(logits))
 
 
 # Learning actionness from the network's own output
@@ -134,6 +178,11 @@ def masked_gce(prob, label, weight, q, eps):
     return action / (action_weight + eps) + background / (background_weight + eps)
 
 
+def mutual_loss(rgb, flow):
+    """Two streams' actionness, [T] each, of one video -> float: the mean squared difference, so that each teaches the other"""
+    return sum((float(a) - float(b)) ** 2 for a, b in zip(rgb, flow, strict=True)) / len(rgb)
+
+
 # From sequences to instances
 
 
@@ -148,7 +197,7 @@ def upsample(sequence, scale):
     return points
 
 
-def proposals(points, class_score, num_snippets, scale, thresholds, margin, gamma, snippet_frames=16, fps=25.0):
+def proposals(points, class_score, num_snippets, thresholds, margin, gamma, snippet_frames=16, fps=25.0):
     """One class's points -> list of (start, end, score), in seconds. A run's score is its contrast with its surroundings."""
     n_points = len(points)
     seconds = snippet_frames * num_snippets / (n_points * fps)

@@ -89,7 +89,7 @@ def test_proposals(seed, margin, scale):
     for row in range(3):
         points = loops.upsample(curves[row].astype(float).tolist(), scale)
         length = int(lengths[row])
-        expected = loops.proposals(points, float(scores[row]), length, scale, thresholds, margin, 0.25)
+        expected = loops.proposals(points, float(scores[row]), length, thresholds, margin, 0.25)
         mine = found.row == row
         actual = np.stack([found.start[mine], found.end[mine], found.score[mine]], 1)
         # The oracle interpolates in float64 throughout, hence 1e-7; the golden files pin the digits.
