@@ -155,7 +155,9 @@ def load_network(
     check_classes(checkpoint, classes, path)
     with torch.device("meta"):
         model = make_model()
-    model.to_empty(device=device)
+    unsaved = dict(model.named_buffers()).keys() - model.state_dict().keys()
+    # Without initial values, where the file has all of them: drawing random weights would take a second.
+    model = make_model().to(device) if unsaved else model.to_empty(device=device)
     load_model(model, checkpoint.model, path)
     return model
 

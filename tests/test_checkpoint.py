@@ -18,6 +18,7 @@ from run.checkpoint import (
     from_published,
     load_checkpoint,
     load_model,
+    load_network,
     save_checkpoint,
     to_published,
 )
@@ -119,6 +120,25 @@ def test_missing_and_left_over_keys_are_named(tmp_path):
     with pytest.raises(InputError, match=r"missing fc1.weight; left over fc2.weight") as caught:
         load_model(new_model(), state, tmp_path / "x.pt")
     assert str(tmp_path / "x.pt") in str(caught.value)
+
+
+class Standardized(torch.nn.Linear):
+    """A layer with a number that files do not hold."""
+
+    def __init__(self):
+        super().__init__(2, 3)
+        self.register_buffer("scale", torch.tensor([0.5, 2.0]), persistent=False)
+
+
+@pytest.mark.parametrize("make", [new_model, Standardized])
+def test_a_loaded_network_has_every_value(tmp_path, make):
+    """Those of the file, and those that it is built with."""
+    expected = make()
+    checkpoint = Checkpoint(model=expected.state_dict())
+    model = load_network(make, checkpoint, tmp_path, classes=("a", "b", "c"), device=torch.device("cpu"))
+    assert not any(value.is_meta for value in [*model.parameters(), *model.buffers()])
+    assert all(map(torch.equal, model.parameters(), expected.parameters()))
+    assert list(map(torch.Tensor.tolist, model.buffers())) == list(map(torch.Tensor.tolist, expected.buffers()))
 
 
 def test_another_shape_is_named(tmp_path):
