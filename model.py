@@ -22,7 +22,7 @@ from layers.dropout import Dropout
 from layers.mixup import add_partner
 from layers.second_order import SMALLEST_NORM, SecondOrderPooling, SymmetricHalf, bilinear_pool, signed_sqrt_
 from layers.temporal_conv import TemporalConv
-from layers.wide_linear import WideLinear, wide_linear
+from layers.wide_linear import WideLinear, clear_deferred, wide_linear
 from options import ModelOptions
 
 
@@ -67,7 +67,7 @@ def propagate_semantics(encoded: Tensor, semantics: Tensor, actionness: Tensor) 
 
 
 class Encoder(nn.Module):
-    """E = Dropout(ReLU(Conv(x))): [B,T,D] -> [B,T,H]. `activate` is everything after the convolution."""
+    """E = Dropout(ReLU(Conv(x))): [B,T,D] -> [B,T,H]."""
 
     def __init__(self, channels: int, hidden_size: int, *, kernel_size: int, dropout: float) -> None:
         super().__init__()
@@ -78,6 +78,7 @@ class Encoder(nn.Module):
         return self.activate(self.conv(x))
 
     def activate(self, convolved: Tensor) -> Tensor:
+        """Everything after the convolution: [B,T,H] -> [B,T,H]."""
         activated: Tensor = self.dropout(F.relu(convolved))
         return activated
 
@@ -85,7 +86,8 @@ class Encoder(nn.Module):
 class ActionnessBranch(nn.Module):
     """Actionness [B,T], in (0,1), from one stream's features [B,T,D] (AAL).
 
-    Training calls the steps one by one, because the losses need the intermediate results.
+    Training calls the steps one by one, because the losses need the intermediate results. An encoder needs two parts for this:
+    `conv`, a first layer that is linear up to its bias, with `output_for_sum`, and `activate`, everything after it.
     """
 
     def __init__(self, channels: int, hidden_size: int, *, kernel_size: int, dropout: float) -> None:
@@ -94,14 +96,15 @@ class ActionnessBranch(nn.Module):
         self.scorer = TemporalConv(hidden_size, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.score(self.encode(self.convolve(x)))
+        return self.score(self.activate(self.convolve(x)))
 
     def convolve(self, x: Tensor) -> Tensor:
         """[B,T,D] -> [B,T,H], before the activation: the input of `mixed`."""
         convolved: Tensor = self.encoder.conv(x)
         return convolved
 
-    def encode(self, convolved: Tensor) -> Tensor:
+    def activate(self, convolved: Tensor) -> Tensor:
+        """[B,T,H] -> [B,T,H], the encoded snippets: everything after the convolution."""
         return self.encoder.activate(convolved)
 
     def score(self, encoded: Tensor) -> Tensor:
@@ -110,7 +113,7 @@ class ActionnessBranch(nn.Module):
 
     def mixed(self, convolved: Tensor) -> Tensor:
         """Actionness of the mixed-up features x + roll x. The convolution is linear, so it need not run again."""
-        return self.score(self.encode(self.encoder.conv.output_for_sum(add_partner(convolved))))
+        return self.score(self.activate(self.encoder.conv.output_for_sum(add_partner(convolved))))
 
 
 class SAL(nn.Module):
@@ -151,7 +154,7 @@ class SAL(nn.Module):
         joint, streams = self.split(features)
         convolved = {s: branch.convolve(streams[s]) for s, branch in self.branches.items()}
         encoded = self.encoder(joint)
-        stream_encoded = {s: branch.encode(convolved[s]) for s, branch in self.branches.items()}
+        stream_encoded = {s: branch.activate(convolved[s]) for s, branch in self.branches.items()}
 
         stream_actionness = {s: branch.score(stream_encoded[s]) for s, branch in self.branches.items()}
         actionness = self.fuse(stream_actionness)
@@ -173,6 +176,10 @@ class SAL(nn.Module):
             stream_video_logits=stream_video_logits,
             mixed_actionness=mixed_actionness,
         )
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        super().zero_grad(set_to_none)
+        clear_deferred(self.parameters())
 
     @property
     def branches(self) -> dict[str, ActionnessBranch]:
@@ -202,7 +209,10 @@ class FoldedSAL(nn.Module):
     """SAL for test: the same outputs within rounding, from half the wide weights, and only the outputs that test needs.
 
     The half that determines the symmetric Q goes through both wide layers in one product. Their folded weight is allocated at
-    the first `refold` and keeps its address, which CUDA graphs rely on. The caller chooses `eval()`.
+    the first `refold` and keeps its address, which CUDA graphs rely on. After a change of the wide layers, `forward` raises
+    until they are folded again; a change through `.data`, or of weights made in inference mode, goes unnoticed.
+
+    The caller chooses `eval()`. It also puts the SAL into evaluation mode: whoever goes on training calls `model.train()`.
     """
 
     weight: Tensor | None  # [H+C,H(H+1)/2], first the semantics' rows, then the classifier's
@@ -212,6 +222,7 @@ class FoldedSAL(nn.Module):
         super().__init__()
         self.model = model
         self.upper = SymmetricHalf(model.options.hidden_size)
+        self.folded: tuple[tuple[int, int], ...] | None = None  # the state of the weights that were folded
         self.register_buffer("weight", None, persistent=False)
         self.register_buffer("bias", None, persistent=False)
 
@@ -229,10 +240,26 @@ class FoldedSAL(nn.Module):
         for layer, weight, bias in parts:
             self.upper.fold(layer.weight, out=weight)
             bias.copy_(layer.bias)
+        self.folded = self._wide_state()
+
+    def check_folded(self) -> None:
+        """Raise RuntimeError unless the wide layers are folded as they are now. Reads nothing from the device."""
+        if self.folded is None:
+            raise RuntimeError("the wide layers are not folded yet; call refold() before forward")
+        if self.folded != self._wide_state():
+            raise RuntimeError("the wide layers have changed since they were folded; call refold() before forward")
+
+    def _wide_state(self) -> tuple[tuple[int, int], ...]:
+        """Address and version of each parameter of the wide layers; tensors of inference mode have no version."""
+        layers = (self.model.video_semantics, self.model.video_classifier)
+        parameters = [parameter for layer in layers for parameter in layer.parameters()]
+        return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters)
 
     def forward(self, features: Tensor) -> SalOutput:
-        """Features [B,T,D] -> SalOutput, as from SAL in test. Raises ValueError as SAL does."""
-        assert self.weight is not None and self.bias is not None, "refold() comes first"
+        """Features [B,T,D] -> SalOutput, as from SAL in test. Raises ValueError as SAL does, RuntimeError as `check_folded`."""
+        if not torch.compiler.is_compiling():  # a compiled function is checked by its caller
+            self.check_folded()
+        assert self.weight is not None and self.bias is not None
         joint, streams = self.model.split(features)
         encoded = self.model.encoder(joint)
         stream_actionness = {s: branch(streams[s]) for s, branch in self.model.branches.items()}

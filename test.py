@@ -173,6 +173,7 @@ class CompiledSAL(FoldedSAL):
 
     def forward(self, features: Tensor) -> SalOutput:
         if features.shape[1] == self.num_segments:
+            self.check_folded()
             return self.compiled(features)
         return super().forward(features)
 

@@ -1,11 +1,15 @@
 """The network's parts against plain loops and the library's own layers."""
 
+import functools
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from layers.mixup import add_partner, average_weights, join_labels
 from layers.temporal_conv import TemporalConv, taps_first, temporal_conv
+from layers.wide_adam import WideAdam
+from layers.wide_linear import gradient_of
 from model import (
     SAL,
     FoldedSAL,
@@ -17,6 +21,7 @@ from model import (
 from options import ModelOptions
 from reference import loops
 from run.checkpoint import to_published
+from test import CompiledSAL
 from utils.snippet_grid import topk_count
 
 SMALL = {"num_classes": 4, "streams": ("rgb", "flow"), "feature_size": 5}
@@ -96,13 +101,77 @@ def test_refolding_follows_the_weights_and_keeps_its_place():
     for layer in (model.video_semantics, model.video_classifier):
         torch.nn.init.normal_(layer.weight)
         torch.nn.init.normal_(layer.bias)
-    assert torch.equal(network(features).cas, before.cas)
+    with pytest.raises(RuntimeError, match="changed since they were folded"):
+        network(features)
     network.refold()
     assert (network.weight.data_ptr(), network.bias.data_ptr()) == places
     expected, actual = model(features), network(features)
     torch.testing.assert_close(actual.cas, expected.cas, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(actual.video_logits, expected.video_logits, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(actual.cas, before.cas)
+
+
+def step_of_training(model):
+    optimizer = WideAdam(model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=0.0)
+    model.train()(torch.randn(2, 7, 10)).video_logits.sum().backward()
+    optimizer.step()
+
+
+CHANGES = {
+    "a step": step_of_training,
+    "loading": lambda model: model.load_state_dict(small_model().state_dict()),
+    "other tensors": lambda model: model.load_state_dict(small_model().state_dict(), assign=True),
+    "in place, in inference mode": torch.inference_mode()(lambda model: model.video_classifier.bias.zero_()),
+    "another weight": lambda model: setattr(model.video_classifier, "weight", torch.nn.Parameter(torch.zeros(4, 64))),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("kind", ["folded", "compiled"])
+def test_a_folded_network_does_not_go_stale_unnoticed(change, kind, monkeypatch):
+    model, features = small_model(), torch.randn(1, 7, 10)
+    network = FoldedSAL(model)
+    if kind == "compiled":
+        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+        network = CompiledSAL(model, batch_sizes=[1], num_segments=7)
+    network.eval()
+    network.refold()
+    with torch.inference_mode():
+        network(features)
+    change(model)
+    with pytest.raises(RuntimeError, match="changed since they were folded; call refold"), torch.inference_mode():
+        network(features)
+    network.eval()
+    network.refold()
+    with torch.inference_mode():
+        torch.testing.assert_close(network(features).cas, model(features).cas, rtol=1e-5, atol=1e-6)
+
+
+def test_a_network_that_was_never_folded_says_so():
+    with pytest.raises(RuntimeError, match="not folded yet; call refold"):
+        FoldedSAL(small_model())(torch.randn(1, 7, 10))
+
+
+def test_a_network_made_in_inference_mode_is_folded():
+    """Its weights have no versions to compare."""
+    features = torch.randn(1, 7, 10)
+    with torch.inference_mode():
+        model = small_model().eval()
+        network = FoldedSAL(model)
+        network.refold()
+        torch.testing.assert_close(network(features).cas, model(features).cas, rtol=1e-5, atol=1e-6)
+
+
+def test_zero_grad_clears_all_gradients():
+    model = small_model()
+    optimizer = WideAdam(model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=0.0)
+    for _ in range(2):
+        model.zero_grad()
+        model(torch.ones(2, 7, 10)).video_logits.sum().backward()
+    fresh = small_model()
+    fresh(torch.ones(2, 7, 10)).video_logits.sum().backward()
+    torch.testing.assert_close(gradient_of(model.video_classifier.weight), fresh.video_classifier.weight.grad)
+    assert model.video_classifier.weight.grad is None and optimizer.clip_grad_norm_(1e6) > 0
 
 
 def test_bfloat16_is_near_and_leaves_the_results_float32():
@@ -142,6 +211,14 @@ def test_second_order_pooling_gradients(t):
 
 def test_second_order_pooling_of_nothing_is_zero():
     assert second_order_pooling(torch.zeros(1, 3, 4), eps=1e-5).abs().sum() == 0
+
+
+def test_propagate_semantics():
+    encoded, semantics, actionness = torch.randn(2, 5, 3), torch.randn(2, 3), torch.rand(2, 5)
+    expected = torch.stack(
+        [loops.propagate_semantics(*video) for video in zip(encoded, semantics, actionness, strict=True)]
+    )
+    torch.testing.assert_close(propagate_semantics(encoded, semantics, actionness), expected)
 
 
 def test_propagate_semantics_by_hand():
@@ -213,6 +290,18 @@ def test_single_stream():
     combined = combined_sequence(output, {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3})
     expected = (output.cas.softmax(2) + output.actionness.unsqueeze(2)) / 2
     torch.testing.assert_close(combined, expected)
+
+
+@pytest.mark.parametrize("streams", [("rgb", "flow"), ("flow",)])
+@pytest.mark.parametrize("weights", [(1 / 3, 1 / 3, 1 / 3), (0.6, 0.2, 0.2)])
+def test_combined_sequence(streams, weights):
+    output = small_model(streams=streams)(torch.randn(2, 9, 5 * len(streams)))
+    by_name = dict(zip(("cas", "rgb", "flow"), weights, strict=True))
+    expected = []
+    for b in range(2):
+        actionness = {stream: values[b].detach() for stream, values in output.stream_actionness.items()}
+        expected.append(loops.combined_sequence(output.cas[b].detach(), actionness, by_name))
+    torch.testing.assert_close(combined_sequence(output, by_name), torch.stack(expected))
 
 
 def test_combined_sequence_is_the_mean_of_three():
