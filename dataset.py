@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from formats.annotations import VideoAnnotation
 from formats.feature_files import FeatureFiles
-from formats.feature_set import open_usable_set
 from formats.names import SPLITS
+from formats.opening import open_usable_set
 from options import DataOptions, OptimisationOptions
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch

@@ -36,7 +36,7 @@ from run.checkpoint import Checkpoint, save_checkpoint
 from run.device import pick_device
 from run.provenance import git_commit
 from utils.atomic import write_text
-from utils.console import describe_system_error
+from utils.console import run_tool
 from utils.errors import InputError
 
 GIB = 2**30
@@ -179,7 +179,7 @@ def table(report: Mapping[str, Any]) -> str:
 
 
 def measure(args: argparse.Namespace, flags: Sequence[str]) -> dict[str, Any]:
-    size = SetSize(tuple(args.videos), args.classes, args.channels, args.seed)
+    size = SetSize(videos=tuple(args.videos), classes=args.classes, channels=args.channels, seed=args.seed)
     device = pick_device(args.device)
     place = ["--dataset", "activitynet1.3", "--data_path", str(args.path.resolve()), "--device", args.device]
     place += ["--feature_size", str(args.channels), *flags]
@@ -213,6 +213,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if list(argv[:1]) == [CHILD]:
         return measured(pathlib.Path(argv[1]), argv[2:])
+    interrupted = "interrupted; the set is whole, or nothing of it is written"
+    return run_tool("benchmarks.activitynet_scale", report_scale, argv, interrupted=interrupted)
+
+
+def report_scale(argv: Sequence[str]) -> int:
+    """Measure and print the table; return 1 if training took more memory than it may."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.activitynet_scale",
         description=(__doc__ or "").split("\n")[0],
@@ -223,8 +229,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--path", type=path, required=True, metavar="DIR", help="the set; written unless it exists")
     parser.add_argument("--videos", type=int, nargs=2, default=(2000, 1000), metavar="N", help="training, validation")
     parser.add_argument("--classes", type=int, default=200, metavar="N", help="default: %(default)s")
-    parser.add_argument("--channels", type=int, default=1024, metavar="N", help="per stream (default: %(default)s)")
-    parser.add_argument("--set_seed", dest="seed", type=int, default=0, metavar="N", help="of the set's generator")
+    parser.add_argument(
+        "--channels", type=int, default=SetSize.channels, metavar="N", help="per stream (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--set_seed", dest="seed", type=int, default=SetSize.seed, metavar="N", help="of the set's generator"
+    )
     parser.add_argument("--iterations", type=int, default=300, metavar="N", help="steps (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
     parser.add_argument("--json", type=path, metavar="FILE", help="write the numbers there as well")
@@ -234,19 +244,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         min(args.classes, args.iterations, args.channels) < 1
         or min(args.videos[0] - args.classes + 1, args.videos[1]) < 1
     ):
-        parser.error(
+        raise InputError(
             "--classes, --iterations, --channels: at least 1; --videos: a training video for every class, one for test"
         )
-    try:
-        report = measure(args, flags)
-    except (InputError, OSError) as error:
-        line = describe_system_error(error) if isinstance(error, OSError) else str(error)
-        if line is None:
-            raise
-        parser.error(line)
-    except KeyboardInterrupt:
-        print("interrupted; the set is whole, or nothing of it is written", file=sys.stderr)
-        return 1
+    report = measure(args, flags)
     print(table(report))
     if args.json:
         write_text(args.json, json.dumps(report, indent=2) + "\n")

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from data_tools.synthetic import (
-    SNIPPET_SECONDS,
     FewLongActions,
     SetDescription,
     Timeline,
@@ -29,10 +28,10 @@ from data_tools.synthetic import (
     World,
     draw_features,
     draw_world,
-    written_whole,
 )
 from formats.ground_truth import read_json
-from utils.atomic import write_text
+from options import DataOptions
+from utils.atomic import whole_folder, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
 
@@ -53,11 +52,11 @@ TIMELINES = FewLongActions(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SetSize:
     videos: tuple[int, int]  # training and validation
     classes: int
-    channels: int = 1024  # per stream
+    channels: int = DataOptions.feature_size  # per stream
     seed: int = 0
 
     @property
@@ -113,7 +112,7 @@ def ensure_set(path: pathlib.Path, size: SetSize) -> float | None:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"--path {path}: exists and is no generated set; name another folder")
     start = time.perf_counter()
-    with written_whole(path) as unfinished:
+    with whole_folder(path) as unfinished:
         _write(unfinished, size, shown_path=path)
     return time.perf_counter() - start
 
@@ -184,11 +183,7 @@ def _taxonomy(description: SetDescription) -> list[dict[str, Any]]:
 
 def _entry(video: SyntheticVideo, classes: tuple[str, ...]) -> Mapping[str, Any]:
     annotations = [
-        {
-            "segment": [round(edge * SNIPPET_SECONDS, 2) for edge in (instance.start, instance.end)],
-            "label": classes[instance.label],
-        }
-        for instance in video.timeline.instances
+        {"segment": instance.segment, "label": classes[instance.label]} for instance in video.timeline.instances
     ]
     return {
         "subset": video.subset,

@@ -18,12 +18,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from data_tools.synthetic import SNIPPETS_PER_SECOND
+from formats.array_files import STREAMS
+from options import DataOptions, EvaluationOptions, ModelOptions, OptimisationOptions
 from utils.segments import Segments
 
 DURATIONS = pathlib.Path(__file__).resolve().parent.parent.parent / "shared/data/thumos14/durations.json"
 TEST_PREFIX = "video_test"
 DURATION_MEDIAN, DURATION_SPREAD = 161.7, 0.84  # of the test videos: seconds, standard deviation of the logarithm
-SNIPPETS_PER_SECOND = 25 / 16
 SECOND_CLASS_SHARE = 32 / 210  # of the test videos that have two classes
 
 # Per class, in alphabetical order.
@@ -47,13 +49,13 @@ QUANTUM = 2.0**-10  # of the sequences' values
 QUANTUM_OFFSET = 2.0**-16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Sizes:
-    num_segments: int = 750  # T
-    batch_size: int = 2  # B in training
-    test_batch_size: int = 8
-    feature_size: int = 1024  # per stream
-    hidden_size: int = 512  # H
+    num_segments: int = DataOptions.num_segments  # T
+    batch_size: int = OptimisationOptions.batch_size  # B in training
+    test_batch_size: int = EvaluationOptions.test_batch_size
+    feature_size: int = DataOptions.feature_size  # per stream
+    hidden_size: int = ModelOptions.hidden_size  # H
     num_classes: int = len(TRUTH_COUNTS)  # C
     resampled_snippets: int = 400  # of the video that is resampled
     nms_proposals: int = 2000
@@ -78,7 +80,7 @@ QUICK = Sizes(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class VideoSequences:
     """What the network might say of one video."""
 
@@ -87,7 +89,7 @@ class VideoSequences:
     sequences: NDArray[np.float32]  # [T,C]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TestSet:
     __test__ = False  # not a test, whatever pytest makes of its name
 
@@ -101,7 +103,9 @@ class TestSet:
 def features(count: int, sizes: Sizes, device: torch.device) -> Tensor:
     """Features [count,T,D], never negative and half of them zero, as after a ReLU."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, sizes.num_segments, 2 * sizes.feature_size, generator=generator).relu().to(device)
+    return (
+        torch.randn(count, sizes.num_segments, len(STREAMS) * sizes.feature_size, generator=generator).relu().to(device)
+    )
 
 
 def labels(count: int, sizes: Sizes, device: torch.device) -> Tensor:
@@ -115,7 +119,7 @@ def labels(count: int, sizes: Sizes, device: torch.device) -> Tensor:
 
 def long_video(num_snippets: int, sizes: Sizes) -> NDArray[np.float32]:
     """Features [num_snippets,D], the streams side by side."""
-    return np.random.default_rng(1).random((num_snippets, 2 * sizes.feature_size), np.float32)
+    return np.random.default_rng(1).random((num_snippets, len(STREAMS) * sizes.feature_size), np.float32)
 
 
 def busy_video(sizes: Sizes) -> VideoSequences:
@@ -149,7 +153,13 @@ def test_set(sizes: Sizes) -> TestSet:
             inside = (truth.start[mine] + truth.end[mine]) / 2 / durations[video]
             middles[c] = sizes.num_segments * np.sort(np.concatenate([inside, generator.random(IDLE_BUMPS)]))
         videos.append(_video(generator, sizes, int(num_snippets[video]), middles))
-    return TestSet(durations, num_snippets, truth, _detections(generator, sizes, durations, truth), tuple(videos))
+    return TestSet(
+        durations=durations,
+        num_snippets=num_snippets,
+        truth=truth,
+        detections=_detections(generator, sizes, durations, truth),
+        videos=tuple(videos),
+    )
 
 
 test_set.__test__ = False  # type: ignore[attr-defined]  # see TestSet
@@ -205,7 +215,11 @@ def _truth(
             ends.append(start + length)
     video_column = np.concatenate(videos)
     return Segments(
-        video_column, np.concatenate(labels_), np.concatenate(starts), np.concatenate(ends), np.ones(len(video_column))
+        video=video_column,
+        label=np.concatenate(labels_),
+        start=np.concatenate(starts),
+        end=np.concatenate(ends),
+        score=np.ones(len(video_column)),
     )
 
 
@@ -228,7 +242,7 @@ def _detections(
         end = np.where(true, truth.end[near] + JITTER * length * generator.standard_normal(count), start + any_length)
         end = np.maximum(end, start + 1 / SNIPPETS_PER_SECOND)
         score = TOP_SCORE * generator.beta(np.where(true, 2.0, 1.0), 3.0)
-        parts.append(Segments(video, np.full(count, label), start, end, score))
+        parts.append(Segments(video=video, label=np.full(count, label), start=start, end=end, score=score))
     return Segments.concatenate(parts)
 
 
@@ -241,7 +255,7 @@ def _video(
     for label, places in middles.items():
         scores[label] = 0.8 / len(middles)
         sequences[:, label] = _bumps(generator, sizes.num_segments, places)
-    return VideoSequences(num_snippets, scores, sequences)
+    return VideoSequences(num_snippets=num_snippets, class_scores=scores, sequences=sequences)
 
 
 def _bumps(generator: np.random.Generator, t: int, middles: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """The rows of the table: each times ours and the plain formulation on one input, after checking that they agree.
 
-    bench = Bench(FULL, device, limits, Budget())
+    bench = Bench(sizes=FULL, device=device, limits=limits)
     GROUPS["step"](bench)         # list[Row]
 
 The plain formulation is reference/. A share is the least time that the machine's limits allow, divided by our time.
@@ -24,16 +24,16 @@ from utils.segments import Segments
 
 TOLERANCE = 1e-5  # of the largest magnitude, for float32
 EXACT_TOLERANCE = 1e-9  # for what is computed in float64
-TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+TIOUS = ours.RECIPE.evaluation.tiou_grid
 ADAM_PASSES = 7  # reads weights, gradients and two moments, writes all but the gradients
-TAPS = 3
+TAPS = ours.RECIPE.model.kernel_size
 MULTIPLY_ADD = 2  # floating-point operations
 MILLISECONDS = 1e3
 MEBIBYTE = 1 << 20
 ONCE = Budget(min_runs=1, max_runs=1, seconds=0.0, warm_up=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Row:
     name: str
     ours: float  # in `unit`
@@ -55,7 +55,7 @@ class Row:
         return self.error is None or self.error <= self.tolerance
 
 
-@dataclass
+@dataclass(frozen=True, kw_only=True)
 class Bench:
     sizes: Sizes
     device: torch.device
@@ -135,7 +135,9 @@ def plain_parameters(model: ours.SAL) -> dict[str, Tensor]:
 class PlainStep:
     """A training step of the plain formulation, in parts or whole."""
 
-    def __init__(self, params: Mapping[str, Tensor], features: Tensor, labels: Tensor, dropout: float = 0.5) -> None:
+    def __init__(
+        self, params: Mapping[str, Tensor], features: Tensor, labels: Tensor, dropout: float = ours.RECIPE.model.dropout
+    ) -> None:
         self.params, self.features, self.labels, self.dropout = params, features, labels, dropout
         self.optimizer = formulas.adam(params)
         self.mask_state = formulas.new_mask_state(labels.shape[1], labels.device)
@@ -227,7 +229,7 @@ def test_forward_rows(bench: Bench) -> list[Row]:
     return [
         timed_row(
             "test forward, a video",
-            Timing(mine.seconds / count, mine.runs),
+            Timing(seconds=mine.seconds / count, runs=mine.runs),
             bench.time(lambda: plain_prediction(params, features[:1])),
             floor=bench.limits.floor(flops=test_flops(sizes)),
             error=largest(errors),
@@ -257,11 +259,14 @@ def postprocess_rows(bench: Bench) -> list[Row]:
 
 
 def nms_rows(bench: Bench) -> list[Row]:
+    localization = ours.RECIPE.localization
     start, end, score = inputs.nms_proposals(bench.sizes)
     segments, scores = list(zip(start.tolist(), end.tolist(), strict=True)), score.tolist()
 
     def plain() -> list[tuple[int, float]]:
-        kept: list[tuple[int, float]] = loops.nms(segments, scores, 0.4, 1.0, 0.3)
+        kept: list[tuple[int, float]] = loops.nms(
+            segments, scores, localization.nms_thresh, localization.nms_offset, localization.nms_alpha
+        )
         return kept
 
     positions, final = ours.suppress(start, end, score)
@@ -351,8 +356,11 @@ def test_pass_rows(bench: Bench) -> list[Row]:
         for video, of_video in enumerate(plain_detections)
     )
 
+    def once(seconds: float) -> Timing:
+        return Timing(seconds=seconds, runs=1)
+
     def row(name: str, seconds: float, plain_seconds: float, **rest: object) -> Row:
-        return timed_row(f"test pass: {name}", Timing(seconds, 1), Timing(plain_seconds, 1), **rest)  # type: ignore[arg-type]
+        return timed_row(f"test pass: {name}", once(seconds), once(plain_seconds), **rest)  # type: ignore[arg-type]
 
     return [
         row("network", parts[0], plain_parts[0], floor=network_floor, note=f"with resampling; {scaled}"),
@@ -413,7 +421,9 @@ def memory_rows(bench: Bench) -> list[Row]:
     rows = []
     for name, works in pairs.items():
         mine, plain = (peak_memory(work, bench.device) / MEBIBYTE for work in works)
-        rows.append(Row(f"peak memory: {name}", mine, 1, plain, 1, unit="MiB", note=what))
+        rows.append(
+            Row(name=f"peak memory: {name}", ours=mine, runs=1, plain=plain, plain_runs=1, unit="MiB", note=what)
+        )
     return rows
 
 
@@ -442,11 +452,11 @@ def timed_row(
 ) -> Row:
     """A row of two timings; `floor` is the fewest seconds that the machine's limits allow."""
     return Row(
-        name,
-        mine.seconds * MILLISECONDS,
-        mine.runs,
-        plain.seconds * MILLISECONDS if plain else None,
-        plain.runs if plain else None,
+        name=name,
+        ours=mine.seconds * MILLISECONDS,
+        runs=mine.runs,
+        plain=plain.seconds * MILLISECONDS if plain else None,
+        plain_runs=plain.runs if plain else None,
         share=floor / mine.seconds if floor else None,
         error=error,
         tolerance=tolerance,

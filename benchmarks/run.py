@@ -24,15 +24,22 @@ from benchmarks.timing import Budget, Limits, measure_limits
 from run.device import apply_precision, choose_precision, pick_device
 from run.provenance import git_commit, versions
 from utils.atomic import write_text
+from utils.console import run_tool
 from utils.errors import InputError
+from utils.text_table import table
 
 QUICK_BUDGET = Budget(min_runs=1, max_runs=1, seconds=0.0)
-HEADER = ("operation", "ours", "n", "plain", "n", "ratio", "share of limit", "apart", "")
+HEADER = ("operation", "ours", "n", "plain", "n", "ratio", "share of limit", "apart")
 GIGA = 1e9
 TF32_TOLERANCE = 1e-2  # of the largest magnitude; ten bits of mantissa
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    return run_tool("benchmarks.run", report_speed, sys.argv[1:] if argv is None else argv)
+
+
+def report_speed(argv: Sequence[str]) -> int:
+    """Measure and print the table; return 1 if ours and the plain formulation disagree."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
     parser.add_argument(
@@ -48,16 +55,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     names = args.rows.split(",")
     unknown = [name for name in names if name not in GROUPS]
     if unknown:
-        parser.error(f"--rows: no '{unknown[0]}'; there are {', '.join(GROUPS)}")
-    try:
-        device = pick_device(args.device)
-        precision = choose_precision(args.precision, device)
-    except InputError as error:
-        parser.error(str(error))
+        raise InputError(f"--rows: no '{unknown[0]}'; there are {', '.join(GROUPS)}")
+    device = pick_device(args.device)
+    precision = choose_precision(args.precision, device)
     apply_precision(precision)
 
     limits = measure_limits(device, quick=args.quick)
-    bench = Bench(QUICK if args.quick else FULL, device, limits, QUICK_BUDGET if args.quick else Budget())
+    bench = Bench(
+        sizes=QUICK if args.quick else FULL,
+        device=device,
+        limits=limits,
+        budget=QUICK_BUDGET if args.quick else Budget(),
+    )
     machine = machine_info(device)
     print(
         f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}; limits: {limits_text(limits)} "
@@ -68,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"measuring {name} ...", file=sys.stderr)
         rows += [with_tolerance_of(precision, row) for row in GROUPS[name](bench)]
         gc.collect()
-    print(table(rows))
+    print(rows_table(rows))
     if args.json:
         write_text(args.json, json.dumps(report(bench, rows, machine, quick=args.quick), indent=2) + "\n")
     return 0 if all(row.agrees for row in rows) else 1
@@ -83,18 +92,14 @@ def with_tolerance_of(precision: str, row: Row) -> Row:
     )
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows in aligned columns; "apart" is the largest difference of ours and plain, relative to the largest magnitude."""
-    lines = [HEADER, *(_cells(row) for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(HEADER))]
-    last = len(HEADER) - 1
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i in (0, last) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
+def rows_table(rows: Sequence[Row]) -> str:
+    """The rows in aligned columns, each followed by its note.
+
+    "apart" is the largest difference of ours and plain, relative to the largest magnitude.
+    """
+    lines = table(HEADER, map(_cells, rows)).splitlines()
+    notes = ["", *(row.note for row in rows)]
+    return "\n".join(f"{line}  {note}".rstrip() for line, note in zip(lines, notes, strict=True))
 
 
 def report(bench: Bench, rows: Sequence[Row], machine: dict[str, Any], *, quick: bool) -> dict[str, Any]:
@@ -155,7 +160,6 @@ def _cells(row: Row) -> tuple[str, ...]:
         number(row.ratio, ".3f"),
         number(row.share, ".0%"),
         apart,
-        row.note,
     )
 
 

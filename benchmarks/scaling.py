@@ -28,7 +28,7 @@ from benchmarks.timing import Budget, measure
 from run.device import pick_device
 from run.provenance import git_commit
 from utils.atomic import write_text
-from utils.errors import InputError
+from utils.console import run_tool
 from utils.segments import Segments
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -38,7 +38,7 @@ SHORT = 50  # snippets, as on ActivityNet
 MEDIUM = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     name: str
     axis: str
@@ -59,16 +59,17 @@ class Curve:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    return run_tool("benchmarks.scaling", report_scaling, sys.argv[1:] if argv is None else argv)
+
+
+def report_scaling(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:INDEX (default: %(default)s)")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the numbers there as well")
     parser.add_argument("--plot", type=pathlib.Path, metavar="FILE", help="draw the curves there, as a PNG")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, once each: only shows that it runs")
     args = parser.parse_args(argv)
-    try:
-        device = pick_device(args.device)
-    except InputError as error:
-        parser.error(str(error))
+    device = pick_device(args.device)
     curves = []
     for curve in measured_curves(device, quick=args.quick):
         curves.append(curve)
@@ -85,12 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         write_text(args.json, json.dumps(report, indent=2) + "\n")
     if args.plot:
         plot(curves, args.plot)
-    return 0
 
 
 def measured_curves(device: torch.device, *, quick: bool) -> Iterator[Curve]:
     base = QUICK if quick else FULL
     budget = QUICK_BUDGET if quick else BUDGET
+    classes_text = f"C {base.num_classes}"
 
     def curve(
         name: str,
@@ -104,7 +105,7 @@ def measured_curves(device: torch.device, *, quick: bool) -> Iterator[Curve]:
         for size in sizes:
             seconds.append(measure(work_of(size), device, budget).seconds / per)
             gc.collect()
-        return Curve(name, axis, fixed, sizes, tuple(seconds))
+        return Curve(name=name, axis=axis, fixed=fixed, sizes=sizes, seconds=tuple(seconds))
 
     def step(**changes: int) -> Callable[[], object]:
         sizes = dataclasses.replace(base, **changes)
@@ -125,21 +126,31 @@ def measured_curves(device: torch.device, *, quick: bool) -> Iterator[Curve]:
         return lambda: ours.postprocess(predictions)
 
     snippets = (48, 96) if quick else (100, 200, 400, 750, 1500, 3000)
-    yield curve("training step", "T", "B 2, C 20", snippets, lambda t: step(num_segments=t))
+    yield curve("training step", "T", f"B {base.batch_size}, {classes_text}", snippets, lambda t: step(num_segments=t))
     per = base.test_batch_size
-    yield curve("test forward, a video", "T", f"batches of {per}, C 20", snippets, test_forward, per)
+    yield curve("test forward, a video", "T", f"batches of {per}, {classes_text}", snippets, test_forward, per)
     yield curve("post-processing, a video", "T", f"{POOL} videos at once", snippets, localize, POOL)
     short = base.num_segments if quick else SHORT
     batches = (1, 2) if quick else (1, 2, 4, 8, 16, 32, 64)
-    yield curve("training step", "B", f"T {short}, C 20", batches, lambda b: step(num_segments=short, batch_size=b))
+    yield curve(
+        "training step", "B", f"T {short}, {classes_text}", batches, lambda b: step(num_segments=short, batch_size=b)
+    )
     medium = base.num_segments if quick else MEDIUM
     classes = (20, 40) if quick else (20, 50, 100, 200)
-    yield curve("training step", "C", f"T {medium}, B 2", classes, lambda c: step(num_segments=medium, num_classes=c))
+    yield curve(
+        "training step",
+        "C",
+        f"T {medium}, B {base.batch_size}",
+        classes,
+        lambda c: step(num_segments=medium, num_classes=c),
+    )
     videos = (12, 24) if quick else (100, 1_000, 5_000, 20_000)
     sizes = base
-    yield curve("post-processing", "videos", f"T {sizes.num_segments}, C 20", videos, lambda v: work_on(sizes, v)[0])
-    yield curve("mAP", "videos", "7 tIoU, C 20", videos, lambda v: work_on(sizes, v)[1])
-    yield curve("mAP", "C", "210 videos, 7 tIoU", classes, lambda c: map_of_classes(sizes, c))
+    yield curve(
+        "post-processing", "videos", f"T {sizes.num_segments}, {classes_text}", videos, lambda v: work_on(sizes, v)[0]
+    )
+    yield curve("mAP", "videos", f"{len(TIOUS)} tIoU, {classes_text}", videos, lambda v: work_on(sizes, v)[1])
+    yield curve("mAP", "C", f"{sizes.videos} videos, {len(TIOUS)} tIoU", classes, lambda c: map_of_classes(sizes, c))
 
 
 def repeated_predictions(sizes: Sizes, count: int) -> list[Any]:
@@ -202,10 +213,11 @@ def curve_table(curve: Curve) -> str:
 def stream_table(streams: Sequence[dict[str, Any]]) -> str:
     """The streaming numbers as a Markdown table."""
     head = " | ".join(f"{s['videos']:,}" for s in streams)
+    batch = f"a batch of {FULL.batch_size} (T {FULL.num_segments}), one thread"
     rows = {
         "features": [f"{s['feature_bytes'] / 1e9:.1f} GB" for s in streams],
         "opening the set": [format_seconds(s["seconds_to_open"]) for s in streams],
-        "a batch of 2 (T 750), one thread": [format_seconds(s["seconds_per_batch"]) for s in streams],
+        batch: [format_seconds(s["seconds_per_batch"]) for s in streams],
         "peak memory of the process": [f"{s['peak_resident_bytes'] / 1e6:.0f} MB" for s in streams],
     }
     lines = [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]

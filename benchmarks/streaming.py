@@ -21,10 +21,10 @@ from numpy.lib import format as npy
 
 from benchmarks.timing import peak_resident
 from dataset import load_dataset, train_batches
-from options import resolve
+from formats.array_files import STREAMS
+from options import DataOptions, resolve
 
-SNIPPETS, CHANNELS, NUM_SEGMENTS, BATCH_SIZE = 300, 1024, 750, 2
-STREAMS = ("rgb", "flow")
+SNIPPETS = 300
 LABEL = "Action"
 
 
@@ -50,7 +50,7 @@ def make_set(path: pathlib.Path, videos: int) -> None:
             folder.mkdir(parents=True)
             for name in listed:
                 with open(folder / f"{name}.npy", "wb") as file:
-                    write_zeros(file, (SNIPPETS, CHANNELS))
+                    write_zeros(file, (SNIPPETS, DataOptions.feature_size))
         (path / f"split_{split}.txt").write_text("\n".join(listed))
     note = {"annotations": [{"label": LABEL, "segment": [0, 1]}]}
     database = {name: {"subset": split, **note} for split, listed in names.items() for name in listed}
@@ -69,11 +69,10 @@ def stream(path: pathlib.Path, epochs: int, num_workers: int) -> dict[str, float
     before = peak_resident()
     start = time.perf_counter()
     cpu = torch.device("cpu")
-    flags = {"feature_size": CHANNELS, "cache": "mmap", "num_segments": NUM_SEGMENTS}
-    options = resolve({**flags, "batch_size": BATCH_SIZE, "num_workers": num_workers})
+    options = resolve({"cache": "mmap", "num_workers": num_workers})
     data = load_dataset(path, options.data, device=cpu)
     opened = time.perf_counter()
-    rows, batches = 0, epochs * (len(data.train) // BATCH_SIZE)
+    rows, batches = 0, epochs * (len(data.train) // options.optimisation.batch_size)
     for batch in train_batches(
         data.train,
         options.data,

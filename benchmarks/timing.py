@@ -1,6 +1,6 @@
 """Median times, the machine's own limits, and peak memory.
 
-    measure(work, device, Budget())              # Timing(seconds, runs) of work()
+    measure(work, device, Budget())              # the Timing of work()
     measure_parts([forward, backward], ...)      # each of them, run one after the other
     limits = measure_limits(device)              # float32 operations per second, bytes moved per second
     limits.floor(flops=1e9, moved=4e6)           # the fewest seconds that the machine needs for these
@@ -29,7 +29,7 @@ QUICK_MATRIX_SIZE = 128
 QUICK_COPY_BYTES = 1 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Budget:
     """How often to repeat: min_runs times, then until `seconds` have passed or max_runs are done."""
 
@@ -39,13 +39,13 @@ class Budget:
     warm_up: int = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Timing:
     seconds: float  # median
     runs: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     flops: float  # per second, in a large float32 matrix product under the current precision
     bandwidth: float  # bytes read and written per second in a large copy
@@ -80,7 +80,7 @@ def measure_parts(parts: Sequence[Callable[[], object]], device: torch.device, b
             synchronize(device)
             times.append(time.perf_counter() - start)
         runs += 1
-    return [Timing(statistics.median(times), runs) for times in seconds]
+    return [Timing(seconds=statistics.median(times), runs=runs) for times in seconds]
 
 
 def measure_limits(device: torch.device, *, quick: bool = False) -> Limits:
@@ -91,7 +91,7 @@ def measure_limits(device: torch.device, *, quick: bool = False) -> Limits:
     count = (QUICK_COPY_BYTES if quick else COPY_BYTES[device.type]) // FLOAT_BYTES
     source, target = (torch.ones(count, device=device) for _ in range(2))
     bandwidth = 2 * FLOAT_BYTES * count / _fastest(lambda: target.copy_(source), device)
-    return Limits(flops, bandwidth)
+    return Limits(flops=flops, bandwidth=bandwidth)
 
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> int:

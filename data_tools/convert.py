@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from data_tools.set_writer import write_set
 from formats.feature_files import FeatureFiles
-from formats.feature_set import open_usable_set
 from formats.names import SPLITS
+from formats.opening import open_usable_set
 from options import FLAGS, resolve
 from utils.console import run_tool
 from utils.errors import InputError

@@ -11,14 +11,10 @@ import pathlib
 
 import numpy as np
 
-from data_tools.synthetic import (
-    SNIPPET_SECONDS,
-    ManyShortActions,
-    SetDescription,
-    draw_features,
-    draw_world,
-    written_whole,
-)
+from data_tools.synthetic import ManyShortActions, SetDescription, draw_features, draw_world
+from formats.array_files import STREAMS
+from options import DataOptions
+from utils.atomic import whole_folder
 from utils.errors import InputError
 
 SEED = 20
@@ -26,7 +22,7 @@ VIDEOS = {"train": 60, "test": 40}
 DEMO = SetDescription(
     classes=("BackFlip", "FrontFlip", "OverarmThrow", "UnderarmThrow", "RowSeated", "RowStanding"),
     group_size=2,
-    channels=1024,
+    channels=DataOptions.feature_size,
     timelines=ManyShortActions(
         num_snippets=(30, 240),
         second_class_probability=0.3,
@@ -54,7 +50,7 @@ def ensure_demo_set(path: pathlib.Path) -> None:
     if not path.resolve().name:
         raise InputError(f"--data_path {path}: the demo set can't be written there; name another folder")
     try:
-        with written_whole(path) as unfinished:
+        with whole_folder(path) as unfinished:
             _write(unfinished)
     except OSError as error:
         if (path / "gt.json").exists():  # another run has just written it
@@ -67,7 +63,7 @@ def _write(path: pathlib.Path) -> None:
     world = draw_world(generator, DEMO)
     database = {}
     for split, count in VIDEOS.items():
-        for stream in ("rgb", "flow"):
+        for stream in STREAMS:
             (path / "features" / split / stream).mkdir(parents=True)
         names = [f"demo_{split}_{i:03d}" for i in range(count)]
         for i, name in enumerate(names):
@@ -75,11 +71,7 @@ def _write(path: pathlib.Path) -> None:
             for stream, array in draw_features(generator, world, timeline).items():
                 np.save(path / "features" / split / stream / f"{name}.npy", array.astype(np.float16))
             annotations = [
-                {
-                    "label": DEMO.classes[instance.label],
-                    "segment": [round(edge * SNIPPET_SECONDS, 2) for edge in (instance.start, instance.end)],
-                }
-                for instance in timeline.instances
+                {"label": DEMO.classes[instance.label], "segment": instance.segment} for instance in timeline.instances
             ]
             database[name] = {"subset": split, "annotations": annotations}
         (path / f"split_{split}.txt").write_text("\n".join(names) + "\n")

@@ -15,7 +15,7 @@ from formats.names import group_of
 from utils.errors import InputError
 
 
-@dataclass
+@dataclass(kw_only=True)
 class VideoLabels:
     labels: list[str] = field(default_factory=list)
     subset: str = ""  # train, validation, test, or "" if the table does not say
@@ -55,7 +55,8 @@ def read_segments(
             raise InputError(f"{where} is not in {labels}; add it there or remove the line")
         if row["label"] not in videos[row["video"]].labels:
             raise InputError(f"{where} has label '{row['label']}', but not in {labels}; fix either")
-        instance = Instance(row["label"], *parse_segment([row["start"], row["end"]], where=where))
+        start, end = parse_segment([row["start"], row["end"]], where=where)
+        instance = Instance(label=row["label"], start=start, end=end)
         segments.setdefault(row["video"], []).append(instance)
     return segments
 

@@ -29,6 +29,8 @@ from utils.console import run_tool
 from utils.errors import InputError
 from utils.flags import Parser
 
+TEST_FRACTION, SEED = 0.3, 0  # of the draw, where the table names no subsets
+
 
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code: 0 done, 1 interrupted, 2 invalid input."""
@@ -49,9 +51,9 @@ def prepare(arguments: Sequence[str]) -> None:
         "--annotations", type=path, metavar="CSV", help="video,label,start,end in seconds, to measure mAP with"
     )
     parser.add_argument(
-        "--test_fraction", type=float, metavar="X", help="share of the videos to test on (default: 0.3)"
+        "--test_fraction", type=float, metavar="X", help=f"share of the videos to test on (default: {TEST_FRACTION})"
     )
-    parser.add_argument("--seed", type=int, metavar="N", help="seed for drawing the test videos (default: 0)")
+    parser.add_argument("--seed", type=int, metavar="N", help=f"seed for drawing the test videos (default: {SEED})")
     parser.add_options(("modal", "feature_size"))
     flags = vars(parser.parse_args(arguments))
     streams = resolve({name: flags[name] for name in ("modal", "feature_size") if name in flags}).data.streams
@@ -144,7 +146,7 @@ def _splits(
     """The splits that the table states; else random ones, with videos with segments first in test."""
     groups = {entry.subset for entry in labels.values()}
     if groups == {""}:
-        fraction, seed = flags.get("test_fraction", 0.3), flags.get("seed", 0)
+        fraction, seed = flags.get("test_fraction", TEST_FRACTION), flags.get("seed", SEED)
         if not 0 < fraction < 1:
             raise InputError(f"--test_fraction {fraction:g}: must be between 0 and 1")
         if seed < 0:

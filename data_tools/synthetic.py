@@ -10,11 +10,8 @@ out. With a `Variation`, videos have a look of their own and instances show only
 data_tools/demo_set.py and benchmarks/activitynet_set.py.
 """
 
-import contextlib
 import itertools
-import pathlib
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -22,8 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from formats.array_files import STREAMS
+from options import DataOptions
+from utils.snippet_grid import DEFAULT_FPS
 
-SNIPPET_SECONDS, SNIPPETS_PER_SECOND = 16 / 25, 25 / 16
+SNIPPET_SECONDS = DataOptions.snippet_frames / DEFAULT_FPS
+SNIPPETS_PER_SECOND = DEFAULT_FPS / DataOptions.snippet_frames
 DENSITY = 0.08  # share of the channels in which a pattern is not 0; there it is about 1
 ENDING_STRENGTH = 0.7  # of an action's last snippet; its first has strength 1
 
@@ -32,10 +32,17 @@ ByStream = Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Instance:
+class DrawnInstance:
+    """One instance; times in snippets."""
+
     label: int
-    start: float  # snippets
+    start: float
     end: float
+
+    @property
+    def segment(self) -> list[float]:
+        """[start, end] in seconds, as a ground truth states them."""
+        return [round(edge * SNIPPET_SECONDS, 2) for edge in (self.start, self.end)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +51,7 @@ class Timeline:
 
     seconds: float
     num_snippets: int
-    instances: tuple[Instance, ...]  # apart from each other, in temporal order
+    instances: tuple[DrawnInstance, ...]  # apart from each other, in temporal order
 
 
 class Timelines(Protocol):
@@ -207,7 +214,7 @@ class ManyShortActions:
             duration = min(int(np.exp(generator.uniform(*np.log(self.action_snippets)))), high - low - 2)
             first = int(generator.integers(low + 1, high - duration))
             label = present[i] if i < len(present) else present[int(generator.integers(len(present)))]
-            instances.append(Instance(label=label, start=first, end=first + duration))
+            instances.append(DrawnInstance(label=label, start=first, end=first + duration))
         return Timeline(seconds=length * SNIPPET_SECONDS, num_snippets=length, instances=tuple(instances))
 
 
@@ -242,19 +249,7 @@ class FewLongActions:
             labels[1] = int(generator.integers(len(description.classes)))
         edges = np.stack([starts, starts + lengths], axis=1) * SNIPPETS_PER_SECOND
         instances = tuple(
-            Instance(label=label, start=start, end=end)
+            DrawnInstance(label=label, start=start, end=end)
             for label, (start, end) in zip(labels, edges.tolist(), strict=True)
         )
         return Timeline(seconds=seconds, num_snippets=int(seconds * SNIPPETS_PER_SECOND), instances=instances)
-
-
-@contextlib.contextmanager
-def written_whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A new folder to fill, which becomes `path` when the block ends; nothing of it stays when the block fails."""
-    final = path.resolve()
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{final.name}.", suffix=".tmp") as unfinished:
-        filled = pathlib.Path(unfinished) / "set"
-        filled.mkdir()
-        yield filled
-        filled.replace(final)

@@ -3,8 +3,8 @@
 import pathlib
 
 from formats.feature_folders import read_subset_folders, subset_folders
+from formats.feature_set import StoredSet
 from formats.problems import Report
-from formats.records import StoredSet
 
 
 class ActivitynetLayout:

@@ -1,6 +1,6 @@
 """Annotations from any file: which actions a video shows and, where somebody marked it, when.
 
-VideoAnnotation(subset="test", instances=(Instance("Dive", 1.5, 4.0),), duration=31.2, fps=25.0)
+VideoAnnotation(subset="test", instances=(Instance(label="Dive", start=1.5, end=4.0),), duration=31.2, fps=25.0)
 """
 
 import math
@@ -12,7 +12,7 @@ from formats.problems import DataError, Kind, Problem
 from utils.segments import Segments
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Instance:
     """One action instance; times in seconds."""
 

@@ -1,9 +1,9 @@
 """Arrays as the field stores them, one per video or stream, behind one interface; nothing is ever unpickled.
 
     NpyArray(path)              VIDEO.npy, memory-mapped
-    NpzArray(path, key)         one member of VIDEO.npz
-    TorchArray(path, key)       VIDEO.pt: a tensor, or one of a dict of tensors; loaded with weights_only
-    MemoryArray(where, array)   already read
+    NpzArray(path, key="rgb")   one member of VIDEO.npz
+    TorchArray(path, key=None)  VIDEO.pt: a tensor, or one of a dict of tensors; loaded with weights_only
+    MemoryArray(...)            already read
     UnusableArray(problem)      not an array; an error when a video needs it
 
     array.header()              # shape and type, without the values where the format allows it
@@ -19,7 +19,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
 import numpy as np
@@ -74,7 +74,7 @@ class NpyArray:
 @dataclass(frozen=True)
 class NpzArray:
     path: pathlib.Path
-    key: str
+    key: str = field(kw_only=True)
 
     def __str__(self) -> str:
         return f"{self.path} '{self.key}'"
@@ -100,7 +100,7 @@ class NpzArray:
 @dataclass(frozen=True)
 class TorchArray:
     path: pathlib.Path
-    key: str | None
+    key: str | None = field(kw_only=True)  # None: the file is a single tensor
 
     def __str__(self) -> str:
         return str(self.path) if self.key is None else f"{self.path} '{self.key}'"
@@ -140,7 +140,7 @@ class UnusableArray:
         raise DataError(self.problem)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MemoryArray:
     where: str
     array: NDArray[Any]
@@ -166,16 +166,16 @@ def arrays_in(path: pathlib.Path) -> dict[str, StoredArray]:
     if path.suffix == ".npz":
         with reading(path, ".npz file"), zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist()]
-        return arrays_by_stream(path, {key: NpzArray(path, key) for key in keys})
+        return arrays_by_stream(path, {key: NpzArray(path, key=key) for key in keys})
     content = _load_torch(path)
     if isinstance(content, torch.Tensor):
-        return {"joint": TorchArray(path, None)}
+        return {"joint": TorchArray(path, key=None)}
     if not isinstance(content, dict) or not all(
         isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
     ):
         what = f"holds a {type(content).__name__}, expected a tensor, or tensors 'rgb' and 'flow'"
         raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save only these"))
-    return arrays_by_stream(path, {key: TorchArray(path, key) for key in content})
+    return arrays_by_stream(path, {key: TorchArray(path, key=key) for key in content})
 
 
 def read_npy_header(file: IO[bytes]) -> Header:

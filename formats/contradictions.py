@@ -8,11 +8,9 @@ import pathlib
 from collections.abc import Iterator
 
 from formats.annotations import labels_of
+from formats.feature_set import FeatureSet
 from formats.names import SPLITS, group_of, other_names
 from formats.problems import Kind, Problem
-from formats.records import FeatureSet
-
-SKIPPABLE = frozenset({Kind.WITHOUT_FEATURES, Kind.IN_NO_SPLIT})  # what --skip_unusable leaves out
 
 
 def contradictions(
@@ -151,6 +149,6 @@ def _missing_features(feature_set: FeatureSet, streams: tuple[str, ...], splits:
             kind=Kind.WITHOUT_FEATURES,
             where=name,
             what=f"no such feature file{more}",
-            fix="get it, or leave such videos out with --skip_unusable",
+            fix=f"get it, {Kind.WITHOUT_FEATURES.advice}",
             video=video,
         )

@@ -7,7 +7,8 @@ files[indices]              # [len(indices),D]; files are open only during this 
 
 import pathlib
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,8 @@ from utils.segments import Indices
 Located = Mapping[str, "pathlib.Path | StoredArray"]  # where a video's streams are; "joint": side by side in one array
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Part:
     """One array of a video, or the required columns of a joint array."""
 
     array: StoredArray
@@ -141,11 +143,11 @@ def _parts(
             what = f"no stream '{missing[0]}' beside {present}"
             where = f"video '{video_id}'"
             raise DataError(Problem(kind=Kind.NO_STREAM, where=where, what=what, fix="see --modal", video=video_id))
-        return [Part(arrays[stream], slice(None), feature_size) for stream in streams]
+        return [Part(array=arrays[stream], columns=slice(None), width=feature_size) for stream in streams]
     width = feature_size * len(STREAMS)
     if len(streams) > 1:
-        return [Part(joint, slice(None), width)]
+        return [Part(array=joint, columns=slice(None), width=width)]
     if joint.header()[0][1:] == (feature_size,):
-        return [Part(joint, slice(None), feature_size)]  # a file of one stream
+        return [Part(array=joint, columns=slice(None), width=feature_size)]  # a file of one stream
     first = STREAMS.index(streams[0]) * feature_size
-    return [Part(joint, slice(first, first + feature_size), width)]
+    return [Part(array=joint, columns=slice(first, first + feature_size), width=width)]

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 
 from formats.array_files import STREAMS, SUFFIXES
 from formats.feature_files import Located
+from formats.feature_set import Storage, StoredFeatures
 from formats.names import SPLITS, group_of, splits_of
 from formats.problems import Kind, Problem, Report
-from formats.records import Storage, StoredFeatures
 
 
 def features_in(folder: pathlib.Path, report: Report) -> dict[str, Located]:

@@ -1,84 +1,77 @@
-"""A feature set in any layout, as one record: which videos are in which split, their labels, and where their features are.
+"""Records of a feature set on disk: as its layout reads it (StoredSet), and with its splits and classes (FeatureSet)."""
 
-feature_set, left_out = open_usable_set(path, options.data)        # to train on
-feature_set = open_feature_set(path, options.data)                  # as it is; see contradictions(feature_set, ...)
-"""
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-import pathlib
-from collections import Counter
-from dataclasses import replace
-
-from formats.annotations import labels_of
-from formats.contradictions import SKIPPABLE, contradictions
-from formats.ground_truth import ground_truth_file, read_annotations
-from formats.layouts import recognise
-from formats.names import SPLITS
-from formats.problems import DataError, Kind, Problem, Report, raise_problem
-from formats.records import FeatureSet
-from formats.splits import read_splits
-from options import DataOptions
-from utils.errors import InputError
+from formats.annotations import VideoAnnotation
+from formats.feature_files import Located
+from formats.left_out import Reason
+from formats.names import SPLITS, known_name
 
 
-def open_feature_set(path: pathlib.Path, options: DataOptions, *, report: Report = raise_problem) -> FeatureSet:
-    """Read names and annotations, but no features. Raises InputError when the set as a whole can't be understood.
+@dataclass(frozen=True, kw_only=True)
+class StoredFeatures:
+    """All features in one place, whether their videos are named anywhere or not."""
 
-    `report` gets the problems of single videos and annotations.
-    """
-    chosen, ground_truth = recognise(path, options.layout), options.ground_truth
-    stored = chosen.read(path, allow_pickle=options.allow_pickle, report=report)
-    if stored.annotations is not None and not ground_truth:
-        annotations, source = stored.annotations, stored.source
-    else:
-        file = pathlib.Path(ground_truth) if ground_truth else ground_truth_file(path)
-        annotations, source = read_annotations(file, report), str(file)
-    splits = read_splits(path, annotations=annotations, ground_truth=source, report=report)
-    return FeatureSet(
-        layout=chosen.name,
-        ground_truth=source,
-        annotations=annotations,
-        names=splits.names,
-        sources=splits.sources,
-        storage=stored.storage,
-        dropped=splits.dropped,
-        classes=tuple(sorted(labels_of(annotations, splits.names["train"] + splits.names["test"]))),
-    )
+    videos: Mapping[str, Located]
+    expected: str  # where a missing array belongs; "{stream}" and "{video}" are placeholders
+    joint: bool  # whether both streams lie side by side in one array
 
+    def find(self, video: str) -> Located:
+        """The features of a video, with or without a leading "v_"; empty if there are none."""
+        name = known_name(video, self.videos)
+        return {} if name is None else self.videos[name]
 
-def open_usable_set(
-    path: pathlib.Path, options: DataOptions, *, splits: tuple[str, ...] = SPLITS
-) -> tuple[FeatureSet, dict[str, int]]:
-    """Open a set without contradictions; also return what is left out, as {reason: how many}.
-
-    --skip_unusable leaves out videos without features, annotated videos in no split, and empty segments. Features are looked
-    for only in `splits`. Raises InputError for the first problem.
-    """
-    left_out: Counter[str] = Counter()
-    report = _skip_empty_segments(left_out) if options.skip_unusable else raise_problem
-    feature_set = open_feature_set(path, options, report=report)
-    unusable: dict[str, str] = {}
-    for problem in contradictions(feature_set, streams=options.streams, splits=splits):
-        if not (options.skip_unusable and problem.kind in SKIPPABLE):
-            raise DataError(problem)
-        unusable[problem.video] = problem.kind
-    names = {split: tuple(v for v in feature_set.names[split] if v not in unusable) for split in SPLITS}
-    for split in SPLITS:
-        if not names[split]:
-            raise InputError(f"{path}: no {split} video is left; none of them has features")
-    usable = replace(feature_set, names=names, dropped={**feature_set.dropped, **unusable})
-    left_out.update(usable.dropped.values())
-    if "train" in splits:
-        unlearnt = set(usable.classes) - labels_of(usable.annotations, names["train"])
-        left_out["classes of which no training video is left"] += len(unlearnt)
-    return usable, dict(+left_out)
+    def missing(self, video: str, streams: tuple[str, ...]) -> list[str]:
+        """The names of the missing files of these streams."""
+        located = self.find(video)
+        if "joint" in located:
+            return []
+        wanted = ["joint"] if self.joint and not located else [s for s in streams if s not in located]
+        expected = self.expected
+        if located and "{stream}" not in expected:
+            expected += " stream '{stream}'"
+        return [expected.replace("{stream}", stream).replace("{video}", video) for stream in wanted]
 
 
-def _skip_empty_segments(counts: Counter[str]) -> Report:
-    """A report that counts empty segments, and raises anything else."""
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """The features of both splits: in a place per split, or in one place for both."""
 
-    def report(problem: Problem) -> None:
-        if problem.kind is not Kind.EMPTY_SEGMENT:
-            raise DataError(problem)
-        counts[problem.kind] += 1
+    by_split: Mapping[str, StoredFeatures]
 
-    return report
+    @staticmethod
+    def undivided(features: StoredFeatures) -> "Storage":
+        return Storage(by_split=dict.fromkeys(SPLITS, features))
+
+    @property
+    def divided(self) -> bool:
+        """Whether each split has its own place."""
+        return self.by_split["train"] is not self.by_split["test"]
+
+    def find(self, split: str, video: str) -> Located:
+        return self.by_split[split].find(video)
+
+    def missing(self, split: str, video: str, streams: tuple[str, ...]) -> list[str]:
+        return self.by_split[split].missing(video, streams)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredSet:
+    """The content of a layout. `annotations` is None in layouts whose ground truth is a JSON file."""
+
+    storage: Storage
+    annotations: dict[str, VideoAnnotation] | None = None
+    source: str = ""  # where the annotations come from, for messages
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSet:
+    layout: str
+    ground_truth: str  # where the annotations come from, for messages
+    annotations: dict[str, VideoAnnotation]
+    names: dict[str, tuple[str, ...]]  # split -> its videos
+    sources: dict[str, str]  # split -> the file that lists its videos, for messages
+    storage: Storage
+    dropped: dict[str, Reason]  # annotated video in no split -> why
+    classes: tuple[str, ...]  # every label of a video in a split, with or without features, sorted

@@ -114,7 +114,8 @@ def _video_annotation(entry: Any, *, where: str, video: str, report: Report) -> 
             if is_ambiguous(video, label):
                 continue
             labels.add(label)
-            instances.append(Instance(label, *parse_segment(note.get("segment"), where=place)))
+            start, end = parse_segment(note.get("segment"), where=place)
+            instances.append(Instance(label=label, start=start, end=end))
         except DataError as error:
             report(error.problem.of(video))
     return VideoAnnotation(

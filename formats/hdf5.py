@@ -1,14 +1,14 @@
 """The layout "hdf5": one .h5 or .hdf5 file, VIDEO -> [L,D] or VIDEO/rgb and VIDEO/flow. Needs the package h5py."""
 
 import pathlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
 from formats.array_files import Header, Rows, StoredArray, UnusableArray, arrays_by_stream, reading
+from formats.feature_set import Storage, StoredFeatures, StoredSet
 from formats.problems import DataError, Kind, Problem, Report
-from formats.records import Storage, StoredFeatures, StoredSet
 from utils.errors import InputError
 
 
@@ -30,7 +30,7 @@ class Hdf5Array:
     """One dataset of the file."""
 
     path: pathlib.Path
-    key: str
+    key: str = field(kw_only=True)
 
     def __str__(self) -> str:
         return f"{self.path} '{self.key}'"
@@ -59,12 +59,12 @@ def arrays_in_hdf5(path: pathlib.Path) -> dict[str, dict[str, StoredArray]]:
 def _entry(path: pathlib.Path, video: str, entry: Any) -> dict[str, StoredArray]:
     where = f"{path} '{video}'"
     if hasattr(entry, "shape"):
-        return {"joint": Hdf5Array(path, video)}
+        return {"joint": Hdf5Array(path, key=video)}
     if not hasattr(entry, "keys"):
         what = "neither an array nor a group of arrays"
         return {"joint": UnusableArray(Problem(kind=Kind.CONTENT, where=where, what=what, fix="write it again"))}
     try:
-        arrays = {key: Hdf5Array(path, f"{video}/{key}") for key in entry if hasattr(entry.get(key), "shape")}
+        arrays = {key: Hdf5Array(path, key=f"{video}/{key}") for key in entry if hasattr(entry.get(key), "shape")}
         return arrays_by_stream(where, arrays)
     except DataError as error:
         return {"joint": UnusableArray(error.problem)}

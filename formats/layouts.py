@@ -10,9 +10,9 @@ import pathlib
 from typing import Protocol
 
 from formats.activitynet import ActivitynetLayout
+from formats.feature_set import StoredSet
 from formats.hdf5 import Hdf5Layout
 from formats.problems import Report
-from formats.records import StoredSet
 from formats.thumos import ThumosLayout
 from formats.wtalc import WtalcLayout
 from utils.errors import InputError

@@ -1,4 +1,4 @@
-"""Names as data sets spell them: of videos, with or without "v_", and of subsets, which become the two splits.
+"""Names as data sets spell them, of videos (with or without "v_") and of subsets, and the splits that the subsets become.
 
 THUMOS'14 trains on its validation videos and tests on its test videos; ActivityNet trains on training and tests on
 validation, since its test labels are secret. So the meaning of "validation" depends on the other subsets.

@@ -13,7 +13,7 @@ from utils.errors import InputError
 
 
 class Kind(StrEnum):
-    """The kinds that reports group problems by. Some are also printed, as they are, as reasons for leaving videos out."""
+    """The kinds that reports group problems by."""
 
     # An entry of the ground truth or of a list
     MALFORMED_ENTRY = "malformed entry"
@@ -49,6 +49,37 @@ class Kind(StrEnum):
     TRAINING_WITHOUT_LABEL = "training without label"
     LABEL_WITHOUT_TRAINING = "label without training"
     TWO_NAMES = "two names of a video"
+
+    @property
+    def heading(self) -> str:
+        """The heading of all problems of this kind."""
+        return _HEADINGS.get(self, self.value)
+
+    @property
+    def skippable(self) -> bool:
+        """Whether --skip_unusable leaves out what has such a problem."""
+        return self in _SKIPPABLE
+
+    @property
+    def advice(self) -> str:
+        """What to do about all problems of this kind, besides the fix of each; empty if there is nothing."""
+        return f"or leave such {_SKIPPABLE[self]} out with --skip_unusable" if self.skippable else ""
+
+
+# Headings that differ from the kind's own text.
+_HEADINGS = {
+    Kind.IN_BOTH_SPLITS: "videos in both splits",
+    Kind.IN_NO_SPLIT: "annotated videos in no split",
+    Kind.LABEL_WITHOUT_TRAINING: "test labels that never occur in training",
+    Kind.WITHOUT_FEATURES: "missing features",
+    Kind.WITHOUT_ANNOTATION: "videos in a split without annotation",
+    Kind.SUBSET_AGAINST_SPLIT: "subsets that contradict the split files",
+    Kind.TRAINING_WITHOUT_LABEL: "training videos without labels",
+    Kind.TWO_NAMES: "two names for one video",
+    Kind.TWO_FILES: "two files of one video",
+}
+# What --skip_unusable leaves out, by the kind of its problem.
+_SKIPPABLE = {Kind.WITHOUT_FEATURES: "videos", Kind.IN_NO_SPLIT: "videos", Kind.EMPTY_SEGMENT: "segments"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,12 +2,13 @@
 
 splits = read_splits(path, annotations=annotations, ground_truth="gt.json", report=report)
 
-The files split_train.txt and split_test.txt, with one video name per line, decide; without them the subsets of the ground truth
-do. Left out are
+The files split_train.txt and split_test.txt, with one video name per line, say which split a video is in; without them the
+subsets of the ground truth do. Left out are
 
 - the videos that common practice leaves out of THUMOS'14, unless a split file lists them;
-- if some test videos have segments, test videos with labels but without segments: nothing says where their actions are, so that
-  every detection in them would count as wrong. Test videos without labels stay: every detection in them is wrong.
+- if some test videos have segments, every test video with labels but without segments, even one that split_test.txt lists:
+  nothing says where its actions are, so that every detection in it would count as wrong. Test videos without labels stay: every
+  detection in them is wrong.
 """
 
 import pathlib
@@ -16,12 +17,11 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from formats.annotations import VideoAnnotation
+from formats.left_out import Cause, Reason
 from formats.names import SPLITS, group_of, known_name, splits_of
 from formats.problems import Kind, Problem, Report
-from formats.thumos14_quirks import LEFT_OUT, LEFT_OUT_REASON
+from formats.thumos14_quirks import LEFT_OUT
 from utils.errors import InputError
-
-UNMARKED_REASON = "test videos without segments"
 
 Annotations = Mapping[str, VideoAnnotation]
 
@@ -30,7 +30,7 @@ Annotations = Mapping[str, VideoAnnotation]
 class Splits:
     names: dict[str, tuple[str, ...]]  # split -> its videos
     sources: dict[str, str]  # split -> the file that lists its videos, for messages
-    dropped: dict[str, str]  # annotated video in no split -> the reason
+    dropped: dict[str, Reason]  # annotated video in no split -> why
 
 
 def read_splits(path: pathlib.Path, *, annotations: Annotations, ground_truth: str, report: Report) -> Splits:
@@ -44,7 +44,7 @@ def read_splits(path: pathlib.Path, *, annotations: Annotations, ground_truth: s
     return Splits(
         names={**splits.names, "test": tuple(video for video in splits.names["test"] if video not in unmarked)},
         sources=splits.sources,
-        dropped={**splits.dropped, **dict.fromkeys(unmarked, UNMARKED_REASON)},
+        dropped={**splits.dropped, **dict.fromkeys(unmarked, Reason(cause=Cause.WITHOUT_SEGMENTS))},
     )
 
 
@@ -56,8 +56,9 @@ def _unmarked(annotations: Annotations, test: Iterable[str]) -> set[str]:
     return {video for video, entry in tested.items() if entry.labels and not entry.instances}
 
 
-def _left_out_by_practice(annotations: Annotations, *, listed: Container[str] = ()) -> dict[str, str]:
-    return {video: LEFT_OUT_REASON for video in LEFT_OUT if video in annotations and video not in listed}
+def _left_out_by_practice(annotations: Annotations, *, listed: Container[str] = ()) -> dict[str, Reason]:
+    reason = Reason(cause=Cause.COMMON_PRACTICE)
+    return {video: reason for video in LEFT_OUT if video in annotations and video not in listed}
 
 
 def _from_files(files: Mapping[str, pathlib.Path], annotations: Annotations, report: Report) -> Splits:
@@ -95,12 +96,13 @@ def _from_subsets(annotations: Annotations, ground_truth: str) -> Splits:
         if video in dropped:
             continue
         if group is None:
-            dropped[video] = f"subset '{entry.subset}' is neither training, validation nor test"
+            dropped[video] = Reason(cause=Cause.UNKNOWN_SUBSET, detail=entry.subset)
         else:
             members.setdefault(group, []).append(video)
     unlabelled = _subset_without_labels(annotations, members, ground_truth)
     if unlabelled:
-        dropped |= dict.fromkeys(members.pop(unlabelled), f"subset {unlabelled} has no labels")
+        reason = Reason(cause=Cause.UNLABELLED_SUBSET, detail=unlabelled)
+        dropped |= dict.fromkeys(members.pop(unlabelled), reason)
     split_of = splits_of(members.keys())
     names: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
     for group, videos in members.items():

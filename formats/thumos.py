@@ -3,8 +3,8 @@
 import pathlib
 
 from formats.feature_folders import read_folder, read_subset_folders, subset_folders
+from formats.feature_set import Storage, StoredSet
 from formats.problems import Report
-from formats.records import Storage, StoredSet
 
 
 class ThumosLayout:

@@ -8,7 +8,6 @@ LEFT_OUT = {
     "video_test_0001292": "missing from most feature sets",
     "video_test_0001496": "wrongly annotated",
 }
-LEFT_OUT_REASON = "left out of THUMOS'14 by common practice"
 
 # Marks instances that the annotators could not classify. It is not a class, and no evaluation counts it.
 AMBIGUOUS = "Ambiguous"

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from formats.annotations import Instance, VideoAnnotation, parse_positive, parse_segment
 from formats.array_files import MemoryArray, StoredArray, UnusableArray
+from formats.feature_set import Storage, StoredFeatures, StoredSet
 from formats.pickled import read_pickled
 from formats.problems import DataError, Kind, Problem, Report
-from formats.records import Storage, StoredFeatures, StoredSet
 from formats.thumos14_quirks import is_ambiguous
 from utils.errors import InputError
 from utils.memory import check_fits
@@ -160,7 +160,8 @@ def _instances(values: Any, labels: list[str], *, video: str, where: str, report
         place = f"{where}, segment {i}"
         try:
             times = [_text_or_number(value) for value in _items(segment, where=place)]
-            instances.append(Instance(label, *parse_segment(times, where=place)))
+            start, end = parse_segment(times, where=place)
+            instances.append(Instance(label=label, start=start, end=end))
         except DataError as error:
             if error.problem.kind is not Kind.EMPTY_SEGMENT:
                 raise
@@ -172,7 +173,7 @@ def _array(values: Any, *, where: str) -> StoredArray:
     """One video's features. numpy saves videos of equal length as one array of objects, each of them a number."""
     try:
         array = np.asarray(values)
-        return MemoryArray(where, array.astype(np.float32) if array.dtype == object else array)
+        return MemoryArray(where=where, array=array.astype(np.float32) if array.dtype == object else array)
     except (TypeError, ValueError):
         problem = Problem(kind=Kind.CONTENT, where=where, what="not an array of numbers", fix="get another copy")
         return UnusableArray(problem)

@@ -244,7 +244,9 @@ class FakeData:
 
     @staticmethod
     def entry(video):
-        return VideoAnnotation(subset="test", instances=(Instance("abcde"[int(video.labels.argmax())], 1.0, 3.0),))
+        return VideoAnnotation(
+            subset="test", instances=(Instance(label="abcde"[int(video.labels.argmax())], start=1.0, end=3.0),)
+        )
 
 
 def detections_of(model, videos, batch_size):

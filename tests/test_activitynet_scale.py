@@ -2,6 +2,7 @@
 
 import errno
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,12 +11,12 @@ from support.disk import contents
 
 from benchmarks import activitynet_scale as scale
 from benchmarks import activitynet_set
-from data_tools.synthetic import Instance, Timeline, draw_world
+from data_tools.synthetic import DrawnInstance, Timeline, draw_world
 from dataset import load_dataset
 from options import DataOptions
 from utils.errors import InputError
 
-SIZE = activitynet_set.SetSize((14, 9), 6, channels=8)
+SIZE = activitynet_set.SetSize(videos=(14, 9), classes=6, channels=8)
 FLAGS = ["--videos", "14", "9", "--classes", "6", "--channels", "8", "--iterations", "6", "--device", "cpu"]
 MAIN_FLAGS = ["--hidden_size", "8", "--batch_size", "4", "--cache", "mmap"]
 
@@ -75,18 +76,18 @@ def test_same_set_from_the_same_seed(written, tmp_path):
     assert activitynet_set.ensure_set(written, SIZE) is None  # it exists
     assert activitynet_set.ensure_set(tmp_path / "again", SIZE) is not None
     assert contents(tmp_path / "again") == contents(written)
-    other = activitynet_set.SetSize(SIZE.videos, SIZE.classes, SIZE.channels, seed=1)
+    other = replace(SIZE, seed=1)
     assert activitynet_set.draw_videos(other) != activitynet_set.draw_videos(SIZE)
 
 
 def test_action_shows_in_the_features():
     """What tells action from background in a video tells it in another one of its class, more than in one of another group."""
-    size = activitynet_set.SetSize((20, 1), 20)
+    size = activitynet_set.SetSize(videos=(20, 1), classes=20)
     world = draw_world(np.random.default_rng(0), size.description)
 
     def contrast(seed: int, label: int) -> np.ndarray:
         """[D] action less background, of a video with action from snippet 50 to 100."""
-        timeline = Timeline(seconds=96.0, num_snippets=150, instances=(Instance(label=label, start=50, end=100),))
+        timeline = Timeline(seconds=96.0, num_snippets=150, instances=(DrawnInstance(label=label, start=50, end=100),))
         features = activitynet_set.draw_joint_features(np.random.default_rng(seed), world, timeline).astype(float)
         return features[50:100].mean(0) - np.concatenate([features[:50], features[100:]]).mean(0)
 
@@ -97,7 +98,7 @@ def test_action_shows_in_the_features():
 
 
 def test_statistics_are_like_the_real_ones():
-    size = activitynet_set.SetSize((2000, 1000), 200)
+    size = activitynet_set.SetSize(videos=(2000, 1000), classes=200)
     database = activitynet_set.ground_truth(activitynet_set.draw_videos(size), size)["database"]
     entries = [entry for entry in database.values() if entry["annotations"]]
     durations = np.array([entry["duration"] for entry in entries])
@@ -119,7 +120,7 @@ def test_other_folders_are_refused(taken_by, written, tmp_path):
     elif taken_by == "file":
         path.write_text("mine")
     else:
-        activitynet_set.ensure_set(path, activitynet_set.SetSize((6, 1), 6, channels=8))
+        activitynet_set.ensure_set(path, activitynet_set.SetSize(videos=(6, 1), classes=6, channels=8))
     before = contents(tmp_path)
     with pytest.raises(InputError, match="name another folder"):
         activitynet_set.ensure_set(path, SIZE)
@@ -135,9 +136,8 @@ def test_whole_or_not_at_all(monkeypatch, tmp_path):
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     monkeypatch.setattr(np, "save", save)
-    with pytest.raises(SystemExit) as stopped:
-        scale.main(["--path", str(tmp_path / "set"), *FLAGS, *MAIN_FLAGS])
-    assert stopped.value.code == 2 and len(saved) == 3 and list(tmp_path.iterdir()) == []
+    assert scale.main(["--path", str(tmp_path / "set"), *FLAGS, *MAIN_FLAGS]) == 2
+    assert len(saved) == 3 and list(tmp_path.iterdir()) == []
 
 
 def test_small_disk(monkeypatch, tmp_path):
@@ -151,9 +151,8 @@ def test_small_disk(monkeypatch, tmp_path):
     "flags", [["--videos", "5", "5"], ["--iterations", "0"], ["--no_such_flag", "1"], ["--batch_size", "-1"]]
 )
 def test_mistakes_are_seen_before_anything_is_written(flags, tmp_path, capsys):
-    with pytest.raises(SystemExit) as stopped:
-        scale.main(["--path", str(tmp_path / "set"), *FLAGS, *MAIN_FLAGS, *flags])
-    assert stopped.value.code == 2 and flags[0] in capsys.readouterr().err and list(tmp_path.iterdir()) == []
+    assert scale.main(["--path", str(tmp_path / "set"), *FLAGS, *MAIN_FLAGS, *flags]) == 2
+    assert flags[0] in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
 def test_numbers(measured):

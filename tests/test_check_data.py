@@ -12,6 +12,7 @@ from support.tiny import CLASSES, FEATURE_SIZE
 
 import main
 from data_tools.check.annotations import annotation_findings
+from data_tools.check.consistency import NUM_CLASSES
 from data_tools.check.features import feature_findings
 from data_tools.check.findings import Finding, exit_code, render, summarize, summarize_by_kind
 from data_tools.check.report import check_data
@@ -21,7 +22,7 @@ from data_tools.demo_set import ensure_demo_set
 from formats.annotations import Instance, VideoAnnotation
 from formats.array_files import NpyArray
 from formats.problems import Kind, Problem
-from options import DataOptions, parse_flags, resolve
+from options import PRESETS, DataOptions, parse_flags, resolve
 from utils.errors import InputError
 from utils.snippet_grid import SnippetGrid
 from utils.text_table import table
@@ -284,6 +285,19 @@ def test_another_number_of_classes_is_a_note(checked):
     assert not kinds(checked("--dataset", "demo"), "note")
 
 
+def test_every_recipe_states_its_classes_or_that_it_has_none():
+    assert NUM_CLASSES.keys() == PRESETS.keys(), (
+        "add the recipe to NUM_CLASSES, with None if it is for no particular set"
+    )
+
+
+def test_every_kind_of_problem_has_a_heading():
+    """A new kind needs no entry anywhere: it is reported under its own text."""
+    assert all(kind.heading for kind in Kind) and Kind.SHAPE.heading == "wrong shape"
+    assert {kind for kind in Kind if kind.skippable} == {kind for kind in Kind if "--skip_unusable" in kind.advice}
+    assert Kind.EMPTY_SEGMENT.advice == "or leave such segments out with --skip_unusable"
+
+
 def test_no_segments_in_test(checked, tiny):
     def edit(database):
         for video, entry in database.items():
@@ -414,7 +428,9 @@ def test_streams_that_nothing_tells_apart_are_not_judged(count, channels):
     for _ in range(5):
         videos = [
             MeasuredVideo(
-                str(v), split, {s: measure(generator.normal(0, 1, (3, channels)), s) for s in ("rgb", "flow")}
+                video_id=str(v),
+                split=split,
+                streams={s: measure(generator.normal(0, 1, (3, channels)), s) for s in ("rgb", "flow")},
             )
             for split in ("train", "test")
             for v in range(count)
@@ -633,10 +649,10 @@ def test_videos_that_others_leave_out(tiny, checked):
 
 def test_a_cliff_dive_that_is_no_dive():
     dives = (
-        Instance("CliffDiving", 1, 2),
-        Instance("Diving", 1.1, 2.1),
-        Instance("CliffDiving", 4, 6),
-        Instance("Diving", 4, 7),
+        Instance(label="CliffDiving", start=1, end=2),
+        Instance(label="Diving", start=1.1, end=2.1),
+        Instance(label="CliffDiving", start=4, end=6),
+        Instance(label="Diving", start=4, end=7),
     )
     video = VideoAnnotation(subset="test", instances=dives)
     paired, alone = annotation_findings(
@@ -648,7 +664,7 @@ def test_a_cliff_dive_that_is_no_dive():
 
 
 def test_other_sets_may_have_these_classes():
-    video = VideoAnnotation(subset="test", instances=(Instance("CliffDiving", 1, 2),))
+    video = VideoAnnotation(subset="test", instances=(Instance(label="CliffDiving", start=1, end=2),))
     assert not list(
         annotation_findings([TimedVideo(video_id="mine", annotation=video, num_snippets=20, fps=25.0)], grid=GRID)
     )

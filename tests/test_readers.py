@@ -73,30 +73,30 @@ FORMATS = {
     "npy Fortran order": Format(
         suffix=".npy", write=lambda path, array: np.save(path, np.asarray(array, order="F")), reader=NpyArray
     ),
-    "npz": Format(suffix=".npz", write=write_npz, reader=lambda path: NpzArray(path, "rgb")),
+    "npz": Format(suffix=".npz", write=write_npz, reader=lambda path: NpzArray(path, key="rgb")),
     "npz compressed": Format(
         suffix=".npz",
         write=lambda path, array: np.savez_compressed(path, flow=array + 1, rgb=array),
-        reader=lambda path: NpzArray(path, "rgb"),
+        reader=lambda path: NpzArray(path, key="rgb"),
     ),
-    "pt tensor": Format(suffix=".pt", write=write_pt, reader=lambda path: TorchArray(path, None), types=FLOATS),
+    "pt tensor": Format(suffix=".pt", write=write_pt, reader=lambda path: TorchArray(path, key=None), types=FLOATS),
     "pt dict": Format(
         suffix=".pt",
         write=lambda path, array: torch.save({"rgb": torch.from_numpy(array)}, path),
-        reader=lambda path: TorchArray(path, "rgb"),
+        reader=lambda path: TorchArray(path, key="rgb"),
         types=FLOATS,
     ),
     "pt old format": Format(
         suffix=".pth",
         write=lambda path, array: torch.save(torch.from_numpy(array), path, _use_new_zipfile_serialization=False),
-        reader=lambda path: TorchArray(path, None),
+        reader=lambda path: TorchArray(path, key=None),
         types=FLOATS,
     ),
-    "hdf5": Format(suffix=".h5", write=write_hdf5, reader=lambda path: Hdf5Array(path, "video/rgb")),
+    "hdf5": Format(suffix=".h5", write=write_hdf5, reader=lambda path: Hdf5Array(path, key="video/rgb")),
     "hdf5 compressed": Format(
         suffix=".h5",
         write=lambda path, array: write_hdf5(path, array, **(PACKED if array.ndim else {})),
-        reader=lambda path: Hdf5Array(path, "video/rgb"),
+        reader=lambda path: Hdf5Array(path, key="video/rgb"),
     ),
 }
 
@@ -313,7 +313,7 @@ def test_a_pt_file_that_was_replaced(tmp_path, key, held):
     """Another program wrote it since its arrays were listed."""
     path, tensor = tmp_path / "video.pt", torch.from_numpy(GOOD)
     torch.save({"a tensor": tensor, "a dict": {"flow": tensor}, "a list": [tensor]}[held], path)
-    results = read(TorchArray(path, key), path)
+    results = read(TorchArray(path, key=key), path)
     assert refused(results) or (key is None and held == "a tensor")
 
 

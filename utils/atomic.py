@@ -1,11 +1,13 @@
-"""Files that are either complete or absent: written under a temporary name in the same folder, then renamed.
+"""Files and folders that are either complete or absent: written under a temporary name beside their place, then renamed.
 
 A full disk or a killed process leaves an earlier file of that name as it was.
 """
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from utils.errors import InputError
@@ -35,3 +37,15 @@ def write_file(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     write_file(path, lambda file: file.write(text.encode("utf-8")))
+
+
+@contextlib.contextmanager
+def whole_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A new folder to fill, which becomes `path` when the block ends; nothing of it stays when the block fails."""
+    final = path.resolve()
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=final.parent, prefix=f".{final.name}.", suffix=".tmp") as unfinished:
+        filled = pathlib.Path(unfinished) / "filled"
+        filled.mkdir()
+        yield filled
+        filled.replace(final)

@@ -1,6 +1,6 @@
 """Findings about annotations: instances past the end of their video, repeated ones, and the quirks of THUMOS'14.
 
-    for finding in annotation_findings(videos, grid=SnippetGrid(16, 16)): ...
+    for finding in annotation_findings(videos, grid=SnippetGrid(frames=16, stride=16)): ...
 
 Segments that end at or before their start are reported earlier, by the reader of the ground truth.
 """

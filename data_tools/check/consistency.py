@@ -5,35 +5,21 @@
 The rules are those of training: formats/contradictions.py, and the problems that `open_feature_set` reports.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from data_tools.check.findings import Finding, group_by_kind, summarize, summarize_by_kind
-from formats.contradictions import SKIPPABLE, contradictions, unused_features
+from formats.contradictions import contradictions, unused_features
+from formats.feature_set import FeatureSet
+from formats.left_out import Cause
 from formats.names import SPLITS
 from formats.problems import Kind, Problem
-from formats.records import FeatureSet
-from formats.thumos14_quirks import LEFT_OUT, LEFT_OUT_REASON
+from formats.thumos14_quirks import LEFT_OUT
 from options import DataOptions
 
-# The kinds of contradictions, in the plural.
-_TITLES = {
-    Kind.IN_BOTH_SPLITS: "videos in both splits",
-    Kind.IN_NO_SPLIT: "annotated videos in no split",
-    Kind.LABEL_WITHOUT_TRAINING: "test labels that never occur in training",
-    Kind.WITHOUT_FEATURES: "missing features",
-    Kind.WITHOUT_ANNOTATION: "videos in a split without annotation",
-    Kind.SUBSET_AGAINST_SPLIT: "subsets that contradict the split files",
-    Kind.TRAINING_WITHOUT_LABEL: "training videos without labels",
-    Kind.TWO_NAMES: "two names for one video",
-    Kind.TWO_FILES: "two files of one video",
-}
-_ADVICE = {
-    Kind.WITHOUT_FEATURES: "get them, or leave such videos out with --skip_unusable",
-    Kind.IN_NO_SPLIT: "or leave them out with --skip_unusable",
-}
 _SKIPPED = "left out, with --skip_unusable"
 
-NUM_CLASSES = {"thumos14": 20, "activitynet1.2": 100, "activitynet1.3": 200}  # by --dataset
+# The classes of each --dataset; None if the recipe is for no particular set.
+NUM_CLASSES: Mapping[str, int | None] = {"thumos14": 20, "activitynet1.2": 100, "activitynet1.3": 200, "demo": None}
 
 
 def consistency_findings(
@@ -51,15 +37,17 @@ def consistency_findings(
 
 
 def _broken_entries(reported: Sequence[Problem], skip_unusable: bool) -> Iterator[Finding]:
-    empty = [problem for problem in reported if problem.kind is Kind.EMPTY_SEGMENT]
-    yield from summarize(
-        "warning" if skip_unusable else "error",
-        Kind.EMPTY_SEGMENT,
-        [str(problem) for problem in empty],
-        advice=_SKIPPED if skip_unusable else "or leave them out with --skip_unusable",
-    )
-    others = [problem for problem in reported if problem.kind is not Kind.EMPTY_SEGMENT]
+    for kind, group in group_by_kind(problem for problem in reported if problem.kind.skippable).items():
+        yield from _of_kind(kind, [str(problem) for problem in group], skip_unusable=skip_unusable, advice=kind.advice)
+    others = [problem for problem in reported if not problem.kind.skippable]
     yield from summarize_by_kind("error", "entries that can't be used", others)
+
+
+def _of_kind(kind: Kind, examples: Sequence[str], *, skip_unusable: bool, advice: str) -> Iterator[Finding]:
+    """Yield the finding of problems of one kind: a warning if they are left out."""
+    skipped = skip_unusable and kind.skippable
+    severity = "warning" if skipped else "error"
+    yield from summarize(severity, kind.heading, examples, advice=_SKIPPED if skipped else advice)
 
 
 def _contradictions(
@@ -74,17 +62,11 @@ def _contradictions(
         )  # its annotation is broken, not missing
     ]
     for kind, group in group_by_kind(problems).items():
+        examples, advice = [str(problem) for problem in group], kind.advice
         if kind is Kind.WITHOUT_FEATURES:
             examples = [problem.where + _place_in_other_split(feature_set, problem.video) for problem in group]
-        else:
-            examples = [str(problem) for problem in group]
-        skipped = skip_unusable and kind in SKIPPABLE
-        yield from summarize(
-            "warning" if skipped else "error",
-            _TITLES[kind],
-            examples,
-            advice=_SKIPPED if skipped else _ADVICE.get(kind, ""),
-        )
+            advice = f"get them, {advice}"
+        yield from _of_kind(kind, examples, skip_unusable=skip_unusable, advice=advice)
 
 
 def _videos_of(problems: Sequence[Problem]) -> set[str]:
@@ -127,12 +109,12 @@ def _left_out(feature_set: FeatureSet) -> Iterator[Finding]:
     known = feature_set.dropped.keys() | {video for _, video in unused_features(feature_set)}
     yield from summarize(
         "note",
-        f"not used: {LEFT_OUT_REASON}",
+        f"not used: {Cause.COMMON_PRACTICE}",
         [f"'{video}' ({why})" for video, why in LEFT_OUT.items() if video in known],
         advice="nothing: results are comparable without them",
     )
     unused = {video: reason for video, reason in feature_set.dropped.items() if video not in LEFT_OUT}
-    for reason in sorted(set(unused.values())):
+    for reason in sorted(set(unused.values()), key=str):
         yield from summarize("note", f"not used: {reason}", [f"'{v}'" for v, why in unused.items() if why == reason])
 
 

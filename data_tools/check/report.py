@@ -23,10 +23,10 @@ from data_tools.check.findings import Finding, exit_code, render, summarize_by_k
 from data_tools.check.statistics import MeasuredVideo, measure_video, pooled
 from data_tools.check.times import TimedVideo, duration_findings
 from formats.feature_files import FeatureFiles
-from formats.feature_set import open_feature_set
+from formats.feature_set import FeatureSet
 from formats.names import SPLITS
+from formats.opening import open_feature_set
 from formats.problems import DataError, Kind, Problem
-from formats.records import FeatureSet
 from options import DataOptions
 from utils.prefetch import prefetch
 from utils.snippet_grid import SnippetGrid, frame_rate

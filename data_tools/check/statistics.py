@@ -9,7 +9,7 @@ Values are taken as float32, as training sees them. Of each video, a few numbers
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from formats.feature_files import FeatureFiles
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StreamStatistics:
     """Statistics of one stream [L,D]. Values that are not finite count as zeros."""
 
@@ -42,7 +42,7 @@ class StreamStatistics:
         return self.zero_snippets == self.num_snippets
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MeasuredVideo:
     video_id: str
     split: str
@@ -58,7 +58,8 @@ class MeasuredVideo:
         return all(stream.mean_square > 0 and not stream.not_finite for stream in self.streams.values())
 
 
-class Pooled(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Pooled:
     """Statistics over all values of a stream's videos; NaN if there are none."""
 
     mean: float
@@ -118,7 +119,7 @@ def pooled(streams: Iterable[StreamStatistics]) -> Pooled:
     known = [stream for stream in streams if not stream.not_finite]
     snippets = sum(stream.num_snippets for stream in known)
     if not snippets:
-        return Pooled(math.nan, math.nan, math.nan)
+        return Pooled(mean=math.nan, std=math.nan, zeros=math.nan)
 
     def average(name: str) -> float:
         return sum(stream.num_snippets * getattr(stream, name) for stream in known) / snippets

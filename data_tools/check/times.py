@@ -1,7 +1,7 @@
 """Findings about time: durations that contradict the lengths of the features.
 
 grid_warning(videos, grid)                                          # a warning that all seconds are wrong, or None
-for finding in duration_findings(videos, grid=SnippetGrid(16, 16)): ...
+for finding in duration_findings(videos, grid=SnippetGrid(frames=16, stride=16)): ...
 """
 
 from collections.abc import Iterator, Sequence
@@ -66,7 +66,7 @@ def _advice(videos: Sequence[TimedVideo], grid: SnippetGrid) -> str:
     longer = [video for video in videos if video.num_snippets > 1]
     strides = [(_duration(v) * v.fps - grid.frames) / (v.num_snippets - 1) for v in longer]
     stride = round(float(np.median(strides))) if longer else 0
-    if stride > 0 and _share(_fits(v, SnippetGrid(grid.frames, stride), v.fps) for v in videos) >= FITS:
+    if stride > 0 and _share(_fits(v, SnippetGrid(frames=grid.frames, stride=stride), v.fps) for v in videos) >= FITS:
         suggestions.append(f"--snippet_stride {stride} (or --snippet_frames {stride}, if snippets do not overlap)")
     if suggestions:
         return f"{' or '.join(suggestions)} would fit; give the values that the features were extracted with"

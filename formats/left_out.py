@@ -1,0 +1,31 @@
+"""Reasons for leaving videos, segments and classes out. They become text only where somebody reads them.
+
+reason = Reason(cause=Cause.UNLABELLED_SUBSET, detail="test")
+print(f"left out, {reason}: 4")        # left out, subset test has no labels: 4
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from formats.problems import Kind
+
+
+class Cause(StrEnum):
+    """The causes that are no problem of the set; {detail} is what the text depends on."""
+
+    COMMON_PRACTICE = "left out of THUMOS'14 by common practice"
+    WITHOUT_SEGMENTS = "test videos without segments"
+    UNKNOWN_SUBSET = "subset '{detail}' is neither training, validation nor test"
+    UNLABELLED_SUBSET = "subset {detail} has no labels"
+    UNTRAINED_CLASS = "classes of which no training video is left"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reason:
+    """A cause, or the kind of problem because of which --skip_unusable leaves something out."""
+
+    cause: Cause | Kind
+    detail: str = ""  # the subset, where the cause is one
+
+    def __str__(self) -> str:
+        return self.cause.format(detail=self.detail)
