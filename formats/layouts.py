@@ -37,14 +37,20 @@ AUTO = "auto"
 UNFINISHED = ".unfinished"  # the name of a file that marks a set as still being written
 
 
+def check_layout(name: str) -> None:
+    """Raise InputError unless there is a layout of this name."""
+    known = [layout.name for layout in LAYOUTS]
+    if name not in (AUTO, *known):
+        raise InputError(f"--layout {name}: no such layout; give {', '.join(known)}, or {AUTO}")
+
+
 def recognise(path: pathlib.Path, name: str) -> Layout:
     """The layout of this name, or with AUTO the one that the folder looks like.
 
     Raises InputError that says what was looked for and what was found.
     """
+    check_layout(name)
     known = {layout.name: layout for layout in LAYOUTS}
-    if name != AUTO and name not in known:
-        raise InputError(f"--layout {name}: no such layout; give {', '.join(known)}, or {AUTO}")
     if not path.is_dir():
         raise InputError(
             f"--data_path {path}: no such folder; give the folder that holds the features and their gt.json"

@@ -24,6 +24,8 @@ from support.layouts import (
 )
 from support.tiny import CLASSES, FEATURE_SIZE
 
+import main
+
 # A warning would be a second line on stderr, but pytest takes warnings aside.
 pytestmark = [pytest.mark.filterwarnings("error::UserWarning"), pytest.mark.filterwarnings("error::RuntimeWarning")]
 
@@ -836,3 +838,10 @@ def test_two_files_of_one_name(refused, folders):
     file = folders()
     shutil.copy(file, file.with_name(f"v_{file.name}"))
     assert f"{file} and {file.with_name(f'v_{file.name}')}: both belong to 'train_1'" in refused()
+
+
+def test_an_unknown_layout_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main.main(["--dataset", "demo", "--layout", "nope", "--device", "cpu"]) == 2
+    assert "--layout nope: no such layout" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
