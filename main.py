@@ -26,8 +26,8 @@ OUT_OF_MEMORY = "lower --hidden_size, --num_segments, --batch_size or --test_bat
 def run_training(flags: Mapping[str, Any]) -> None:
     import torch
 
-    from eval.report import per_class_table
     from eval.summary import evaluation_report
+    from eval.tables import per_class_table
     from layers.wide_adam import WideAdam
     from losses import AdaptiveMask
     from run.experiment import begin_training
@@ -75,8 +75,8 @@ def run_training(flags: Mapping[str, Any]) -> None:
 
 
 def run_inference(flags: Mapping[str, Any]) -> None:
-    from eval.report import per_class_table
     from eval.summary import evaluation_report
+    from eval.tables import per_class_table
     from run.checkpoint import load_network
     from run.experiment import begin_inference
     from run.provenance import provenance

@@ -17,9 +17,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dataset import Batch, Dataset, inference_batch_sizes, inference_batches, inference_groups
-from eval.classification import video_accuracy
 from eval.detection import evaluate_detections
-from eval.summary import EvaluationSummary, summarize
+from eval.summary import EvaluationSummary, summarize, video_accuracy
 from formats.annotations import ground_truth_segments
 from localization.nms import nms
 from localization.proposals import generate_proposals

@@ -1,1 +1,1 @@
-"""Evaluation over plain records: detection mAP, classification accuracy, the printed table."""
+"""What an evaluation is made of, over plain records: matching and mAP, accuracy, summaries and tables. Knows no torch."""

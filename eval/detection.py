@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from eval.report import map_table, per_class_table
+from eval.tables import map_table, per_class_table
 from formats.annotations import class_names, ground_truth_segments
 from formats.ground_truth import read_annotations
 from formats.result_file import read_detections

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.report import percent
 from eval.summary import EvaluationSummary
+from eval.tables import percent
 from run.experiment import Experiment
 
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from eval.classification import video_accuracy
 from eval.detection import average_precision, evaluate_detections, main
+from eval.summary import video_accuracy
 from formats.result_file import read_detections, write_detections
 from reference import loops
 from utils.errors import InputError
