@@ -135,10 +135,11 @@ class SAL(nn.Module):
         super().__init__()
         self.options, self.num_classes, self.streams = options, num_classes, streams
         self.feature_size, self.compute_dtype = feature_size, compute_dtype
+        self.channels = feature_size * len(streams)  # D of the features
         h, c, d, dropout = options.hidden_size, num_classes, feature_size, options.dropout
         taps = options.actionness_kernel_size
         # Optimiser states in checkpoints depend on the order of the parameters, initial weights on the order of the draws.
-        self.encoder = Encoder(d * len(streams), h, kernel_size=options.kernel_size, dropout=dropout)
+        self.encoder = Encoder(self.channels, h, kernel_size=options.kernel_size, dropout=dropout)
         branches = {stream: ActionnessBranch(d, h, kernel_size=taps, dropout=dropout) for stream in streams}
         self.actionness = nn.ModuleDict(branches)
         self.snippet_classifier = TemporalConv(h, c, 1)
@@ -188,11 +189,10 @@ class SAL(nn.Module):
 
     def split(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Features [B,T,D] as inputs of the wide convolutions: all channels, and those of each stream."""
-        streams, size = self.streams, self.feature_size
-        if features.shape[-1] != size * len(streams):
-            raise ValueError(f"features have {features.shape[-1]} channels, the model takes {size * len(streams)}")
+        if features.shape[-1] != self.channels:
+            raise ValueError(f"features have {features.shape[-1]} channels, the model takes {self.channels}")
         features = features.to(self.compute_dtype)
-        return features, dict(zip(streams, features.split(size, dim=2), strict=True))
+        return features, dict(zip(self.streams, features.split(self.feature_size, dim=2), strict=True))
 
     def fuse(self, stream_actionness: dict[str, Tensor]) -> Tensor:
         """Fused actionness A [B,T]; with a single stream, its actionness."""

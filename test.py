@@ -159,15 +159,15 @@ class CompiledSAL(FoldedSAL):
     def __init__(self, model: SAL, *, batch_sizes: Sequence[int], num_segments: int) -> None:
         super().__init__(model)
         self.num_segments = num_segments
-        device, channels = next(model.parameters()).device, model.feature_size * len(model.streams)
 
         @torch.inference_mode()
         def trial(compiled: Callable[[Tensor], SalOutput]) -> None:
             self.eval()
             self.refold()
-            for features in trial_batches(batch_sizes, num_segments, channels, device):
+            for features in trial_batches(model, batch_sizes=batch_sizes, num_segments=num_segments):
                 compiled(features)
 
+        device = next(model.parameters()).device
         self.compiled = compile_or_explain(super().forward, trial, device, what="the test forward")
 
     def forward(self, features: Tensor) -> SalOutput:
@@ -194,10 +194,11 @@ class Evaluator:
         self.data, self.data_options, self.fusion = data, data_options, fusion
         self.localization, self.evaluation = localization, evaluation
         batch_size = evaluation.test_batch_size
-        self.network = FoldedSAL(model)
         if compiled:
             sizes = inference_batch_sizes(data.test, data_options, batch_size=batch_size)
-            self.network = CompiledSAL(model, batch_sizes=sizes, num_segments=data_options.num_segments)
+            self.network: FoldedSAL = CompiledSAL(model, batch_sizes=sizes, num_segments=data_options.num_segments)
+        else:
+            self.network = FoldedSAL(model)
         self.groups = inference_groups(data.test, data_options, batch_size=batch_size)
         self.truth = ground_truth_segments(data.annotations, data.test.names, data.classes)
         self.labels = np.stack([video.labels for video in data.test]) > 0  # [V,C]

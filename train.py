@@ -97,21 +97,21 @@ def train_step(compute: ComputeStep, optimizer: WideAdam, batch: Batch) -> StepR
 
 def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segments: int) -> ComputeStep:
     """Compile the objective, forward and backward, for batches of these sizes; return it as it is if that fails."""
-    model, device = objective.model, next(objective.model.parameters()).device
-    channels = model.feature_size * len(model.streams)
+    model = objective.model
 
     def trial(compiled: ComputeStep) -> None:
         statistics = copy.deepcopy(objective.mask.state_dict())
         model.train()
         try:
-            for features in trial_batches(batch_sizes, num_segments, channels, device):
-                labels = torch.ones(len(features), model.num_classes, device=device)
+            for features in trial_batches(model, batch_sizes=batch_sizes, num_segments=num_segments):
+                labels = torch.ones(len(features), model.num_classes, device=features.device)
                 compiled(features, labels).losses[-1].backward()
                 model.zero_grad()
         finally:
             objective.mask.load_state_dict(statistics)
             model.zero_grad()
 
+    device = next(model.parameters()).device
     return compile_or_explain(objective.__call__, trial, device, what="the training step")
 
 

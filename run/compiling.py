@@ -12,6 +12,8 @@ import torch
 import torch._inductor.config
 from torch import Tensor
 
+from model import SAL
+
 TRIALS = 3  # per batch size
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -40,11 +42,10 @@ def compile_or_explain(
     return compiled
 
 
-def trial_batches(
-    batch_sizes: Sequence[int], num_segments: int, channels: int, device: torch.device
-) -> Iterator[Tensor]:
-    """Features [B,T,D] of each size, several times: a CUDA graph is recorded at the second call and replayed at the third."""
+def trial_batches(model: SAL, *, batch_sizes: Sequence[int], num_segments: int) -> Iterator[Tensor]:
+    """Yield features [B,T,D] of each size, repeatedly: a CUDA graph is recorded at the second call, replayed at the third."""
+    device = next(model.parameters()).device
     for size in batch_sizes:
-        features = torch.zeros(size, num_segments, channels, device=device)
+        features = torch.zeros(size, num_segments, model.channels, device=device)
         for _ in range(TRIALS):
             yield features

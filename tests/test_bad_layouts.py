@@ -30,7 +30,6 @@ import main
 pytestmark = [pytest.mark.filterwarnings("error::UserWarning"), pytest.mark.filterwarnings("error::RuntimeWarning")]
 
 GOOD = np.ones((12, FEATURE_SIZE), np.float32)
-JOINT = np.ones((12, 2 * FEATURE_SIZE), np.float32)
 SUBSETS = {"train": "validation", "test": "test"}
 
 
