@@ -41,6 +41,7 @@ class Video:
     labels: NDArray[np.float32]  # [C] multi-hot
     features: NDArray[np.floating] | FeatureFiles  # [L,D], streams side by side
     fps: float  # frame rate the features were extracted at
+    duration: float | None = None  # seconds, as the ground truth states it
 
     @property
     def num_snippets(self) -> int:
@@ -145,6 +146,7 @@ class Batch(NamedTuple):
     video_ids: tuple[str, ...]
     num_snippets: tuple[int, ...]  # before resampling
     fps: tuple[float, ...]
+    durations: tuple[float | None, ...]  # seconds, as the ground truth states them
 
 
 def load_dataset(
@@ -170,6 +172,7 @@ def load_dataset(
                 labels=np.array([label in entry.labels for label in classes], np.float32),
                 features=FeatureFiles(name, located, streams=options.streams, feature_size=options.feature_size),
                 fps=frame_rate(options.fps, entry.fps),
+                duration=entry.duration,
             )
         )
     cache = _choose_cache(options.cache, list(videos.values()), device)
@@ -339,6 +342,7 @@ def _batches(
             video_ids=tuple(video.video_id for video in videos),
             num_snippets=tuple(video.num_snippets for video in videos),
             fps=tuple(video.fps for video in videos),
+            durations=tuple(video.duration for video in videos),
         )
 
 

@@ -220,6 +220,7 @@ class LocalizationOptions:
     nms_alpha: float = option(0.3, "width a of soft NMS's decay exp(-tIoU^2 / a)", range="(0,inf)")
     nms_thresh: float = option(0.4, "tIoU above which a better proposal removes another", range="[0,1]")
     nms_offset: float = option(1.0, "added to every length in the tIoU of NMS, seconds", range="[0,inf)")
+    clip_detections: bool = option(True, "cut detections at 0 and at the video's duration, where the ground truth states one; off: as published")
 
     @property
     def thresholds(self) -> tuple[float, ...]:

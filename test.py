@@ -20,12 +20,14 @@ from dataset import Batch, Dataset, inference_batch_sizes, inference_batches, in
 from eval.detection import evaluate_detections
 from eval.summary import EvaluationSummary, summarize, video_accuracy
 from formats.annotations import ground_truth_segments
+from localization.clipping import clip_to_video
 from localization.nms import nms
 from localization.proposals import generate_proposals
 from model import SAL, FoldedSAL, SalOutput, combined_sequence, topk_mean
 from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions
 from run.compiling import compile_or_explain, trial_batches
 from run.device import fetch
+from utils.errors import InputError
 from utils.segments import Segments
 from utils.snippet_grid import SnippetGrid, topk_count
 
@@ -39,6 +41,7 @@ class Prediction:
 
     num_snippets: int  # before resampling
     fps: float  # frame rate of its features
+    duration: float | None = None  # seconds, as its ground truth states it
     class_scores: NDArray[np.float32]  # [C], sum to 1
     classes: NDArray[np.int64]  # [P] predicted classes
     sequences: NDArray[np.float32]  # [P,T] their combined sequences
@@ -87,16 +90,17 @@ def predict(
 def _collector(
     arrived: Callable[[], tuple[NDArray[np.float32], ...]], batch: Batch, *, threshold: float
 ) -> Callable[[], list[Prediction]]:
-    lengths, rates = batch.num_snippets, batch.fps  # keeps no reference to the features
+    lengths, rates, durations = batch.num_snippets, batch.fps, batch.durations  # keeps no reference to the features
 
     def collect() -> list[Prediction]:
         predictions = []
-        for scores, sequences, num_snippets, fps in zip(*arrived(), lengths, rates, strict=True):
+        for scores, sequences, num_snippets, fps, duration in zip(*arrived(), lengths, rates, durations, strict=True):
             classes = predicted_classes(scores, threshold=threshold)
             predictions.append(
                 Prediction(
                     num_snippets=num_snippets,
                     fps=fps,
+                    duration=duration,
                     class_scores=scores.copy(),
                     classes=classes,
                     sequences=sequences[classes],
@@ -108,7 +112,10 @@ def _collector(
 
 
 def localize(predictions: Sequence[Prediction], options: LocalizationOptions, *, grid: SnippetGrid) -> Segments:
-    """Detections by video, class, and descending score; a video is its position among the predictions."""
+    """Detections by video, class, and descending score; a video is its position among the predictions.
+
+    Raises InputError when a score or a time is not finite.
+    """
     parts = []
     for block in _blocks(predictions):
         rows = [(v, column) for v in block for column in range(len(predictions[v].classes))]
@@ -134,7 +141,21 @@ def localize(predictions: Sequence[Prediction], options: LocalizationOptions, *,
             )
         )
     detections = Segments.concatenate(parts)
-    return detections.take(np.argsort(detections.video, kind="stable"))
+    detections = detections.take(np.argsort(detections.video, kind="stable"))
+    _check_finite(detections)
+    return clip_to_video(detections, [p.duration for p in predictions]) if options.clip_detections else detections
+
+
+def _check_finite(detections: Segments) -> None:
+    for numbers, what, flags in (
+        (detections.start, "time", "--fps, --snippet_frames and --snippet_stride"),
+        (detections.end, "time", "--fps, --snippet_frames and --snippet_stride"),
+        (detections.score, "score", "--gamma, --outer_margin and --scale"),
+    ):
+        if not np.isfinite(numbers).all():
+            raise InputError(
+                f"a detection has a {what} that is not finite; look at {flags}, one of them is too extreme"
+            )
 
 
 def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:

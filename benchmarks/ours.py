@@ -204,5 +204,10 @@ def _batch(features: Tensor, labels: Tensor) -> Batch:
     count, t = features.shape[:2]
     names = tuple(str(i) for i in range(count))
     return Batch(
-        features=features, labels=labels, video_ids=names, num_snippets=(t,) * count, fps=(DEFAULT_FPS,) * count
+        features=features,
+        labels=labels,
+        video_ids=names,
+        num_snippets=(t,) * count,
+        fps=(DEFAULT_FPS,) * count,
+        durations=(None,) * count,
     )

@@ -3,8 +3,9 @@
     result = evaluate_detections(ground_truth, detections, num_classes=20, tious=(0.1, 0.2))
 
     python -m eval.detection --ground_truth gt.json --detections detections.json --subset test [--json]
+    python CLONE/eval/detection.py ...                                          # the same, in any folder
 
-It works on plain arrays and imports neither torch nor any training code.
+The computation works on plain arrays; the command's files, notes and flags are in docs/evaluation.md. No torch anywhere.
 """
 
 import argparse
@@ -17,15 +18,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+if __name__ == "__main__" and not __package__:  # run as a file: Python then looks for modules in this folder alone
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+from eval.files import PairOptions, read_pair
+from eval.notes import UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, notes_on
 from eval.tables import map_table, per_class_table
-from formats.annotations import class_names, ground_truth_segments
-from formats.ground_truth import read_annotations
-from formats.result_file import read_detections
 from options import EvaluationOptions
 from utils.console import run_tool
 from utils.errors import InputError
-from utils.ranges import in_span, parse_grid
+from utils.ranges import in_span, parse_grid, parse_span
 from utils.segments import Segments, temporal_iou
+
+# The spans of tIoU that the field averages THUMOS'14 over.
+AVERAGES = ("0.1:0.5", "0.3:0.7", "0.1:0.7")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,41 +182,118 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _print_evaluation(arguments: Sequence[str]) -> None:
+    args = _parse(arguments)
+    tious = parse_grid(args.tious)
+    spans = average_spans(args.average, tious)
+    pair = read_pair(
+        args.ground_truth,
+        args.detections,
+        PairOptions(subset=args.subset, split=args.split, missing=args.missing, skip_empty=args.skip_empty),
+    )
+    notes = [*notes_on(pair), *_partial_averages(spans, tious)]
+    if args.strict:
+        _refuse_unknown(notes, args.detections)
+    result = evaluate_detections(pair.truth, pair.detections, num_classes=len(pair.classes), tious=tious)
+    counts = {
+        "videos": len(pair.videos),
+        "instances": len(pair.truth),
+        "classes": len(np.unique(pair.truth.label)),
+        "detections": len(pair.detections),
+    }
+    listed = str(pair.chosen.listed_in) if pair.chosen.listed_in else None
+    averages = {span: result.average_map(*parse_span(span)) for span in spans}
+    per_class = result.ap_by_class(pair.classes)
+    if args.json:
+        content = {
+            "subset": args.subset,
+            "listed_in": listed,
+            "compared": counts,
+            "notes": [{"key": note.key, **note.as_plain()} for note in notes],
+            "mAP": result.map_by_tiou(),
+            "average_mAP": result.average_map(),
+            "average_mAP_by_span": averages,
+            "per_class_AP": per_class,
+        }
+        print(json.dumps(content, indent=2, allow_nan=False))
+        return
+    which = f"subset {args.subset}" + (f", listed in {listed}" if listed else "")
+    print(f"compared, {which}: {', '.join(f'{count} {what}' for what, count in counts.items())}")
+    for note in notes:
+        print(note.text(most=None if args.verbose else 3))
+    print(f"\n{map_table({'mAP %': (result.map_by_tiou(), averages)})}\n\n{per_class_table(per_class)}")
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m eval.detection", description="Detection mAP of a result file.")
     parser.add_argument("--ground_truth", required=True, type=pathlib.Path, help="gt.json")
     parser.add_argument("--detections", required=True, type=pathlib.Path, help="result file, ActivityNet format")
     parser.add_argument("--subset", default="test", help="subset of the ground truth (default: test)")
     parser.add_argument(
+        "--split",
+        default="auto",
+        metavar="FILE",
+        help="file with the names of the videos to evaluate, one a line; auto: split_test.txt beside the ground truth, as in "
+        "training, if there is one and the subset is tested on; none: all videos of the subset (default: auto)",
+    )
+    parser.add_argument(
+        "--missing",
+        choices=("count", "skip"),
+        default="count",
+        help="videos that the result file lacks: count their instances as missed, or leave them out (default: count)",
+    )
+    parser.add_argument(
+        "--skip_empty",
+        action="store_true",
+        help="leave out instances and detections that end at or before their start, which else count as missed and as false",
+    )
+    parser.add_argument("--strict", action="store_true", help="refuse videos and classes that the ground truth lacks")
+    parser.add_argument(
         "--tious", default=EvaluationOptions.tious, help="tIoU thresholds, first:last:step (default: %(default)s)"
     )
+    parser.add_argument(
+        "--average",
+        nargs="+",
+        metavar="FIRST:LAST",
+        help=f"ranges of tIoU to average the mAP over (default: {', '.join(AVERAGES)} and all of --tious, those it covers)",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of the table")
-    args = parser.parse_args(arguments)
-    tious = parse_grid(args.tious)
-    print(_evaluate_files(args.ground_truth, args.detections, subset=args.subset, tious=tious, as_json=args.json))
+    parser.add_argument("--verbose", action="store_true", help="name every video and class in notes, not three")
+    return parser.parse_args(arguments)
 
 
-def _evaluate_files(
-    ground_truth: pathlib.Path, detections: pathlib.Path, *, subset: str, tious: tuple[float, ...], as_json: bool
-) -> str:
-    annotations = read_annotations(ground_truth)
-    classes = class_names(annotations)
-    videos = tuple(video for video, entry in annotations.items() if entry.subset == subset)
-    if not videos:
-        known = ", ".join(sorted({entry.subset for entry in annotations.values()}))
-        raise InputError(f"--subset {subset}: {ground_truth} has no such videos (it has: {known})")
-    truth = ground_truth_segments(annotations, videos, classes)
-    if len(truth) == 0:
-        raise InputError(f"--subset {subset}: {ground_truth} has no annotated instances in it")
-    detected, _ = read_detections(detections, videos, classes)
-    result = evaluate_detections(truth, detected, num_classes=len(classes), tious=tious)
-    if as_json:
-        per_class = result.ap_by_class(classes)
-        return json.dumps(
-            {"mAP": result.map_by_tiou(), "average_mAP": result.average_map(), "per_class_AP": per_class}, indent=2
-        )
-    name = f"{tious[0]:g}:{tious[-1]:g}"
-    rows = {"mAP %": (result.map_by_tiou(), {name: result.average_map()})}
-    return map_table(rows) + "\n\n" + per_class_table(result.ap_by_class(classes))
+def average_spans(given: Sequence[str] | None, tious: Sequence[float]) -> tuple[str, ...]:
+    """The spans to average over: those given, or the usual ones that the grid covers, and the whole grid.
+
+    Raises InputError for a given span in which the grid has no threshold.
+    """
+    whole = f"{tious[0]:g}:{tious[-1]:g}"
+    if given is None:
+        return tuple(dict.fromkeys([span for span in AVERAGES if _covers(tious, span)] + [whole]))
+    for span in given:
+        if not any(in_span(tiou, parse_span(span)) for tiou in tious):
+            raise InputError(f"--average {span}: no threshold of --tious {whole} lies there")
+    return tuple(dict.fromkeys(given))
+
+
+def _covers(tious: Sequence[float], span: str) -> bool:
+    """Whether both ends of the span are thresholds of the grid."""
+    return all(any(in_span(tiou, (end, end)) for tiou in tious) for end in parse_span(span))
+
+
+def _partial_averages(spans: Sequence[str], tious: Sequence[float]) -> list[Note]:
+    """Notes on averages over less than their name says."""
+    return [
+        Note(key="partial_average", what=f"the average over {span} is over {inside}, all that --tious has of it")
+        for span in spans
+        if not _covers(tious, span)
+        for inside in [", ".join(f"{tiou:g}" for tiou in tious if in_span(tiou, parse_span(span)))]
+    ]
+
+
+def _refuse_unknown(notes: Sequence[Note], result_file: pathlib.Path) -> None:
+    for note in notes:
+        if note.key in (UNKNOWN_VIDEOS, UNKNOWN_CLASSES):
+            raise InputError(f"{result_file}: --strict: {note.text().removeprefix('note: ')}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from typing import Any
 from formats.problems import DataError, Kind, Problem
 from utils.segments import Segments
 
+MAX_SECONDS = 1e9  # 30 years: a larger number is no time, and squares of it would not be exact
+
 
 @dataclass(frozen=True, kw_only=True)
 class Instance:
@@ -58,8 +60,11 @@ def ground_truth_segments(
     )
 
 
-def parse_segment(segment: Any, *, where: str) -> tuple[float, float]:
-    """Parse [start, end] in seconds, numbers or strings. Raises DataError for anything else, or an end not after the start."""
+def parse_segment(segment: Any, *, where: str, ordered: bool = True) -> tuple[float, float]:
+    """Parse [start, end] in seconds, numbers or strings. Raises DataError for anything else, and for numbers beyond all times.
+
+    If `ordered`, also for an end that is not after the start.
+    """
     try:
         if not isinstance(segment, list) or any(isinstance(value, bool) for value in segment):
             raise ValueError
@@ -68,9 +73,12 @@ def parse_segment(segment: Any, *, where: str) -> tuple[float, float]:
         what = f"segment {str(segment)[:80]} is not [start, end] in seconds"
         raise DataError(_segment_problem(Kind.INVALID_SEGMENT, where, what)) from None
     if not (math.isfinite(start) and math.isfinite(end)):
-        raise DataError(_segment_problem(Kind.INVALID_SEGMENT, where, f"segment {segment!r} is not finite"))
-    if end <= start:
-        what = f"segment {segment!r} ends at or before its start"
+        raise DataError(_segment_problem(Kind.INVALID_SEGMENT, where, f"segment {str(segment)[:80]} is not finite"))
+    if not (abs(start) < MAX_SECONDS and abs(end) < MAX_SECONDS):
+        what = f"segment {str(segment)[:80]} is not a time in seconds"
+        raise DataError(_segment_problem(Kind.INVALID_SEGMENT, where, what))
+    if ordered and end <= start:
+        what = f"segment {str(segment)[:80]} ends at or before its start"
         raise DataError(_segment_problem(Kind.EMPTY_SEGMENT, where, what))
     return start, end
 
@@ -90,7 +98,7 @@ def parse_positive(value: Any, *, where: str, name: str) -> float | None:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(value, bool) or not (1e-6 < number < 1e9):
+    if isinstance(value, bool) or not (1e-6 < number < MAX_SECONDS):
         what = f"{name} {str(value)[:40]} is not a number above 0"
         raise DataError(Problem(kind=Kind.INVALID_NUMBER, where=where, what=what, fix="fix or remove it"))
     return number

@@ -47,11 +47,13 @@ def read_json(path: pathlib.Path, *, duplicate_keys: bool = True) -> Any:
         raise InputError(f"{path}: not valid JSON ({error}); fix the file") from None
 
 
-def read_annotations(path: pathlib.Path, report: Report = raise_problem) -> dict[str, VideoAnnotation]:
+def read_annotations(
+    path: pathlib.Path, report: Report = raise_problem, *, keep_empty: bool = False
+) -> dict[str, VideoAnnotation]:
     """Read {video: annotation}. Times may be numbers or strings. Raises InputError when the file has another form.
 
     `report` gets the problems of single videos; if it returns, the entry is left out. An empty segment still counts for its
-    video's labels.
+    video's labels. With `keep_empty` segments that end at or before their start are instances too, and no problem.
     """
     content = read_json(path, duplicate_keys=False)
     database = content.get("database") if isinstance(content, dict) else None
@@ -60,7 +62,10 @@ def read_annotations(path: pathlib.Path, report: Report = raise_problem) -> dict
     annotations = {}
     for video, entry in database.items():
         try:
-            annotations[video] = _video_annotation(entry, where=f"{path}: video '{video}'", video=video, report=report)
+            where = f"{path}: video '{video}'"
+            annotations[video] = _video_annotation(
+                entry, where=where, video=video, report=report, keep_empty=keep_empty
+            )
         except DataError as error:
             report(error.problem.of(video))
     for problem in _label_id_problems(path, database):
@@ -87,7 +92,7 @@ def _content_summary(content: Any) -> str:
     return f"found {where}the keys {keys}" if keys else f"found {where}nothing"
 
 
-def _video_annotation(entry: Any, *, where: str, video: str, report: Report) -> VideoAnnotation:
+def _video_annotation(entry: Any, *, where: str, video: str, report: Report, keep_empty: bool) -> VideoAnnotation:
     """Parse one entry. Raises DataError when it can't be understood; `report` gets problems within it."""
     notes = entry.get("annotations") if isinstance(entry, dict) else None
     if not isinstance(notes, list) or not isinstance(entry.get("subset"), str):
@@ -114,7 +119,7 @@ def _video_annotation(entry: Any, *, where: str, video: str, report: Report) -> 
             if is_ambiguous(video, label):
                 continue
             labels.add(label)
-            start, end = parse_segment(note.get("segment"), where=place)
+            start, end = parse_segment(note.get("segment"), where=place, ordered=not keep_empty)
             instances.append(Instance(label=label, start=start, end=end))
         except DataError as error:
             report(error.problem.of(video))

@@ -15,6 +15,7 @@ class Cause(StrEnum):
 
     COMMON_PRACTICE = "left out of THUMOS'14 by common practice"
     WITHOUT_SEGMENTS = "test videos without segments"
+    NOT_LISTED = "not listed in {detail}"
     UNKNOWN_SUBSET = "subset '{detail}' is neither training, validation nor test"
     UNLABELLED_SUBSET = "subset {detail} has no labels"
     UNTRAINED_CLASS = "classes of which no training video is left"
@@ -25,7 +26,7 @@ class Reason:
     """A cause, or the kind of problem because of which --skip_unusable leaves something out."""
 
     cause: Cause | Kind
-    detail: str = ""  # the subset, where the cause is one
+    detail: str = ""  # the subset or the file, where the cause is one
 
     def __str__(self) -> str:
         return self.cause.format(detail=self.detail)

@@ -40,7 +40,7 @@ def read_splits(path: pathlib.Path, *, annotations: Annotations, ground_truth: s
         splits = _from_files(files, annotations, report)
     else:
         splits = _from_subsets(annotations, ground_truth)
-    unmarked = _unmarked(annotations, splits.names["test"])
+    unmarked = unmarked_videos(annotations, splits.names["test"])
     return Splits(
         names={**splits.names, "test": tuple(video for video in splits.names["test"] if video not in unmarked)},
         sources=splits.sources,
@@ -48,29 +48,30 @@ def read_splits(path: pathlib.Path, *, annotations: Annotations, ground_truth: s
     )
 
 
-def _unmarked(annotations: Annotations, test: Iterable[str]) -> set[str]:
-    """The test videos that can't be evaluated, if others can."""
+def unmarked_videos(annotations: Annotations, test: Iterable[str]) -> set[str]:
+    """The test videos with labels but without segments, which can't be evaluated, if others can."""
     tested = {video: annotations[video] for video in test if video in annotations}
     if not any(entry.instances for entry in tested.values()):
         return set()
     return {video for video, entry in tested.items() if entry.labels and not entry.instances}
 
 
-def _left_out_by_practice(annotations: Annotations, *, listed: Container[str] = ()) -> dict[str, Reason]:
+def left_out_by_practice(annotations: Annotations, *, listed: Container[str] = ()) -> dict[str, Reason]:
+    """The videos that common practice leaves out of THUMOS'14, unless a split file lists them."""
     reason = Reason(cause=Cause.COMMON_PRACTICE)
     return {video: reason for video in LEFT_OUT if video in annotations and video not in listed}
 
 
 def _from_files(files: Mapping[str, pathlib.Path], annotations: Annotations, report: Report) -> Splits:
-    names = {split: _read_split_file(files[split], annotations, report) for split in SPLITS}
+    names = {split: read_split_file(files[split], annotations, report) for split in SPLITS}
     return Splits(
         names=names,
         sources={split: str(file) for split, file in files.items()},
-        dropped=_left_out_by_practice(annotations, listed={video for split in SPLITS for video in names[split]}),
+        dropped=left_out_by_practice(annotations, listed={video for split in SPLITS for video in names[split]}),
     )
 
 
-def _read_split_file(path: pathlib.Path, annotations: Annotations, report: Report) -> tuple[str, ...]:
+def read_split_file(path: pathlib.Path, annotations: Annotations, report: Report) -> tuple[str, ...]:
     """The names in a split file, as the ground truth spells them."""
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
@@ -89,7 +90,7 @@ def _read_split_file(path: pathlib.Path, annotations: Annotations, report: Repor
 
 
 def _from_subsets(annotations: Annotations, ground_truth: str) -> Splits:
-    dropped = _left_out_by_practice(annotations)
+    dropped = left_out_by_practice(annotations)
     members: dict[str, list[str]] = {}
     for video, entry in annotations.items():
         group = group_of(entry.subset)

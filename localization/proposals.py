@@ -105,8 +105,9 @@ def runs_above(points: Upsampled, thresholds: tuple[float, ...]) -> tuple[Indice
 def outer_inner_contrast(points: Upsampled, row: Indices, first: Indices, last: Indices, *, margin: float) -> Floats:
     """Contrast each run with its surroundings: the mean inside minus the mean just outside, within `margin` lengths -> [N]."""
     length = last - first + 1
-    left = np.maximum(0, (first - margin * length).astype(np.int64))
-    right = np.minimum(points.count - 1, (last + margin * length).astype(np.int64))
+    # Limited before they become integers, which a wide margin would overflow.
+    left = np.maximum(0, first - margin * length).astype(np.int64)
+    right = np.minimum(points.count - 1, last + margin * length).astype(np.int64)
     before, after = points.sum_before(row, first), points.sum_before(row, last + 1)
     outer_sum = (before - points.sum_before(row, left)) + (points.sum_before(row, right + 1) - after)
     outer_count = (first - left) + (right - last)

@@ -3,7 +3,6 @@
 output_dir/exp_name/{options.json, results.json, detections_best.json, best.pt, last.pt, tensorboard/}
 """
 
-import json
 import pathlib
 import shutil
 import time
@@ -13,7 +12,7 @@ from typing import Any
 from formats.result_file import write_detections
 from options import Options, RunOptions, check_unchanged, resolve, unresolved
 from run.checkpoint import Checkpoint, load_checkpoint
-from utils.atomic import write_text
+from utils.atomic import write_json
 from utils.errors import InputError
 from utils.segments import Segments
 
@@ -83,16 +82,16 @@ class Experiment:
             path.unlink()
 
     def write_options(self, options: dict[str, Any]) -> None:
-        write_text(self.options, json.dumps(options, indent=2) + "\n")
+        write_json(self.options, options, indent=2)
 
     def write_results(self, results: dict[str, Any]) -> None:
-        write_text(self.results, json.dumps(results, indent=2) + "\n")
+        write_json(self.results, results, indent=2)
 
     def write_inference(
         self, detections: Segments, results: dict[str, Any], *, videos: tuple[str, ...], classes: tuple[str, ...]
     ) -> None:
         write_detections(self.inference / "detections.json", detections, videos, classes)
-        write_text(self.inference / "results.json", json.dumps(results, indent=2) + "\n")
+        write_json(self.inference / "results.json", results, indent=2)
 
 
 def begin_training(flags: Mapping[str, Any]) -> tuple[Experiment, Options, Checkpoint | None]:

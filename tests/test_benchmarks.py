@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -122,7 +123,9 @@ def test_synthetic_detections_resemble_real_ones():
     annotations = read_annotations(gt)
     classes = class_names(annotations)
     videos = tuple(v for v, entry in annotations.items() if entry.subset == "test")
-    truth, (detections, _) = ground_truth_segments(annotations, videos, classes), read_detections(file, videos, classes)
+    truth, found = ground_truth_segments(annotations, videos, classes), read_detections(file)
+    labels = np.array([classes.index(label) for label in found.labels])
+    detections = replace(found.detections, label=labels[found.detections.label])
     made = inputs.test_set(inputs.FULL)
     assert np.bincount(truth.label).tolist() == list(inputs.TRUTH_COUNTS)
     assert np.bincount(detections.label).tolist() == list(inputs.DETECTION_COUNTS)

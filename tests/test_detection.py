@@ -156,12 +156,23 @@ def test_command(tmp_path, capsys):
     write_found(tmp_path / "found.json", GOOD)
     code, out, _ = evaluate(tmp_path, capsys, "--tious", "0.3:0.7:0.2")
     assert code == 0
-    assert out.splitlines()[:2] == [
+    assert out.splitlines()[:4] == [
+        "compared, subset test: 1 videos, 1 instances, 1 classes, 1 detections",
+        "",
         "tIoU     0.3    0.5    0.7  avg 0.3:0.7",
         "mAP %  100.0  100.0  100.0        100.0",
     ]
     code, out, _ = evaluate(tmp_path, capsys, "--json", "--tious", "0.5")
-    assert json.loads(out) == {"mAP": {"0.5": 1.0}, "average_mAP": 1.0, "per_class_AP": {"Jump": {"0.5": 1.0}}}
+    assert json.loads(out) == {
+        "subset": "test",
+        "listed_in": None,
+        "compared": {"videos": 1, "instances": 1, "classes": 1, "detections": 1},
+        "notes": [],
+        "mAP": {"0.5": 1.0},
+        "average_mAP": 1.0,
+        "average_mAP_by_span": {"0.5:0.5": 1.0},
+        "per_class_AP": {"Jump": {"0.5": 1.0}},
+    }
 
 
 @pytest.mark.parametrize(
@@ -171,10 +182,10 @@ def test_command(tmp_path, capsys):
         (["--tious", "nonsense"], {}, [GOOD], "nonsense"),
         (["--tious", "0.7:0.1:0.1"], {}, [GOOD], "0.7:0.1:0.1"),
         ([], {"annotations": []}, [GOOD], "no annotated instances"),
-        ([], {"annotations": [{"label": "Jump", "segment": [3, 3]}]}, [GOOD], "video 'a', annotation 0"),
-        ([], {}, [{**GOOD, "label": "Swim"}], "unknown label 'Swim'"),
+        ([], {"annotations": [{"label": "Jump", "segment": [3]}]}, [GOOD], "video 'a', annotation 0"),
+        (["--strict"], {}, [{**GOOD, "label": "Swim"}], "'Swim'"),
         ([], {}, [{**GOOD, "score": float("nan")}], "detection 0"),
-        ([], {}, [GOOD, {**GOOD, "segment": [5, 4]}], "detection 1"),
+        ([], {}, [GOOD, {**GOOD, "segment": [5, "x"]}], "detection 1"),
         ([], {}, [GOOD, {"label": "Jump"}], "detection 1"),
     ],
 )
@@ -197,7 +208,11 @@ def test_result_file_round_trip(tmp_path):
     write_detections(tmp_path / "d.json", segments, ("a", "b", "c"), ("x", "y"))
     content = json.loads((tmp_path / "d.json").read_text())
     assert list(content) == ["version", "results", "external_data"] and content["results"]["b"] == []
-    back, videos = read_detections(tmp_path / "d.json", ("a", "b"), ("x", "y"))
-    assert videos == ("a", "b", "c")
-    rows = set(zip(*(getattr(back, f).tolist() for f in ("video", "label", "start", "end", "score")), strict=True))
-    assert rows == {(0, 1, 0.1, 1 / 3, -0.25), (2, 0, 5.0, 6.0, 1e-9), (0, 1, 3.0, 4.0, 0.5)}
+    back = read_detections(tmp_path / "d.json")
+    assert (back.videos, back.labels) == (("a", "b", "c"), ("y", "x"))
+    columns = (getattr(back.detections, f).tolist() for f in ("video", "label", "start", "end", "score"))
+    assert list(zip(*columns, strict=True)) == [
+        (0, 0, 0.1, 1 / 3, -0.25),
+        (0, 0, 3.0, 4.0, 0.5),
+        (2, 1, 5.0, 6.0, 1e-9),
+    ]

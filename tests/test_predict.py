@@ -102,12 +102,14 @@ def test_predict_is_the_forward_pass_of_each_video(batch_size):
             video_ids=("",) * len(part),
             num_snippets=tuple(range(i, i + len(part))),
             fps=tuple(25.0 + n for n in range(i, i + len(part))),
+            durations=tuple(100.0 + n for n in range(i, i + len(part))),
         )
         for i, part in zip(range(0, 5, batch_size), features.split(batch_size), strict=True)
     ]
     found = predict(FoldedSAL(model), batches, fusion=fusion, localization=OPTIONS)
     assert [p.num_snippets for p in found] == list(range(5))
     assert [p.fps for p in found] == [25.0 + i for i in range(5)]
+    assert [p.duration for p in found] == [100.0 + i for i in range(5)]
     with torch.no_grad():
         output = model.eval()(features)
         combined = combined_sequence(output, THIRDS)

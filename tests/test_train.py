@@ -280,6 +280,7 @@ def test_a_step_asks_the_device_for_nothing():
             video_ids=("a", "b"),
             num_snippets=(24, 24),
             fps=(25.0, 25.0),
+            durations=(None, None),
         )
         objective = build_objective(options, 3)
         optimizer = WideAdam(objective.model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=5e-4)

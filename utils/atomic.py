@@ -4,11 +4,12 @@ A full disk or a killed process leaves an earlier file of that name as it was.
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from utils.errors import InputError
 
@@ -37,6 +38,15 @@ def write_file(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
 
 def write_text(path: pathlib.Path, text: str) -> None:
     write_file(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def write_json(path: pathlib.Path, content: Any, *, indent: int | None = None) -> None:
+    """Write a JSON file. Raises InputError, before anything is written, for NaN and infinity, which are no JSON."""
+    try:
+        text = json.dumps(content, indent=indent, allow_nan=False)
+    except ValueError:
+        raise InputError(f"{path}: not written, a number in it is not finite; which option is so extreme?") from None
+    write_text(path, text + "\n" * bool(indent))
 
 
 @contextlib.contextmanager

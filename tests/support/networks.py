@@ -34,6 +34,7 @@ def build_batch(features: torch.Tensor, labels: torch.Tensor) -> Batch:
         video_ids=("v",) * count,
         num_snippets=(t,) * count,
         fps=(25.0,) * count,
+        durations=(None,) * count,
     )
 
 

@@ -1,0 +1,65 @@
+"""The videos that an evaluation compares, by the rules that training's own evaluations follow (formats/splits.py).
+
+file = split_file(ground_truth, annotations, subset="test")       # split_test.txt beside it, if training would read that
+chosen = evaluated_videos(annotations, ground_truth, subset="test", listed_in=file)
+"""
+
+import pathlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from formats.left_out import Cause, Reason
+from formats.names import group_of, splits_of
+from formats.problems import raise_problem
+from formats.splits import Annotations, left_out_by_practice, read_split_file, unmarked_videos
+from utils.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatedVideos:
+    names: tuple[str, ...]
+    listed_in: pathlib.Path | None  # the file that lists them
+    left_out: dict[str, Reason]  # video of the subset that is not evaluated -> why
+
+
+def split_file(ground_truth: pathlib.Path, annotations: Annotations, *, subset: str) -> pathlib.Path | None:
+    """split_test.txt in the ground truth's folder, if there is one and `subset` is the one that training tests on."""
+    file = ground_truth.parent / "split_test.txt"
+    groups = {group for group in map(group_of, _subsets(annotations)) if group}
+    is_test = splits_of(groups).get(group_of(subset) or "") == "test"
+    return file if is_test and file.exists() else None
+
+
+def evaluated_videos(
+    annotations: Annotations, ground_truth: pathlib.Path, *, subset: str, listed_in: pathlib.Path | None
+) -> EvaluatedVideos:
+    """The videos of `subset`, however it is written; or those that a file lists. Raises InputError when there are none."""
+    of_subset = [video for video, entry in annotations.items() if _same_subset(entry.subset, subset)]
+    if listed_in:
+        listed = read_split_file(listed_in, annotations, raise_problem)
+        unknown = [video for video in listed if video not in annotations]
+        if unknown:
+            raise InputError(
+                f"{listed_in}: video '{unknown[0]}' is not in {ground_truth}; add it there or remove it here"
+            )
+        names = listed
+        left_out = {v: Reason(cause=Cause.NOT_LISTED, detail=listed_in.name) for v in of_subset if v not in {*listed}}
+    else:
+        left_out = {video: reason for video, reason in left_out_by_practice(annotations).items() if video in of_subset}
+        names = tuple(video for video in of_subset if video not in left_out)
+    if not names:
+        known = ", ".join(_subsets(annotations))
+        raise InputError(f"--subset {subset}: {ground_truth} has no such videos (it has: {known})")
+    unmarked = unmarked_videos(annotations, names)
+    left_out |= dict.fromkeys(unmarked, Reason(cause=Cause.WITHOUT_SEGMENTS))
+    marked = tuple(video for video in names if video not in unmarked)
+    return EvaluatedVideos(names=marked, listed_in=listed_in, left_out=left_out)
+
+
+def _same_subset(name: str, other: str) -> bool:
+    """Whether two names of subsets mean the same: "val" is validation, whatever its case."""
+    return name == other or (group_of(name) is not None and group_of(name) == group_of(other))
+
+
+def _subsets(annotations: Annotations) -> Iterable[str]:
+    return sorted({entry.subset for entry in annotations.values()})
