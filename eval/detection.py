@@ -8,7 +8,6 @@
 The computation works on plain arrays; the command's files, notes and flags are in docs/evaluation.md. No torch anywhere.
 """
 
-import argparse
 import json
 import pathlib
 import sys
@@ -21,17 +20,14 @@ from numpy.typing import NDArray
 if __name__ == "__main__" and not __package__:  # run as a file: Python then looks for modules in this folder alone
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
+from eval.arguments import AVERAGES, parse_arguments
 from eval.files import PairOptions, read_pair
-from eval.notes import UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, notes_on
+from eval.notes import UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, amount, notes_on, plural
 from eval.tables import map_table, per_class_table
-from options import EvaluationOptions
 from utils.console import run_tool
 from utils.errors import InputError
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.segments import Segments, temporal_iou
-
-# The spans of tIoU that the field averages THUMOS'14 over.
-AVERAGES = ("0.1:0.5", "0.3:0.7", "0.1:0.7")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,23 +178,29 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _print_evaluation(arguments: Sequence[str]) -> None:
-    args = _parse(arguments)
+    args = parse_arguments(arguments)
     tious = parse_grid(args.tious)
     spans = average_spans(args.average, tious)
     pair = read_pair(
         args.ground_truth,
         args.detections,
-        PairOptions(subset=args.subset, split=args.split, missing=args.missing, skip_empty=args.skip_empty),
+        PairOptions(
+            subset=args.subset,
+            split=args.split,
+            missing=args.missing,
+            unknown=args.unknown,
+            skip_empty=args.skip_empty,
+        ),
     )
     notes = [*notes_on(pair), *_partial_averages(spans, tious)]
     if args.strict:
         _refuse_unknown(notes, args.detections)
     result = evaluate_detections(pair.truth, pair.detections, num_classes=len(pair.classes), tious=tious)
     counts = {
-        "videos": len(pair.videos),
-        "instances": len(pair.truth),
-        "classes": len(np.unique(pair.truth.label)),
-        "detections": len(pair.detections),
+        "video": len(pair.videos),
+        "instance": len(pair.truth),
+        "class": len(np.unique(pair.truth.label)),
+        "detection": len(pair.detections),
     }
     listed = str(pair.chosen.listed_in) if pair.chosen.listed_in else None
     averages = {span: result.average_map(*parse_span(span)) for span in spans}
@@ -207,7 +209,7 @@ def _print_evaluation(arguments: Sequence[str]) -> None:
         content = {
             "subset": args.subset,
             "listed_in": listed,
-            "compared": counts,
+            "compared": {plural(what): count for what, count in counts.items()},
             "notes": [{"key": note.key, **note.as_plain()} for note in notes],
             "mAP": result.map_by_tiou(),
             "average_mAP": result.average_map(),
@@ -217,48 +219,10 @@ def _print_evaluation(arguments: Sequence[str]) -> None:
         print(json.dumps(content, indent=2, allow_nan=False))
         return
     which = f"subset {args.subset}" + (f", listed in {listed}" if listed else "")
-    print(f"compared, {which}: {', '.join(f'{count} {what}' for what, count in counts.items())}")
+    print(f"compared, {which}: {', '.join(amount(count, what) for what, count in counts.items())}")
     for note in notes:
         print(note.text(most=None if args.verbose else 3))
     print(f"\n{map_table({'mAP %': (result.map_by_tiou(), averages)})}\n\n{per_class_table(per_class)}")
-
-
-def _parse(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m eval.detection", description="Detection mAP of a result file.")
-    parser.add_argument("--ground_truth", required=True, type=pathlib.Path, help="gt.json")
-    parser.add_argument("--detections", required=True, type=pathlib.Path, help="result file, ActivityNet format")
-    parser.add_argument("--subset", default="test", help="subset of the ground truth (default: test)")
-    parser.add_argument(
-        "--split",
-        default="auto",
-        metavar="FILE",
-        help="file with the names of the videos to evaluate, one a line; auto: split_test.txt beside the ground truth, as in "
-        "training, if there is one and the subset is tested on; none: all videos of the subset (default: auto)",
-    )
-    parser.add_argument(
-        "--missing",
-        choices=("count", "skip"),
-        default="count",
-        help="videos that the result file lacks: count their instances as missed, or leave them out (default: count)",
-    )
-    parser.add_argument(
-        "--skip_empty",
-        action="store_true",
-        help="leave out instances and detections that end at or before their start, which else count as missed and as false",
-    )
-    parser.add_argument("--strict", action="store_true", help="refuse videos and classes that the ground truth lacks")
-    parser.add_argument(
-        "--tious", default=EvaluationOptions.tious, help="tIoU thresholds, first:last:step (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--average",
-        nargs="+",
-        metavar="FIRST:LAST",
-        help=f"ranges of tIoU to average the mAP over (default: {', '.join(AVERAGES)} and all of --tious, those it covers)",
-    )
-    parser.add_argument("--json", action="store_true", help="print a JSON object instead of the table")
-    parser.add_argument("--verbose", action="store_true", help="name every video and class in notes, not three")
-    return parser.parse_args(arguments)
 
 
 def average_spans(given: Sequence[str] | None, tious: Sequence[float]) -> tuple[str, ...]:

@@ -39,6 +39,9 @@ class PairOptions:
         "auto"  # a file that lists the videos; auto: split_test.txt beside the ground truth; none: the subset's
     )
     missing: str = "count"  # videos that the result file lacks: count their instances as missed, or skip them
+    unknown: str = (
+        "count"  # videos that the ground truth lacks: count their detections as false positives, or skip them
+    )
     skip_empty: bool = False  # leave out instances and detections that end at or before their start
 
 
@@ -92,7 +95,8 @@ class FilePair:
     @cached_property
     def video_positions(self) -> Indices:
         """Of each detection in the result file, its video among `videos` and then `unknown_videos`, or NOT_EVALUATED."""
-        position = {name: i for i, name in enumerate((*self.videos, *self.unknown_videos))}
+        unknown = self.unknown_videos if self.options.unknown == "count" else ()
+        position = {name: i for i, name in enumerate((*self.videos, *unknown))}
         names = [self.video_of.get(video, video) for video in self.found.videos]
         return _look_up(position, names, self.found.detections.video)
 

@@ -46,7 +46,11 @@ class Note:
 
 def amount(count: int, what: str) -> str:
     """ "1 class", "2 classes" """
-    return f"{count} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
+    return f"{count} {what if count == 1 else plural(what)}"
+
+
+def plural(what: str) -> str:
+    return what + ("es" if what.endswith("s") else "s")
 
 
 def notes_on(pair: FilePair) -> list[Note]:
@@ -88,9 +92,11 @@ def _videos(pair: FilePair) -> Iterator[Note]:
             instances=sum(len(pair.annotations[video].instances) for video in pair.missing),
         )
     if pair.unknown_videos:
+        counted = pair.options.unknown == "count"
+        done = "count as false positives (--unknown skip leaves them out)" if counted else "are left out"
         yield Note(
             key=UNKNOWN_VIDEOS,
-            what="not in the ground truth, detections there are false positives (--strict refuses them)",
+            what=f"not in the ground truth, their detections {done}",
             videos=pair.unknown_videos,
             detections=_detections_in(pair, pair.unknown_videos),
         )

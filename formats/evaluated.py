@@ -23,10 +23,13 @@ class EvaluatedVideos:
 
 
 def split_file(ground_truth: pathlib.Path, annotations: Annotations, *, subset: str) -> pathlib.Path | None:
-    """split_test.txt in the ground truth's folder, if there is one and `subset` is the one that training tests on."""
-    file = ground_truth.parent / "split_test.txt"
-    groups = {group for group in map(group_of, _subsets(annotations)) if group}
-    is_test = splits_of(groups).get(group_of(subset) or "") == "test"
+    """split_test.txt in the folder of the set, if there is one and `subset` is the one that training tests on."""
+    folder, group = ground_truth.parent, group_of(subset)
+    if folder.name == "annotations":  # a folder of the set's (formats/ground_truth.py)
+        folder = folder.parent
+    groups = {known for known in (group, *map(group_of, _subsets(annotations))) if known}
+    is_test = group is not None and splits_of(groups)[group] == "test"
+    file = folder / "split_test.txt"
     return file if is_test and file.exists() else None
 
 

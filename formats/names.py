@@ -49,8 +49,7 @@ def fold(name: str) -> str:
 def fold_video(name: str, *, case: bool = False) -> str:
     """A video's name without its path, a file's extension, a leading "v_", unicode form and, unless `case`, case."""
     base = _nfc(name).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].strip()
-    base = _EXTENSION.sub("", base).removeprefix("v_")
-    return base if case else _nfc(base.casefold())
+    return _EXTENSION.sub("", base if case else _nfc(base.casefold())).removeprefix("v_")
 
 
 def shown(names: Iterable[str], *, most: int | None = 3) -> str:

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +11,7 @@ from support.paths import SHARED
 from benchmarks import inputs, rows, run, scaling, timing
 from benchmarks.rows import Row
 from eval.detection import evaluate_detections
-from formats.annotations import class_names, ground_truth_segments
-from formats.ground_truth import read_annotations
-from formats.result_file import read_detections
+from eval.files import PairOptions, read_pair
 from utils.segments import Segments
 
 CPU = torch.device("cpu")
@@ -120,12 +117,8 @@ def test_synthetic_detections_resemble_real_ones():
     gt, file = SHARED / "data/thumos14/gt.json", SHARED / "golden/detections/thumos14_test.json"
     if not (gt.exists() and file.exists()):
         pytest.skip("needs a real result file")
-    annotations = read_annotations(gt)
-    classes = class_names(annotations)
-    videos = tuple(v for v, entry in annotations.items() if entry.subset == "test")
-    truth, found = ground_truth_segments(annotations, videos, classes), read_detections(file)
-    labels = np.array([classes.index(label) for label in found.labels])
-    detections = replace(found.detections, label=labels[found.detections.label])
+    pair = read_pair(gt, file, PairOptions())
+    classes, truth, detections = pair.classes, pair.truth, pair.detections
     made = inputs.test_set(inputs.FULL)
     assert np.bincount(truth.label).tolist() == list(inputs.TRUTH_COUNTS)
     assert np.bincount(detections.label).tolist() == list(inputs.DETECTION_COUNTS)

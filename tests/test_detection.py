@@ -157,7 +157,7 @@ def test_command(tmp_path, capsys):
     code, out, _ = evaluate(tmp_path, capsys, "--tious", "0.3:0.7:0.2")
     assert code == 0
     assert out.splitlines()[:4] == [
-        "compared, subset test: 1 videos, 1 instances, 1 classes, 1 detections",
+        "compared, subset test: 1 video, 1 instance, 1 class, 1 detection",
         "",
         "tIoU     0.3    0.5    0.7  avg 0.3:0.7",
         "mAP %  100.0  100.0  100.0        100.0",

@@ -44,10 +44,8 @@ def parse_grid(text: str) -> tuple[float, ...]:
             f"'{text}' is not a grid of thresholds: write first:last:step between 0 and 1, such as 0.1:0.7:0.1"
         )
     first, last, step = numbers
-    if first < SMALLEST_THRESHOLD:
-        raise InputError(f"'{text}': a threshold must be at least {SMALLEST_THRESHOLD:g}; raise the first one")
-    if (last - first) / step >= MOST_THRESHOLDS:
-        raise InputError(f"'{text}' is a grid of more than {MOST_THRESHOLDS} thresholds; give a larger step")
+    if first < SMALLEST_THRESHOLD or (last - first) / step >= MOST_THRESHOLDS:
+        raise InputError(f"'{text}': give at most {MOST_THRESHOLDS} thresholds, none below {SMALLEST_THRESHOLD:g}")
     return tuple(round(first + i * step, 10) for i in range(int((last - first) / step + 1e-9) + 1))
 
 
