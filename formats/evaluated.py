@@ -46,7 +46,8 @@ def evaluated_videos(
                 f"{listed_in}: video '{unknown[0]}' is not in {ground_truth}; add it there or remove it here"
             )
         names = listed
-        left_out = {v: Reason(cause=Cause.NOT_LISTED, detail=listed_in.name) for v in of_subset if v not in {*listed}}
+        reason, others = Reason(cause=Cause.NOT_LISTED, detail=listed_in.name), set(of_subset) - set(listed)
+        left_out = {video: reason for video in of_subset if video in others}
     else:
         left_out = {video: reason for video, reason in left_out_by_practice(annotations).items() if video in of_subset}
         names = tuple(video for video in of_subset if video not in left_out)

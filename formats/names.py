@@ -52,10 +52,16 @@ def fold_video(name: str, *, case: bool = False) -> str:
     return _EXTENSION.sub("", base if case else _nfc(base.casefold())).removeprefix("v_")
 
 
+def printable(name: str, *, most: int = 100) -> str:
+    """A name as it may be printed: characters that a terminal would obey are escaped, and a very long one is cut."""
+    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name[: most + 1])
+    return text if len(text) <= most else text[:most] + "…"
+
+
 def shown(names: Iterable[str], *, most: int | None = 3) -> str:
-    """The first names in quotes, on one line, the others as a count; characters that a terminal would obey are escaped."""
+    """The first names in quotes, printable, the others as a count."""
     listed = list(names)
-    quoted = [f"'{''.join(c if c.isprintable() else ascii(c)[1:-1] for c in name)}'" for name in listed[:most]]
+    quoted = [f"'{printable(name)}'" for name in listed[:most]]
     return ", ".join(quoted) + (f" and {len(listed) - len(quoted)} more" if len(quoted) < len(listed) else "")
 
 

@@ -1,11 +1,16 @@
 """Detections are cut where their video begins and ends."""
 
+import json
+
 import numpy as np
 import pytest
+from support.disk import contents
 
+from formats.result_file import write_detections
 from localization.clipping import clip_to_video
-from options import LocalizationOptions
+from options import LocalizationOptions, resolve
 from test import Prediction, localize
+from utils.atomic import write_json
 from utils.errors import InputError
 from utils.segments import Segments
 from utils.snippet_grid import SnippetGrid
@@ -81,3 +86,35 @@ def test_a_margin_wider_than_the_video_is_all_of_it(margin):
     video = [Prediction(**given, sequences=sequences)]
     wide, wider = (localize(video, LocalizationOptions(outer_margin=m), grid=GRID) for m in (1e6, margin))
     assert wide.score.tolist() == wider.score.tolist() and len(wide)
+
+
+def latest_ends(folder):
+    results = json.loads(next(folder.rglob("detections*.json")).read_text())["results"]
+    return max(detection["segment"][1] for entries in results.values() for detection in entries)
+
+
+def test_a_run_cuts_unless_told_otherwise(tiny, run, tmp_path):
+    tiny.edit_gt(lambda database: [entry.update(duration=9.5) for entry in database.values()])
+    assert run(tiny.path, "--exp_name", "x", "--num_epochs", "1").code == 0
+    assert latest_ends(tmp_path / "out" / "x") == 9.5
+    flags = ("--inference_only", "--model_file", str(tmp_path / "out" / "x" / "best.pt"))
+    assert run(tiny.path, *flags, "--exp_name", "y", "--no-clip_detections").code == 0
+    assert latest_ends(tmp_path / "out" / "y") > 9.5
+
+
+def test_options_from_before_this_one_cut():
+    assert resolve({"inference_only": True}, {"num_segments": 100}).localization.clip_detections
+
+
+# Numbers that are no JSON
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_no_json_are_never_written(tmp_path, number):
+    path = tmp_path / "file.json"
+    path.write_text("the old one")
+    segments = Segments.from_rows([(0, 0, 0.0, 1.0, number)])
+    for write in (lambda: write_json(path, {"a": [number]}), lambda: write_detections(path, segments, ("v",), ("A",))):
+        with pytest.raises(InputError, match=r"file\.json"):
+            write()
+    assert contents(tmp_path) == {"file.json": b"the old one"}
