@@ -34,6 +34,11 @@ from utils.snippet_grid import SnippetGrid, topk_count
 # Rows of predicted classes that are localized at once: enough to be fast, few enough for the cache.
 BLOCK_ROWS = 512
 
+# What to do about numbers beyond those of floats.
+TOO_EXTREME = (
+    "are all weights finite, and --gamma, --nms_offset, --outer_margin, --fps and --snippet_stride of a sensible size?"
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
@@ -114,8 +119,19 @@ def _collector(
 def localize(predictions: Sequence[Prediction], options: LocalizationOptions, *, grid: SnippetGrid) -> Segments:
     """Detections by video, class, and descending score; a video is its position among the predictions.
 
-    Raises InputError when a score or a time is not finite.
+    Raises InputError when a number in it overflows.
     """
+    try:
+        with np.errstate(over="raise", invalid="raise"):
+            detections = _localize(predictions, options, grid=grid)
+    except FloatingPointError as error:
+        raise InputError(f"localization: {error}; {TOO_EXTREME}") from None
+    if not all(np.isfinite(numbers).all() for numbers in (detections.start, detections.end, detections.score)):
+        raise InputError(f"localization: a score or a time is not finite; {TOO_EXTREME}")
+    return clip_to_video(detections, [p.duration for p in predictions]) if options.clip_detections else detections
+
+
+def _localize(predictions: Sequence[Prediction], options: LocalizationOptions, *, grid: SnippetGrid) -> Segments:
     parts = []
     for block in _blocks(predictions):
         rows = [(v, column) for v in block for column in range(len(predictions[v].classes))]
@@ -141,21 +157,7 @@ def localize(predictions: Sequence[Prediction], options: LocalizationOptions, *,
             )
         )
     detections = Segments.concatenate(parts)
-    detections = detections.take(np.argsort(detections.video, kind="stable"))
-    _check_finite(detections)
-    return clip_to_video(detections, [p.duration for p in predictions]) if options.clip_detections else detections
-
-
-def _check_finite(detections: Segments) -> None:
-    for numbers, what, flags in (
-        (detections.start, "time", "--fps, --snippet_frames and --snippet_stride"),
-        (detections.end, "time", "--fps, --snippet_frames and --snippet_stride"),
-        (detections.score, "score", "--gamma, --outer_margin and --scale"),
-    ):
-        if not np.isfinite(numbers).all():
-            raise InputError(
-                f"a detection has a {what} that is not finite; look at {flags}, one of them is too extreme"
-            )
+    return detections.take(np.argsort(detections.video, kind="stable"))
 
 
 def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:

@@ -69,11 +69,12 @@ def test_snippets_that_leave_gaps_begin_before_the_video():
     ("options", "changes", "says"),
     [
         ({"gamma": 1e39}, {"class_scores": np.zeros(1, np.float32)}, "--gamma"),
+        ({"nms_offset": 1.7e308}, {}, "--nms_offset"),
         ({}, {"fps": 1e-308}, "--fps"),
-        ({}, {"class_scores": np.full(1, np.nan, np.float32)}, "score"),
+        ({}, {"class_scores": np.full(1, np.nan, np.float32)}, "weights"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.filterwarnings("error")
 def test_a_number_that_is_not_finite_ends_in_one_line(options, changes, says):
     with pytest.raises(InputError, match=says):
         localize([prediction(**changes)], LocalizationOptions(**options), grid=GRID)
