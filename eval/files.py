@@ -124,7 +124,7 @@ def read_pair(ground_truth: pathlib.Path, result_file: pathlib.Path, options: Pa
     listed_in = _listed_in(ground_truth, usable, options)
     chosen = evaluated_videos(usable, ground_truth, subset=options.subset, listed_in=listed_in)
     for problem in problems:
-        if problem.video in chosen.names or problem.video not in annotations:  # elsewhere it does not matter
+        if chosen.depends_on(problem.video) or problem.video not in annotations:
             raise DataError(problem)
     found = read_detections(result_file)
     pair = FilePair(

@@ -21,6 +21,11 @@ class EvaluatedVideos:
     listed_in: pathlib.Path | None  # the file that lists them
     left_out: dict[str, Reason]  # video of the subset that is not evaluated -> why
 
+    def depends_on(self, video: str) -> bool:
+        """Whether the annotations of this video decide something: it is evaluated, or left out because it lacks segments."""
+        reason = self.left_out.get(video)
+        return video in self.names or (reason is not None and reason.cause is Cause.WITHOUT_SEGMENTS)
+
 
 def split_file(ground_truth: pathlib.Path, annotations: Annotations, *, subset: str) -> pathlib.Path | None:
     """split_test.txt in the folder of the set, if there is one and `subset` is the one that training tests on."""

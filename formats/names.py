@@ -14,8 +14,12 @@ GROUPS = {
     "validation": ("validation", "val", "valid"),
     "test": ("test", "testing"),
 }
-# Of a video or feature file: two to five letters and digits, not digits alone, which may number the video.
-_EXTENSION = re.compile(r"(?<=.)\.(?![0-9]+$)[A-Za-z0-9]{2,5}$")
+# Of files of videos, features and annotations: other endings may tell videos apart.
+_EXTENSIONS = (
+    *("mp4", "avi", "mkv", "webm", "mov", "m4v", "mpg", "mpeg", "wmv", "flv", "3gp"),
+    *("npy", "npz", "pt", "pth", "pkl", "pickle", "h5", "hdf5", "mat", "bin", "csv", "json", "txt"),
+)
+_EXTENSION = re.compile(rf"(?<=.)(\.({'|'.join(_EXTENSIONS)}))+$", re.IGNORECASE)
 _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 
 

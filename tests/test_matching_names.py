@@ -11,7 +11,20 @@ from formats.names import fold, fold_video, shown
 @pytest.mark.parametrize(
     "name",
     [
-        *("x1", "v_x1", "x1.mp4", "x1.npy", "x1.3gp", "videos/x1", "videos/val/v_x1.mkv", "X1", "v_X1", "V_x1"),
+        *(
+            "x1",
+            "v_x1",
+            "x1.mp4",
+            "x1.npy",
+            "x1.3gp",
+            "x1.mp4.npy",
+            "x1.NPY",
+            "videos/x1",
+            "videos/val/v_x1.mkv",
+            "X1",
+            "v_X1",
+            "V_x1",
+        ),
         *("videos\\x1.MP4", "/abs/x1", "x1/", " x1 "),
     ],
 )
@@ -28,7 +41,10 @@ def test_unicode_forms():
     assert fold(composed) == fold(decomposed)
 
 
-@pytest.mark.parametrize(("one", "other"), [("clip.001", "clip.002"), ("x1", "x11"), ("a_b", "ab"), ("x.mp4", "y.mp4")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("clip.001", "clip.002"), ("s1.cam1", "s1.cam2"), ("x1", "x11"), ("a_b", "ab"), ("x.mp4", "y.mp4")],
+)
 def test_different_videos(one, other):
     assert fold_video(one) != fold_video(other)
 
