@@ -32,20 +32,16 @@ NOT_EVALUATED = -1  # in the place of a video's or a class's position
 
 @dataclass(frozen=True, kw_only=True)
 class PairOptions:
-    """What to compare, and what to do about what does not fit."""
+    """What to compare, and what to do about what does not fit: the flags of the same names (eval/arguments.py)."""
 
     subset: str = "test"
-    split: str = (
-        "auto"  # a file that lists the videos; auto: split_test.txt beside the ground truth; none: the subset's
-    )
-    missing: str = "count"  # videos that the result file lacks: count their instances as missed, or skip them
-    unknown: str = (
-        "count"  # videos that the ground truth lacks: count their detections as false positives, or skip them
-    )
-    skip_empty: bool = False  # leave out instances and detections that end at or before their start
+    split: str = "auto"
+    missing: str = "count"
+    unknown: str = "count"
+    skip_empty: bool = False
 
 
-@dataclass(frozen=True)  # not slots: properties are computed once
+@dataclass(frozen=True, kw_only=True)
 class FilePair:
     """Both files, and which name of the result file means which of the ground truth."""
 

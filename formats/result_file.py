@@ -7,6 +7,7 @@ from typing import Any
 
 from formats.annotations import parse_segment
 from formats.ground_truth import read_json
+from formats.names import printable
 from utils.atomic import write_json
 from utils.errors import InputError
 from utils.segments import Segments
@@ -47,10 +48,11 @@ def read_detections(path: pathlib.Path) -> ResultFile:
     label_index: dict[str, int] = {}
     rows: list[tuple[int, int, float, float, float]] = []
     for v, (video, entries) in enumerate(results.items()):
+        name = printable(video)
         if not isinstance(entries, list):
-            raise InputError(f"{path}: video '{video}': expected a list of detections; fix the entry")
+            raise InputError(f"{path}: video '{name}': expected a list of detections; fix the entry")
         for i, entry in enumerate(entries):
-            where = f"{path}: video '{video}', detection {i}"
+            where = f"{path}: video '{name}', detection {i}"
             score, label = _score_and_label(where, entry)
             start, end = _detected_segment(where, entry.get("segment"))
             rows.append((v, label_index.setdefault(label, len(label_index)), start, end, score))
