@@ -9,8 +9,6 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-from tqdm import tqdm
-
 from data_tools.set_writer import write_set
 from formats.feature_files import FeatureFiles
 from formats.names import SPLITS
@@ -19,6 +17,7 @@ from options import FLAGS, resolve
 from utils.console import run_tool
 from utils.errors import InputError
 from utils.flags import Parser
+from utils.progress import progress
 
 OWN_FLAGS = ("layout", "ground_truth", "allow_pickle", "skip_unusable", "modal", "feature_size")
 
@@ -45,7 +44,7 @@ def convert(arguments: Sequence[str]) -> None:
     feature_set, left_out = open_usable_set(source, options)
     work = [(split, video) for split in SPLITS for video in feature_set.names[split]]
     videos: dict[str, list[FeatureFiles]] = {split: [] for split in SPLITS}
-    for split, video in tqdm(work, desc="inspecting features", unit="video", disable=None):
+    for split, video in progress(work, desc="inspecting features", unit="video"):
         located = feature_set.storage.find(split, video)
         videos[split].append(FeatureFiles(video, located, streams=options.streams, feature_size=options.feature_size))
     origin = f"converted from {source.resolve()} ({feature_set.layout}, {options.modal})"

@@ -1,10 +1,13 @@
-"""Running a command: a user's mistake is one line and an exit code, never a traceback."""
+"""Running a command: a user's mistake is one line and an exit code, never a traceback; so is a signal to stop."""
 
 import sys
 from collections.abc import Callable, Sequence
 
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
+from utils.output import guarded_output
+from utils.printable import one_line
+from utils.signals import interrupt, stop_signals
 
 
 def run_tool(
@@ -17,22 +20,25 @@ def run_tool(
 ) -> int:
     """Run a command, return its exit code: its own, 0 for None; 1 for an interrupt or failed training; 2 for a mistake.
 
-    `out_of_memory` says what to do when memory runs out.
+    `out_of_memory` says what to do when memory runs out. Output that fails changes nothing: the code is that of the work.
     """
-    try:
-        return tool(arguments) or 0
-    except TrainingError as error:
-        return _complain(f"{name}: {error}", 1)
-    except KeyboardInterrupt:
-        return _complain(f"{name}: {interrupted}", 1)
-    except InputError as error:
-        return _complain(f"{name}: error: {error}", 2)
-    except (OSError, MemoryError, RuntimeError) as error:
-        line = describe_system_error(error)
-        if line is None:
-            raise
-        advice = f"; {out_of_memory}" if out_of_memory and is_out_of_memory(error) else ""
-        return _complain(f"{name}: error: {line}{advice}", 2)
+    with guarded_output(), stop_signals(interrupt):
+        try:
+            _check_arguments(arguments)
+            return tool(arguments) or 0
+        except TrainingError as error:
+            return _complain(f"{name}: {error}", 1)
+        except KeyboardInterrupt as error:
+            by = f" ({error})" if str(error) else ""
+            return _complain(f"{name}: {interrupted}{by}", 1)
+        except InputError as error:
+            return _complain(f"{name}: error: {error}", 2)
+        except (OSError, MemoryError, RuntimeError) as error:
+            line = describe_system_error(error)
+            if line is None:
+                raise
+            advice = f"; {out_of_memory}" if out_of_memory and is_out_of_memory(error) else ""
+            return _complain(f"{name}: error: {line}{advice}", 2)
 
 
 def describe_system_error(error: BaseException) -> str | None:
@@ -44,6 +50,13 @@ def describe_system_error(error: BaseException) -> str | None:
     return None
 
 
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raise InputError for "--flag=--", which argparse takes for the end of the flags and then fails on."""
+    for argument in arguments:
+        if argument.startswith("--") and argument.endswith("=--"):
+            raise InputError(f"{argument}: '--' can't be a value; give another one")
+
+
 def _complain(line: str, code: int) -> int:
-    print(line, file=sys.stderr)
+    print(one_line(line), file=sys.stderr)
     return code
