@@ -5,6 +5,11 @@ python main.py --inference_only --data_path DATA       # load the last experimen
 python main.py --check_data --data_path DATA           # check the data set, print what is wrong with it
 """
 
+from utils.early import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly("main.py")  # first of all: loading the rest takes a moment
+
 import contextlib
 import functools
 import sys

@@ -295,9 +295,10 @@ class Trainer:
         try:
             with interrupt.at_once():
                 yield
-        except KeyboardInterrupt:
-            self.save()
-            self._stop_if_asked(interrupt)
+        except BaseException:
+            if interrupt.requested:  # whatever the interrupt has turned into
+                self.save()
+                self._stop_if_asked(interrupt)
             raise
 
     @contextlib.contextmanager

@@ -5,6 +5,11 @@ python -m data_tools.convert SRC DST [--allow_pickle] [--layout wtalc] ...
 An interrupted run continues when started again. DST can't be read as a set until it is complete.
 """
 
+from utils.early import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly("data_tools.convert")  # first of all: loading the rest takes a moment
+
 import pathlib
 import sys
 from collections.abc import Sequence

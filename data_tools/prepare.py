@@ -6,6 +6,11 @@ DIR holds rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO.npy with both side by side 
 labels. Segments, where somebody marked them, only serve to measure mAP on the test videos.
 """
 
+from utils.early import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly("data_tools.prepare")  # first of all: loading the rest takes a moment
+
 import pathlib
 import shlex
 import sys

@@ -7,6 +7,11 @@
 It works on plain arrays and imports neither torch nor any training code.
 """
 
+from utils.early import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly("eval.detection")  # first of all: loading the rest takes a moment
+
 import argparse
 import json
 import pathlib

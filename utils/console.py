@@ -7,7 +7,7 @@ from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
 from utils.output import guarded_output
 from utils.printable import one_line
-from utils.signals import interrupt, stop_signals
+from utils.signals import Stopper, stop_signals
 
 
 def run_tool(
@@ -22,23 +22,28 @@ def run_tool(
 
     `out_of_memory` says what to do when memory runs out. Output that fails changes nothing: the code is that of the work.
     """
-    with guarded_output(), stop_signals(interrupt):
+    stopper = Stopper(f"{name}: {interrupted}")
+    with guarded_output(), stop_signals(stopper):
         try:
             _check_arguments(arguments)
             return tool(arguments) or 0
         except TrainingError as error:
             return _complain(f"{name}: {error}", 1)
-        except KeyboardInterrupt as error:
-            by = f" ({error})" if str(error) else ""
-            return _complain(f"{name}: {interrupted}{by}", 1)
-        except InputError as error:
-            return _complain(f"{name}: error: {error}", 2)
-        except (OSError, MemoryError, RuntimeError) as error:
-            line = describe_system_error(error)
+        except KeyboardInterrupt:
+            return _complain(stopper.line or f"{name}: {interrupted}", 1)
+        except Exception as error:
+            if stopper.line:  # whatever the interrupt has turned into
+                return _complain(stopper.line, 1)
+            line = describe_error(error)
             if line is None:
                 raise
             advice = f"; {out_of_memory}" if out_of_memory and is_out_of_memory(error) else ""
             return _complain(f"{name}: error: {line}{advice}", 2)
+
+
+def describe_error(error: Exception) -> str | None:
+    """Say in one line what the user did wrong, or which allocation or file failed; None if the error is a bug."""
+    return str(error) if isinstance(error, InputError) else describe_system_error(error)
 
 
 def describe_system_error(error: BaseException) -> str | None:

@@ -7,7 +7,9 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
+
+from utils.early import leave
 
 Handler = Callable[[int, FrameType | None], Any]
 
@@ -30,6 +32,22 @@ def stop_signals(handler: Handler) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if earlier is None else earlier)
 
 
-def interrupt(number: int, _: FrameType | None) -> NoReturn:
-    """A handler that ends what runs: KeyboardInterrupt, with the signal's name unless it is Ctrl-C."""
-    raise KeyboardInterrupt(*([] if number == signal.SIGINT else [signal.Signals(number).name]))
+class Stopper:
+    """A handler that ends what runs with a KeyboardInterrupt, and remembers it: C code can turn that into another error."""
+
+    def __init__(self, line: str) -> None:
+        """`line` says that the program was interrupted; the name of a signal is added to it."""
+        self._line = line
+        self.line: str | None = None  # once there was a signal
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.line = self._line + ("" if number == signal.SIGINT else f" ({signal.Signals(number).name})")
+        if _is_importing(frame):
+            leave(self.line)  # an import does not bear exceptions: torch's aborts, numpy's leaves half a module
+        raise KeyboardInterrupt
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
