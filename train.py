@@ -212,6 +212,8 @@ class Trainer:
     def _loop(self, batches: Iterator[Batch], context: RunContext) -> None:
         if self.step > 0 and self._evaluates_now() and not self.history.is_evaluated(self.step):
             self._evaluate(context)  # it failed or was interrupted before the run was resumed
+            if context.interrupt.requested or self._saves_now():
+                self.save()
             self._stop_if_asked(context.interrupt)
         start = time.perf_counter()
         while self.step < self.total_steps:
