@@ -26,6 +26,7 @@ from utils.printable import one_line
 FILE, OWNER = ".lock", ".lock.owner"
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 LONGEST_COMMAND = 200
+ATTEMPTS = 100  # to lock a file that others keep removing
 WAIT, LOOKS = 0.02, 25  # seconds, and how often, until a new holder has written who it is
 
 
@@ -47,12 +48,14 @@ class FolderLock:
         """Raises InUse, or OSError when the folder can't be made or written."""
         try:
             self._make(new=self.new)
-            while not self._take():
+            for _ in range(ATTEMPTS):
+                if self._take():
+                    return self
                 self._make()
+            raise InputError(f"{self.folder}: no lock can be made there; give {self.instead}, or another --output_dir")
         except BaseException:
             self.__exit__()
             raise
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._owns:
@@ -176,7 +179,9 @@ class Holder:
     @property
     def has_ended(self) -> bool:
         """Whether it is known to have ended: nothing is known of processes on other hosts."""
-        return self.host == socket.gethostname() and (self.started is None or _start_of(self.pid) != self.started)
+        if self.host != socket.gethostname():
+            return False
+        return not _exists(self.pid) or (self.started is not None and _start_of(self.pid) != self.started)
 
 
 def _this_process() -> Holder:
@@ -187,6 +192,17 @@ def _this_process() -> Holder:
         since=time.strftime("%Y-%m-%d %H:%M:%S"),
         command=shlex.join(sys.argv),
     )
+
+
+def _exists(pid: int) -> bool:
+    """Whether this host has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # another user's
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 def _start_of(pid: int) -> str | None:
@@ -202,8 +218,20 @@ def _read_holder(path: pathlib.Path) -> Holder | None:
     """The holder that a lock file names; None if it says nothing, even after the moment that a new holder takes to write."""
     for look in range(LOOKS):
         try:
-            content = json.loads(path.read_bytes()[:100_000])
-            return Holder(**{name: content[name] for name in Holder.__dataclass_fields__})
-        except (OSError, ValueError, TypeError, KeyError):
-            time.sleep(WAIT if look + 1 < LOOKS else 0)
+            content = json.loads(_read_start(path))
+            holder = Holder(**{name: content[name] for name in Holder.__dataclass_fields__})
+            if isinstance(holder.pid, int) and holder.pid > 0:
+                return holder
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            pass
+        time.sleep(WAIT if look + 1 < LOOKS else 0)
     return None
+
+
+def _read_start(path: pathlib.Path) -> bytes:
+    """The first bytes of a file, more than a holder has, without waiting where it is a pipe."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return os.read(descriptor, 100_000)
+    finally:
+        os.close(descriptor)

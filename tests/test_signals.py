@@ -53,15 +53,14 @@ def assert_same_end(whole, parts):
     assert whole.training["best"] == parts.training["best"] and parts.training["step"] == 12
 
 
-@pytest.mark.parametrize("number", STOPPING, ids=lambda number: number.name)
 @pytest.mark.parametrize(
-    ("place", "name", "call", "step"),
+    ("place", "name", "call", "step", "number"),
     [
-        (evaluating, "localize", 1, 8),
-        (evaluating, "localize", 2, 12),
-        (evaluating, "combined_sequence", 1, 8),
-        (train, "save_checkpoint", 2, 8),  # best.pt; last.pt of epoch 1 was the first
-        (train, "train_step", 12, 12),
+        (evaluating, "localize", 1, 8, signal.SIGTERM),
+        (evaluating, "localize", 2, 12, signal.SIGHUP),
+        (evaluating, "combined_sequence", 1, 8, signal.SIGINT),
+        (train, "save_checkpoint", 2, 8, signal.SIGTERM),  # best.pt; last.pt of epoch 1 was the first
+        (train, "train_step", 12, 12, signal.SIGHUP),
     ],
     ids=["first evaluation", "last evaluation", "batch of an evaluation", "best.pt", "last step"],
 )
