@@ -25,7 +25,7 @@ from utils.printable import one_line
 
 FILE, OWNER = ".lock", ".lock.owner"
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-LONGEST_COMMAND = 200
+LONGEST_COMMAND = 100
 ATTEMPTS = 100  # to lock a file that others keep removing
 WAIT, LOOKS = 0.02, 25  # seconds, and how often, until a new holder has written who it is
 

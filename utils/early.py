@@ -8,14 +8,15 @@ if __name__ == "__main__":
 This module itself imports next to nothing. `utils.console.run_tool` takes over when the program begins.
 """
 
+import _signal as signal  # type: ignore[import-not-found]  # the core of the module signal, which takes a moment to load
 import os
-import signal
 
 
 def stop_quietly(name: str) -> None:
-    """End the program at once, with one line, when Ctrl-C or SIGTERM comes before its work, or after it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: leave(f"{name}: interrupted"))
+    """End the program at once, with one line, when a signal to stop comes before its work, or after it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: leave(f"{name}: interrupted"))
 
 
 def leave(line: str) -> None:
