@@ -79,7 +79,7 @@ class Experiment:
     def _set_aside(self, lock: FolderLock) -> pathlib.Path:
         """Rename the folder to the first of NAME.old, NAME.old-2, ... that is free, and lock a new one in its place."""
         with contextlib.ExitStack() as locks:
-            inference = locks.enter_context(FolderLock(self.inference)) if self.inference.exists() else None
+            inference = locks.enter_context(FolderLock(self.inference)) if self.inference.is_dir() else None
             for number in itertools.count(1):
                 kept = self.folder.with_name(f"{self.folder.name}.old" + (f"-{number}" if number > 1 else ""))
                 if os.path.lexists(kept):
@@ -174,7 +174,7 @@ def _unused_experiment(folder: pathlib.Path, locks: contextlib.ExitStack) -> Exp
 
 def default_name(data_path: str) -> str:
     """A name that tells what is trained on, and when: that of the data's folder, as far as it is plain, and the time."""
-    name = re.sub(r"[^\w.-]+", "_", pathlib.Path(data_path).resolve().name).strip("._-")[:60]
+    name = re.sub(r"[^\w.-]+", "_", pathlib.Path(data_path).resolve().name).strip("._-")[:50]
     return f"{name or 'data'}_{time.strftime('%Y%m%d-%H%M%S')}"
 
 

@@ -235,7 +235,7 @@ def test_a_name_that_is_none(refused_with, tiny, name):
         ("émile", "émile"),
         ("a\x1b[2Jb", "a_2Jb"),
         ("...", "data"),
-        ("x" * 200, "x" * 60),
+        ("x" * 200, "x" * 50),
     ],
 )
 def test_an_experiment_is_named_after_its_data(folder, name):
