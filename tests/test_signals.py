@@ -16,6 +16,7 @@ from support.tiny import TINY_FLAGS
 import test as evaluating
 import train
 from run.checkpoint import load_checkpoint
+from run.history import History
 from run.interrupt import Interrupt
 from utils.console import run_tool
 
@@ -59,10 +60,10 @@ def assert_same_end(whole, parts):
         (evaluating, "localize", 1, 8, signal.SIGTERM),
         (evaluating, "localize", 2, 12, signal.SIGHUP),
         (evaluating, "combined_sequence", 1, 8, signal.SIGINT),
-        (train, "save_checkpoint", 2, 8, signal.SIGTERM),  # best.pt; last.pt of epoch 1 was the first
+        (History, "add", 1, 8, signal.SIGTERM),
         (train, "train_step", 12, 12, signal.SIGHUP),
     ],
-    ids=["first evaluation", "last evaluation", "batch of an evaluation", "best.pt", "last step"],
+    ids=["first evaluation", "last evaluation", "batch of an evaluation", "after an evaluation", "last step"],
 )
 def test_a_run_stopped_around_an_evaluation_continues(
     tiny, run, tmp_path, monkeypatch, whole, place, name, call, step, number

@@ -51,7 +51,7 @@ def describe_system_error(error: BaseException) -> str | None:
     if is_out_of_memory(error):
         return f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'})"
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; check the path and the disk"
+        return one_line(f"{error.filename}: {error.strerror}; check the path and the disk")
     return None
 
 
@@ -62,6 +62,8 @@ def _check_arguments(arguments: Sequence[str]) -> None:
             raise InputError(f"{argument}: '--' can't be a value; give another one")
 
 
-def _complain(line: str, code: int) -> int:
-    print(one_line(line), file=sys.stderr)
+def _complain(text: str, code: int) -> int:
+    """Print a line, or several, each of a length that people read."""
+    for line in text.split("\n"):
+        print(one_line(line), file=sys.stderr)
     return code

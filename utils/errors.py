@@ -14,4 +14,7 @@ class InputError(ValueError):
 
 
 class TrainingError(RuntimeError):
-    """Training can't continue, for example after a loss that is not finite. Exit code 1."""
+    """Training can't continue, for example after a loss that is not finite. Exit code 1. The message is one line, too."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
