@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from formats.annotations import VideoAnnotation
 from formats.feature_files import FeatureFiles
@@ -25,6 +24,7 @@ from formats.opening import open_usable_set
 from options import DataOptions, OptimisationOptions
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
+from utils.progress import progress
 from utils.segments import Indices
 from utils.snippet_grid import frame_rate
 
@@ -94,8 +94,8 @@ class DeviceStore:
         lengths = np.array([video.num_snippets for video in videos], np.int64)
         self.first = np.cumsum(lengths) - lengths  # [V] first row of each video
         self.rows = torch.empty(int(lengths.sum()), videos[0].features.shape[1], dtype=dtype, device=device)
-        progress = tqdm(videos, desc=f"features to {device}", unit="video", disable=None)
-        for first, video in zip(self.first.tolist(), progress, strict=True):
+        shown = progress(videos, desc=f"features to {device}", unit="video")
+        for first, video in zip(self.first.tolist(), shown, strict=True):
             self.rows[first : first + video.num_snippets] = torch.from_numpy(_in_memory(video.features))
 
     def prepare(self, positions: Sequence[int], indices: Indices) -> Tensor:
@@ -163,7 +163,7 @@ def load_dataset(
     classes = feature_set.classes
     work = [(split, video) for split in splits for video in feature_set.names[split]]
     videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
-    for split, name in tqdm(work, desc="inspecting features", unit="video", disable=None):
+    for split, name in progress(work, desc="inspecting features", unit="video"):
         entry = feature_set.annotations[name]
         located = feature_set.storage.find(split, name)
         videos[split].append(
@@ -213,8 +213,8 @@ def _all_half(videos: Iterable[Video]) -> bool:
 
 def _make_split(videos: Sequence[Video], cache: str, device: torch.device) -> Split:
     if cache == "ram":
-        progress = tqdm(videos, desc="reading features", unit="video", disable=None)
-        videos = [replace(video, features=_in_memory(video.features)) for video in progress]
+        shown = progress(videos, desc="reading features", unit="video")
+        videos = [replace(video, features=_in_memory(video.features)) for video in shown]
     store = DeviceStore(videos, device) if cache == "device" and videos else HostStore(videos, device)
     return Split(videos=tuple(videos), store=store)
 

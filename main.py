@@ -5,6 +5,12 @@ python main.py --inference_only --data_path DATA       # load the last experimen
 python main.py --check_data --data_path DATA           # check the data set, print what is wrong with it
 """
 
+from utils.early import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly("main.py")  # first of all: loading the rest takes a moment
+
+import contextlib
 import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +30,11 @@ OUT_OF_MEMORY = "lower --hidden_size, --num_segments, --batch_size or --test_bat
 
 
 def run_training(flags: Mapping[str, Any]) -> None:
+    with contextlib.ExitStack() as locks:
+        _train(flags, locks)
+
+
+def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     import torch
 
     from eval.summary import evaluation_report
@@ -35,7 +46,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
     from run.provenance import provenance
     from train import Objective, Trainer
 
-    experiment, options, checkpoint = begin_training(flags)
+    experiment, options, checkpoint = begin_training(flags, locks)
     machine, data, make_model = _prepare(options, splits=("train", "test"), training=True)
     torch.manual_seed(options.run.seed)
     model = make_model().to(machine.device)
@@ -60,7 +71,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
         checkpoint = None  # as large as the model and its moments
         experiment.remove_unfinished()
     else:
-        experiment.claim(named=bool(options.run.exp_name))
+        experiment.start()
     experiment.write_options(plain)
     print(
         f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
@@ -75,6 +86,11 @@ def run_training(flags: Mapping[str, Any]) -> None:
 
 
 def run_inference(flags: Mapping[str, Any]) -> None:
+    with contextlib.ExitStack() as locks:
+        _infer(flags, locks)
+
+
+def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     from eval.summary import evaluation_report
     from eval.tables import per_class_table
     from run.checkpoint import load_network
@@ -82,6 +98,7 @@ def run_inference(flags: Mapping[str, Any]) -> None:
     from run.provenance import provenance
 
     experiment, path, options, checkpoint = begin_inference(flags)
+    experiment.lock_inference(locks)
     machine, data, make_model = _prepare(options, splits=("test",), training=False)
     model = load_network(make_model, checkpoint, path, classes=data.classes, device=machine.device)
     evaluation = _make_evaluator(model, data, options)()

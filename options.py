@@ -108,10 +108,10 @@ class DataOptions:
 class RunOptions:
     """One call of the program: what it does, where, and what it writes."""
 
-    exp_name: str = option("", "name of the experiment, a folder in --output_dir", shown="dataset and time; with --resume or --inference_only: the last experiment")
+    exp_name: str = option("", "name of the experiment, a folder in --output_dir", shown="name of the data folder and time; with --resume or --inference_only: the last experiment")
     output_dir: str = option("output", "folder of the experiments")
     resume: bool = option(False, "continue the experiment from its last.pt, to the same numbers as without the interruption")
-    overwrite: bool = option(False, "start over under the name of an experiment that has checkpoints; its folder is kept as NAME.old")
+    overwrite: bool = option(False, "start over under the name of an experiment that has checkpoints; its folder is kept as NAME.old, NAME.old-2, ...")
     inference_only: bool = option(False, "no training: load a checkpoint, write detections, print the table")
     check_data: bool = option(False, "no training: check the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
     model_file: str = option("", "checkpoint for --inference_only, ours or a published state dict", shown="the experiment's best.pt")
@@ -119,7 +119,7 @@ class RunOptions:
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
     compile: bool = option(False, "torch.compile the training step and the forward pass in test: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
     seed: int = option(1, "seed of the weights, batches and dropout", range="[0,4294967296)")
-    verbose: bool = option(False, "print every evaluation, and AP per class at the end")
+    verbose: bool = option(False, "print every evaluation, which is done anyway where there is no terminal, and AP per class at the end")
     save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,inf)")
     log_steps: int = option(10, "steps between TensorBoard points", range="[1,inf)")
 
@@ -372,9 +372,11 @@ def _check_together(options: Options) -> None:
         if size % 2 == 0:
             raise InputError(f"--{name} {size}: must be odd, so that the number of snippets stays the same")
     name = options.run.exp_name
-    if pathlib.PurePath(name).name != name or name == ".." or len(os.fsencode(name)) > 255:
+    plain = pathlib.PurePath(name).name == name != ".." and name.isprintable() and not name.startswith("-")
+    if not plain or len(os.fsencode(name)) > 255:
         raise InputError(
-            f"--exp_name {name}: must be a plain folder name of at most 255 bytes; --output_dir says where it goes"
+            f"--exp_name {name}: must be a plain folder name of at most 255 bytes that does not begin with '-'; "
+            "--output_dir says where it goes"
         )
     fusion = options.fusion.weights
     if fusion["cas"] + sum(fusion[stream] for stream in options.data.streams) <= 0:

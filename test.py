@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from dataset import Batch, Dataset, inference_batch_sizes, inference_batches, inference_groups
 from eval.detection import evaluate_detections
@@ -28,6 +27,7 @@ from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationO
 from run.compiling import compile_or_explain, trial_batches
 from run.device import fetch
 from utils.errors import InputError
+from utils.progress import progress
 from utils.segments import Segments
 from utils.snippet_grid import SnippetGrid, topk_count
 
@@ -246,8 +246,8 @@ class Evaluator:
     def _predict(self) -> list[Prediction]:
         """One prediction per video, in the order of the split."""
         batches = inference_batches(self.data.test, self.groups, self.data_options)
-        bar = tqdm(batches, total=len(self.groups), desc="evaluating", unit="batch", disable=None, leave=False)
-        predictions = predict(self.network, bar, fusion=self.fusion, localization=self.localization)
+        shown = progress(batches, total=len(self.groups), desc="evaluating", unit="batch", leave=False)
+        predictions = predict(self.network, shown, fusion=self.fusion, localization=self.localization)
         positions = [v for group in self.groups for v in group]
         by_position = dict(zip(positions, predictions, strict=True))
         return [by_position[v] for v in range(len(predictions))]

@@ -9,6 +9,8 @@ import contextlib
 import copy
 import dataclasses
 import math
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from dataset import Batch, Dataset, steps_per_epoch, train_batch_sizes, train_batches
 from formats.result_file import write_detections
@@ -41,7 +42,9 @@ from run.interrupt import Interrupt
 from test import Evaluation
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
+from utils.progress import Progress
 
+MOST_EPOCH_LINES = 200  # of a run, where there is no terminal
 MOST_PENDING = 10  # steps after which losses are read, even if nothing else is due
 
 
@@ -131,7 +134,7 @@ class RunContext:
 
     evaluate: Callable[[], Evaluation]
     curves: CurveWriter
-    bar: "tqdm[Any]"
+    progress: Progress
     interrupt: Interrupt
 
 
@@ -188,11 +191,15 @@ class Trainer:
         with (
             Interrupt() as interrupt,
             CurveWriter(self.experiment.tensorboard, first_step=self.step + 1) as curves,
-            tqdm(total=self.total_steps, initial=self.step, desc="training", unit="step", disable=None) as bar,
+            Progress(
+                total=self.total_steps, initial=self.step, desc="training", unit="step", out=sys.stdout
+            ) as progress,
             contextlib.closing(batches),
         ):
             try:
-                self._loop(batches, RunContext(evaluate=evaluate, curves=curves, bar=bar, interrupt=interrupt))
+                self._loop(
+                    batches, RunContext(evaluate=evaluate, curves=curves, progress=progress, interrupt=interrupt)
+                )
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -204,7 +211,10 @@ class Trainer:
 
     def _loop(self, batches: Iterator[Batch], context: RunContext) -> None:
         if self.step > 0 and self._evaluates_now() and not self.history.is_evaluated(self.step):
-            self._evaluate(context)  # it failed before the run was resumed
+            self._evaluate(context)  # it failed or was interrupted before the run was resumed
+            if context.interrupt.requested or self._saves_now():
+                self.save()
+            self._stop_if_asked(context.interrupt)
         start = time.perf_counter()
         while self.step < self.total_steps:
             with self._saved_if_data_break():
@@ -214,26 +224,43 @@ class Trainer:
             self.step += 1
             pending = PendingLosses(step=self.step, videos=batch.video_ids, names=result.names, losses=result.losses)
             self.pending.append(pending)
-            context.bar.update()
-            stopping = context.interrupt.requested
-            saving = stopping or self._saves_now()
-            if not (self._logs_now() or self._evaluates_now() or saving or len(self.pending) == MOST_PENDING):
+            context.progress.update()
+            reporting = context.progress.is_due or self._reports_now()
+            saving = context.interrupt.requested or self._saves_now()
+            due = self._logs_now() or self._evaluates_now() or saving or reporting
+            if not (due or len(self.pending) == MOST_PENDING):
                 continue
             # Here the host waits for the device. Seconds run from one such step to the next, waiting for batches and saving
             # checkpoints included.
             losses = self._read_losses()
             seconds, start = time.perf_counter() - start, time.perf_counter()
             self.history.add_seconds(training=seconds)
-            context.bar.set_postfix(loss=f"{losses[-1]['total']:.3f}", best=self.history.headline())
+            epoch = math.ceil(self.step / self.steps_per_epoch)
+            numbers = {"epoch": str(epoch), "loss": f"{losses[-1]['total']:.3f}"}
+            if context.progress.bar:  # elsewhere every evaluation has a line of its own
+                numbers["best"] = self.history.headline()
+            context.progress.show(**numbers)
+            if reporting:
+                context.progress.report()
             if self._logs_now():
                 context.curves.add(self._step_curves(losses[-1], result.targets, seconds / len(losses)), self.step)
-            if self._evaluates_now():
+            # An evaluation is long: a run that is to stop leaves it to the one that continues it.
+            if self._evaluates_now() and not context.interrupt.requested:
                 self._evaluate(context)
                 start = time.perf_counter()
-            if saving:
+            if saving or context.interrupt.requested:
                 self.save()
-            if stopping and self.step < self.total_steps:
-                raise TrainingError(f"interrupted at step {self.step} of {self.total_steps}; {self._continue_with()}")
+            self._stop_if_asked(context.interrupt)
+
+    def _stop_if_asked(self, interrupt: Interrupt) -> None:
+        """Raise TrainingError on an interrupt, once everything is saved, unless the run is complete."""
+        if interrupt.requested and not (self.step == self.total_steps and self.history.is_evaluated(self.step)):
+            raise TrainingError(f"interrupted at step {self.step} of {self.total_steps}; {self._continue_with()}")
+
+    def _reports_now(self) -> bool:
+        """Whether to print a line where there is no bar, besides those that are due by time: after epochs, if not too many."""
+        epochs = math.ceil(self.total_steps / self.steps_per_epoch / MOST_EPOCH_LINES)
+        return self.step % (epochs * self.steps_per_epoch) == 0
 
     def _logs_now(self) -> bool:
         return self.step % self.run_options.log_steps == 0
@@ -248,7 +275,7 @@ class Trainer:
 
     def _evaluate(self, context: RunContext) -> None:
         self._check_weights()
-        with self._saved_if_data_break():
+        with self._saved_if_data_break(), self._saved_if_interrupted(context.interrupt):
             evaluation = context.evaluate()
         self.history.add_seconds(evaluation=evaluation.seconds)
         epoch = math.ceil(self.step / self.steps_per_epoch)
@@ -260,9 +287,21 @@ class Trainer:
             write_detections(self.experiment.detections, evaluation.detections, videos, classes)
         self.history.write(step=self.step)
         context.curves.add({"seconds/evaluation": evaluation.seconds, **evaluation_curves(record.summary)}, self.step)
-        if improved or self.run_options.verbose:
+        if improved or self.run_options.verbose or not sys.stdout.isatty():
             best = ", the best so far" if improved else ""
-            context.bar.write(f"step {self.step} (epoch {epoch}): {self.history.describe(record)}{best}")
+            context.progress.write(f"step {self.step} (epoch {epoch}): {self.history.describe(record)}{best}")
+
+    @contextlib.contextmanager
+    def _saved_if_interrupted(self, interrupt: Interrupt) -> Iterator[None]:
+        """Leave an evaluation at the first signal, saved: the run that continues this one repeats it."""
+        try:
+            with interrupt.at_once():
+                yield
+        except BaseException:
+            if interrupt.requested:  # whatever the interrupt has turned into
+                self.save()
+                self._stop_if_asked(interrupt)
+            raise
 
     @contextlib.contextmanager
     def _saved_if_data_break(self) -> Iterator[None]:
@@ -370,4 +409,6 @@ class Trainer:
 
     def _continue_with(self) -> str:
         folder = self.experiment.folder
-        return f"continue with --resume --exp_name {folder.name} --output_dir {folder.parent}"
+        return "continue with " + shlex.join(
+            ["--resume", "--exp_name", folder.name, "--output_dir", str(folder.parent)]
+        )

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from data_tools.synthetic import (
     FewLongActions,
@@ -34,6 +33,7 @@ from options import DataOptions
 from utils.atomic import whole_folder, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
+from utils.progress import progress
 
 GROUND_TRUTH = "activity_net.v1-3.min.json"
 FOLDERS = {"training": "train", "validation": "validation"}
@@ -129,7 +129,7 @@ def _write(path: pathlib.Path, size: SetSize, *, shown_path: pathlib.Path) -> No
     world = draw_world(np.random.default_rng([size.seed, 2**32]), size.description)  # no video has this seed
     for folder in FOLDERS.values():
         (path / folder).mkdir(parents=True)
-    for i, video in tqdm(stored, desc=f"writing {shown_path}", unit="video", disable=None):
+    for i, video in progress(stored, desc=f"writing {shown_path}", unit="video"):
         features = draw_joint_features(np.random.default_rng([size.seed, i]), world, video.timeline)
         np.save(path / FOLDERS[video.subset] / f"v_{video.video_id}.npy", features)
     write_text(path / GROUND_TRUTH, json.dumps(ground_truth(videos, size)))

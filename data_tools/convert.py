@@ -5,11 +5,14 @@ python -m data_tools.convert SRC DST [--allow_pickle] [--layout wtalc] ...
 An interrupted run continues when started again. DST can't be read as a set until it is complete.
 """
 
+from utils.early import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly("data_tools.convert")  # first of all: loading the rest takes a moment
+
 import pathlib
 import sys
 from collections.abc import Sequence
-
-from tqdm import tqdm
 
 from data_tools.set_writer import write_set
 from formats.feature_files import FeatureFiles
@@ -19,6 +22,7 @@ from options import FLAGS, resolve
 from utils.console import run_tool
 from utils.errors import InputError
 from utils.flags import Parser
+from utils.progress import progress
 
 OWN_FLAGS = ("layout", "ground_truth", "allow_pickle", "skip_unusable", "modal", "feature_size")
 
@@ -45,7 +49,7 @@ def convert(arguments: Sequence[str]) -> None:
     feature_set, left_out = open_usable_set(source, options)
     work = [(split, video) for split in SPLITS for video in feature_set.names[split]]
     videos: dict[str, list[FeatureFiles]] = {split: [] for split in SPLITS}
-    for split, video in tqdm(work, desc="inspecting features", unit="video", disable=None):
+    for split, video in progress(work, desc="inspecting features", unit="video"):
         located = feature_set.storage.find(split, video)
         videos[split].append(FeatureFiles(video, located, streams=options.streams, feature_size=options.feature_size))
     origin = f"converted from {source.resolve()} ({feature_set.layout}, {options.modal})"

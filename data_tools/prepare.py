@@ -6,6 +6,11 @@ DIR holds rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO.npy with both side by side 
 labels. Segments, where somebody marked them, only serve to measure mAP on the test videos.
 """
 
+from utils.early import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly("data_tools.prepare")  # first of all: loading the rest takes a moment
+
 import pathlib
 import shlex
 import sys
@@ -14,7 +19,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from data_tools.label_tables import VideoLabels, read_labels, read_segments
 from data_tools.set_writer import write_set
@@ -28,6 +32,7 @@ from options import FLAGS, DataOptions, resolve
 from utils.console import run_tool
 from utils.errors import InputError
 from utils.flags import Parser
+from utils.progress import progress
 
 TEST_FRACTION, SEED = 0.3, 0  # of the draw, where the table names no subsets
 
@@ -65,8 +70,8 @@ def prepare(arguments: Sequence[str]) -> None:
     names = _splits(labels, table=table, flags=flags, marked=segments)
     first = next(iter(labels))
     feature_size = flags.get("feature_size") or _feature_size(located[first], streams)
-    progress = tqdm(labels, desc="inspecting features", unit="video", disable=None)
-    files = {v: FeatureFiles(v, located[v], streams=streams, feature_size=feature_size) for v in progress}
+    inspected = progress(labels, desc="inspecting features", unit="video")
+    files = {v: FeatureFiles(v, located[v], streams=streams, feature_size=feature_size) for v in inspected}
     annotations = {
         video: VideoAnnotation(subset="", instances=tuple(segments.get(video, ())), weak_labels=frozenset(entry.labels))
         for video, entry in labels.items()

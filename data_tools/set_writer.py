@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from formats.annotations import VideoAnnotation
 from formats.feature_files import FeatureFiles
@@ -22,6 +21,7 @@ from formats.layouts import UNFINISHED
 from utils.atomic import write_file, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
+from utils.progress import progress
 
 SPARE_BYTES = 50_000_000  # disk space for everything except the features
 
@@ -43,7 +43,7 @@ def write_set(
     _check_names([files.video_id for _, files in work])
     _claim(path, origin, sum(files.nbytes for _, files in work))
     earlier, written = 0, set()
-    for split, files in tqdm(work, desc=f"writing {path}", unit="video", disable=None):
+    for split, files in progress(work, desc=f"writing {path}", unit="video"):
         features = files.load()
         for s, stream in enumerate(streams):
             first = s * files.feature_size

@@ -8,17 +8,23 @@
 The computation works on plain arrays; the command's files, notes and flags are in docs/evaluation.md. No torch anywhere.
 """
 
-import json
 import pathlib
 import sys
+
+if __name__ == "__main__" and not __package__:  # run as a file: Python then looks for modules in this folder alone
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+from utils.early import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly("eval.detection")  # loading the rest takes a moment
+
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-
-if __name__ == "__main__" and not __package__:  # run as a file: Python then looks for modules in this folder alone
-    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
 from eval.arguments import AVERAGES, parse_arguments
 from eval.files import PairOptions, read_pair

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 
-from formats.names import printable
 from utils.text_table import table
 
 
@@ -22,7 +21,7 @@ def per_class_table(per_class_ap: Mapping[str, Mapping[str, float]]) -> str:
     """Lay out {class: {tIoU: AP}}, given as fractions, in percent, the mean over the tIoUs on the right."""
     tious = list(next(iter(per_class_ap.values())))
     body = [
-        [printable(name), *_percent(values.values()), *_percent([sum(values.values()) / len(values)])]
+        [name, *_percent(values.values()), *_percent([sum(values.values()) / len(values)])]
         for name, values in per_class_ap.items()
     ]
     return table(["AP per class", *tious, "mean"], body)

@@ -8,6 +8,8 @@ import re
 import unicodedata
 from collections.abc import Container, Iterable, Set
 
+from utils.printable import one_line
+
 SPLITS = ("train", "test")
 GROUPS = {
     "train": ("train", "training"),
@@ -56,16 +58,10 @@ def fold_video(name: str, *, case: bool = False) -> str:
     return _EXTENSION.sub("", base if case else _nfc(base.casefold())).removeprefix("v_")
 
 
-def printable(name: str, *, most: int = 100) -> str:
-    """A name as it may be printed: characters that a terminal would obey are escaped, and a very long one is cut."""
-    text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name[: most + 1])
-    return text if len(text) <= most else text[:most] + "…"
-
-
 def shown(names: Iterable[str], *, most: int | None = 3) -> str:
-    """The first names in quotes, printable, the others as a count."""
+    """The first names in quotes, printable and not too long, the others as a count."""
     listed = list(names)
-    quoted = [f"'{printable(name)}'" for name in listed[:most]]
+    quoted = [f"'{one_line(name, longest=100)}'" for name in listed[:most]]
     return ", ".join(quoted) + (f" and {len(listed) - len(quoted)} more" if len(quoted) < len(listed) else "")
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from formats.annotations import parse_segment
 from formats.ground_truth import read_json
-from formats.names import printable
 from utils.atomic import write_json
 from utils.errors import InputError
+from utils.printable import one_line
 from utils.segments import Segments
 
 VERSION = "SAL 1"
@@ -48,7 +48,7 @@ def read_detections(path: pathlib.Path) -> ResultFile:
     label_index: dict[str, int] = {}
     rows: list[tuple[int, int, float, float, float]] = []
     for v, (video, entries) in enumerate(results.items()):
-        name = printable(video)
+        name = one_line(video, longest=100)
         if not isinstance(entries, list):
             raise InputError(f"{path}: video '{name}': expected a list of detections; fix the entry")
         for i, entry in enumerate(entries):

@@ -1,10 +1,19 @@
-"""An experiment's folder: where its files are, which experiment is the latest, and how results are written.
+"""An experiment's folder: where its files are, which experiment is the latest, who may write, and how results are written.
 
 output_dir/exp_name/{options.json, results.json, detections_best.json, best.pt, last.pt, tensorboard/}
+
+    with contextlib.ExitStack() as locks:           # what is locked stays so until the block ends
+        experiment, options, checkpoint = begin_training(flags, locks)
+        experiment.start()                          # once all input has been checked
 """
 
+import contextlib
+import errno
+import glob
+import itertools
+import os
 import pathlib
-import shutil
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +21,7 @@ from typing import Any
 from formats.result_file import write_detections
 from options import Options, RunOptions, check_unchanged, resolve, unresolved
 from run.checkpoint import Checkpoint, load_checkpoint
+from run.lock import FolderLock, InUse
 from utils.atomic import write_json
 from utils.errors import InputError
 from utils.segments import Segments
@@ -20,8 +30,9 @@ from utils.segments import Segments
 class Experiment:
     """The files in one experiment's folder, by name."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: pathlib.Path, lock: FolderLock | None = None) -> None:
+        """`lock` is that of the folder; reading and inference go without."""
+        self.folder, self.lock = folder, lock
 
     @property
     def options(self) -> pathlib.Path:
@@ -51,35 +62,47 @@ class Experiment:
     def inference(self) -> pathlib.Path:
         return self.folder / "inference"
 
-    def claim(self, *, named: bool) -> None:
-        """Make the folder, once all input has been checked.
+    def start(self) -> None:
+        """Make the locked folder ready for a run from step 0, once all input has been checked.
 
-        An earlier run of that name is moved to NAME.old, replacing an older one there, so that no two runs mix. A name that the
-        user did not choose gets a number if another run has just taken it.
+        An earlier run there is kept under another name, so that no two runs mix. Files of a run that ended before it saved
+        anything are written over; nothing is removed but half-written ones.
         """
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        name, count = self.folder.name, 1
-        while True:
-            try:
-                self.folder.mkdir()
-                return
-            except FileExistsError:
-                if not named:
-                    count += 1
-                    self.folder = self.folder.with_name(f"{name}-{count}")
-                elif self.last.exists() or self.best.exists():
-                    old = self.folder.with_name(f"{name}.old")
-                    if old.exists():
-                        shutil.rmtree(old)
-                    self.folder.rename(old)
-                else:  # an earlier run ended before it saved anything
-                    shutil.rmtree(self.tensorboard, ignore_errors=True)
-                    return
+        assert self.lock
+        if self.last.exists() or self.best.exists():
+            kept = self._set_aside(self.lock)
+            print(f"{self.folder}: the earlier run is kept in {kept}")
+        self.lock.keep()
+        self.remove_unfinished()
+
+    def _set_aside(self, lock: FolderLock) -> pathlib.Path:
+        """Rename the folder to the first of NAME.old, NAME.old-2, ... that is free, and lock a new one in its place."""
+        with contextlib.ExitStack() as locks:
+            inference = locks.enter_context(FolderLock(self.inference)) if self.inference.is_dir() else None
+            for number in itertools.count(1):
+                kept = self.folder.with_name(f"{self.folder.name}.old" + (f"-{number}" if number > 1 else ""))
+                if os.path.lexists(kept):
+                    continue
+                try:
+                    lock.renew(kept)
+                except OSError as error:
+                    if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                        raise
+                    continue  # another process has just taken that name
+                if inference:
+                    inference.folder = kept / self.inference.name
+                return kept
+        raise AssertionError("unreachable")
+
+    def lock_inference(self, locks: contextlib.ExitStack) -> None:
+        """Lock the folder that `write_inference` writes into. Raises InUse when another process has it."""
+        locks.enter_context(FolderLock(self.inference))
 
     def remove_unfinished(self) -> None:
         """Remove the temporary files of a run that was killed while writing; they can be large."""
-        for path in self.folder.glob(".*.tmp"):
-            path.unlink()
+        for file in (self.options, self.results, self.detections, self.best, self.last):
+            for temporary in self.folder.glob(f".{glob.escape(file.name)}.*.tmp"):
+                temporary.unlink()
 
     def write_options(self, options: dict[str, Any]) -> None:
         write_json(self.options, options, indent=2)
@@ -94,15 +117,18 @@ class Experiment:
         write_json(self.inference / "results.json", results, indent=2)
 
 
-def begin_training(flags: Mapping[str, Any]) -> tuple[Experiment, Options, Checkpoint | None]:
-    """Name a new experiment, or find the one to resume, with its options and its last.pt. Nothing is written yet.
+def begin_training(
+    flags: Mapping[str, Any], locks: contextlib.ExitStack
+) -> tuple[Experiment, Options, Checkpoint | None]:
+    """Name and lock a new experiment, or the one to resume, with its options and its last.pt. Nothing is written yet.
 
-    Raises InputError, also when flags would change what the experiment computes.
+    Raises InputError, also when another process has the experiment, or flags would change what it computes.
     """
     if not flags.get("resume"):
         options = resolve(flags)
-        return new_experiment(options.run, dataset=options.data.dataset), options, None
+        return new_experiment(options.run, locks, data_path=options.data.data_path), options, None
     experiment = find_experiment(unresolved(flags).run, needs="last.pt")
+    experiment.lock = locks.enter_context(FolderLock(experiment.folder))  # before reading what a run may be writing
     checkpoint = load_checkpoint(experiment.last)
     check_unchanged(flags, checkpoint.options or {})
     return experiment, resolve({**flags, "exp_name": experiment.folder.name}, checkpoint.options), checkpoint
@@ -115,22 +141,40 @@ def begin_inference(flags: Mapping[str, Any]) -> tuple[Experiment, pathlib.Path,
     return experiment, path, resolve(flags, checkpoint.options), checkpoint
 
 
-def new_experiment(options: RunOptions, *, dataset: str) -> Experiment:
-    """Name a new experiment; nothing is written yet.
+def new_experiment(options: RunOptions, locks: contextlib.ExitStack, *, data_path: str) -> Experiment:
+    """Name and lock a new experiment; its folder is removed again if nothing is written into it.
 
-    Raises InputError when the named one already has checkpoints and may not be overwritten.
+    Raises InputError when the named one is in use, or already has checkpoints and may not be overwritten.
     """
-    name = options.exp_name or f"{dataset}_{time.strftime('%Y%m%d-%H%M%S')}"
-    experiment = Experiment(pathlib.Path(options.output_dir) / name)
-    if experiment.folder.exists() and not experiment.folder.is_dir():
-        raise InputError(f"{experiment.folder}: is not a folder; give another --exp_name")
+    output_dir, name = pathlib.Path(options.output_dir), options.exp_name
+    if not name:
+        return _unused_experiment(output_dir / default_name(data_path), locks)
+    folder = output_dir / name
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is not a folder; give another --exp_name")
+    experiment = Experiment(folder, locks.enter_context(FolderLock(folder)))
     existing = [path for path in (experiment.last, experiment.best) if path.exists()]
-    if options.exp_name and existing and not options.overwrite:
+    if existing and not options.overwrite:
         raise InputError(
             f"{existing[0]} exists: --exp_name {name} has been trained; "
             "give --resume to continue it, --overwrite to start over, or another --exp_name"
         )
     return experiment
+
+
+def _unused_experiment(folder: pathlib.Path, locks: contextlib.ExitStack) -> Experiment:
+    """Lock a folder that nobody has: this one, or one with a number after its name."""
+    for number in itertools.count(1):
+        candidate = folder.with_name(f"{folder.name}-{number}") if number > 1 else folder
+        with contextlib.suppress(FileExistsError, InUse):
+            return Experiment(candidate, locks.enter_context(FolderLock(candidate, new=True)))
+    raise AssertionError("unreachable")
+
+
+def default_name(data_path: str) -> str:
+    """A name that tells what is trained on, and when: that of the data's folder, as far as it is plain, and the time."""
+    name = re.sub(r"[^\w.-]+", "_", pathlib.Path(data_path).resolve().name).strip("._-")[:50]
+    return f"{name or 'data'}_{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def find_experiment(options: RunOptions, *, needs: str) -> Experiment:

@@ -17,6 +17,8 @@ def provenance(
 ) -> dict[str, Any]:
     """The origin that every result file states besides its numbers; `options` are flat, {flag name: value}."""
     return {
+        "data": {"name": pathlib.Path(options["data_path"]).name, "path": options["data_path"]},
+        "recipe": options["dataset"],
         "seed": options["seed"],
         "device": str(machine.device),
         "precision": machine.precision,

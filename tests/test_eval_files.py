@@ -377,7 +377,6 @@ def test_it_runs_in_any_folder_and_into_any_pipe(files, tmp_path, command):
     assert (done.returncode, done.stderr) == (0, "") and "mAP %" in done.stdout
 
 
-@pytest.mark.xfail(reason="what prints does not yet allow for a reader that has gone")
 def test_a_reader_that_has_gone_is_no_error(files):
     command = [sys.executable, "-m", "eval.detection", *files(TWO, BOTH)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

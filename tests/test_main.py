@@ -125,7 +125,7 @@ def test_runs_without_a_name_that_start_together_stay_apart(tiny, run, tmp_path,
     monkeypatch.setattr("time.strftime", lambda _: "now")
     for _ in range(3):
         assert run(tiny.path, "--num_epochs", "1").code == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"thumos14_now{n}" for n in ("", "-2", "-3")]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [f"tiny_now{n}" for n in ("", "-2", "-3")]
 
 
 def test_temporary_files_of_a_killed_run_are_removed_on_resume(tiny, run, tmp_path):
@@ -154,7 +154,7 @@ def test_ctrl_c_outside_the_loop_is_one_line(tiny, run, monkeypatch):
 def test_an_experiment_without_a_name_gets_one(tiny, run, tmp_path):
     assert run(tiny.path).code == 0
     (folder,) = (tmp_path / "out").iterdir()
-    assert folder.name.startswith("thumos14_2")
+    assert folder.name.startswith("tiny_2")
 
 
 def test_resampling_shorter_and_longer_videos_works_in_test(tiny, run):

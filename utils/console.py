@@ -1,10 +1,13 @@
-"""Running a command: a user's mistake is one line and an exit code, never a traceback."""
+"""Running a command: a user's mistake is one line and an exit code, never a traceback; so is a signal to stop."""
 
 import sys
 from collections.abc import Callable, Sequence
 
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
+from utils.output import guarded_output
+from utils.printable import one_line
+from utils.signals import Stopper, stop_signals
 
 
 def run_tool(
@@ -17,22 +20,30 @@ def run_tool(
 ) -> int:
     """Run a command, return its exit code: its own, 0 for None; 1 for an interrupt or failed training; 2 for a mistake.
 
-    `out_of_memory` says what to do when memory runs out.
+    `out_of_memory` says what to do when memory runs out. Output that fails changes nothing: the code is that of the work.
     """
-    try:
-        return tool(arguments) or 0
-    except TrainingError as error:
-        return _complain(f"{name}: {error}", 1)
-    except KeyboardInterrupt:
-        return _complain(f"{name}: {interrupted}", 1)
-    except InputError as error:
-        return _complain(f"{name}: error: {error}", 2)
-    except (OSError, MemoryError, RuntimeError) as error:
-        line = describe_system_error(error)
-        if line is None:
-            raise
-        advice = f"; {out_of_memory}" if out_of_memory and is_out_of_memory(error) else ""
-        return _complain(f"{name}: error: {line}{advice}", 2)
+    stopper = Stopper(f"{name}: {interrupted}")
+    with guarded_output(), stop_signals(stopper):
+        try:
+            _check_arguments(arguments)
+            return tool(arguments) or 0
+        except TrainingError as error:
+            return _complain(f"{name}: {error}", 1)
+        except KeyboardInterrupt:
+            return _complain(stopper.line or f"{name}: {interrupted}", 1)
+        except Exception as error:
+            if stopper.line:  # whatever the interrupt has turned into
+                return _complain(stopper.line, 1)
+            line = describe_error(error)
+            if line is None:
+                raise
+            advice = f"; {out_of_memory}" if out_of_memory and is_out_of_memory(error) else ""
+            return _complain(f"{name}: error: {line}{advice}", 2)
+
+
+def describe_error(error: Exception) -> str | None:
+    """Say in one line what the user did wrong, or which allocation or file failed; None if the error is a bug."""
+    return str(error) if isinstance(error, InputError) else describe_system_error(error)
 
 
 def describe_system_error(error: BaseException) -> str | None:
@@ -40,10 +51,19 @@ def describe_system_error(error: BaseException) -> str | None:
     if is_out_of_memory(error):
         return f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'})"
     if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}; check the path and the disk"
+        return one_line(f"{error.filename}: {error.strerror}; check the path and the disk")
     return None
 
 
-def _complain(line: str, code: int) -> int:
-    print(line, file=sys.stderr)
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Raise InputError for "--flag=--", which argparse takes for the end of the flags and then fails on."""
+    for argument in arguments:
+        if argument.startswith("--") and argument.endswith("=--"):
+            raise InputError(f"{argument}: '--' can't be a value; give another one")
+
+
+def _complain(text: str, code: int) -> int:
+    """Print a line, or several, each of a length that people read."""
+    for line in text.split("\n"):
+        print(one_line(line), file=sys.stderr)
     return code

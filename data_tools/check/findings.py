@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from formats.problems import Kind, Problem
+from utils.printable import one_line
 
 # An error is refused by training or certainly wrong. A note is harmless, and explained.
 SEVERITIES = ("error", "warning", "note")
@@ -65,8 +66,8 @@ def render(findings: Sequence[Finding]) -> str:
 
 def _block(finding: Finding) -> str:
     rest = finding.count - len(finding.examples)
-    lines = [f"{finding.severity}: {finding.title}" + f" ({finding.count:,})" * (finding.count > 1)]
-    lines += [f"    {example}" for example in finding.examples]
+    lines = [f"{finding.severity}: {one_line(finding.title)}" + f" ({finding.count:,})" * (finding.count > 1)]
+    lines += [f"    {one_line(example)}" for example in finding.examples]
     lines += [f"    and {rest:,} more"] if rest else []
-    lines += [f"  -> {finding.advice}"] if finding.advice else []
+    lines += [f"  -> {one_line(finding.advice)}"] if finding.advice else []
     return "\n".join(lines)

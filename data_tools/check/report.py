@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from data_tools.check.annotations import annotation_findings
 from data_tools.check.consistency import consistency_findings
@@ -29,6 +28,7 @@ from formats.opening import open_feature_set
 from formats.problems import DataError, Kind, Problem
 from options import DataOptions
 from utils.prefetch import prefetch
+from utils.progress import progress
 from utils.snippet_grid import SnippetGrid, frame_rate
 from utils.text_table import table
 
@@ -98,7 +98,7 @@ def _measure(feature_set: FeatureSet, options: DataOptions) -> tuple[list[Measur
             )
 
     measuring = prefetch(measure, work, threads=options.num_workers)
-    results = list(tqdm(measuring, desc="checking", unit="video", total=len(work), disable=None))
+    results = list(progress(measuring, desc="checking", unit="video", total=len(work)))
     measured = [result for result in results if isinstance(result, MeasuredVideo)]
     return measured, [result for result in results if isinstance(result, Problem)]
 
