@@ -6,10 +6,12 @@ The first file written is `.unfinished`, which readers refuse; it is removed onc
 interrupted run continues where it stopped when started again; existing arrays are compared with their source.
 """
 
+import contextlib
 import json
+import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,8 @@ from tqdm import tqdm
 from formats.annotations import VideoAnnotation
 from formats.feature_files import FeatureFiles
 from formats.layouts import UNFINISHED
-from utils.atomic import write_file, write_text
+from formats.names import SPLITS, is_file_name
+from utils.atomic import locked, remove_leftovers, write_file, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
 
@@ -41,7 +44,19 @@ def write_set(
     """
     work = [(split, files) for split, members in videos.items() for files in members]
     _check_names([files.video_id for _, files in work])
-    _claim(path, origin, sum(files.nbytes for _, files in work))
+    _check_target(path, origin, sum(files.nbytes for _, files in work))
+    with _claimed(path, origin):
+        earlier = _write_features(path, work, streams)
+        for split in SPLITS:
+            _write_split(path / f"split_{split}.txt", [files.video_id for files in videos[split]])
+        database = {f.video_id: _entry(split, annotations[f.video_id]) for split, f in work}
+        write_text(path / "gt.json", json.dumps({"database": database}, indent=1, ensure_ascii=False) + "\n")
+        (path / UNFINISHED).unlink()
+    return earlier
+
+
+def _write_features(path: pathlib.Path, work: Sequence[tuple[str, FeatureFiles]], streams: tuple[str, ...]) -> int:
+    """Write every array, and remove what an earlier run with other options left; return how many were there already."""
     earlier, written = 0, set()
     for split, files in tqdm(work, desc=f"writing {path}", unit="video", disable=None):
         features = files.load()
@@ -52,21 +67,25 @@ def write_set(
             earlier += _write_array(file, array)
             written.add(file)
     for file in path.glob("features/*/*/*.npy"):
-        if file not in written:  # left by an earlier run with other options
+        if file not in written:
             file.unlink()
-    for split, members in videos.items():
-        write_text(path / f"split_{split}.txt", "".join(f"{files.video_id}\n" for files in members))
-    database = {f.video_id: _entry(split, annotations[f.video_id]) for split, f in work}
-    write_text(path / "gt.json", json.dumps({"database": database}, indent=1, ensure_ascii=False) + "\n")
-    (path / UNFINISHED).unlink()
     return earlier
 
 
-def _claim(path: pathlib.Path, origin: str, needed: int) -> None:
-    """Claim the folder for this run: a new one, or one that an earlier attempt at the same set left."""
+def _write_split(path: pathlib.Path, names: Sequence[str]) -> None:
+    """Write a split file; a set that is only for inference has none for training."""
+    if names:
+        write_text(path, "".join(f"{name}\n" for name in names))
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _check_target(path: pathlib.Path, origin: str, needed: int) -> None:
+    """Check that the folder is new, empty or what an earlier attempt at the same set left, and that its disk has room."""
     marker = path / UNFINISHED
     try:
-        before = marker.read_text(encoding="utf-8") if marker.exists() else None
+        remove_leftovers(path, UNFINISHED)  # of a run that was killed while it claimed the folder
+        before = os.fsdecode(marker.read_bytes()) if marker.exists() else None
         if before is None and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: exists and is not an unfinished set; remove it or name another folder")
         if before not in (None, origin):
@@ -79,15 +98,29 @@ def _claim(path: pathlib.Path, origin: str, needed: int) -> None:
         raise InputError(
             f"{path}: the set takes {format_bytes(needed)}, {format_bytes(free)} are free; name another disk"
         )
-    for temporary in path.glob("features/*/*/.*.tmp"):  # of a run that was killed while it wrote
-        temporary.unlink()
-    write_text(marker, origin)
+
+
+@contextlib.contextmanager
+def _claimed(path: pathlib.Path, origin: str) -> Iterator[None]:
+    """Mark the folder as unfinished, and keep others from writing to it during the block."""
+    with contextlib.ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            held = stack.enter_context(locked(path.resolve()))
+        except OSError as error:
+            raise InputError(f"{path}: can't be used ({error.strerror}); check the path") from None
+        if held is False:
+            raise InputError(f"{path}: another run is writing it; wait for that, or name another folder")
+        for folder in (path, *path.glob("features/*/*")):  # of a run that was killed while it wrote
+            remove_leftovers(folder)
+        write_file(path / UNFINISHED, lambda file: file.write(os.fsencode(origin)))
+        yield
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Check that names can be those of files. Raises InputError for one that can't."""
+    """Check that names can be those of files and lines of a split file. Raises InputError for one that can't."""
     for name in names:
-        if pathlib.PurePath(name).name != name or name == ".." or "\0" in name or len(name.encode()) > 240:
+        if not is_file_name(name):
             raise InputError(f"video {name!r}: its name can't be a file name; rename it in the ground truth")
 
 

@@ -4,7 +4,9 @@ THUMOS'14 trains on its validation videos and tests on its test videos; Activity
 validation, since its test labels are secret. So the meaning of "validation" depends on the other subsets.
 """
 
-from collections.abc import Container, Set
+import re
+import unicodedata
+from collections.abc import Container, Iterable, Set
 
 SPLITS = ("train", "test")
 GROUPS = {
@@ -12,6 +14,9 @@ GROUPS = {
     "validation": ("validation", "val", "valid"),
     "test": ("test", "testing"),
 }
+# Of a video or feature file: two to five letters and digits, not digits alone, which may number the video.
+_EXTENSION = re.compile(r"(?<=.)\.(?![0-9]+$)[A-Za-z0-9]{2,5}$")
+LONGEST_NAME = 230  # bytes; 255 is usual for a file's, with its suffix and that of a temporary file
 _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 
 
@@ -35,3 +40,34 @@ def other_names(video: str) -> tuple[str, ...]:
 def known_name(video: str, names: Container[str]) -> str | None:
     """The name in `names` that means this video: itself, else one that differs only in "v_"; None if there is neither."""
     return next((name for name in (video, *other_names(video)) if name in names), None)
+
+
+def is_file_name(video: str) -> bool:
+    """Whether a video's name can be that of a file and a line of a split file: plain, valid text without control characters."""
+    plain = video not in ("", ".", "..") and not any(
+        c in "/\\" or unicodedata.category(c) in ("Cc", "Cs") for c in video
+    )
+    return plain and len(video.encode()) <= LONGEST_NAME
+
+
+def fold(name: str) -> str:
+    """A name of a class without case, spaces, underscores, hyphens and unicode form: equal for two spellings of one name."""
+    return "".join(c for c in _nfc(name).casefold() if not c.isspace() and c not in "_-")
+
+
+def fold_video(name: str, *, case: bool = False) -> str:
+    """A video's name without its path, a file's extension, a leading "v_", unicode form and, unless `case`, case."""
+    base = _nfc(name).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].strip()
+    base = _EXTENSION.sub("", base).removeprefix("v_")
+    return base if case else _nfc(base.casefold())
+
+
+def shown(names: Iterable[str], *, most: int | None = 3) -> str:
+    """The first names in quotes, on one line, the others as a count; characters that a terminal would obey are escaped."""
+    listed = list(names)
+    quoted = [f"'{''.join(c if c.isprintable() else ascii(c)[1:-1] for c in name)}'" for name in listed[:most]]
+    return ", ".join(quoted) + (f" and {len(listed) - len(quoted)} more" if len(quoted) < len(listed) else "")
+
+
+def _nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

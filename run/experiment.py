@@ -13,7 +13,7 @@ from typing import Any
 from formats.result_file import write_detections
 from options import Options, RunOptions, check_unchanged, resolve, unresolved
 from run.checkpoint import Checkpoint, load_checkpoint
-from utils.atomic import write_text
+from utils.atomic import remove_leftovers, write_text
 from utils.errors import InputError
 from utils.segments import Segments
 
@@ -75,12 +75,12 @@ class Experiment:
                     self.folder.rename(old)
                 else:  # an earlier run ended before it saved anything
                     shutil.rmtree(self.tensorboard, ignore_errors=True)
+                    self.remove_unfinished()
                     return
 
     def remove_unfinished(self) -> None:
         """Remove the temporary files of a run that was killed while writing; they can be large."""
-        for path in self.folder.glob(".*.tmp"):
-            path.unlink()
+        remove_leftovers(self.folder)
 
     def write_options(self, options: dict[str, Any]) -> None:
         write_text(self.options, json.dumps(options, indent=2) + "\n")

@@ -609,7 +609,7 @@ def full_disk(monkeypatch):
 
         def opened(path, mode):
             nonlocal count
-            assert mode == "wb"
+            assert mode == "xb"
             count += name in path.name
             return io.BufferedWriter(Full(path, mode)) if name in path.name and count >= time else open(path, mode)
 
