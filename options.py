@@ -84,7 +84,7 @@ class DataOptions:
     layout: str = option("auto", "how the set lies on disk, a name from docs/data.md; auto: recognised from the folder")
     ground_truth: str = option("", "JSON file with labels and segments", shown="gt.json in --data_path, or the only JSON file there")
     allow_pickle: bool = option(False, "read pickled feature sets; only arrays and plain values are built from them")
-    skip_unusable: bool = option(False, "leave out videos without features and segments that end at or before their start, and say how many, instead of refusing the set")
+    skip_unusable: bool = option(False, "leave out videos without features or annotation and segments that end at or before their start, and say how many, instead of refusing the set")
     modal: str = option("all", "streams to use", choices=("all", "rgb", "flow"))
     num_segments: int = option(750, "T, snippets that a video is resampled to", range="[1,inf)")
     feature_size: int = option(1024, "channels of each stream's features", range="[1,inf)")

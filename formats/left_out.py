@@ -16,6 +16,8 @@ class Cause(StrEnum):
     COMMON_PRACTICE = "left out of THUMOS'14 by common practice"
     WITHOUT_SEGMENTS = "test videos without segments"
     UNKNOWN_SUBSET = "subset '{detail}' is neither training, validation nor test"
+    IN_NO_SPLIT = "annotated videos in no split"
+    UNUSED_SPLIT = "listed in {detail}, which is neither trained nor tested on"
     UNLABELLED_SUBSET = "subset {detail} has no labels"
     UNTRAINED_CLASS = "classes of which no training video is left"
 
@@ -25,7 +27,7 @@ class Reason:
     """A cause, or the kind of problem because of which --skip_unusable leaves something out."""
 
     cause: Cause | Kind
-    detail: str = ""  # the subset, where the cause is one
+    detail: str = ""  # the subset or file, where the cause is one
 
     def __str__(self) -> str:
         return self.cause.format(detail=self.detail)

@@ -6,7 +6,9 @@ validation, since its test labels are secret. So the meaning of "validation" dep
 
 import re
 import unicodedata
-from collections.abc import Container, Iterable, Set
+from collections.abc import Collection, Container, Iterable, Set
+
+from utils.errors import InputError
 
 SPLITS = ("train", "test")
 GROUPS = {
@@ -22,7 +24,7 @@ _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 
 def group_of(subset: str) -> str | None:
     """The group of a subset: train, validation or test; None for any other name. Case does not matter."""
-    return _GROUP_OF.get(subset.lower())
+    return _GROUP_OF.get(subset.strip().lower())
 
 
 def splits_of(groups: Set[str]) -> dict[str, str]:
@@ -30,6 +32,18 @@ def splits_of(groups: Set[str]) -> dict[str, str]:
     if "train" in groups:
         return {group: "train" if group == "train" else "test" for group in groups}
     return {group: "train" if group == "validation" else "test" for group in groups}
+
+
+def unlabelled_group(groups: Collection[str], labelled: Collection[str], *, where: str, advice: str) -> str | None:
+    """Of three groups, the one that is used for nothing: validation or test, whichever has no labels.
+
+    None if there are fewer groups. Raises InputError when both have labels, with advice on how to say what to test on.
+    """
+    if not set(groups) >= GROUPS.keys():
+        return None
+    if {"validation", "test"} <= set(labelled):
+        raise InputError(f"{where}: validation and test videos are both labelled; say what to test on{advice}")
+    return "validation" if "test" in labelled else "test"
 
 
 def other_names(video: str) -> tuple[str, ...]:

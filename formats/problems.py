@@ -4,7 +4,7 @@ raise DataError(Problem(kind=Kind.SHAPE, where=str(path), what="shape (3,)", fix
 report(problem)     # raises it, or collects it and lets the reader continue without that entry
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NoReturn
@@ -42,12 +42,10 @@ class Kind(StrEnum):
 
     # Names, labels and files against each other
     IN_BOTH_SPLITS = "in both splits"
-    IN_NO_SPLIT = "in no split"
     WITHOUT_ANNOTATION = "without annotation"
     WITHOUT_FEATURES = "without features"
     SUBSET_AGAINST_SPLIT = "subset against split"
     TRAINING_WITHOUT_LABEL = "training without label"
-    LABEL_WITHOUT_TRAINING = "label without training"
     TWO_NAMES = "two names of a video"
 
     @property
@@ -63,14 +61,17 @@ class Kind(StrEnum):
     @property
     def advice(self) -> str:
         """What to do about all problems of this kind, besides the fix of each; empty if there is nothing."""
-        return f"or leave such {_SKIPPABLE[self]} out with --skip_unusable" if self.skippable else ""
+        return f"or {_SKIPPABLE[self]} with --skip_unusable" if self.skippable else ""
+
+    @property
+    def costs_the_video(self) -> bool:
+        """Whether what --skip_unusable leaves out is the video."""
+        return _SKIPPABLE.get(self) == _WITHOUT_VIDEOS
 
 
 # Headings that differ from the kind's own text.
 _HEADINGS = {
     Kind.IN_BOTH_SPLITS: "videos in both splits",
-    Kind.IN_NO_SPLIT: "annotated videos in no split",
-    Kind.LABEL_WITHOUT_TRAINING: "test labels that never occur in training",
     Kind.WITHOUT_FEATURES: "missing features",
     Kind.WITHOUT_ANNOTATION: "videos in a split without annotation",
     Kind.SUBSET_AGAINST_SPLIT: "subsets that contradict the split files",
@@ -78,8 +79,14 @@ _HEADINGS = {
     Kind.TWO_NAMES: "two names for one video",
     Kind.TWO_FILES: "two files of one video",
 }
-# What --skip_unusable leaves out, by the kind of its problem.
-_SKIPPABLE = {Kind.WITHOUT_FEATURES: "videos", Kind.IN_NO_SPLIT: "videos", Kind.EMPTY_SEGMENT: "segments"}
+_WITHOUT_VIDEOS = "leave such videos out"
+# What --skip_unusable does about a problem of this kind.
+_SKIPPABLE = {
+    Kind.WITHOUT_FEATURES: _WITHOUT_VIDEOS,
+    Kind.WITHOUT_ANNOTATION: _WITHOUT_VIDEOS,
+    Kind.EMPTY_SEGMENT: "leave such segments out",
+}
+MOST_LISTED = 10  # problems that one error lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +108,13 @@ class Problem:
 
 
 class DataError(InputError):
-    """A problem raised as an error."""
+    """A problem raised as an error, together with others that were found."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
+    def __init__(self, problem: Problem, *, others: Sequence[Problem] = ()) -> None:
+        lines = [str(other) for other in others[: MOST_LISTED - 1]]
+        unlisted = len(others) - len(lines)
+        lines += [f"and {unlisted:,} more, which --check_data --list shows"] if unlisted else []
+        super().__init__(f"{problem} (and {len(others):,} more, above)" if others else str(problem), details=lines)
         self.problem = problem
 
 

@@ -1,4 +1,4 @@
-"""prepare, convert and the demo set, killed before any of their operations on files: the same command goes on, nothing stays."""
+"""prepare and convert, killed before any of their operations on files: the same command goes on, and nothing else stays."""
 
 import os
 import pathlib

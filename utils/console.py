@@ -26,7 +26,7 @@ def run_tool(
     except KeyboardInterrupt:
         return _complain(f"{name}: {interrupted}", 1)
     except InputError as error:
-        return _complain(f"{name}: error: {error}", 2)
+        return _complain("\n".join([*(f"    {line}" for line in error.details), f"{name}: error: {error}"]), 2)
     except (OSError, MemoryError, RuntimeError) as error:
         line = describe_system_error(error)
         if line is None:

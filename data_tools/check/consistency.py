@@ -8,11 +8,12 @@ The rules are those of training: formats/contradictions.py, and the problems tha
 from collections.abc import Iterator, Mapping, Sequence
 
 from data_tools.check.findings import Finding, group_by_kind, summarize, summarize_by_kind
-from formats.contradictions import contradictions, unused_features
+from formats.contradictions import contradictions, untrained_labels, unused_features
 from formats.feature_set import FeatureSet
 from formats.left_out import Cause
 from formats.names import SPLITS
 from formats.problems import Kind, Problem
+from formats.spelling import similar_to, spelling_warnings
 from formats.thumos14_quirks import LEFT_OUT
 from options import DataOptions
 
@@ -31,6 +32,7 @@ def consistency_findings(
     """
     yield from _broken_entries(reported, options.skip_unusable)
     yield from _contradictions(feature_set, reported, streams=options.streams, skip_unusable=options.skip_unusable)
+    yield from _classes(feature_set)
     yield from _unused_features(feature_set, reported)
     yield from _left_out(feature_set)
     yield from _for_the_recipe(feature_set, options.dataset)
@@ -87,6 +89,18 @@ def _place(feature_set: FeatureSet, split: str, video: str) -> str:
     return str(next(iter(feature_set.storage.find(split, video).values())))
 
 
+def _classes(feature_set: FeatureSet) -> Iterator[Finding]:
+    untrained = untrained_labels(feature_set)
+    trained = set(feature_set.classes) - untrained.keys()
+    yield from summarize(
+        "warning",
+        "test labels that never occur in training",
+        [f"video '{video}': '{label}'{similar_to(label, trained)}" for label, video in untrained.items()],
+        advice="nothing can be learnt of these classes, and their AP counts as about 0: fix the spelling or remove them",
+    )
+    yield from summarize("warning", "classes that look like one", list(spelling_warnings(feature_set.classes)))
+
+
 def _unused_features(feature_set: FeatureSet, reported: Sequence[Problem]) -> Iterator[Finding]:
     explained = LEFT_OUT.keys() | _videos_of(reported)
     places = [_place(feature_set, split, v) for split, v in unused_features(feature_set) if v not in explained]
@@ -115,7 +129,12 @@ def _left_out(feature_set: FeatureSet) -> Iterator[Finding]:
     )
     unused = {video: reason for video, reason in feature_set.dropped.items() if video not in LEFT_OUT}
     for reason in sorted(set(unused.values()), key=str):
-        yield from summarize("note", f"not used: {reason}", [f"'{v}'" for v, why in unused.items() if why == reason])
+        videos = [f"'{video}'" for video, why in unused.items() if why == reason]
+        if reason.cause is Cause.IN_NO_SPLIT:
+            advice = "they are not used: list them in a split file or remove them from the ground truth"
+            yield from summarize("warning", reason.cause.value, videos, advice=advice)
+        else:
+            yield from summarize("note", f"not used: {reason}", videos)
 
 
 def _for_the_recipe(feature_set: FeatureSet, dataset: str) -> Iterator[Finding]:
