@@ -2,7 +2,6 @@
 
 for problem in contradictions(feature_set, streams=("rgb", "flow")): ...
 unused_features(feature_set)        # features that no split names
-untrained_labels(feature_set)       # classes that only test videos have
 """
 
 import pathlib
@@ -12,17 +11,20 @@ from formats.annotations import labels_of
 from formats.feature_set import FeatureSet
 from formats.names import SPLITS, group_of, other_names
 from formats.problems import Kind, Problem
+from formats.spelling import similar_to
 
 
 def contradictions(
     feature_set: FeatureSet, *, streams: tuple[str, ...], splits: tuple[str, ...] = SPLITS
 ) -> Iterator[Problem]:
-    """Find all contradictions; files are looked for only in `splits`."""
+    """Find all contradictions; files, and labels that training lacks, are looked for only in `splits`."""
     yield from _in_both_splits(feature_set)
     for split in SPLITS:
         for video in feature_set.names[split]:
             yield from _against_annotation(feature_set, split, video)
     yield from _unclear_names(feature_set)
+    if "train" in splits:
+        yield from _labels_without_training(feature_set)
     yield from _missing_features(feature_set, streams, splits)
 
 
@@ -37,16 +39,6 @@ def unused_features(feature_set: FeatureSet) -> list[tuple[str, str]]:
         known |= {other for video in known for other in other_names(video)}
         unused += [(split, video) for video in sorted(storage.by_split[split].videos.keys() - known)]
     return unused
-
-
-def untrained_labels(feature_set: FeatureSet) -> dict[str, str]:
-    """{label that no training video has: the first test video that has it}."""
-    known = labels_of(feature_set.annotations, feature_set.names["train"])
-    untrained: dict[str, str] = {}
-    for video in feature_set.names["test"]:
-        for label in sorted(labels_of(feature_set.annotations, [video]) - known):
-            untrained.setdefault(label, video)
-    return untrained
 
 
 def _in_both_splits(feature_set: FeatureSet) -> Iterator[Problem]:
@@ -117,6 +109,22 @@ def _unclear_names(feature_set: FeatureSet) -> Iterator[Problem]:
                     fix="remove either",
                     video=video,
                 )
+
+
+def _labels_without_training(feature_set: FeatureSet) -> Iterator[Problem]:
+    """Every class that only test videos have, once."""
+    known = labels_of(feature_set.annotations, feature_set.names["train"])
+    untrained: dict[str, str] = {}
+    for video in feature_set.names["test"]:
+        for label in sorted(labels_of(feature_set.annotations, [video]) - known):
+            untrained.setdefault(label, video)
+    for label, video in untrained.items():
+        yield Problem(
+            kind=Kind.LABEL_WITHOUT_TRAINING,
+            where=feature_set.ground_truth,
+            what=f"test video '{video}' has the label '{label}', which no training video has{similar_to(label, known)}",
+            fix="fix the spelling or remove it",
+        )
 
 
 def _missing_features(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...]) -> Iterator[Problem]:

@@ -58,10 +58,13 @@ def known_name(video: str, names: Container[str]) -> str | None:
 
 def is_file_name(video: str) -> bool:
     """Whether a video's name can be that of a file and a line of a split file: plain, valid text without control characters."""
-    plain = video not in ("", ".", "..") and not any(
-        c in "/\\" or unicodedata.category(c) in ("Cc", "Cs") for c in video
-    )
+    plain = is_plain_text(video) and "/" not in video and video not in ("", ".", "..")
     return plain and len(video.encode()) <= LONGEST_NAME
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether it can be written as UTF-8 and has no control characters, line breaks among them."""
+    return not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
 
 def fold(name: str) -> str:

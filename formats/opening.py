@@ -54,7 +54,8 @@ def open_usable_set(
 ) -> tuple[FeatureSet, dict[str, int]]:
     """Open a set without contradictions; also return what is left out, as {reason in words: how many}.
 
-    --skip_unusable leaves out videos without features or annotation, and empty segments. Only `splits` need features, or any
+    --skip_unusable leaves out videos without features or annotation and empty segments, and keeps test labels that no training
+    video has. Only `splits` need features, or any
     video at all. Raises InputError that lists the problems.
     """
     reported: list[Problem] = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NoReturn
 
-from utils.errors import InputError
+from utils.errors import InputError, first_of
 
 
 class Kind(StrEnum):
@@ -46,6 +46,7 @@ class Kind(StrEnum):
     WITHOUT_FEATURES = "without features"
     SUBSET_AGAINST_SPLIT = "subset against split"
     TRAINING_WITHOUT_LABEL = "training without label"
+    LABEL_WITHOUT_TRAINING = "label without training"
     TWO_NAMES = "two names of a video"
 
     @property
@@ -72,6 +73,7 @@ class Kind(StrEnum):
 # Headings that differ from the kind's own text.
 _HEADINGS = {
     Kind.IN_BOTH_SPLITS: "videos in both splits",
+    Kind.LABEL_WITHOUT_TRAINING: "test labels that never occur in training",
     Kind.WITHOUT_FEATURES: "missing features",
     Kind.WITHOUT_ANNOTATION: "videos in a split without annotation",
     Kind.SUBSET_AGAINST_SPLIT: "subsets that contradict the split files",
@@ -79,14 +81,15 @@ _HEADINGS = {
     Kind.TWO_NAMES: "two names for one video",
     Kind.TWO_FILES: "two files of one video",
 }
+UNTRAINED_HINT = "--skip_unusable keeps classes that no training video has; their AP counts, and is about 0"
 _WITHOUT_VIDEOS = "leave such videos out"
 # What --skip_unusable does about a problem of this kind.
 _SKIPPABLE = {
     Kind.WITHOUT_FEATURES: _WITHOUT_VIDEOS,
     Kind.WITHOUT_ANNOTATION: _WITHOUT_VIDEOS,
     Kind.EMPTY_SEGMENT: "leave such segments out",
+    Kind.LABEL_WITHOUT_TRAINING: "keep such classes, whose AP counts as about 0,",
 }
-MOST_LISTED = 10  # problems that one error lists
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +114,9 @@ class DataError(InputError):
     """A problem raised as an error, together with others that were found."""
 
     def __init__(self, problem: Problem, *, others: Sequence[Problem] = ()) -> None:
-        lines = [str(other) for other in others[: MOST_LISTED - 1]]
-        unlisted = len(others) - len(lines)
-        lines += [f"and {unlisted:,} more, which --check_data --list shows"] if unlisted else []
-        super().__init__(f"{problem} (and {len(others):,} more, above)" if others else str(problem), details=lines)
+        message, details = first_of([str(problem), *map(str, others)], rest=", which --check_data --list shows")
+        classes = any(p.kind is Kind.LABEL_WITHOUT_TRAINING for p in (problem, *others))
+        super().__init__(message, details=details, hint=UNTRAINED_HINT if classes else "")
         self.problem = problem
 
 

@@ -250,7 +250,7 @@ def test_a_video_in_both_splits(checked, tiny):
 
 def test_a_label_that_never_occurs_in_training(checked, tiny):
     tiny.edit_gt(lambda database: database["test_0"]["annotations"][0].update(label="Juggle"))
-    kind, lines = only(checked(), "warning")
+    kind, lines = only(checked(), "error")
     assert kind == "test labels that never occur in training" and "'Juggle'" in lines
 
 

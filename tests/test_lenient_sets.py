@@ -18,16 +18,21 @@ def test_an_annotated_video_in_no_split_is_left_out_and_said(tiny, run):
     assert checked.code == 1 and "warning: annotated videos in no split\n    'orphan'" in checked.out
 
 
-@pytest.mark.parametrize("flags", [(), ("--skip_unusable",)])
-def test_a_class_that_only_test_videos_have_counts_and_is_said(tiny, run, tmp_path, flags):
+def test_a_class_that_only_test_videos_have_counts_if_it_is_meant(tiny, run, tmp_path):
     tiny.edit_gt(lambda database: database["test_1"]["annotations"].append({"label": "Jmup", "segment": [0.1, 2]}))
-    outcome = run(tiny.path, "--exp_name", "x", "--num_epochs", "1", *flags)
+    refused = run(tiny.path)
+    error, hint = refused.err.splitlines()
+    assert refused.code == 2 and error.startswith("main.py: error: ") and hint.startswith("  -> --skip_unusable ")
+    assert (
+        str(tiny.gt) in error and "'test_1' has the label 'Jmup', which no training video has (is it 'Jump'?)" in error
+    )
+    outcome = run(tiny.path, "--exp_name", "x", "--num_epochs", "1", "--skip_unusable")
     assert outcome.code == 0, outcome.err
     assert "left out, classes of which no training video is left: 1" in outcome.out
     assert "warning: no training video shows 'Jmup' (is it 'Jump'?): its AP counts, and will be about 0" in outcome.out
     results = json.loads((tmp_path / "out" / "x" / "results.json").read_text())
     assert results["best"]["mAP"] is not None
-    checked = run(tiny.path, "--check_data", *flags)
+    checked = run(tiny.path, "--check_data", "--skip_unusable")
     assert checked.code == 1 and "test labels that never occur in training" in checked.out and "'Jmup'" in checked.out
 
 

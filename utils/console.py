@@ -26,7 +26,8 @@ def run_tool(
     except KeyboardInterrupt:
         return _complain(f"{name}: {interrupted}", 1)
     except InputError as error:
-        return _complain("\n".join([*(f"    {line}" for line in error.details), f"{name}: error: {error}"]), 2)
+        lines = [*(f"    {line}" for line in error.details), f"{name}: error: {error}"]
+        return _complain("\n".join(lines + [f"  -> {error.hint}"] * bool(error.hint)), 2)
     except (OSError, MemoryError, RuntimeError) as error:
         line = describe_system_error(error)
         if line is None:

@@ -8,16 +8,16 @@ The rules are those of training: formats/contradictions.py, and the problems tha
 from collections.abc import Iterator, Mapping, Sequence
 
 from data_tools.check.findings import Finding, group_by_kind, summarize, summarize_by_kind
-from formats.contradictions import contradictions, untrained_labels, unused_features
+from formats.contradictions import contradictions, unused_features
 from formats.feature_set import FeatureSet
 from formats.left_out import Cause
 from formats.names import SPLITS
 from formats.problems import Kind, Problem
-from formats.spelling import similar_to, spelling_warnings
+from formats.spelling import spelling_warnings
 from formats.thumos14_quirks import LEFT_OUT
 from options import DataOptions
 
-_SKIPPED = "left out, with --skip_unusable"
+_SKIPPED = "--skip_unusable passes over them"
 
 # The classes of each --dataset; None if the recipe is for no particular set.
 NUM_CLASSES: Mapping[str, int | None] = {"thumos14": 20, "activitynet1.2": 100, "activitynet1.3": 200, "demo": None}
@@ -32,7 +32,7 @@ def consistency_findings(
     """
     yield from _broken_entries(reported, options.skip_unusable)
     yield from _contradictions(feature_set, reported, streams=options.streams, skip_unusable=options.skip_unusable)
-    yield from _classes(feature_set)
+    yield from summarize("warning", "classes that look like one", list(spelling_warnings(feature_set.classes)))
     yield from _unused_features(feature_set, reported)
     yield from _left_out(feature_set)
     yield from _for_the_recipe(feature_set, options.dataset)
@@ -87,18 +87,6 @@ def _place_in_other_split(feature_set: FeatureSet, video: str) -> str:
 def _place(feature_set: FeatureSet, split: str, video: str) -> str:
     """The first file of this video."""
     return str(next(iter(feature_set.storage.find(split, video).values())))
-
-
-def _classes(feature_set: FeatureSet) -> Iterator[Finding]:
-    untrained = untrained_labels(feature_set)
-    trained = set(feature_set.classes) - untrained.keys()
-    yield from summarize(
-        "warning",
-        "test labels that never occur in training",
-        [f"video '{video}': '{label}'{similar_to(label, trained)}" for label, video in untrained.items()],
-        advice="nothing can be learnt of these classes, and their AP counts as about 0: fix the spelling or remove them",
-    )
-    yield from summarize("warning", "classes that look like one", list(spelling_warnings(feature_set.classes)))
 
 
 def _unused_features(feature_set: FeatureSet, reported: Sequence[Problem]) -> Iterator[Finding]:
