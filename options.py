@@ -114,6 +114,7 @@ class RunOptions:
     overwrite: bool = option(False, "start over under the name of an experiment that has checkpoints; its folder is kept as NAME.old")
     inference_only: bool = option(False, "no training: load a checkpoint, write detections, print the table")
     check_data: bool = option(False, "no training: check the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
+    list: bool = option(False, "with --check_data: print every video and file of every finding, not three; --verbose does so too")
     model_file: str = option("", "checkpoint for --inference_only, ours or a published state dict", shown="the experiment's best.pt")
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
@@ -268,6 +269,7 @@ CALL_FLAGS = frozenset(
         "overwrite",
         "inference_only",
         "check_data",
+        "list",
         "model_file",
         "allow_pickle",
         "device",
@@ -354,6 +356,8 @@ def _check_calls(flags: Mapping[str, Any]) -> None:
         raise InputError(
             "--model_file is only read with --inference_only; add that, or give --resume to continue a run"
         )
+    if flags.get("list") and not flags.get("check_data"):
+        raise InputError("--list is only for --check_data; add that")
     for name in ("inference_only", "resume"):
         if flags.get("check_data") and flags.get(name):
             raise InputError(f"--check_data and --{name} contradict each other; give one of them")
