@@ -67,6 +67,11 @@ def is_plain_text(text: str) -> bool:
     return not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
 
 
+def is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8; file names and JSON may hold halves of characters, which can't."""
+    return not any(unicodedata.category(c) == "Cs" for c in text)
+
+
 def fold(name: str) -> str:
     """A name of a class without case, spaces, underscores, hyphens and unicode form: equal for two spellings of one name."""
     return "".join(c for c in _nfc(name).casefold() if not c.isspace() and c not in "_-")

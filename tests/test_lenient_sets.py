@@ -4,8 +4,9 @@ import json
 
 import pytest
 from support.disk import complaint
-from support.tiny import load_tiny_set
+from support.tiny import FEATURE_SIZE, load_tiny_set
 
+from data_tools import convert
 from formats.names import fold
 from formats.spelling import similar_to, spelling_warnings
 
@@ -134,3 +135,37 @@ def test_folding():
     assert fold("caf\u00e9") == fold("cafe\u0301") and fold("Run") != fold("Runs")
     assert not list(spelling_warnings(["Dive", "Jump", "Throw"]))
     assert similar_to("Juggling", {"Jump", "Dive"}) == ""
+
+
+# Names that are no text
+
+
+@pytest.mark.parametrize("where", ["video", "label", "labels"])
+def test_names_of_half_a_character(tiny, run, tmp_path, capsys, where):
+    """JSON can hold them; no file or terminal can."""
+
+    def edit(database):
+        if where == "video":
+            database["odd\ud800"] = database["train_0"]
+        elif where == "label":
+            database["train_0"]["annotations"][0]["label"] = "Di\udcffve"
+        else:
+            database["train_0"]["labels"] = ["Di\udcffve"]
+
+    tiny.edit_gt(edit)
+    line = complaint(2, run(tiny.path).err)
+    assert str(tiny.gt) in line and ("not valid text" in line or where == "labels")
+    assert run(tiny.path, "--check_data").code == 2
+    assert convert.main([str(tiny.path), str(tmp_path / "new"), "--feature_size", str(FEATURE_SIZE)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "new").exists()
+
+
+def test_video_names_that_would_be_two_lines_are_not_converted(tiny, tmp_path, capsys):
+    for stream in ("rgb", "flow"):
+        tiny.feature("train", stream, "train_0").rename(tiny.feature("train", stream, "a\nb"))
+    tiny.edit_gt(lambda database: database.update({"a\nb": database.pop("train_0")}))
+    for split in ("train", "test"):
+        (tiny.path / f"split_{split}.txt").unlink()
+    assert convert.main([str(tiny.path), str(tmp_path / "new"), "--feature_size", str(FEATURE_SIZE)]) == 2
+    assert r"video 'a\nb': its name can't be a file name" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
