@@ -44,40 +44,55 @@ def write_set(
     """
     work = [(split, files) for split, members in videos.items() for files in members]
     _check_names([files.video_id for _, files in work])
+    database = {f.video_id: _entry(split, annotations[f.video_id]) for split, f in work}
+    texts = {f"split_{s}.txt": "".join(f"{files.video_id}\n" for files in videos[s]) for s in SPLITS}
+    texts["gt.json"] = json.dumps({"database": database}, indent=1, ensure_ascii=False) + "\n"  # the last one
+    if _is_complete(path, texts, work, streams):
+        return len(work) * len(streams)
     _check_target(path, origin, sum(files.nbytes for _, files in work))
     with _claimed(path, origin):
-        earlier = _write_features(path, work, streams)
-        for split in SPLITS:
-            _write_split(path / f"split_{split}.txt", [files.video_id for files in videos[split]])
-        database = {f.video_id: _entry(split, annotations[f.video_id]) for split, f in work}
-        write_text(path / "gt.json", json.dumps({"database": database}, indent=1, ensure_ascii=False) + "\n")
+        earlier, written = 0, set()
+        for file, array in _arrays(path, work, streams):
+            earlier += _write_array(file, array)
+            written.add(file)
+        for file in path.glob("features/*/*/*.npy"):
+            if file not in written:  # left by an earlier run with other options
+                file.unlink()
+        for name, text in texts.items():
+            if text:
+                write_text(path / name, text)
+            else:  # a set for inference alone has no training videos
+                (path / name).unlink(missing_ok=True)
         (path / UNFINISHED).unlink()
     return earlier
 
 
-def _write_features(path: pathlib.Path, work: Sequence[tuple[str, FeatureFiles]], streams: tuple[str, ...]) -> int:
-    """Write every array, and remove what an earlier run with other options left; return how many were there already."""
-    earlier, written = 0, set()
+def _arrays(
+    path: pathlib.Path, work: Sequence[tuple[str, FeatureFiles]], streams: tuple[str, ...]
+) -> Iterator[tuple[pathlib.Path, NDArray[np.floating]]]:
+    """Every file of the set and its array."""
     for split, files in tqdm(work, desc=f"writing {path}", unit="video", disable=None):
         features = files.load()
         for s, stream in enumerate(streams):
             first = s * files.feature_size
             array = np.ascontiguousarray(features[:, first : first + files.feature_size])
-            file = path / "features" / split / stream / f"{files.video_id}.npy"
-            earlier += _write_array(file, array)
-            written.add(file)
-    for file in path.glob("features/*/*/*.npy"):
-        if file not in written:
-            file.unlink()
-    return earlier
+            yield path / "features" / split / stream / f"{files.video_id}.npy", array
 
 
-def _write_split(path: pathlib.Path, names: Sequence[str]) -> None:
-    """Write a split file; a set that is only for inference has none for training."""
-    if names:
-        write_text(path, "".join(f"{name}\n" for name in names))
-    else:
-        path.unlink(missing_ok=True)
+def _is_complete(
+    path: pathlib.Path,
+    texts: Mapping[str, str],
+    work: Sequence[tuple[str, FeatureFiles]],
+    streams: tuple[str, ...],
+) -> bool:
+    """Whether this very set is there already, written by a run that may have been killed right after its last step."""
+    if (path / UNFINISHED).exists():
+        return False
+    for name, text in texts.items():
+        file = path / name
+        if (file.read_bytes() if file.is_file() else b"") != text.encode():
+            return False
+    return all(file.is_file() and _holds(file, array) for file, array in _arrays(path, work, streams))
 
 
 def _check_target(path: pathlib.Path, origin: str, needed: int) -> None:
