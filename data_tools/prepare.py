@@ -20,10 +20,10 @@ from data_tools.check.annotations import annotation_findings
 from data_tools.check.times import TimedVideo
 from data_tools.label_tables import VideoLabels, read_labels, read_segments, refuse
 from data_tools.next_command import GRID_FLAGS, next_command
-from data_tools.set_writer import write_set
+from data_tools.set_writer import inspect_features, write_set
 from formats.annotations import VideoAnnotation, labels_of
 from formats.array_files import STREAMS, StoredArray
-from formats.feature_files import FeatureFiles, Located, open_streams
+from formats.feature_files import Located, open_streams
 from formats.feature_folders import features_in
 from formats.names import SPLITS, shown, splits_of, unlabelled_group
 from formats.problems import raise_problem
@@ -72,7 +72,8 @@ def prepare(arguments: Sequence[str]) -> None:
     used = [video for split in SPLITS for video in names[split]]
     feature_size = flags.get("feature_size") or _feature_size([located[video] for video in used], streams)
     progress = tqdm(used, desc="inspecting features", unit="video", disable=None)
-    files = {v: FeatureFiles(v, located[v], streams=streams, feature_size=feature_size) for v in progress}
+    places = ((video, located[video]) for video in progress)
+    files = {f.video_id: f for f in inspect_features(places, streams=streams, feature_size=feature_size)}
     annotations = {
         video: VideoAnnotation(
             subset="", instances=tuple(segments.get(video, ())), weak_labels=frozenset(labels[video].labels)

@@ -102,6 +102,15 @@ def test_a_folder_made_again_removes_what_the_first_try_left(tmp_path):
     assert contents(tmp_path) == {"demo": None, "demo/x": b""}
 
 
+def test_starting_an_experiment_again_removes_what_a_kill_left(tiny, run, tmp_path):
+    """Of a run that was killed in its first save."""
+    folder = tmp_path / "out" / "x"
+    folder.mkdir(parents=True)
+    (folder / ".last.pt.0a1b2c3d.tmp").write_bytes(b"half")
+    assert run(tiny.path, "--exp_name", "x", "--num_epochs", "1").code == 0
+    assert not list(folder.glob("*.tmp")) and not list(folder.glob(".*.tmp"))
+
+
 def test_where_nothing_can_be_locked_age_decides(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(38, "Function not implemented")

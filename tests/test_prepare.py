@@ -45,9 +45,10 @@ def prepared(own, capsys):
 
 def refusal(result):
     code, out, err = result
-    assert code == 2 and len(err) == 1 and out == ""
-    assert err[0].startswith("data_tools.prepare: error: ")
-    return err[0]
+    *others, line = err
+    assert code == 2 and out == "" and all(other.startswith("    ") for other in others)
+    assert line.startswith("data_tools.prepare: error: ")
+    return line
 
 
 def test_labels_alone_make_a_set(prepared, own, tiny):

@@ -229,3 +229,12 @@ def test_the_next_command_keeps_the_share_of_pseudo_labels(length, segments, ext
 def test_the_next_command_evaluates_large_sets_once_an_epoch():
     assert command([100] * 8).evaluation.detection_inf_step == 10
     assert command([100] * 999).evaluation.detection_inf_step == 500
+
+
+def test_all_unusable_features_are_listed(prepared, own):
+    for i in (1, 3, 4):
+        np.save(own / "features" / "rgb" / f"v{i}.npy", np.ones((9, FEATURE_SIZE + i), np.float32))
+    (own / "features" / "flow" / "v6.npy").write_bytes(b"no array")
+    code, _, err = prepared(["video,label", *ROWS])
+    assert code == 2 and len(err) == 4 and err[-1].endswith("(and 3 more, above)")
+    assert all(any(f"v{i}.npy: " in line for line in err) for i in (1, 3, 4, 6))
