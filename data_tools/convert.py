@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from tqdm import tqdm
 
-from data_tools.set_writer import inspect_features, write_set
+from data_tools.set_writer import write_set
+from formats.feature_files import FeatureFiles
 from formats.names import SPLITS
 from formats.opening import open_usable_set
 from options import FLAGS, resolve
@@ -43,10 +44,10 @@ def convert(arguments: Sequence[str]) -> None:
         raise InputError(f"{target}: is inside {source}, the set to convert; name a folder outside it")
     feature_set, left_out = open_usable_set(source, options)
     work = [(split, video) for split in SPLITS for video in feature_set.names[split]]
-    progress = tqdm(work, desc="inspecting features", unit="video", disable=None)
-    places = ((video, feature_set.storage.find(split, video)) for split, video in progress)
-    opened = inspect_features(places, streams=options.streams, feature_size=options.feature_size)
-    videos = {split: [f for (of, _), f in zip(work, opened, strict=True) if of == split] for split in SPLITS}
+    videos: dict[str, list[FeatureFiles]] = {split: [] for split in SPLITS}
+    for split, video in tqdm(work, desc="inspecting features", unit="video", disable=None):
+        located = feature_set.storage.find(split, video)
+        videos[split].append(FeatureFiles(video, located, streams=options.streams, feature_size=options.feature_size))
     origin = f"converted from {source.resolve()} ({feature_set.layout}, {options.modal})"
     earlier = write_set(target, videos, feature_set.annotations, streams=options.streams, origin=origin)
     arrays = len(work) * len(options.streams)

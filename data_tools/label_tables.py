@@ -8,6 +8,7 @@ Columns may be separated by commas, semicolons or tabs, and have some other usua
 lines of a table are listed at once.
 """
 
+import contextlib
 import csv
 import io
 import pathlib
@@ -157,9 +158,10 @@ def _read(path: pathlib.Path) -> str:
 def _separator(text: str, required: tuple[str, ...]) -> str:
     """The separator that gives the first line the required columns; a comma if none does."""
     lines = [line for line in text.splitlines()[:2] if not line.lower().startswith("sep=")] or [""]
-    for separator in SEPARATORS:
-        if set(required) <= set(_header(next(csv.reader(lines[:1], delimiter=separator), []))):
-            return separator
+    with contextlib.suppress(csv.Error):  # which the reader of the entire table names
+        for separator in SEPARATORS:
+            if set(required) <= set(_header(next(csv.reader(lines[:1], delimiter=separator), []))):
+                return separator
     return ","
 
 

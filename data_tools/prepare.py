@@ -20,13 +20,13 @@ from data_tools.check.annotations import annotation_findings
 from data_tools.check.times import TimedVideo
 from data_tools.label_tables import VideoLabels, read_labels, read_segments, refuse
 from data_tools.next_command import GRID_FLAGS, next_command
-from data_tools.set_writer import inspect_features, write_set
+from data_tools.set_writer import write_set
 from formats.annotations import VideoAnnotation, labels_of
 from formats.array_files import STREAMS, StoredArray
-from formats.feature_files import Located, open_streams
+from formats.feature_files import FeatureFiles, Located, open_streams
 from formats.feature_folders import features_in
 from formats.names import SPLITS, shown, splits_of, unlabelled_group
-from formats.problems import raise_problem
+from formats.problems import DataError, Problem, raise_problem
 from formats.spelling import similar_to, spelling_warnings
 from options import FLAGS, DataOptions, resolve
 from utils.console import run_tool
@@ -71,9 +71,7 @@ def prepare(arguments: Sequence[str]) -> None:
     names = _splits(labels, table=table, flags=flags, marked=segments)
     used = [video for split in SPLITS for video in names[split]]
     feature_size = flags.get("feature_size") or _feature_size([located[video] for video in used], streams)
-    progress = tqdm(used, desc="inspecting features", unit="video", disable=None)
-    places = ((video, located[video]) for video in progress)
-    files = {f.video_id: f for f in inspect_features(places, streams=streams, feature_size=feature_size)}
+    files = _inspect({video: located[video] for video in used}, streams=streams, feature_size=feature_size)
     annotations = {
         video: VideoAnnotation(
             subset="", instances=tuple(segments.get(video, ())), weak_labels=frozenset(labels[video].labels)
@@ -274,6 +272,20 @@ def _check_not_transposed(array: StoredArray, shapes: Sequence[tuple[int, ...]])
             f"{array}: shape {shapes[0]}, and every array has {first} rows: they may be transposed, [snippets, channels] is "
             f"wanted; save them the other way round{unless}"
         )
+
+
+def _inspect(located: Mapping[str, Located], *, streams: tuple[str, ...], feature_size: int) -> dict[str, FeatureFiles]:
+    """Open the features of all videos. Raises DataError with every problem."""
+    files: dict[str, FeatureFiles] = {}
+    problems: list[Problem] = []
+    for video, places in tqdm(located.items(), desc="inspecting features", unit="video", disable=None):
+        try:
+            files[video] = FeatureFiles(video, places, streams=streams, feature_size=feature_size)
+        except DataError as error:
+            problems.append(error.problem.of(video))
+    if problems:
+        raise DataError(problems[0], others=problems[1:])
+    return files
 
 
 def _summary(

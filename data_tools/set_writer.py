@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from formats.annotations import VideoAnnotation
-from formats.feature_files import FeatureFiles, Located
+from formats.feature_files import FeatureFiles
 from formats.layouts import UNFINISHED
 from formats.names import SPLITS, is_file_name
-from formats.problems import DataError, Problem
 from utils.atomic import locked, remove_leftovers, write_file, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
@@ -66,22 +65,6 @@ def write_set(
                 (path / name).unlink(missing_ok=True)
         (path / UNFINISHED).unlink()
     return earlier
-
-
-def inspect_features(
-    located: Iterable[tuple[str, Located]], *, streams: tuple[str, ...], feature_size: int
-) -> list[FeatureFiles]:
-    """Open the features of these videos, (name, where they are). Raises DataError with all problems."""
-    opened: list[FeatureFiles] = []
-    problems: list[Problem] = []
-    for video, places in located:
-        try:
-            opened.append(FeatureFiles(video, places, streams=streams, feature_size=feature_size))
-        except DataError as error:
-            problems.append(error.problem.of(video))
-    if problems:
-        raise DataError(problems[0], others=problems[1:])
-    return opened
 
 
 def _arrays(

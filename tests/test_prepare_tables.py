@@ -87,6 +87,26 @@ def test_all_wrong_lines_are_listed(prepared, own):
     assert not (own / "my data").exists()
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"",
+        b"\xff\xfe",
+        b"\xff\xfea",
+        b"\0",
+        b"video,label\nv\xe9,x",
+        b"video," + b"x" * 200_000,
+        b"video,label\n" + b"x" * 200_000,
+        b"\n\n",
+        b"sep=,",
+        b"\x1b[31m,x\n1,2",
+    ],
+)
+def test_what_is_no_table_is_one_line(prepared, own, table):
+    code, out, err = prepared(table)
+    assert (code, out) == (2, []) and len(err) == 1 and str(own / "labels.csv") in err[0] and len(err[0]) < 500
+
+
 def test_missing_features_are_listed(prepared):
     code, _, err = prepared(["video,label", *(f"w{i},Dive" for i in range(30))])
     assert code == 2 and len(err) == 11 and "no features for video 'w0'" in err[-1] and "and 20 more" in err[-2]
