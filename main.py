@@ -117,8 +117,8 @@ def run_check(flags: Mapping[str, Any]) -> int:
     from data_tools.opening import data_folder
 
     options = resolve(flags)
-    report = check_data(data_folder(options.data), options.data)
-    print(report.text)
+    report = check_data(data_folder(options.data), options.data, actionness=options.actionness)
+    print(report.text(entire=options.run.list or options.run.verbose))
     return report.exit_code
 
 

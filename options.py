@@ -84,7 +84,7 @@ class DataOptions:
     layout: str = option("auto", "how the set lies on disk, a name from docs/data.md; auto: recognised from the folder")
     ground_truth: str = option("", "JSON file with labels and segments", shown="gt.json in --data_path, or the only JSON file there")
     allow_pickle: bool = option(False, "read pickled feature sets; only arrays and plain values are built from them")
-    skip_unusable: bool = option(False, "leave out videos without features and segments that end at or before their start, and say how many, instead of refusing the set")
+    skip_unusable: bool = option(False, "leave out videos without features or annotation and segments that end at or before their start, and say how many, instead of refusing the set")
     modal: str = option("all", "streams to use", choices=("all", "rgb", "flow"))
     num_segments: int = option(750, "T, snippets that a video is resampled to", range="[1,inf)")
     feature_size: int = option(1024, "channels of each stream's features", range="[1,inf)")
@@ -114,6 +114,7 @@ class RunOptions:
     overwrite: bool = option(False, "start over under the name of an experiment that has checkpoints; its folder is kept as NAME.old, NAME.old-2, ...")
     inference_only: bool = option(False, "no training: load a checkpoint, write detections, print the table")
     check_data: bool = option(False, "no training: check the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
+    list: bool = option(False, "with --check_data: print every video and file of every finding, not three; --verbose does so too")
     model_file: str = option("", "checkpoint for --inference_only, ours or a published state dict", shown="the experiment's best.pt")
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
@@ -269,6 +270,7 @@ CALL_FLAGS = frozenset(
         "overwrite",
         "inference_only",
         "check_data",
+        "list",
         "model_file",
         "allow_pickle",
         "device",
@@ -355,6 +357,8 @@ def _check_calls(flags: Mapping[str, Any]) -> None:
         raise InputError(
             "--model_file is only read with --inference_only; add that, or give --resume to continue a run"
         )
+    if flags.get("list") and not flags.get("check_data"):
+        raise InputError("--list is only for --check_data; add that")
     for name in ("inference_only", "resume"):
         if flags.get("check_data") and flags.get(name):
             raise InputError(f"--check_data and --{name} contradict each other; give one of them")

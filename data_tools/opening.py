@@ -4,13 +4,17 @@ data = open_dataset(options.data, device=device, splits=("train", "test"))
 """
 
 import pathlib
+from collections.abc import Iterator
 
 import torch
 
 from data_tools.check.times import TimedVideo, grid_warning
 from data_tools.demo_set import ensure_demo_set
 from dataset import Dataset, load_dataset
+from formats.annotations import labels_of
 from formats.layouts import check_layout
+from formats.names import shown
+from formats.spelling import similar_to, spelling_warnings
 from options import PRESETS, DataOptions
 from utils.errors import InputError
 
@@ -40,7 +44,16 @@ def open_dataset(options: DataOptions, *, device: torch.device, splits: tuple[st
         )
         for video in data.videos
     ]
-    warning = grid_warning(timed, options.grid)
-    if warning:
-        print(f"warning: {warning}")
+    for warning in (*_class_warnings(data, splits), grid_warning(timed, options.grid)):
+        if warning:
+            print(f"warning: {warning}")
     return data
+
+
+def _class_warnings(data: Dataset, splits: tuple[str, ...]) -> Iterator[str]:
+    """Classes that look like one, and those that nothing can be learnt of."""
+    yield from spelling_warnings(data.classes)
+    if "train" in splits:
+        trained = labels_of(data.annotations, data.train.names)
+        for label in (label for label in data.classes if label not in trained):
+            yield f"no training video shows {shown([label])}{similar_to(label, trained)}: its AP counts, and will be about 0"

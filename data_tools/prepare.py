@@ -3,7 +3,8 @@
 python -m data_tools.prepare --features DIR --labels labels.csv --out DATA [--annotations segments.csv]
 
 DIR holds rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO.npy with both side by side (.npz, .pt too). Training only needs video-level
-labels. Segments, where somebody marked them, only serve to measure mAP on the test videos.
+labels. Segments, where somebody marked them, only serve to measure mAP on the test videos. Videos without labels make a set for
+inference alone.
 """
 
 from utils.early import stop_quietly
@@ -12,28 +13,32 @@ if __name__ == "__main__":
     stop_quietly("data_tools.prepare")  # first of all: loading the rest takes a moment
 
 import pathlib
-import shlex
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data_tools.label_tables import VideoLabels, read_labels, read_segments
+from data_tools.check.annotations import annotation_findings
+from data_tools.check.times import TimedVideo
+from data_tools.label_tables import VideoLabels, read_labels, read_segments, refuse
+from data_tools.next_command import GRID_FLAGS, next_command
 from data_tools.set_writer import write_set
-from formats.annotations import VideoAnnotation
-from formats.array_files import STREAMS
+from formats.annotations import VideoAnnotation, labels_of
+from formats.array_files import STREAMS, StoredArray
 from formats.feature_files import FeatureFiles, Located, open_streams
 from formats.feature_folders import features_in
-from formats.names import SPLITS, splits_of
-from formats.problems import raise_problem
+from formats.names import SPLITS, shown, splits_of, unlabelled_group
+from formats.problems import DataError, Problem, raise_problem
+from formats.spelling import similar_to, spelling_warnings
 from options import FLAGS, DataOptions, resolve
 from utils.console import run_tool
 from utils.errors import InputError
 from utils.flags import Parser
-from utils.progress import progress
+from utils.snippet_grid import frame_rate
 
+DATA_FLAGS = ("modal", "feature_size", *GRID_FLAGS)
 TEST_FRACTION, SEED = 0.3, 0  # of the draw, where the table names no subsets
 
 
@@ -59,32 +64,32 @@ def prepare(arguments: Sequence[str]) -> None:
         "--test_fraction", type=float, metavar="X", help=f"share of the videos to test on (default: {TEST_FRACTION})"
     )
     parser.add_argument("--seed", type=int, metavar="N", help=f"seed for drawing the test videos (default: {SEED})")
-    parser.add_options(("modal", "feature_size"))
+    parser.add_options(DATA_FLAGS)
     flags = vars(parser.parse_args(arguments))
-    streams = resolve({name: flags[name] for name in ("modal", "feature_size") if name in flags}).data.streams
-    folder, table, out = flags["features"], flags["labels"], flags["out"]
+    options = resolve({name: flags[name] for name in DATA_FLAGS if name in flags}).data
+    streams, folder, table, out = options.streams, flags["features"], flags["labels"], flags["out"]
     located = _features(folder, table=table, out=out)
     labels = read_labels(table)
     _check_videos(labels, located, table=table, folder=folder)
     segments = read_segments(flags["annotations"], labels, table) if "annotations" in flags else {}
     names = _splits(labels, table=table, flags=flags, marked=segments)
-    first = next(iter(labels))
-    feature_size = flags.get("feature_size") or _feature_size(located[first], streams)
-    inspected = progress(labels, desc="inspecting features", unit="video")
-    files = {v: FeatureFiles(v, located[v], streams=streams, feature_size=feature_size) for v in inspected}
+    used = [video for split in SPLITS for video in names[split]]
+    feature_size = flags.get("feature_size") or _feature_size([located[video] for video in used], streams)
+    files = _inspect({video: located[video] for video in used}, streams=streams, feature_size=feature_size)
     annotations = {
-        video: VideoAnnotation(subset="", instances=tuple(segments.get(video, ())), weak_labels=frozenset(entry.labels))
-        for video, entry in labels.items()
+        video: VideoAnnotation(
+            subset="", instances=tuple(segments.get(video, ())), weak_labels=frozenset(labels[video].labels)
+        )
+        for video in used
     }
     origin = f"prepared from {folder.resolve()} and {table.resolve()}"
     write_set(out, {s: [files[v] for v in names[s]] for s in SPLITS}, annotations, streams=streams, origin=origin)
     lengths = {video: len(features) for video, features in files.items()}
     print(_summary(out, names=names, labels=labels, segments=segments, lengths=lengths))
-    unnamed = sorted(located.keys() - labels.keys())
-    if unnamed:
-        print(f"left out: {len(unnamed)} videos with features that {table} does not name, such as '{unnamed[0]}'")
-    training_lengths = [lengths[video] for video in names["train"]]
-    print(_next_command(out, streams=streams, feature_size=feature_size, lengths=training_lengths))
+    for line in (*_left_out(labels, located, used, table), *_warnings(annotations, names, lengths, options)):
+        print(line)
+    untrained = labels_of(annotations, names["test"]) - labels_of(annotations, names["train"])
+    print(next_command(out, names=names, lengths=lengths, feature_size=feature_size, flags=flags, skip=bool(untrained)))
 
 
 def split_videos(
@@ -135,21 +140,26 @@ def _check_videos(
     table: pathlib.Path,
     folder: pathlib.Path,
 ) -> None:
-    missing = [video for video in labels if video not in located]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        has_suffix = pathlib.PurePath(missing[0]).stem in located
-        fix = "write names without the file's suffix" if has_suffix else "get them or remove the line"
-        raise InputError(
-            f"{table} line {labels[missing[0]].line}: no features for video '{missing[0]}'{more} in {folder}; {fix}"
-        )
+    def mistake(video: str) -> str:
+        fix = "get them or remove the line"
+        if pathlib.PurePath(video).stem in located:
+            fix = "write names without the file's suffix"
+        return f"{table} line {labels[video].line}: no features for video '{video}' in {folder}; {fix}"
+
+    refuse([mistake(video) for video in labels if video not in located])
 
 
 def _splits(
     labels: Mapping[str, VideoLabels], *, table: pathlib.Path, flags: Mapping[str, Any], marked: Collection[str]
 ) -> dict[str, tuple[str, ...]]:
-    """The splits that the table states; else random ones, with videos with segments first in test."""
+    """The splits that the table states; else random ones, with videos with segments first in test.
+
+    Without any label, or with no subset but test, all videos are for inference alone.
+    """
     groups = {entry.subset for entry in labels.values()}
+    labelled = {entry.subset for entry in labels.values() if entry.labels}
+    if groups == {"test"} or (groups == {""} and not labelled):
+        return {"train": (), "test": tuple(labels)}
     if groups == {""}:
         fraction, seed = flags.get("test_fraction", TEST_FRACTION), flags.get("seed", SEED)
         if not 0 < fraction < 1:
@@ -158,47 +168,78 @@ def _splits(
             raise InputError(f"--seed {seed}: must be 0 or more")
         _check_labelled(labels, table, labels)
         return split_videos({v: entry.labels for v, entry in labels.items()}, fraction, seed, first=marked)
-    if "" in groups:
-        video = next(v for v, entry in labels.items() if not entry.subset)
-        raise InputError(
-            f"{table} line {labels[video].line}: video '{video}' has no subset, but others do; give it one"
-        )
+    refuse(
+        [
+            f"{table} line {entry.line}: video '{video}' has no subset, but others do; give it one"
+            for video, entry in labels.items()
+            if not entry.subset
+        ]
+    )
     if "test_fraction" in flags:
         raise InputError(f"--test_fraction: {table} says which videos are for test; drop the flag or its column subset")
-    split_of = splits_of(groups)
-    names = {s: tuple(v for v, entry in labels.items() if split_of[entry.subset] == s) for s in SPLITS}
+    advice = ": its column subset should have train and test alone"
+    unused = unlabelled_group(groups, labelled, where=str(table), advice=advice)
+    split_of = splits_of(groups - {unused})
+    names = {s: tuple(v for v, entry in labels.items() if split_of.get(entry.subset) == s) for s in SPLITS}
     for split in SPLITS:
         if not names[split]:
             raise InputError(f"{table}: its column subset names no {split} video; name some, or drop the column")
     _check_labelled(labels, table, names["train"])
-    known = {label for video in names["train"] for label in labels[video].labels}
-    for video in names["test"]:
-        for label in labels[video].labels:
-            if label not in known:
-                where = f"{table} line {labels[video].line}: test video '{video}'"
-                raise InputError(
-                    f"{where} has the label '{label}', which no training video has; fix the spelling or remove it"
-                )
     return names
 
 
 def _check_labelled(labels: Mapping[str, VideoLabels], table: pathlib.Path, videos: Iterable[str]) -> None:
-    for video in videos:
-        if not labels[video].labels:
-            raise InputError(
-                f"{table} line {labels[video].line}: video '{video}' has no label; give it one or remove the line"
-            )
+    refuse(
+        [
+            f"{table} line {labels[video].line}: video '{video}' has no label; give it one or remove the line"
+            for video in videos
+            if not labels[video].labels
+        ]
+    )
 
 
-def _feature_size(located: Located, streams: tuple[str, ...]) -> int:
-    """Channels per stream in this video, which the others must have too. Raises InputError when that is ambiguous."""
-    arrays = open_streams(located)
-    array = arrays.get("joint") or next(iter(arrays.values()))
-    shape, _ = array.header()
+def _left_out(
+    labels: Mapping[str, VideoLabels], located: Mapping[str, Located], used: Sequence[str], table: pathlib.Path
+) -> Iterator[str]:
+    unused = sorted(labels.keys() - set(used))
+    if unused:
+        yield f"left out: {len(unused)} videos of subset {labels[unused[0]].subset}, which has no labels"
+    unnamed = sorted(located.keys() - labels.keys())
+    if unnamed:
+        yield f"left out: {len(unnamed)} videos with features that {table} does not name, such as {shown(unnamed[:1])}"
+
+
+def _warnings(
+    annotations: Mapping[str, VideoAnnotation],
+    names: Mapping[str, Sequence[str]],
+    lengths: Mapping[str, int],
+    options: DataOptions,
+) -> Iterator[str]:
+    """What --check_data would say of labels and times."""
+    for warning in spelling_warnings(labels_of(annotations, annotations)):
+        yield f"warning: {warning}"
+    trained = labels_of(annotations, names["train"])
+    for label in sorted(labels_of(annotations, names["test"]) - trained) if names["train"] else ():
+        yield f"warning: test videos have the label {shown([label])}, which no training video has{similar_to(label, trained)}"
+    fps = frame_rate(options.fps, None)
+    timed = [
+        TimedVideo(video_id=video, annotation=entry, num_snippets=lengths[video], fps=fps)
+        for video, entry in annotations.items()
+    ]
+    for finding in annotation_findings(timed, grid=options.grid):
+        if finding.severity == "warning":
+            yield f"warning: {finding.title} ({finding.count}), such as {finding.examples[0]}"
+
+
+def _feature_size(located: Sequence[Located], streams: tuple[str, ...]) -> int:
+    """Channels per stream, which all videos must have. Raises InputError when that is ambiguous."""
+    (array, shape), *others = [_first_array(video) for video in located]
     if len(shape) != 2:
         raise InputError(f"{array}: shape {shape}, expected [snippets, channels]; extract it again")
+    _check_not_transposed(array, [shape, *(other for _, other in others)])
+    joint = "joint" in open_streams(located[0])
     default = DataOptions.feature_size
-    if "joint" not in arrays:
+    if not joint:
         return shape[1]
     if len(streams) == 1 and shape[1] in (default, len(STREAMS) * default):
         return default
@@ -214,6 +255,43 @@ def _feature_size(located: Located, streams: tuple[str, ...]) -> int:
     return shape[1] // len(STREAMS)
 
 
+def _first_array(located: Located) -> tuple[StoredArray, tuple[int, ...]]:
+    """A video's first array and its shape."""
+    arrays = open_streams(located)
+    array = arrays.get("joint") or next(iter(arrays.values()))
+    return array, array.header()[0]
+
+
+def _check_not_transposed(array: StoredArray, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Raise InputError if the arrays look like [channels, snippets]: all of one length, at different widths.
+
+    Where all have one shape, its numbers decide: widths of features are multiples of 64, lengths seldom are.
+    """
+    rows, columns = ({shape[axis] for shape in shapes if len(shape) == 2} for axis in (0, 1))
+    first, second = shapes[0]
+    fixed = len(rows) == len(columns) == 1
+    if (len(rows) == 1 and len(columns) > 1) or (fixed and first % 64 == 0 and second % 64 and second < first):
+        unless = f", or give --feature_size if {second} is the number of channels" if fixed else ""
+        raise InputError(
+            f"{array}: shape {shapes[0]}, and every array has {first} rows: they may be transposed, [snippets, channels] is "
+            f"wanted; save them the other way round{unless}"
+        )
+
+
+def _inspect(located: Mapping[str, Located], *, streams: tuple[str, ...], feature_size: int) -> dict[str, FeatureFiles]:
+    """Open the features of all videos. Raises DataError with every problem."""
+    files: dict[str, FeatureFiles] = {}
+    problems: list[Problem] = []
+    for video, places in progress(located.items(), desc="inspecting features", unit="video"):
+        try:
+            files[video] = FeatureFiles(video, places, streams=streams, feature_size=feature_size)
+        except DataError as error:
+            problems.append(error.problem.of(video))
+    if problems:
+        raise DataError(problems[0], others=problems[1:])
+    return files
+
+
 def _summary(
     out: pathlib.Path,
     *,
@@ -222,14 +300,15 @@ def _summary(
     segments: Mapping[str, Sequence[object]],
     lengths: Mapping[str, int],
 ) -> str:
-    classes = {label for entry in labels.values() for label in entry.labels}
-    lines = [
-        f"{out}: {len(names['train'])} training and {len(names['test'])} test videos, {len(classes)} classes, "
-        f"{min(lengths.values())} to {max(lengths.values())} snippets"
-    ]
+    classes = {label for video in lengths for label in labels[video].labels}
+    counts = f"{len(names['train'])} training and {len(names['test'])} test videos"
+    if not names["train"]:
+        counts = f"{len(names['test'])} videos for inference alone"
+    span = f"{min(lengths.values())} to {max(lengths.values())} snippets"
+    lines = [f"{out}: {counts}, {len(classes)} classes, {span}"]
     marked = [video for video in names["test"] if video in segments]
     if not marked:
-        lines.append("no test video has segments: training and inference work, but mAP will not be computed")
+        lines.append("no test video has segments: mAP will not be computed, everything else works")
     else:
         bare = [v for v in names["test"] if v not in segments and labels[v].labels]
         lines.append(
@@ -240,18 +319,6 @@ def _summary(
                 f"{len(bare)} test videos have labels but no segments, such as '{bare[0]}': they are not evaluated"
             )
     return "\n".join(lines)
-
-
-def _next_command(out: pathlib.Path, *, streams: tuple[str, ...], feature_size: int, lengths: Sequence[int]) -> str:
-    """The command that trains, with T about as long as the longer training videos and no longer than the recipe's."""
-    default = DataOptions()
-    snippets = int(np.clip(np.quantile(lengths, 0.9), 32, default.num_segments))
-    flags = [f"--data_path {shlex.quote(str(out))}", f"--num_segments {snippets}"]
-    if feature_size != default.feature_size:
-        flags.append(f"--feature_size {feature_size}")
-    if len(streams) == 1:
-        flags.append(f"--modal {streams[0]}")
-    return f"next: bash scripts/train.sh {' '.join(flags)} (and --snippet_frames, --snippet_stride, --fps of your features)"
 
 
 if __name__ == "__main__":

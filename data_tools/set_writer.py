@@ -6,10 +6,12 @@ The first file written is `.unfinished`, which readers refuse; it is removed onc
 interrupted run continues where it stopped when started again; existing arrays are compared with their source.
 """
 
+import contextlib
 import json
+import os
 import pathlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,8 @@ from numpy.typing import NDArray
 from formats.annotations import VideoAnnotation
 from formats.feature_files import FeatureFiles
 from formats.layouts import UNFINISHED
-from utils.atomic import write_file, write_text
+from formats.names import SPLITS, is_file_name
+from utils.atomic import locked, remove_leftovers, write_file, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
 from utils.progress import progress
@@ -41,32 +44,65 @@ def write_set(
     """
     work = [(split, files) for split, members in videos.items() for files in members]
     _check_names([files.video_id for _, files in work])
-    _claim(path, origin, sum(files.nbytes for _, files in work))
-    earlier, written = 0, set()
+    database = {f.video_id: _entry(split, annotations[f.video_id]) for split, f in work}
+    texts = {f"split_{s}.txt": "".join(f"{files.video_id}\n" for files in videos[s]) for s in SPLITS}
+    texts["gt.json"] = (
+        json.dumps({"database": database}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    )  # the last one
+    if _is_complete(path, texts, work, streams):
+        return len(work) * len(streams)
+    _check_target(path, origin, sum(files.nbytes for _, files in work))
+    with _claimed(path, origin):
+        earlier, written = 0, set()
+        for file, array in _arrays(path, work, streams):
+            earlier += _write_array(file, array)
+            written.add(file)
+        for file in path.glob("features/*/*/*.npy"):
+            if file not in written:  # left by an earlier run with other options
+                file.unlink()
+        for name, text in texts.items():
+            if text:
+                write_text(path / name, text)
+            else:  # a set for inference alone has no training videos
+                (path / name).unlink(missing_ok=True)
+        (path / UNFINISHED).unlink()
+    return earlier
+
+
+def _arrays(
+    path: pathlib.Path, work: Sequence[tuple[str, FeatureFiles]], streams: tuple[str, ...]
+) -> Iterator[tuple[pathlib.Path, NDArray[np.floating]]]:
+    """Every file of the set and its array."""
     for split, files in progress(work, desc=f"writing {path}", unit="video"):
         features = files.load()
         for s, stream in enumerate(streams):
             first = s * files.feature_size
             array = np.ascontiguousarray(features[:, first : first + files.feature_size])
-            file = path / "features" / split / stream / f"{files.video_id}.npy"
-            earlier += _write_array(file, array)
-            written.add(file)
-    for file in path.glob("features/*/*/*.npy"):
-        if file not in written:  # left by an earlier run with other options
-            file.unlink()
-    for split, members in videos.items():
-        write_text(path / f"split_{split}.txt", "".join(f"{files.video_id}\n" for files in members))
-    database = {f.video_id: _entry(split, annotations[f.video_id]) for split, f in work}
-    write_text(path / "gt.json", json.dumps({"database": database}, indent=1, ensure_ascii=False) + "\n")
-    (path / UNFINISHED).unlink()
-    return earlier
+            yield path / "features" / split / stream / f"{files.video_id}.npy", array
 
 
-def _claim(path: pathlib.Path, origin: str, needed: int) -> None:
-    """Claim the folder for this run: a new one, or one that an earlier attempt at the same set left."""
+def _is_complete(
+    path: pathlib.Path,
+    texts: Mapping[str, str],
+    work: Sequence[tuple[str, FeatureFiles]],
+    streams: tuple[str, ...],
+) -> bool:
+    """Whether this very set is there already, written by a run that may have been killed right after its last step."""
+    if (path / UNFINISHED).exists():
+        return False
+    for name, text in texts.items():
+        file = path / name
+        if (file.read_bytes() if file.is_file() else b"") != text.encode():
+            return False
+    return all(file.is_file() and _holds(file, array) for file, array in _arrays(path, work, streams))
+
+
+def _check_target(path: pathlib.Path, origin: str, needed: int) -> None:
+    """Check that the folder is new, empty or what an earlier attempt at the same set left, and that its disk has room."""
     marker = path / UNFINISHED
     try:
-        before = marker.read_text(encoding="utf-8") if marker.exists() else None
+        remove_leftovers(path, UNFINISHED)  # of a run that was killed while it claimed the folder
+        before = os.fsdecode(marker.read_bytes()) if marker.exists() else None
         if before is None and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: exists and is not an unfinished set; remove it or name another folder")
         if before not in (None, origin):
@@ -79,15 +115,29 @@ def _claim(path: pathlib.Path, origin: str, needed: int) -> None:
         raise InputError(
             f"{path}: the set takes {format_bytes(needed)}, {format_bytes(free)} are free; name another disk"
         )
-    for temporary in path.glob("features/*/*/.*.tmp"):  # of a run that was killed while it wrote
-        temporary.unlink()
-    write_text(marker, origin)
+
+
+@contextlib.contextmanager
+def _claimed(path: pathlib.Path, origin: str) -> Iterator[None]:
+    """Mark the folder as unfinished, and keep others from writing to it during the block."""
+    with contextlib.ExitStack() as stack:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            held = stack.enter_context(locked(path.resolve()))
+        except OSError as error:
+            raise InputError(f"{path}: can't be used ({error.strerror}); check the path") from None
+        if held is False:
+            raise InputError(f"{path}: another run is writing it; wait for that, or name another folder")
+        for folder in (path, *path.glob("features/*/*")):  # of a run that was killed while it wrote
+            remove_leftovers(folder)
+        write_file(path / UNFINISHED, lambda file: file.write(os.fsencode(origin)))
+        yield
 
 
 def _check_names(names: Sequence[str]) -> None:
-    """Check that names can be those of files. Raises InputError for one that can't."""
+    """Check that names can be those of files and lines of a split file. Raises InputError for one that can't."""
     for name in names:
-        if pathlib.PurePath(name).name != name or name == ".." or "\0" in name or len(name.encode()) > 240:
+        if not is_file_name(name):
             raise InputError(f"video {name!r}: its name can't be a file name; rename it in the ground truth")
 
 

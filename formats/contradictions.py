@@ -11,19 +11,20 @@ from formats.annotations import labels_of
 from formats.feature_set import FeatureSet
 from formats.names import SPLITS, group_of, other_names
 from formats.problems import Kind, Problem
+from formats.spelling import similar_to
 
 
 def contradictions(
     feature_set: FeatureSet, *, streams: tuple[str, ...], splits: tuple[str, ...] = SPLITS
 ) -> Iterator[Problem]:
-    """Find all contradictions; files are looked for only in `splits`."""
+    """Find all contradictions; files, and labels that training lacks, are looked for only in `splits`."""
     yield from _in_both_splits(feature_set)
     for split in SPLITS:
         for video in feature_set.names[split]:
             yield from _against_annotation(feature_set, split, video)
     yield from _unclear_names(feature_set)
-    yield from _in_no_split(feature_set)
-    yield from _labels_without_training(feature_set)
+    if "train" in splits:
+        yield from _labels_without_training(feature_set)
     yield from _missing_features(feature_set, streams, splits)
 
 
@@ -61,7 +62,7 @@ def _against_annotation(feature_set: FeatureSet, split: str, video: str) -> Iter
             kind=Kind.WITHOUT_ANNOTATION,
             where=source,
             what=f"video '{video}' is not in {ground_truth}",
-            fix="add it there or remove it here",
+            fix=f"add it there or remove it here, {Kind.WITHOUT_ANNOTATION.advice}",
             video=video,
         )
         return
@@ -70,7 +71,7 @@ def _against_annotation(feature_set: FeatureSet, split: str, video: str) -> Iter
         yield Problem(
             kind=Kind.SUBSET_AGAINST_SPLIT,
             where=ground_truth,
-            what=f"video '{video}' has subset '{entry.subset}' but is listed in split_{split}.txt",
+            what=f"video '{video}' has subset '{entry.subset}' but is listed in {pathlib.PurePath(source).name}",
             fix="fix either",
             video=video,
         )
@@ -110,45 +111,30 @@ def _unclear_names(feature_set: FeatureSet) -> Iterator[Problem]:
                 )
 
 
-def _in_no_split(feature_set: FeatureSet) -> Iterator[Problem]:
-    listed = {video for split in SPLITS for video in feature_set.names[split]} | feature_set.dropped.keys()
-    for video, entry in feature_set.annotations.items():
-        if entry.labels and video not in listed:
-            yield Problem(
-                kind=Kind.IN_NO_SPLIT,
-                where=feature_set.ground_truth,
-                what=f"annotated video '{video}' is in no split file",
-                fix=f"list it there or remove it from {feature_set.ground_truth}",
-                video=video,
-            )
-
-
 def _labels_without_training(feature_set: FeatureSet) -> Iterator[Problem]:
-    learnable = labels_of(feature_set.annotations, feature_set.names["train"])
+    """Every class that only test videos have, once."""
+    known = labels_of(feature_set.annotations, feature_set.names["train"])
+    untrained: dict[str, str] = {}
     for video in feature_set.names["test"]:
-        for label in sorted(labels_of(feature_set.annotations, [video]) - learnable):
-            yield Problem(
-                kind=Kind.LABEL_WITHOUT_TRAINING,
-                where=feature_set.ground_truth,
-                what=f"test video '{video}' has the label '{label}', which no training video has",
-                fix="fix the spelling or remove it",
-                video=video,
-            )
+        for label in sorted(labels_of(feature_set.annotations, [video]) - known):
+            untrained.setdefault(label, video)
+    for label, video in untrained.items():
+        yield Problem(
+            kind=Kind.LABEL_WITHOUT_TRAINING,
+            where=feature_set.ground_truth,
+            what=f"test video '{video}' has the label '{label}', which no training video has{similar_to(label, known)}",
+            fix="fix the spelling or remove it",
+        )
 
 
 def _missing_features(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...]) -> Iterator[Problem]:
-    missing = [
-        (name, video)
-        for split in splits
-        for video in feature_set.names[split]
-        for name in feature_set.storage.missing(split, video, streams)
-    ]
-    for i, (name, video) in enumerate(missing):
-        more = f", and {len(missing) - 1} more are missing" if i == 0 and len(missing) > 1 else ""
-        yield Problem(
-            kind=Kind.WITHOUT_FEATURES,
-            where=name,
-            what=f"no such feature file{more}",
-            fix=f"get it, {Kind.WITHOUT_FEATURES.advice}",
-            video=video,
-        )
+    for split in splits:
+        for video in feature_set.names[split]:
+            for name in feature_set.storage.missing(split, video, streams):
+                yield Problem(
+                    kind=Kind.WITHOUT_FEATURES,
+                    where=name,
+                    what="no such feature file",
+                    fix=f"get it, {Kind.WITHOUT_FEATURES.advice}",
+                    video=video,
+                )

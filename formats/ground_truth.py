@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from formats.annotations import Instance, VideoAnnotation, parse_positive, parse_segment
+from formats.names import is_text
 from formats.problems import DataError, Kind, Problem, Report, raise_problem
 from formats.thumos14_quirks import is_ambiguous
 from utils.errors import InputError
@@ -62,6 +63,9 @@ def read_annotations(
     annotations = {}
     for video, entry in database.items():
         try:
+            if not is_text(video):
+                what, where = "its name is not valid text", f"{path}: video {video!a}"
+                raise DataError(Problem(kind=Kind.MALFORMED_ENTRY, where=where, what=what, fix="rename it"))
             where = f"{path}: video '{video}'"
             annotations[video] = _video_annotation(
                 entry, where=where, video=video, report=report, keep_empty=keep_empty
@@ -100,7 +104,7 @@ def _video_annotation(entry: Any, *, where: str, video: str, report: Report, kee
         what = f'expected {{"subset": "...", "annotations": [...]}}{keys}'
         raise DataError(Problem(kind=Kind.MALFORMED_ENTRY, where=where, what=what, fix="fix or remove it"))
     weak = entry.get("labels", [])
-    if not isinstance(weak, list) or not all(isinstance(label, str) and label for label in weak):
+    if not isinstance(weak, list) or not all(isinstance(label, str) and label and is_text(label) for label in weak):
         what = '"labels" must be a list of class names'
         raise DataError(Problem(kind=Kind.INVALID_LABEL, where=where, what=what, fix="fix or remove it"))
 
@@ -137,6 +141,9 @@ def _label(note: Any, *, where: str) -> str:
         what = 'expected {"label": "...", "segment": [start, end]} with a label'
         raise DataError(Problem(kind=Kind.INVALID_LABEL, where=where, what=what, fix="fix or remove it"))
     label: str = note["label"]
+    if not is_text(label):
+        what = f"label {label!a} is not valid text"
+        raise DataError(Problem(kind=Kind.INVALID_LABEL, where=where, what=what, fix="fix it"))
     return label
 
 

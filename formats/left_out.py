@@ -17,6 +17,8 @@ class Cause(StrEnum):
     WITHOUT_SEGMENTS = "test videos without segments"
     NOT_LISTED = "not listed in {detail}"
     UNKNOWN_SUBSET = "subset '{detail}' is neither training, validation nor test"
+    IN_NO_SPLIT = "annotated videos in no split"
+    UNUSED_SPLIT = "listed in {detail}, which is neither trained nor tested on"
     UNLABELLED_SUBSET = "subset {detail} has no labels"
     UNTRAINED_CLASS = "classes of which no training video is left"
 
@@ -26,7 +28,7 @@ class Reason:
     """A cause, or the kind of problem because of which --skip_unusable leaves something out."""
 
     cause: Cause | Kind
-    detail: str = ""  # the subset or the file, where the cause is one
+    detail: str = ""  # the subset or file, where the cause is one
 
     def __str__(self) -> str:
         return self.cause.format(detail=self.detail)

@@ -6,8 +6,9 @@ validation, since its test labels are secret. So the meaning of "validation" dep
 
 import re
 import unicodedata
-from collections.abc import Container, Iterable, Set
+from collections.abc import Collection, Container, Iterable, Set
 
+from utils.errors import InputError
 from utils.printable import one_line
 
 SPLITS = ("train", "test")
@@ -22,12 +23,13 @@ _EXTENSIONS = (
     *("npy", "npz", "pt", "pth", "pkl", "pickle", "h5", "hdf5", "mat", "bin", "csv", "json", "txt"),
 )
 _EXTENSION = re.compile(rf"(?<=.)(\.({'|'.join(_EXTENSIONS)}))+$", re.IGNORECASE)
+LONGEST_NAME = 230  # bytes; 255 is usual for a file's, with its suffix and that of a temporary file
 _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 
 
 def group_of(subset: str) -> str | None:
     """The group of a subset: train, validation or test; None for any other name. Case does not matter."""
-    return _GROUP_OF.get(subset.lower())
+    return _GROUP_OF.get(subset.strip().lower())
 
 
 def splits_of(groups: Set[str]) -> dict[str, str]:
@@ -35,6 +37,18 @@ def splits_of(groups: Set[str]) -> dict[str, str]:
     if "train" in groups:
         return {group: "train" if group == "train" else "test" for group in groups}
     return {group: "train" if group == "validation" else "test" for group in groups}
+
+
+def unlabelled_group(groups: Collection[str], labelled: Collection[str], *, where: str, advice: str) -> str | None:
+    """Of three groups, the one that is used for nothing: validation or test, whichever has no labels.
+
+    None if there are fewer groups. Raises InputError when both have labels, with advice on how to say what to test on.
+    """
+    if not set(groups) >= GROUPS.keys():
+        return None
+    if {"validation", "test"} <= set(labelled):
+        raise InputError(f"{where}: validation and test videos are both labelled; say what to test on{advice}")
+    return "validation" if "test" in labelled else "test"
 
 
 def other_names(video: str) -> tuple[str, ...]:
@@ -45,6 +59,22 @@ def other_names(video: str) -> tuple[str, ...]:
 def known_name(video: str, names: Container[str]) -> str | None:
     """The name in `names` that means this video: itself, else one that differs only in "v_"; None if there is neither."""
     return next((name for name in (video, *other_names(video)) if name in names), None)
+
+
+def is_file_name(video: str) -> bool:
+    """Whether a video's name can be that of a file and a line of a split file: plain, valid text without control characters."""
+    plain = is_plain_text(video) and "/" not in video and video not in ("", ".", "..")
+    return plain and len(video.encode()) <= LONGEST_NAME
+
+
+def is_plain_text(text: str) -> bool:
+    """Whether it can be written as UTF-8 and has no control characters, line breaks among them."""
+    return not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
+
+
+def is_text(text: str) -> bool:
+    """Whether it can be written as UTF-8; file names and JSON may hold halves of characters, which can't."""
+    return not any(unicodedata.category(c) == "Cs" for c in text)
 
 
 def fold(name: str) -> str:

@@ -4,12 +4,12 @@ raise DataError(Problem(kind=Kind.SHAPE, where=str(path), what="shape (3,)", fix
 report(problem)     # raises it, or collects it and lets the reader continue without that entry
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NoReturn
 
-from utils.errors import InputError
+from utils.errors import InputError, first_of
 
 
 class Kind(StrEnum):
@@ -42,7 +42,6 @@ class Kind(StrEnum):
 
     # Names, labels and files against each other
     IN_BOTH_SPLITS = "in both splits"
-    IN_NO_SPLIT = "in no split"
     WITHOUT_ANNOTATION = "without annotation"
     WITHOUT_FEATURES = "without features"
     SUBSET_AGAINST_SPLIT = "subset against split"
@@ -63,13 +62,17 @@ class Kind(StrEnum):
     @property
     def advice(self) -> str:
         """What to do about all problems of this kind, besides the fix of each; empty if there is nothing."""
-        return f"or leave such {_SKIPPABLE[self]} out with --skip_unusable" if self.skippable else ""
+        return f"or {_SKIPPABLE[self]} with --skip_unusable" if self.skippable else ""
+
+    @property
+    def costs_the_video(self) -> bool:
+        """Whether what --skip_unusable leaves out is the video."""
+        return _SKIPPABLE.get(self) == _WITHOUT_VIDEOS
 
 
 # Headings that differ from the kind's own text.
 _HEADINGS = {
     Kind.IN_BOTH_SPLITS: "videos in both splits",
-    Kind.IN_NO_SPLIT: "annotated videos in no split",
     Kind.LABEL_WITHOUT_TRAINING: "test labels that never occur in training",
     Kind.WITHOUT_FEATURES: "missing features",
     Kind.WITHOUT_ANNOTATION: "videos in a split without annotation",
@@ -78,8 +81,15 @@ _HEADINGS = {
     Kind.TWO_NAMES: "two names for one video",
     Kind.TWO_FILES: "two files of one video",
 }
-# What --skip_unusable leaves out, by the kind of its problem.
-_SKIPPABLE = {Kind.WITHOUT_FEATURES: "videos", Kind.IN_NO_SPLIT: "videos", Kind.EMPTY_SEGMENT: "segments"}
+UNTRAINED_HINT = "--skip_unusable keeps classes that no training video has; their AP counts, and is about 0"
+_WITHOUT_VIDEOS = "leave such videos out"
+# What --skip_unusable does about a problem of this kind.
+_SKIPPABLE = {
+    Kind.WITHOUT_FEATURES: _WITHOUT_VIDEOS,
+    Kind.WITHOUT_ANNOTATION: _WITHOUT_VIDEOS,
+    Kind.EMPTY_SEGMENT: "leave such segments out",
+    Kind.LABEL_WITHOUT_TRAINING: "keep such classes, whose AP counts as about 0,",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +111,12 @@ class Problem:
 
 
 class DataError(InputError):
-    """A problem raised as an error."""
+    """A problem raised as an error, together with others that were found."""
 
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(str(problem))
+    def __init__(self, problem: Problem, *, others: Sequence[Problem] = ()) -> None:
+        message, details = first_of([str(problem), *map(str, others)], rest=", which --check_data --list shows")
+        classes = any(p.kind is Kind.LABEL_WITHOUT_TRAINING for p in (problem, *others))
+        super().__init__(message, details=details, hint=UNTRAINED_HINT if classes else "")
         self.problem = problem
 
 

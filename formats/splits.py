@@ -3,8 +3,9 @@
 splits = read_splits(path, annotations=annotations, ground_truth="gt.json", report=report)
 
 The files split_train.txt and split_test.txt, with one video name per line, say which split a video is in; without them the
-subsets of the ground truth do. Left out are
+subsets of the ground truth do. A split_val.txt takes the place of the one that is missing. Left out are
 
+- annotated videos that no split file lists;
 - the videos that common practice leaves out of THUMOS'14, unless a split file lists them;
 - if some test videos have segments, every test video with labels but without segments, even one that split_test.txt lists:
   nothing says where its actions are, so that every detection in it would count as wrong. Test videos without labels stay: every
@@ -13,12 +14,12 @@ subsets of the ground truth do. Left out are
 
 import pathlib
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from formats.annotations import VideoAnnotation
 from formats.left_out import Cause, Reason
-from formats.names import SPLITS, group_of, known_name, splits_of
+from formats.names import GROUPS, SPLITS, group_of, known_name, splits_of, unlabelled_group
 from formats.problems import Kind, Problem, Report
 from formats.thumos14_quirks import LEFT_OUT
 from utils.errors import InputError
@@ -33,13 +34,23 @@ class Splits:
     dropped: dict[str, Reason]  # annotated video in no split -> why
 
 
-def read_splits(path: pathlib.Path, *, annotations: Annotations, ground_truth: str, report: Report) -> Splits:
-    """Read the splits of the set in folder `path`. Raises InputError if one has no videos; `report` gets names listed twice."""
-    files = {split: path / f"split_{split}.txt" for split in SPLITS}
-    if any(file.exists() for file in files.values()):
-        splits = _from_files(files, annotations, report)
+def read_splits(
+    path: pathlib.Path,
+    *,
+    annotations: Annotations,
+    ground_truth: str,
+    report: Report,
+    needed: Sequence[str] = SPLITS,
+) -> Splits:
+    """Read the splits of the set in folder `path`; those that are not `needed` may be empty.
+
+    Raises InputError if one that is needed has no videos; `report` gets names listed twice.
+    """
+    files = _split_files(path)
+    if files:
+        splits = _from_files(path, files, annotations, report, needed=needed)
     else:
-        splits = _from_subsets(annotations, ground_truth)
+        splits = _from_subsets(annotations, ground_truth, needed=needed)
     unmarked = unmarked_videos(annotations, splits.names["test"])
     return Splits(
         names={**splits.names, "test": tuple(video for video in splits.names["test"] if video not in unmarked)},
@@ -62,12 +73,44 @@ def left_out_by_practice(annotations: Annotations, *, listed: Container[str] = (
     return {video: reason for video in LEFT_OUT if video in annotations and video not in listed}
 
 
-def _from_files(files: Mapping[str, pathlib.Path], annotations: Annotations, report: Report) -> Splits:
-    names = {split: read_split_file(files[split], annotations, report) for split in SPLITS}
+def _split_files(path: pathlib.Path) -> dict[str, pathlib.Path]:
+    """{group: its split file} of those that are there. Raises InputError when a group has two."""
+    files: dict[str, pathlib.Path] = {}
+    for group, names in GROUPS.items():
+        found = [file for name in names if (file := path / f"split_{name}.txt").exists()]
+        if len(found) > 1:
+            raise InputError(f"{found[0]} and {found[1].name}: both list {group} videos; remove one")
+        files |= dict.fromkeys([group], found[0]) if found else {}
+    return files
+
+
+def _from_files(
+    path: pathlib.Path,
+    files: Mapping[str, pathlib.Path],
+    annotations: Annotations,
+    report: Report,
+    *,
+    needed: Sequence[str],
+) -> Splits:
+    split_of = splits_of(files.keys())
+    if files.keys() >= {"train", "test"}:  # then they are what to train and test on
+        split_of = {"train": "train", "test": "test"}
+    file_of = {split: files[group] for group, split in split_of.items()}
+    file_of |= {split: path / f"split_{split}.txt" for split in SPLITS if split not in file_of}
+    read = {split: file for split, file in file_of.items() if file.exists() or split in needed}
+    names = {split: read_split_file(file, annotations, report) for split, file in read.items()}
+    names |= {split: () for split in SPLITS if split not in names}
+    listed = {video for videos in names.values() for video in videos}
+    dropped = left_out_by_practice(annotations, listed=listed)
+    for group in files.keys() - split_of.keys():
+        reason = Reason(cause=Cause.UNUSED_SPLIT, detail=files[group].name)
+        dropped |= dict.fromkeys(set(read_split_file(files[group], annotations, report)) - listed, reason)
+    reason = Reason(cause=Cause.IN_NO_SPLIT)
+    unlisted = [v for v, entry in annotations.items() if entry.labels and v not in listed and v not in dropped]
     return Splits(
         names=names,
-        sources={split: str(file) for split, file in files.items()},
-        dropped=left_out_by_practice(annotations, listed={video for split in SPLITS for video in names[split]}),
+        sources={split: str(file) for split, file in file_of.items()},
+        dropped={**dropped, **dict.fromkeys(unlisted, reason)},
     )
 
 
@@ -89,7 +132,7 @@ def read_split_file(path: pathlib.Path, annotations: Annotations, report: Report
     return tuple(dict.fromkeys(names))
 
 
-def _from_subsets(annotations: Annotations, ground_truth: str) -> Splits:
+def _from_subsets(annotations: Annotations, ground_truth: str, *, needed: Sequence[str]) -> Splits:
     dropped = left_out_by_practice(annotations)
     members: dict[str, list[str]] = {}
     for video, entry in annotations.items():
@@ -100,7 +143,9 @@ def _from_subsets(annotations: Annotations, ground_truth: str) -> Splits:
             dropped[video] = Reason(cause=Cause.UNKNOWN_SUBSET, detail=entry.subset)
         else:
             members.setdefault(group, []).append(video)
-    unlabelled = _subset_without_labels(annotations, members, ground_truth)
+    labelled = {group for group, videos in members.items() if any(annotations[video].labels for video in videos)}
+    advice = " in a split_train.txt and split_test.txt beside the features, one video name per line"
+    unlabelled = unlabelled_group(members, labelled, where=ground_truth, advice=advice)
     if unlabelled:
         reason = Reason(cause=Cause.UNLABELLED_SUBSET, detail=unlabelled)
         dropped |= dict.fromkeys(members.pop(unlabelled), reason)
@@ -108,7 +153,7 @@ def _from_subsets(annotations: Annotations, ground_truth: str) -> Splits:
     names: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
     for group, videos in members.items():
         names[split_of[group]] += tuple(videos)
-    for split in SPLITS:
+    for split in needed:
         if not names[split]:
             known = ", ".join(sorted({f"'{entry.subset}'" for entry in annotations.values()}))
             raise InputError(
@@ -116,16 +161,3 @@ def _from_subsets(annotations: Annotations, ground_truth: str) -> Splits:
                 "add one or the other"
             )
     return Splits(names=names, sources={split: f"{ground_truth} ({split})" for split in SPLITS}, dropped=dropped)
-
-
-def _subset_without_labels(annotations: Annotations, members: Mapping[str, list[str]], ground_truth: str) -> str | None:
-    """Validation or test, if it has no labels and there is a training subset. Raises InputError when both have labels."""
-    if not members.keys() >= {"train", "validation", "test"}:
-        return None
-    labelled = {group for group, videos in members.items() if any(annotations[video].labels for video in videos)}
-    if {"validation", "test"} <= labelled:
-        raise InputError(
-            f"{ground_truth}: validation and test videos are both labelled; say what to test on in a split_train.txt and "
-            "split_test.txt beside the features, one video name per line"
-        )
-    return "validation" if "test" in labelled else "test"

@@ -9,7 +9,6 @@ output_dir/exp_name/{options.json, results.json, detections_best.json, best.pt, 
 
 import contextlib
 import errno
-import glob
 import itertools
 import os
 import pathlib
@@ -22,7 +21,7 @@ from formats.result_file import write_detections
 from options import Options, RunOptions, check_unchanged, resolve, unresolved
 from run.checkpoint import Checkpoint, load_checkpoint
 from run.lock import FolderLock, InUse
-from utils.atomic import write_json
+from utils.atomic import remove_leftovers, write_json
 from utils.errors import InputError
 from utils.segments import Segments
 
@@ -100,9 +99,7 @@ class Experiment:
 
     def remove_unfinished(self) -> None:
         """Remove the temporary files of a run that was killed while writing; they can be large."""
-        for file in (self.options, self.results, self.detections, self.best, self.last):
-            for temporary in self.folder.glob(f".{glob.escape(file.name)}.*.tmp"):
-                temporary.unlink()
+        remove_leftovers(self.folder)
 
     def write_options(self, options: dict[str, Any]) -> None:
         write_json(self.options, options, indent=2)

@@ -65,8 +65,16 @@ def test_data_path_is_a_file(refused, tiny):
     assert f"--data_path {tiny.gt}" in refused("--data_path", str(tiny.gt))
 
 
-@pytest.mark.parametrize("inference", [False, True], ids=["train", "infer"])
-@pytest.mark.parametrize("name", ["gt.json", "split_train.txt", "split_test.txt"])
+@pytest.mark.parametrize(
+    ("name", "inference"),
+    [
+        ("gt.json", False),
+        ("split_train.txt", False),
+        ("split_test.txt", False),
+        ("gt.json", True),
+        ("split_test.txt", True),
+    ],
+)
 def test_missing_file(refused, tiny, tmp_path, name, inference):
     (tiny.path / name).unlink()
     tiny_checkpoint(tmp_path / "m.pt")
@@ -109,18 +117,6 @@ def test_malformed_segment(refused, tiny):
     tiny.edit_gt(lambda database: database["test_1"]["annotations"].append({"label": CLASSES[1], "segment": [5, 2]}))
     line = refused()
     assert str(tiny.gt) in line and "'test_1', annotation 1" in line and "ends at or before its start" in line
-
-
-def test_label_that_only_test_videos_have(refused, tiny):
-    tiny.edit_gt(lambda database: database["test_1"]["annotations"][0].update(label="Jmup"))
-    line = refused()
-    assert str(tiny.gt) in line and "'test_1'" in line and "'Jmup'" in line
-
-
-def test_annotated_video_in_no_split(refused, tiny):
-    tiny.edit_gt(lambda database: database.update(orphan=database["train_0"]))
-    line = refused()
-    assert str(tiny.gt) in line and "'orphan'" in line
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
@@ -180,13 +176,15 @@ def test_several_missing_feature_files(refused, tiny):
     files = [tiny.feature("train", stream, f"train_{i}") for i in (2, 3) for stream in ("rgb", "flow")]
     for file in files:
         file.unlink()
-    assert f"{files[0]}: no such feature file, and 3 more are missing" in refused()
+    line = refused()
+    assert f"{files[0]}: no such feature file" in line and line.endswith("(and 1 more, above)")
 
 
 def test_missing_stream_says_how_many(refused, tiny):
     shutil.rmtree(tiny.path / "features" / "train" / "flow")
     first = tiny.feature("train", "flow", "train_0")
-    assert f"{first}: no such feature file, and 6 more are missing" in refused()
+    line = refused()
+    assert f"{first}: no such feature file" in line and line.endswith("(and 6 more, above)")
 
 
 @pytest.mark.parametrize("cache", ["ram", "mmap"])
@@ -609,7 +607,7 @@ def full_disk(monkeypatch):
 
         def opened(path, mode):
             nonlocal count
-            assert mode == "wb"
+            assert mode == "xb"
             count += name in path.name
             return io.BufferedWriter(Full(path, mode)) if name in path.name and count >= time else open(path, mode)
 

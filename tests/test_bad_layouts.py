@@ -537,7 +537,8 @@ def test_hdf5_of_something_else(refused, hdf5, change):
 
 def test_hdf5_that_is_empty(refused, hdf5):
     file = hdf5(lambda file: file.clear())
-    assert f"{file} entry 'train_0': no such feature file, and 10 more" in refused()
+    line = refused()
+    assert f"{file} entry 'train_0': no such feature file" in line and line.endswith("(and 10 more, above)")
 
 
 @pytest.mark.parametrize("layout", ["hdf5", "auto"])
@@ -720,13 +721,6 @@ def test_wtalc_training_video_without_labels(refused, content, wtalc):
         columns[name][2] = []
     folder = wtalc(**{name: columns[name] for name in ("labels", "labels_all", "segments")})
     assert f"{folder}: training video 'train_2' has no labels" in refused("--allow_pickle")
-
-
-def test_wtalc_label_that_only_test_videos_have(refused, content, wtalc):
-    columns = columns_of(content)
-    columns["labels"][8] = columns["labels_all"][8] = ["Swim"]
-    folder = wtalc(labels=columns["labels"], labels_all=columns["labels_all"], classlist=np.array([*CLASSES, "Swim"]))
-    assert f"{folder}: test video 'test_1' has the label 'Swim'" in refused("--allow_pickle")
 
 
 @pytest.mark.parametrize("value", [None, {"a": 1}, "text", ["a"]], ids=["None", "a dict", "text", "a list of text"])

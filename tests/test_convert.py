@@ -150,7 +150,13 @@ def refusal(result):
 def test_nothing_else_is_written_over(converted, tiny, tmp_path):
     assert converted()[0] == 0
     before = contents(tmp_path / "new")
+    code, out, _ = converted()
+    assert code == 0 and "22 of them written by an earlier run" in out  # the same set: nothing to do
+    changed = tiny.feature("train", "rgb", "train_0")
+    array = np.load(changed)
+    np.save(changed, array + 1)
     assert f"{tmp_path / 'new'}: exists and is not an unfinished set" in refusal(converted())
+    np.save(changed, array)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years")
     assert "exists and is not an unfinished set" in refusal(converted(target=tmp_path / "mine"))

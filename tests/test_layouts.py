@@ -576,17 +576,15 @@ def test_empty_segments_of_wtalc_are_skipped(content, place):
     assert data.left_out == {"segments that end at or before their start": 1}
 
 
-def test_annotated_videos_that_no_split_file_names_are_skipped(content, place):
+def test_annotated_videos_that_no_split_file_names_are_left_out(content, place):
     thumos()(content, place)
     layouts.write_split_files(content, place)
     truth = layouts.own_json(content)
     truth["database"]["orphan"] = truth["database"]["train_0"]
     write_json(place / "gt.json", truth)
-    with pytest.raises(InputError, match="orphan"):
-        load(place)
-    data = load(place, skip_unusable=True)
+    data = load(place)
     assert_same(data, content)
-    assert data.left_out == {"in no split": 1}
+    assert data.left_out == {"annotated videos in no split": 1}
 
 
 def test_skipping_leaves_nothing(content, place):

@@ -86,5 +86,5 @@ def test_classes():
 
 def test_shown_names_are_one_line_that_no_terminal_obeys():
     assert shown(["a", "b\n\x1b[31m", "\ud800", "d", "e"]) == "'a', 'b \\x1b[31m', '\\ud800' and 2 more"
-    assert shown(["x" * 5000]) == f"'{'x' * 100}…'"
+    assert shown(["x" * 5000]) == f"'{'x' * 64}...{'x' * 33}'"
     assert shown(["é"] * 2, most=None) == "'é', 'é'"

@@ -45,9 +45,10 @@ def prepared(own, capsys):
 
 def refusal(result):
     code, out, err = result
-    assert code == 2 and len(err) == 1 and out == ""
-    assert err[0].startswith("data_tools.prepare: error: ")
-    return err[0]
+    *others, line = err
+    assert code == 2 and out == "" and all(other.startswith("    ") for other in others)
+    assert line.startswith("data_tools.prepare: error: ")
+    return line
 
 
 def test_labels_alone_make_a_set(prepared, own, tiny):
@@ -264,11 +265,10 @@ def test_the_table_may_say_who(prepared, own):
         ([], "line 1: expected the columns video,label"),
         (["train_0,Dive"], "line 1: expected the columns video,label, found 'train_0,dive'"),
         (["video,label"], "no lines after the header"),
-        (["video,class", "train_0,Dive"], "line 1: expected the columns video,label, found 'video,class'"),
+        (["video,verb", "train_0,Dive"], "line 1: expected the columns video,label, found 'video,verb'"),
         (["video,label", "train_0,Dive,Jump"], "line 2: 3 columns, the first line has 2"),
         (["video,label", ",Dive"], "line 2: no video name"),
         (["video,label", "train_0,Dive", "stranger,Dive"], "line 3: no features for video 'stranger' in"),
-        (["video,label", "x,Dive", "y,Dive"], "line 2: no features for video 'x' and 1 more in"),
         (["video,label", "train_0.npy,Dive"], "write names without the file's suffix"),
         (["video,label", "train_0,Dive;Dive"], "line 2: video 'train_0': label 'Dive' is repeated"),
         (["video,label", "train_0,Dive", "train_1,"], "line 3: video 'train_1' has no label"),
@@ -280,9 +280,7 @@ def test_the_table_may_say_who(prepared, own):
             "line 3: video 'train_0': subset 'test', but",
         ),
         (["video,label,subset", "train_0,Dive,train"], "names no test video"),
-        (["video,label,subset", "train_0,Dive,train", "train_1,Jmup,test"], "'Jmup', which no training video has"),
         (["video,label", '"train_0,Dive'], "not CSV"),
-        (["video;label", "train_0;Dive"], "columns are separated by commas"),
         (["video,label,notes", "train_0,Dive,x"], "the only known columns are video, label, subset"),
     ],
 )

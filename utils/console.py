@@ -38,7 +38,7 @@ def run_tool(
             if line is None:
                 raise
             advice = f"; {out_of_memory}" if out_of_memory and is_out_of_memory(error) else ""
-            return _complain(f"{name}: error: {line}{advice}", 2)
+            return _complain(f"{name}: error: {line}{advice}", 2, of=error)
 
 
 def describe_error(error: Exception) -> str | None:
@@ -62,8 +62,9 @@ def _check_arguments(arguments: Sequence[str]) -> None:
             raise InputError(f"{argument}: '--' can't be a value; give another one")
 
 
-def _complain(text: str, code: int) -> int:
-    """Print a line, or several, each of a length that people read."""
-    for line in text.split("\n"):
+def _complain(text: str, code: int, *, of: Exception | None = None) -> int:
+    """Print the line between the details and the hint of an InputError, each of a length that people read."""
+    details, hint = (of.details, of.hint) if isinstance(of, InputError) else ((), "")
+    for line in (*(f"    {detail}" for detail in details), *text.split("\n"), *([f"  -> {hint}"] if hint else [])):
         print(one_line(line), file=sys.stderr)
     return code

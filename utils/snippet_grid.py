@@ -42,6 +42,10 @@ class SnippetGrid:
         """
         return (position * self.stride + (self.frames - self.stride) / 2) / fps
 
+    def end(self, num_snippets: int, fps: float) -> float:
+        """The time at which the last frame of a video's last snippet ends, in seconds."""
+        return ((num_snippets - 1) * self.stride + self.frames) / fps
+
     def snippets(self, duration: float, fps: float) -> float:
         """The number of snippets, perhaps a fraction, of a video that lasts `duration` seconds."""
         return (duration * fps - self.frames) / self.stride + 1

@@ -18,10 +18,20 @@ TWIN_TOLERANCE = 0.2  # seconds; THUMOS'14 is annotated to tenths
 
 
 def annotation_findings(videos: Sequence[TimedVideo], *, grid: SnippetGrid) -> Iterator[Finding]:
+    yield from _before_the_start(videos)
     if grid_warning(videos, grid) is None:  # otherwise all times are wrong
         yield from _past_the_end(videos, grid)
     yield from _repeated(videos)
     yield from _twins(videos)
+
+
+def _before_the_start(videos: Sequence[TimedVideo]) -> Iterator[Finding]:
+    yield from summarize(
+        "warning",
+        "annotations that begin before 0",
+        [_where(video.video_id, i) for video in videos for i in video.annotation.instances if i.start < 0],
+        advice="times count from the video's beginning: no detection begins before it",
+    )
 
 
 def _past_the_end(videos: Sequence[TimedVideo], grid: SnippetGrid) -> Iterator[Finding]:
@@ -30,10 +40,10 @@ def _past_the_end(videos: Sequence[TimedVideo], grid: SnippetGrid) -> Iterator[F
     ending: list[str] = []
     known: list[str] = []
     for video in videos:
-        ends = {"features end": float(grid.seconds(video.num_snippets, video.fps))}
+        ends = {"features end": grid.end(video.num_snippets, video.fps)}
         if video.annotation.duration is not None:
             ends["video ends"] = video.annotation.duration
-        tolerance = grid.stride / video.fps
+        tolerance = max(grid.frames, grid.stride) / video.fps
         for instance in video.annotation.instances:
             after = {what: end for what, end in ends.items() if instance.end > end + tolerance}
             if not after:

@@ -13,10 +13,11 @@ from formats.feature_set import FeatureSet
 from formats.left_out import Cause
 from formats.names import SPLITS
 from formats.problems import Kind, Problem
-from formats.thumos14_quirks import LEFT_OUT
+from formats.spelling import spelling_warnings
+from formats.thumos14_quirks import LEFT_OUT, VIDEO_PREFIXES
 from options import DataOptions
 
-_SKIPPED = "left out, with --skip_unusable"
+_SKIPPED = "--skip_unusable passes over them"
 
 # The classes of each --dataset; None if the recipe is for no particular set.
 NUM_CLASSES: Mapping[str, int | None] = {"thumos14": 20, "activitynet1.2": 100, "activitynet1.3": 200, "demo": None}
@@ -31,6 +32,7 @@ def consistency_findings(
     """
     yield from _broken_entries(reported, options.skip_unusable)
     yield from _contradictions(feature_set, reported, streams=options.streams, skip_unusable=options.skip_unusable)
+    yield from summarize("warning", "classes that look like one", list(spelling_warnings(feature_set.classes)))
     yield from _unused_features(feature_set, reported)
     yield from _left_out(feature_set)
     yield from _for_the_recipe(feature_set, options.dataset)
@@ -115,12 +117,18 @@ def _left_out(feature_set: FeatureSet) -> Iterator[Finding]:
     )
     unused = {video: reason for video, reason in feature_set.dropped.items() if video not in LEFT_OUT}
     for reason in sorted(set(unused.values()), key=str):
-        yield from summarize("note", f"not used: {reason}", [f"'{v}'" for v, why in unused.items() if why == reason])
+        videos = [f"'{video}'" for video, why in unused.items() if why == reason]
+        if reason.cause is Cause.IN_NO_SPLIT:
+            advice = "they are not used: list them in a split file or remove them from the ground truth"
+            yield from summarize("warning", reason.cause.value, videos, advice=advice)
+        else:
+            yield from summarize("note", f"not used: {reason}", videos)
 
 
 def _for_the_recipe(feature_set: FeatureSet, dataset: str) -> Iterator[Finding]:
     expected, count = NUM_CLASSES.get(dataset), len(feature_set.classes)
-    if expected not in (None, count):
+    named = any(video.startswith(VIDEO_PREFIXES) for video in feature_set.annotations)
+    if expected not in (None, count) and (named or dataset != DataOptions.dataset):  # the default recipe is for any set
         yield from summarize(
             "note",
             f"--dataset {dataset} has {expected} classes",

@@ -14,24 +14,25 @@ from utils.printable import one_line
 
 # An error is refused by training or certainly wrong. A note is harmless, and explained.
 SEVERITIES = ("error", "warning", "note")
-SHOWN = 3  # examples of a finding
+SHOWN = 3  # examples of a finding, unless all are asked for
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     severity: str  # one of SEVERITIES
     title: str
-    count: int
-    examples: tuple[str, ...]  # the first SHOWN
+    examples: tuple[str, ...]
     advice: str  # what to do; empty if the examples say it
+
+    @property
+    def count(self) -> int:
+        return len(self.examples)
 
 
 def summarize(severity: str, title: str, examples: Sequence[str], *, advice: str = "") -> Iterator[Finding]:
     """Yield one finding with all of its examples, or none if there are no examples."""
     if examples:
-        yield Finding(
-            severity=severity, title=title, count=len(examples), examples=tuple(examples[:SHOWN]), advice=advice
-        )
+        yield Finding(severity=severity, title=title, examples=tuple(examples), advice=advice)
 
 
 def group_by_kind(problems: Iterable[Problem]) -> dict[Kind, list[Problem]]:
@@ -54,9 +55,9 @@ def exit_code(findings: Iterable[Finding]) -> int:
     return 2 if "error" in severities else int("warning" in severities)
 
 
-def render(findings: Sequence[Finding]) -> str:
-    """Lay out findings, errors first, with a line of counts at the end."""
-    blocks = [_block(finding) for severity in SEVERITIES for finding in findings if finding.severity == severity]
+def render(findings: Sequence[Finding], *, shown: int | None = SHOWN) -> str:
+    """Lay out findings, errors first, with a line of counts at the end; of each `shown` examples, None for all."""
+    blocks = [_block(finding, shown) for severity in SEVERITIES for finding in findings if finding.severity == severity]
     counts = [sum(finding.severity == severity for finding in findings) for severity in SEVERITIES]
     total = ", ".join(
         f"{count} {severity}{'s' * (count != 1)}" for count, severity in zip(counts, SEVERITIES, strict=True)
@@ -64,10 +65,11 @@ def render(findings: Sequence[Finding]) -> str:
     return "\n\n".join([*blocks, f"{total}: exit code {exit_code(findings)}"])
 
 
-def _block(finding: Finding) -> str:
-    rest = finding.count - len(finding.examples)
+def _block(finding: Finding, shown: int | None) -> str:
+    examples = finding.examples[:shown]
+    rest = finding.count - len(examples)
     lines = [f"{finding.severity}: {one_line(finding.title)}" + f" ({finding.count:,})" * (finding.count > 1)]
-    lines += [f"    {one_line(example)}" for example in finding.examples]
-    lines += [f"    and {rest:,} more"] if rest else []
+    lines += [f"    {one_line(example)}" for example in examples]
+    lines += [f"    and {rest:,} more; --list shows all"] if rest else []
     lines += [f"  -> {one_line(finding.advice)}"] if finding.advice else []
     return "\n".join(lines)

@@ -1,7 +1,7 @@
 """The check of a data set before training: a report that a person can act on, and an exit code.
 
     report = check_data(path, options.data)
-    print(report.text); sys.exit(report.exit_code)              # 0 fine, 1 warnings, 2 errors
+    print(report.text(entire=False)); sys.exit(report.exit_code)              # 0 fine, 1 warnings, 2 errors
 
 It applies the rules of training, but continues after problems that training refuses. Every array is read once, and only a few
 videos are in memory; of each video its mean per channel is kept, 4 KB per stream of 1024 channels.
@@ -18,7 +18,8 @@ import numpy as np
 from data_tools.check.annotations import annotation_findings
 from data_tools.check.consistency import consistency_findings
 from data_tools.check.features import feature_findings
-from data_tools.check.findings import Finding, exit_code, render, summarize_by_kind
+from data_tools.check.findings import SHOWN, Finding, exit_code, render, summarize_by_kind
+from data_tools.check.recipe import recipe_findings
 from data_tools.check.statistics import MeasuredVideo, measure_video, pooled
 from data_tools.check.times import TimedVideo, duration_findings
 from formats.feature_files import FeatureFiles
@@ -26,7 +27,7 @@ from formats.feature_set import FeatureSet
 from formats.names import SPLITS
 from formats.opening import open_feature_set
 from formats.problems import DataError, Kind, Problem
-from options import DataOptions
+from options import ActionnessOptions, DataOptions
 from utils.prefetch import prefetch
 from utils.progress import progress
 from utils.snippet_grid import SnippetGrid, frame_rate
@@ -36,15 +37,19 @@ from utils.text_table import table
 @dataclass(frozen=True, kw_only=True)
 class DataReport:
     findings: tuple[Finding, ...]
-    text: str
+    tables: tuple[str, ...]  # what is in the set
 
     @property
     def exit_code(self) -> int:
         return exit_code(self.findings)
 
+    def text(self, *, entire: bool) -> str:
+        """The report; `entire` with every example of every finding."""
+        return "\n\n".join([*self.tables, render(self.findings, shown=None if entire else SHOWN)])
 
-def check_data(path: pathlib.Path, options: DataOptions) -> DataReport:
-    """Check the entire set. Raises InputError when it can't be understood at all.
+
+def check_data(path: pathlib.Path, options: DataOptions, *, actionness: ActionnessOptions | None = None) -> DataReport:
+    """Check the entire set, and whether the recipe fits it. Raises InputError when it can't be understood at all.
 
     With --skip_unusable, what training would leave out is a warning.
     """
@@ -59,6 +64,7 @@ def check_data(path: pathlib.Path, options: DataOptions) -> DataReport:
         *feature_findings(videos),
         *duration_findings(list(timed.values()), grid=grid),
         *annotation_findings(list(timed.values()), grid=grid),
+        *recipe_findings(videos, options, actionness or ActionnessOptions()),
     )
     where = f"{path}: layout {feature_set.layout}, {len(feature_set.classes)} classes, ground truth {feature_set.ground_truth}"
     tables = (
@@ -66,7 +72,7 @@ def check_data(path: pathlib.Path, options: DataOptions) -> DataReport:
         _streams_table(videos, options.streams),
         _class_table(feature_set),
     )
-    return DataReport(findings=findings, text="\n\n".join([where, *tables, render(findings)]))
+    return DataReport(findings=findings, tables=(where, *tables))
 
 
 def _measure(feature_set: FeatureSet, options: DataOptions) -> tuple[list[MeasuredVideo], list[Problem]]:

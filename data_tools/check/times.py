@@ -4,6 +4,7 @@ grid_warning(videos, grid)                                          # a warning 
 for finding in duration_findings(videos, grid=SnippetGrid(frames=16, stride=16)): ...
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,9 +12,12 @@ import numpy as np
 
 from data_tools.check.findings import Finding, summarize
 from formats.annotations import VideoAnnotation
+from utils.segments import Floats
 from utils.snippet_grid import SnippetGrid
 
 LENGTH_TOLERANCE = 2.0  # snippets between a duration and its features
+RATE_TOLERANCE = 0.05  # between all durations together and what the features' lengths and the frame rate make of them
+FEWEST_FOR_A_RATE, FEWEST_FOR_A_LINE = 3, 5  # videos
 FITS = 0.9  # share of the videos that another frame rate or stride must fit to be suggested
 
 
@@ -28,12 +32,17 @@ class TimedVideo:
 
 
 def grid_warning(videos: Sequence[TimedVideo], grid: SnippetGrid) -> str | None:
-    """Say why the seconds of all detections would be wrong, if most known durations contradict the features' lengths."""
+    """Say why the seconds of all detections would be wrong, if the known durations contradict the features' lengths.
+
+    Either most of them do, or all together: of short videos none need be far off for a frame rate to be wrong.
+    """
     known = [video for video in videos if video.annotation.duration is not None]
     wrong = [video for video in known if not _fits(video, grid, video.fps)]
-    if 2 * len(wrong) <= len(known):
-        return None
-    return f"the durations of {len(wrong):,} of {len(known):,} videos contradict their features: {_advice(known, grid)}"
+    if 2 * len(wrong) > len(known):
+        return f"the durations of {len(wrong):,} of {len(known):,} videos contradict their features: {_advice(known, grid)}"
+    if _wrong_together(known, grid):
+        return f"{_together(known, grid)}: {_advice(known, grid)}"
+    return None
 
 
 def duration_findings(videos: Sequence[TimedVideo], *, grid: SnippetGrid) -> Iterator[Finding]:
@@ -51,6 +60,47 @@ def duration_findings(videos: Sequence[TimedVideo], *, grid: SnippetGrid) -> Ite
         if 2 * len(wrong) > len(known)
         else "features or durations belong to another version of the video: times would be wrong",
     )
+    if 2 * len(wrong) <= len(known) and _wrong_together(known, grid):
+        yield from summarize(
+            "warning",
+            f"durations and features that differ by more than {100 * RATE_TOLERANCE:g} % over the whole set",
+            [_together(known, grid)],
+            advice=_advice(known, grid),
+        )
+
+
+def _wrong_together(videos: Sequence[TimedVideo], grid: SnippetGrid) -> bool:
+    """Whether all durations together contradict all lengths, by more than the last part of each video explains.
+
+    Extractors round a video's length in snippets down, up or to the nearest, and some drop a last snippet. That is the same for
+    short and long videos, while a wrong frame rate grows with the length.
+    """
+    if len(videos) < FEWEST_FOR_A_RATE:
+        return False
+    expected = np.array([max(grid.snippets(_duration(video), video.fps), 0.0) for video in videos])
+    found = np.array([video.num_snippets for video in videos], np.float64)
+    if abs(expected.sum() / found.sum() - 1) <= RATE_TOLERANCE:
+        return False
+    rounded = any(abs(expected.sum() / (found + part).sum() - 1) <= RATE_TOLERANCE for part in (0.5, -0.5))
+    if rounded and _share(iter(np.abs(expected - found) <= 1)) >= FITS:
+        return False
+    return not _grows_alike(found, expected)
+
+
+def _grows_alike(found: Floats, expected: Floats) -> bool:
+    """Whether a line through the videos shows that each found snippet is an expected one, whatever is lost of every video."""
+    spread = float(((found - found.mean()) ** 2).sum())
+    if len(found) < FEWEST_FOR_A_LINE or spread == 0:
+        return False
+    slope = float(((found - found.mean()) * (expected - expected.mean())).sum()) / spread
+    rest = expected - expected.mean() - slope * (found - found.mean())
+    error = math.sqrt(float((rest**2).sum()) / (len(found) - 2) / spread)
+    return abs(slope - 1) + 2 * error <= RATE_TOLERANCE
+
+
+def _together(videos: Sequence[TimedVideo], grid: SnippetGrid) -> str:
+    stated, implied = sum(map(_duration, videos)), sum(grid.end(video.num_snippets, video.fps) for video in videos)
+    return f"the {len(videos):,} videos with a duration last {stated:.1f} s, their features {implied:.1f} s"
 
 
 def _advice(videos: Sequence[TimedVideo], grid: SnippetGrid) -> str:

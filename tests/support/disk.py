@@ -12,9 +12,10 @@ def contents(folder: pathlib.Path) -> dict[str, bytes | None]:
 
 
 def complaint(code: int, err: str) -> str:
-    """The one line that main.py answers a mistake with."""
+    """The one line that main.py answers a mistake with; if there are others of the kind, they are listed before it."""
     assert code == 2, err
-    (line,) = err.splitlines()
+    *others, line = err.splitlines()
+    assert all(other.startswith("    ") for other in others) and bool(others) == line.endswith(", above)")
     assert line.startswith("main.py: error: ")
     return line
 
