@@ -1,13 +1,12 @@
 """A checkpoint altered anywhere: loaded with the weights that were saved, or refused in one line."""
 
-import copy
 import io
 
 import pytest
 import torch
 from hypothesis import strategies as st
 from support.fuzz import called, fresh_folder, fuzz, promised
-from support.strategies import changed_plain, damaged, odd_json, odd_texts
+from support.strategies import argument_texts, changed_plain, damaged, odd_json
 from support.tiny import TINY_FLAGS, write_tiny_set
 
 import main
@@ -60,8 +59,7 @@ def test_damaged_bytes_never_load_as_other_weights(trained, name, data):
         (folder / "m.pt").write_bytes(data.draw(damaged(content)))
         try:
             checkpoint = load_checkpoint(folder / "m.pt")
-        except InputError as error:
-            assert str(folder / "m.pt") in str(error)
+        except InputError:
             return
         (folder / "whole.pt").write_bytes(content)
         expected = load_checkpoint(folder / "whole.pt")
@@ -83,30 +81,38 @@ def same(value, other):
 # Contents that torch loads, and that no run wrote
 
 
+# What no network can have as a parameter, from the parameter as it is
+UNUSABLE = {
+    "NaN": lambda tensor: tensor * float("nan"),
+    "one NaN": lambda tensor: torch.cat([tensor.flatten()[1:], torch.tensor([float("nan")])]).reshape(tensor.shape),
+    "infinity": lambda tensor: torch.full_like(tensor, float("inf")),
+    "huge": lambda tensor: torch.full_like(tensor, 1e30),
+    "integers": lambda tensor: tensor.to(torch.int64),
+    "booleans": lambda tensor: tensor > 0,
+    "complex": lambda tensor: tensor.to(torch.complex64),
+    "one axis more": lambda tensor: tensor[..., None],
+    "nothing": lambda tensor: tensor.flatten()[:0],
+    "one row more": lambda tensor: torch.cat([tensor, tensor])[: len(tensor) + 1],
+    "sparse": lambda tensor: tensor.to_sparse(),
+    "meta": lambda tensor: tensor.to("meta"),
+    "a list": lambda tensor: tensor.tolist(),
+}
+# Further tensors that a file can hold in the place of another
+ODD = {
+    **UNUSABLE,
+    "float64": lambda tensor: tensor.to(torch.float64),
+    "float16": lambda tensor: tensor.to(torch.float16),
+    "flat": lambda tensor: tensor.flatten(),
+    "a number": lambda tensor: torch.zeros((), dtype=tensor.dtype),
+    "expanded": lambda tensor: torch.zeros(1, dtype=tensor.dtype).expand(tensor.shape),
+    "parameter": lambda tensor: torch.nn.Parameter(tensor.float()),
+    "expanded without end": lambda tensor: torch.empty_strided((10**9,), (0,), dtype=tensor.dtype),
+}
+
+
 def odd_tensors(tensor):
-    """Other tensors in the place of one: of another type, shape, layout or with values that are no numbers."""
-    return st.sampled_from(
-        (
-            lambda: tensor * float("nan"),
-            lambda: torch.full_like(tensor, float("inf")),
-            lambda: torch.full_like(tensor, 1e30),
-            lambda: tensor.to(torch.float64),
-            lambda: tensor.to(torch.float16),
-            lambda: tensor.to(torch.int64),
-            lambda: tensor.to(torch.complex64),
-            lambda: tensor > 0,
-            lambda: tensor[..., None],
-            lambda: tensor.flatten()[:0],
-            lambda: tensor.flatten(),
-            lambda: torch.zeros((), dtype=tensor.dtype),
-            lambda: tensor.to_sparse() if tensor.dim() else tensor,
-            lambda: torch.zeros(1, dtype=tensor.dtype).expand(tensor.shape),
-            lambda: tensor.to("meta"),
-            lambda: torch.nn.Parameter(tensor.float()),
-            lambda: torch.empty_strided((10**9,), (0,), dtype=tensor.dtype),
-            lambda: tensor.tolist(),
-        )
-    ).map(lambda make: make())
+    makers = ODD if tensor.dim() and tensor.is_floating_point() else {"float64": ODD["float64"], "meta": ODD["meta"]}
+    return st.sampled_from(list(makers)).map(lambda name: makers[name](tensor))
 
 
 def plain_values(value):
@@ -124,7 +130,21 @@ def loads_back(value):
     return True
 
 
-@fuzz(80, data=st.data())
+@fuzz(60, kind=st.sampled_from(list(UNUSABLE)), published=st.booleans(), data=st.data())
+def test_no_parameter_may_be_unusable(trained, kind, published, data):
+    """Weights that are no numbers would give detections too, and a mAP of 0, without a word."""
+    place, files = trained
+    content = loaded(files["best.pt"])
+    name = data.draw(st.sampled_from(sorted(content["model"])), label="parameter")
+    content["model"][name] = UNUSABLE[kind](content["model"][name])
+    with fresh_folder() as folder:
+        (folder / "m.pt").write_bytes(saved(content["model"] if published else content))
+        flags = ["--inference_only", "--model_file", str(folder / "m.pt"), "--data_path", str(place), *RUN]
+        outcome = promised(main.main, [*flags, "--output_dir", str(folder / "out")], folder)
+        assert outcome.code == 2 and str(folder / "m.pt") in outcome.err
+
+
+@fuzz(60, data=st.data())
 def test_inference_from_an_altered_checkpoint(trained, data):
     place, files = trained
     content = data.draw(changed_plain(loaded(files["best.pt"]), plain_values))
@@ -132,7 +152,7 @@ def test_inference_from_an_altered_checkpoint(trained, data):
         infer(place, folder, saved(content))
 
 
-@fuzz(80, data=st.data())
+@fuzz(60, data=st.data())
 def test_resuming_from_an_altered_checkpoint(trained, data):
     place, files = trained
     content = loaded(files["last.pt"])
@@ -142,21 +162,21 @@ def test_resuming_from_an_altered_checkpoint(trained, data):
         resume(place, folder, {**files, "last.pt": saved(content)})
 
 
-PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "_orig_mod.module.")
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 
 
 @fuzz(40, data=st.data(), old_format=st.booleans(), prefix=st.sampled_from(("", *PREFIXES)))
 def test_inference_from_an_altered_state_dict(trained, data, old_format, prefix):
     place, files = trained
     state = {prefix + name: value for name, value in loaded(files["best.pt"])["model"].items()}
-    wrapped = data.draw(
-        st.sampled_from((state, {"state_dict": state}, {"model": state}, {"state_dict": state, "epoch": 3}))
-    )
-    content = data.draw(st.just(copy.deepcopy(wrapped)) | changed_plain(wrapped, plain_values))
+    wrapped = data.draw(st.sampled_from((state, {"state_dict": state}, {"state_dict": state, "epoch": 3})))
+    whole = data.draw(st.booleans(), label="unaltered")
+    content = wrapped if whole else data.draw(changed_plain(wrapped, plain_values))
     with fresh_folder() as folder:
         (folder / "m.pt").write_bytes(saved(content, old_format=old_format))
         flags = ["--inference_only", "--model_file", str(folder / "m.pt"), "--data_path", str(place), *RUN]
-        promised(main.main, [*flags, "--output_dir", str(folder / "out")], folder)
+        outcome = promised(main.main, [*flags, "--output_dir", str(folder / "out")], folder)
+        assert outcome.code == 0 or not whole, outcome.err
 
 
 @fuzz(40, data=st.data(), name=st.sampled_from(("options.json", "results.json")))
@@ -166,7 +186,7 @@ def test_resuming_beside_damaged_json(trained, data, name):
         resume(place, folder, {**files, name: data.draw(damaged(files[name]))})
 
 
-@fuzz(40, name=odd_texts)
+@fuzz(40, name=argument_texts)
 def test_any_name_of_an_experiment(trained, name):
     """Names reach folders, the terminal and JSON."""
     place, _ = trained

@@ -1,5 +1,6 @@
 """Feature files damaged anywhere, split files and tables of any text: read, or refused in one line."""
 
+import functools
 import json
 import os
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from support.fuzz import fresh_folder, fuzz, memory_limit, promised, time_limit
-from support.layouts import FILES, content_of, write_folders, write_hdf5, write_wtalc
+from support.layouts import FILES, content_of, write_wtalc
 from support.strategies import damaged, damaged_text, odd_texts
 from support.tiny import FEATURE_SIZE, TINY_FLAGS, write_tiny_set
 
@@ -31,27 +32,22 @@ def one_video():
     return dict(zip(STREAMS, values, strict=True))
 
 
-def written_files():
-    """{how a video is saved: (suffix, bytes)}"""
-    files = {}
-    for name, save in FILES.items():
-        with fresh_folder() as folder:
-            save(str(folder / "video"), one_video())
-            (file,) = folder.iterdir()
-            files[name] = file.suffix, file.read_bytes()
-    return files
+@functools.cache
+def written(how):
+    """(suffix, bytes) of a file with one video in it, saved in one of the ways that are read."""
+    with fresh_folder() as folder:
+        FILES[how](str(folder / "video"), one_video())
+        (file,) = folder.iterdir()
+        return file.suffix, file.read_bytes()
 
 
+@functools.cache
 def hdf5_bytes(groups):
     with fresh_folder() as folder:
         with h5py.File(folder / "all.h5", "w") as file:
             for stream, array in one_video().items():
                 file.create_dataset(f"video/{stream}" if groups else stream, data=array)
         return (folder / "all.h5").read_bytes()
-
-
-WRITTEN = written_files()
-HDF5 = {groups: hdf5_bytes(groups) for groups in (False, True)}
 
 
 def load(located, *, feature_size=FEATURE_SIZE):
@@ -63,9 +59,9 @@ def load(located, *, feature_size=FEATURE_SIZE):
     assert np.array_equal(files[np.arange(len(files))], features)
 
 
-@fuzz(300, how=st.sampled_from(list(WRITTEN)), data=st.data())
+@fuzz(300, how=st.sampled_from(list(FILES)), data=st.data())
 def test_damaged_feature_files(how, data):
-    suffix, content = WRITTEN[how]
+    suffix, content = written(how)
     with fresh_folder() as folder:
         (folder / f"video{suffix}").write_bytes(data.draw(damaged(content)))
         promised(lambda a: run_tool("fuzz", lambda _: load(features_in(folder, raise_problem)["video"]), a), [], folder)
@@ -78,7 +74,7 @@ def test_damaged_hdf5_files(groups, data):
             load(located if groups else {"joint": located["joint"]}, feature_size=FEATURE_SIZE // (1 if groups else 2))
 
     with fresh_folder() as folder:
-        (folder / "all.h5").write_bytes(data.draw(damaged(HDF5[groups])))
+        (folder / "all.h5").write_bytes(data.draw(damaged(hdf5_bytes(groups))))
         promised(lambda a: run_tool("fuzz", read, a), [], folder)
 
 
@@ -201,7 +197,11 @@ def linked_set(tiny, path):
     return path
 
 
-LABELS = "video,label,subset\ntrain_0,Dive,train\ntrain_1,Jump;Dive,train\ntrain_2,Throw,test\ntrain_3,Dive,test\ntrain_4,Jump,train\ntrain_5,Throw,train\n"
+LABELS = (
+    "video,label,subset\n"
+    "train_0,Dive,train\ntrain_1,Jump;Dive,train\ntrain_2,Throw,test\n"
+    "train_3,Dive,test\ntrain_4,Jump,train\ntrain_5,Throw,train\n"
+)
 SEGMENTS = "video,label,start,end\ntrain_2,Throw,1.5,4\ntrain_3,Dive,0.5,2e0\ntrain_3,Dive,3,7.25\n"
 UNSPLIT = "video,label\n" + "".join(f"train_{i},{label}\n" for i, label in enumerate(("Dive", "Jump", "Throw") * 2))
 

@@ -1,11 +1,12 @@
 """Any command line is understood or refused in one line, and whatever is accepted can be saved as JSON."""
 
+import itertools
 import json
 
 import pytest
 from hypothesis import strategies as st
 from support.fuzz import called, fresh_folder, fuzz, promised, strict_json
-from support.strategies import AMOUNTS, COUNTS, ODD_GRIDS, odd_texts, odd_values
+from support.strategies import AMOUNTS, COUNTS, ODD_GRIDS, argument_texts, odd_values
 from support.tiny import TINY_FLAGS, TinySet, write_tiny_set
 
 import main
@@ -28,7 +29,7 @@ def usual_values(name):
     elif flag.parse:
         values = st.sampled_from(ODD_GRIDS)
     elif flag.kind is str:
-        values = odd_texts
+        values = argument_texts
     elif flag.kind in (int, int | None):
         values = st.sampled_from(COUNTS).map(str)
     else:
@@ -57,10 +58,12 @@ def mistyped_flags(draw):
 
 
 def command_lines(part, most):
-    return st.lists(part, min_size=1, max_size=most).map(lambda parts: sum(parts, []))
+    return st.lists(part, min_size=1, max_size=most).map(lambda parts: list(itertools.chain(*parts)))
 
 
-any_command_lines = command_lines(flags() | flags() | mistyped_flags() | odd_texts.map(lambda text: [text]), most=4)
+any_command_lines = command_lines(
+    flags() | flags() | mistyped_flags() | argument_texts.map(lambda text: [text]), most=4
+)
 
 
 @fuzz(500, arguments=any_command_lines | command_lines(flags(), most=3), encoding=st.sampled_from(("utf-8", "ascii")))

@@ -23,9 +23,10 @@ levels = st.integers(0, 8).map(lambda n: n / 8)  # exact ties, and values exactl
 
 
 @st.composite
-def sequences(draw, t=st.integers(1, 30), rows=st.integers(1, CLASSES), values=shares | levels):
+def sequences(draw, shortest=1, longest=30):
     """[P,T] in 0 .. 1: noise, steps, constants."""
-    length, count = draw(t), draw(rows)
+    values = shares | levels
+    length, count = draw(st.integers(shortest, longest)), draw(st.integers(1, CLASSES))
     kind = draw(st.sampled_from(("values", "constant", "step")))
     if kind == "constant":
         return np.full((count, length), draw(values), np.float32)
@@ -38,9 +39,9 @@ def sequences(draw, t=st.integers(1, 30), rows=st.integers(1, CLASSES), values=s
 
 
 @st.composite
-def predictions(draw, **given):
+def predictions(draw):
     """One video's: its length before resampling, its frame rate, and its predicted classes."""
-    curves = draw(sequences(**given))
+    curves = draw(sequences())
     scores = np.array(draw(st.lists(shares, min_size=CLASSES, max_size=CLASSES)), np.float32)
     fps = draw(st.sampled_from((25.0, 30.0, 1e-6, 29.97, 1e9)))
     return Prediction(
@@ -50,14 +51,6 @@ def predictions(draw, **given):
         classes=np.arange(len(curves)),
         sequences=curves,
     )
-
-
-def counts(most):
-    return st.sampled_from([n for n in COUNTS if n <= most])
-
-
-def amounts(flag):
-    return st.sampled_from(AMOUNTS) | st.floats(0, 1)
 
 
 # Only values that a user can give: those that `resolve` refuses are not localized with.
@@ -120,7 +113,7 @@ def check_detections(found):
 
 @fuzz(
     150,
-    curves=sequences(t=st.integers(2, 12)),
+    curves=sequences(2, 12),
     scale=st.integers(1, 24),
     margin=st.floats(0, 2),
     length=st.integers(1, 5000),
@@ -161,7 +154,7 @@ def loops_disagree(curves, scale, thresholds, margin):
     return bool((np.abs(lengths - np.round(lengths)) < 1e-6).any() and margin != round(margin))
 
 
-@fuzz(150, curves=sequences(t=st.integers(1, 12)), scale=st.integers(1, 24), threshold=levels)
+@fuzz(150, curves=sequences(1, 12), scale=st.integers(1, 24), threshold=levels)
 def test_runs_are_above_and_as_long_as_possible(curves, scale, threshold):
     if not 0 < threshold < 1:
         return
