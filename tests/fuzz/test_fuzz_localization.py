@@ -99,7 +99,8 @@ def test_detections_are_finite_and_in_order_with_any_accepted_options(videos, va
             result = evaluate_detections(truth, found, num_classes=CLASSES, tious=chosen.evaluation.tiou_grid)
             assert ((result.map >= 0) & (result.map <= 1)).all()
 
-    assert called(lambda a: run_tool("main.py", detect, a), []).code == 0
+    # Weights and options can multiply to more than a float holds: that is said, in one line.
+    assert called(lambda a: run_tool("main.py", detect, a), []).code in (0, 2)
 
 
 def check_detections(found):

@@ -35,7 +35,8 @@ SEED = int(os.environ.get("SAL_FUZZ_SEED", random.randrange(2**32)))
 
 SECONDS = 20  # that one case may take; most take milliseconds
 SPARE_MEMORY = 4 << 30  # bytes that one case may allocate
-LONGEST_LINE = 2000  # characters: a screen
+LONGEST_LINE = 2500  # characters: a screen
+MOST_LINES = 12  # an error is one line; other mistakes in the same input may stand before it, indented
 SHOWN_CONTROLS = "\n\t"  # the control characters that may reach a terminal
 
 Tool = Callable[[Sequence[str]], int]
@@ -123,11 +124,13 @@ def promised(tool: Tool, arguments: Sequence[str], folder: pathlib.Path, *, enco
     assert outcome.code in (0, 1, 2)
     for text in (outcome.out, outcome.err):
         assert not unsafe_characters(text), f"raw control characters {unsafe_characters(text)} in {text[:300]!r}"
-    complaints = [line for line in outcome.err.splitlines() if not line.lower().startswith("warning")]
+    lines = [line for line in outcome.err.splitlines() if not line.lower().startswith("warning")]
+    assert max(map(len, lines), default=0) <= LONGEST_LINE, f"a line of {max(map(len, lines))} characters"
     if outcome.code == 2 and not outcome.out:
-        assert len(complaints) == 1 and "error: " in complaints[0], outcome.err[:1000]
+        *others, error = lines
+        assert "error: " in error and not error[0].isspace(), outcome.err[:1000]
+        assert len(others) < MOST_LINES and all(line.startswith("    ") for line in others), outcome.err[:1000]
         assert contents(folder).keys() == before.keys(), "a refused command has written something"
-    assert max(map(len, complaints), default=0) <= LONGEST_LINE, f"a line of {max(map(len, complaints))} characters"
     assert not list(folder.rglob("*.tmp")), "a half-written file is left"
     check_json_files(folder, since=before)
     return outcome
