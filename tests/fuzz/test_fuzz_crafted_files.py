@@ -77,7 +77,8 @@ INSTRUCTIONS = st.sampled_from((
     b"U\x01a", b"X\x01\x00\x00\x00a", b"C\x04\0\0\0\0", b"B\xff\xff\xff\x7f", b"\x8d" + b"\xff" * 8,
     b"cnumpy\nndarray\n", b"cnumpy\ndtype\n",
     b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy.core.multiarray\nscalar\n",
-    b"cos\nmkdir\n", b"cbuiltins\neval\n", b"c_codecs\nencode\n", b"ccopyreg\n_reconstructor\n", b"R", b"b", b"\x81", b"o", b"Q",
+    b"cos\nmkdir\n", b"cbuiltins\neval\n", b"c_codecs\nencode\n", b"ccopyreg\n_reconstructor\n", b"R", b"b", b"\x81", b"o",
+    b"Q",
 ))
 # fmt: on
 pickles = st.lists(st.tuples(INSTRUCTIONS, st.sampled_from((1, 1, 1, 2, 60)))).map(

@@ -5,7 +5,8 @@
         outcome = promised(tool, arguments, folder)
 
 Usually the cases are the same in every run. `SAL_FUZZ=long` draws new ones; the seed is printed with a failure, and
-`SAL_FUZZ_SEED=N` repeats it.
+`SAL_FUZZ_SEED=N` repeats it. With `SAL_FUZZ_COUNT=FILE` no case ends a test: each adds a line to the file,
+"TEST<tab>survived" or "TEST<tab>lost<tab>why", of which docs/reliability.md has the sums.
 """
 
 import contextlib
@@ -26,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, note, seed, settings
+from hypothesis.errors import HypothesisException
 from hypothesis.strategies import SearchStrategy
 
 from support.disk import contents
@@ -33,6 +35,8 @@ from support.disk import contents
 LONG = os.environ.get("SAL_FUZZ") == "long"
 TIMES_LONGER = 50
 SEED = int(os.environ.get("SAL_FUZZ_SEED", random.randrange(2**32)))
+
+COUNTS = os.environ.get("SAL_FUZZ_COUNT")
 
 SECONDS = 20  # that one case may take; most take milliseconds
 SPARE_MEMORY = 4 << 30  # bytes that one case may allocate
@@ -62,7 +66,7 @@ def fuzz(examples: int, **strategies: SearchStrategy[Any]) -> Callable[[Callable
         def case(*args: Any, **kwargs: Any) -> None:
             if LONG:
                 note(f"repeat it with SAL_FUZZ=long SAL_FUZZ_SEED={SEED}")
-            one_case(test, *args, **kwargs)
+            (counted_case if COUNTS else one_case)(test, *args, **kwargs)
 
         chosen = settings(
             max_examples=examples * (TIMES_LONGER if LONG else 1),
@@ -83,6 +87,19 @@ def one_case(test: Callable[..., None], *args: Any, **kwargs: Any) -> None:
     """Run one case within the limits."""
     with time_limit(SECONDS), memory_limit(SPARE_MEMORY):
         test(*args, **kwargs)
+
+
+def counted_case(test: Callable[..., None], *args: Any, **kwargs: Any) -> None:
+    """Run one case and write down how it ended; what hypothesis raises for itself passes through."""
+    end = "survived"
+    try:
+        one_case(test, *args, **kwargs)
+    except HypothesisException:
+        raise
+    except (Exception, TookTooLong) as error:
+        end = f"lost\t{type(error).__name__}: {' '.join(ascii(str(error)).split())[:300]}"
+    with open(str(COUNTS), "a", encoding="utf-8") as file:
+        file.write(f"{test.__name__}\t{end}\n")
 
 
 @contextlib.contextmanager
