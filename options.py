@@ -391,7 +391,9 @@ def _check_calls(flags: Mapping[str, Any]) -> None:
             raise InputError(f"--{given[0]} and --{given[1]} contradict each other; give one of them")
     for name, uses in _USED_WITH.items():
         if flags.get(name) and not any(flags.get(use) for use in uses):
-            raise InputError(f"--{name} is only read with {' or '.join(f'--{use}' for use in uses)}{_INSTEAD.get(name, '')}")
+            raise InputError(
+                f"--{name} is only read with {' or '.join(f'--{use}' for use in uses)}{_INSTEAD.get(name, '')}"
+            )
 
 
 def _check_together(options: Options) -> None:

@@ -2,48 +2,80 @@
 
 feature_set, left_out = open_usable_set(path, options.data)        # to train on
 feature_set = open_feature_set(path, options.data)                  # as it is; see contradictions(feature_set, ...)
+
+Testing a trained model needs splits=("test",) alone: such a set may lack training videos, labels and ground truth.
 """
 
 import pathlib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from formats.annotations import labels_of
+from formats.annotations import VideoAnnotation, labels_of
 from formats.contradictions import contradictions
-from formats.feature_set import FeatureSet
+from formats.feature_set import FeatureSet, Storage, StoredSet
 from formats.ground_truth import ground_truth_file, read_annotations
 from formats.layouts import recognise
 from formats.left_out import Cause, Reason
 from formats.names import SPLITS
-from formats.problems import DataError, Problem, Report, raise_problem
-from formats.splits import read_splits
+from formats.problems import DataError, Kind, Problem, Report, raise_problem
+from formats.splits import Splits, has_split_files, read_splits
+from formats.unlabelled import all_features, read_folder
 from options import DataOptions
 from utils.errors import InputError
 
 
-def open_feature_set(path: pathlib.Path, options: DataOptions, *, report: Report = raise_problem) -> FeatureSet:
+def open_feature_set(
+    path: pathlib.Path, options: DataOptions, *, report: Report = raise_problem, splits: tuple[str, ...] = SPLITS
+) -> FeatureSet:
     """Read names and annotations, but no features. Raises InputError when the set as a whole can't be understood.
 
-    `report` gets the problems of single videos and annotations.
+    `report` gets the problems of single videos and annotations; `splits` are those that must have videos.
     """
-    chosen, ground_truth = recognise(path, options.layout), options.ground_truth
-    stored = chosen.read(path, allow_pickle=options.allow_pickle, report=report)
+    training, ground_truth = "train" in splits, options.ground_truth
+    if training:
+        layout = recognise(path, options.layout)
+        stored = layout.read(path, allow_pickle=options.allow_pickle, report=report)
+        layout_name = layout.name
+    else:
+        layout_name, stored = read_folder(path, options, report)
     if stored.annotations is not None and not ground_truth:
         annotations, source = stored.annotations, stored.source
     else:
         file = pathlib.Path(ground_truth) if ground_truth else ground_truth_file(path)
-        annotations, source = read_annotations(file, report), str(file)
-    splits = read_splits(path, annotations=annotations, ground_truth=source, report=report)
+        stated = training or ground_truth or file.exists()
+        annotations, source = read_annotations(file, report) if stated else {}, str(file)
+    if annotations or training or has_split_files(path):
+        found = read_splits(path, annotations=annotations, ground_truth=source, report=report, needed=splits)
+    else:
+        found, stored = _all_for_test(stored, path)
+    if not training:
+        annotations = {**annotations, **_unlabelled(annotations, found.names["test"])}
     return FeatureSet(
-        layout=chosen.name,
+        layout=layout_name,
         ground_truth=source,
         annotations=annotations,
-        names=splits.names,
-        sources=splits.sources,
+        names=found.names,
+        sources=found.sources,
         storage=stored.storage,
-        dropped=splits.dropped,
-        classes=tuple(sorted(labels_of(annotations, splits.names["train"] + splits.names["test"]))),
+        dropped=found.dropped,
+        classes=tuple(sorted(labels_of(annotations, found.names["train"] + found.names["test"]))),
     )
+
+
+def _all_for_test(stored: StoredSet, path: pathlib.Path) -> tuple[Splits, StoredSet]:
+    """Splits of a set that nothing divides or describes: its test videos, or all if there are none."""
+    if not stored.storage.by_split["test"].videos:
+        stored = replace(stored, storage=Storage.undivided(all_features(stored.storage)))
+    names = {"train": (), "test": tuple(sorted(stored.storage.by_split["test"].videos))}
+    return Splits(names=names, sources=dict.fromkeys(SPLITS, str(path)), dropped={}), stored
+
+
+def _unlabelled(annotations: Mapping[str, VideoAnnotation], test: Sequence[str]) -> dict[str, VideoAnnotation]:
+    """Entries of the test videos that have none, where no test video has labels: nothing is to be measured then."""
+    if labels_of(annotations, test):
+        return {}
+    return {video: VideoAnnotation(subset="test") for video in test if video not in annotations}
 
 
 def open_usable_set(
@@ -64,11 +96,11 @@ def open_usable_set(
     def report(problem: Problem) -> None:
         left_out[skip(problem)] += 1
 
-    feature_set = open_feature_set(path, options, report=report)
+    feature_set = open_feature_set(path, options, report=report, splits=splits)
     problems = contradictions(feature_set, streams=options.streams, splits=splits)
-    unusable = {problem.video: skip(problem) for problem in problems}
+    unusable = {problem.video: skip(problem) for problem in problems if "train" in splits or _matters_in_test(problem)}
     names = {split: tuple(v for v in feature_set.names[split] if v not in unusable) for split in SPLITS}
-    for split in SPLITS:
+    for split in splits:
         if not names[split]:
             raise InputError(f"{path}: no {split} video is left; none of them has features")
     usable = replace(feature_set, names=names, dropped={**feature_set.dropped, **unusable})
@@ -77,3 +109,8 @@ def open_usable_set(
         untrained = set(usable.classes) - labels_of(usable.annotations, names["train"])
         left_out[Reason(cause=Cause.UNTRAINED_CLASS)] += len(untrained)
     return usable, {str(reason): count for reason, count in left_out.items() if count}
+
+
+def _matters_in_test(problem: Problem) -> bool:
+    """Whether a contradiction concerns the test of a trained model too, which may know other classes than the set's."""
+    return problem.kind not in (Kind.LABEL_WITHOUT_TRAINING, Kind.TRAINING_WITHOUT_LABEL, Kind.IN_NO_SPLIT)

@@ -33,19 +33,36 @@ class Splits:
     dropped: dict[str, Reason]  # annotated video in no split -> why
 
 
-def read_splits(path: pathlib.Path, *, annotations: Annotations, ground_truth: str, report: Report) -> Splits:
-    """Read the splits of the set in folder `path`. Raises InputError if one has no videos; `report` gets names listed twice."""
-    files = {split: path / f"split_{split}.txt" for split in SPLITS}
-    if any(file.exists() for file in files.values()):
-        splits = _from_files(files, annotations, report)
+def has_split_files(path: pathlib.Path) -> bool:
+    return any(file.exists() for file in _split_files(path).values())
+
+
+def read_splits(
+    path: pathlib.Path,
+    *,
+    annotations: Annotations,
+    ground_truth: str,
+    report: Report,
+    needed: tuple[str, ...] = SPLITS,
+) -> Splits:
+    """Read the splits of the set in folder `path`. Raises InputError if one of those `needed` has no videos.
+
+    `report` gets names listed twice.
+    """
+    if has_split_files(path):
+        splits = _from_files(_split_files(path), annotations, report, needed)
     else:
-        splits = _from_subsets(annotations, ground_truth)
+        splits = _from_subsets(annotations, ground_truth, needed)
     unmarked = _unmarked(annotations, splits.names["test"])
     return Splits(
         names={**splits.names, "test": tuple(video for video in splits.names["test"] if video not in unmarked)},
         sources=splits.sources,
         dropped={**splits.dropped, **dict.fromkeys(unmarked, Reason(cause=Cause.WITHOUT_SEGMENTS))},
     )
+
+
+def _split_files(path: pathlib.Path) -> dict[str, pathlib.Path]:
+    return {split: path / f"split_{split}.txt" for split in SPLITS}
 
 
 def _unmarked(annotations: Annotations, test: Iterable[str]) -> set[str]:
@@ -61,8 +78,13 @@ def _left_out_by_practice(annotations: Annotations, *, listed: Container[str] = 
     return {video: reason for video in LEFT_OUT if video in annotations and video not in listed}
 
 
-def _from_files(files: Mapping[str, pathlib.Path], annotations: Annotations, report: Report) -> Splits:
-    names = {split: _read_split_file(files[split], annotations, report) for split in SPLITS}
+def _from_files(
+    files: Mapping[str, pathlib.Path], annotations: Annotations, report: Report, needed: tuple[str, ...]
+) -> Splits:
+    names: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
+    for split in SPLITS:
+        if split in needed or files[split].exists():
+            names[split] = _read_split_file(files[split], annotations, report)
     return Splits(
         names=names,
         sources={split: str(file) for split, file in files.items()},
@@ -88,7 +110,7 @@ def _read_split_file(path: pathlib.Path, annotations: Annotations, report: Repor
     return tuple(dict.fromkeys(names))
 
 
-def _from_subsets(annotations: Annotations, ground_truth: str) -> Splits:
+def _from_subsets(annotations: Annotations, ground_truth: str, needed: tuple[str, ...]) -> Splits:
     dropped = _left_out_by_practice(annotations)
     members: dict[str, list[str]] = {}
     for video, entry in annotations.items():
@@ -104,10 +126,12 @@ def _from_subsets(annotations: Annotations, ground_truth: str) -> Splits:
         reason = Reason(cause=Cause.UNLABELLED_SUBSET, detail=unlabelled)
         dropped |= dict.fromkeys(members.pop(unlabelled), reason)
     split_of = splits_of(members.keys())
+    if "train" not in needed and members.keys() == {"validation"}:
+        split_of = {"validation": "test"}  # nothing is trained, so they can only be for testing
     names: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
     for group, videos in members.items():
         names[split_of[group]] += tuple(videos)
-    for split in SPLITS:
+    for split in needed:
         if not names[split]:
             known = ", ".join(sorted({f"'{entry.subset}'" for entry in annotations.values()}))
             raise InputError(

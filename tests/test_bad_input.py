@@ -68,6 +68,8 @@ def test_data_path_is_a_file(refused, tiny):
 @pytest.mark.parametrize("inference", [False, True], ids=["train", "infer"])
 @pytest.mark.parametrize("name", ["gt.json", "split_train.txt", "split_test.txt"])
 def test_missing_file(refused, tiny, tmp_path, name, inference):
+    if inference and name != "split_test.txt":
+        pytest.skip("a trained model needs neither")
     (tiny.path / name).unlink()
     tiny_checkpoint(tmp_path / "m.pt")
     flags = ["--inference_only", "--model_file", str(tmp_path / "m.pt")] if inference else []

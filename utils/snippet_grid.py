@@ -42,6 +42,10 @@ class SnippetGrid:
         """
         return (position * self.stride + (self.frames - self.stride) / 2) / fps
 
+    def length(self, snippets: int, fps: float) -> float:
+        """The seconds from the first frame of a video's snippets to the last."""
+        return ((snippets - 1) * self.stride + self.frames) / fps
+
     def snippets(self, duration: float, fps: float) -> float:
         """The number of snippets, perhaps a fraction, of a video that lasts `duration` seconds."""
         return (duration * fps - self.frames) / self.stride + 1
