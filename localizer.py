@@ -167,6 +167,8 @@ class Localizer:
         """Detections in all of these videos; `report` gets the problems of videos, which are then left out."""
         videos = self._open(found, fps=fps, report=report)
         detections, read = self._detect(videos, report=report, progress=progress)
+        if not read:
+            raise InputError("no video is left whose features can be used")
         grid, kept = self.options.data.grid, [videos[position] for position in read]
         return Predictions(
             videos=tuple(

@@ -91,6 +91,7 @@ def run_inference(flags: Mapping[str, Any]) -> None:
     from data_tools.opening import open_dataset
     from eval.summary import evaluation_report
     from eval.tables import per_class_table
+    from formats.annotations import labels_of
     from run.checkpoint import load_network
     from run.device import choose_machine
     from run.experiment import begin_inference
@@ -102,7 +103,8 @@ def run_inference(flags: Mapping[str, Any]) -> None:
     machine = choose_machine(options.run)
     data = open_dataset(options.data, device=machine.device, splits=("test",), classes=known)
     classes = known or assume_classes(checkpoint, data.classes, path)
-    for line in class_lines(classes, known=known, data=data.classes, path=path):
+    labels = labels_of(data.annotations, data.test.names)
+    for line in class_lines(classes, known=known, data=data.classes, labels=labels, path=path):
         print(line)
     make_model = _network_of(options, machine, num_classes=len(classes), training=False)
     model = load_network(make_model, checkpoint, path, device=machine.device)

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from formats.annotations import VideoAnnotation, labels_of
 from formats.contradictions import contradictions
-from formats.feature_set import FeatureSet, Storage, StoredSet
+from formats.feature_set import FeatureSet, Storage
 from formats.ground_truth import ground_truth_file, read_annotations
 from formats.layouts import recognise
 from formats.left_out import Cause, Reason
@@ -39,6 +39,8 @@ def open_feature_set(
         layout_name = layout.name
     else:
         layout_name, stored = read_folder(path, options, report)
+        if not stored.storage.by_split["test"].videos:  # features/validation/ alone, say: they can only be for testing
+            stored = replace(stored, storage=Storage.undivided(all_features(stored.storage)))
     if stored.annotations is not None and not ground_truth:
         annotations, source = stored.annotations, stored.source
     else:
@@ -48,7 +50,8 @@ def open_feature_set(
     if annotations or training or has_split_files(path):
         found = read_splits(path, annotations=annotations, ground_truth=source, report=report, needed=splits)
     else:
-        found, stored = _all_for_test(stored, path)
+        names: dict[str, tuple[str, ...]] = {"train": (), "test": tuple(sorted(stored.storage.by_split["test"].videos))}
+        found = Splits(names=names, sources=dict.fromkeys(SPLITS, str(path)), dropped={})
     if not training:
         annotations = {**annotations, **_unlabelled(annotations, found.names["test"])}
     return FeatureSet(
@@ -61,14 +64,6 @@ def open_feature_set(
         dropped=found.dropped,
         classes=tuple(sorted(labels_of(annotations, found.names["train"] + found.names["test"]))),
     )
-
-
-def _all_for_test(stored: StoredSet, path: pathlib.Path) -> tuple[Splits, StoredSet]:
-    """Splits of a set that nothing divides or describes: its test videos, or all if there are none."""
-    if not stored.storage.by_split["test"].videos:
-        stored = replace(stored, storage=Storage.undivided(all_features(stored.storage)))
-    names = {"train": (), "test": tuple(sorted(stored.storage.by_split["test"].videos))}
-    return Splits(names=names, sources=dict.fromkeys(SPLITS, str(path)), dropped={}), stored
 
 
 def _unlabelled(annotations: Mapping[str, VideoAnnotation], test: Sequence[str]) -> dict[str, VideoAnnotation]:
@@ -98,7 +93,11 @@ def open_usable_set(
 
     feature_set = open_feature_set(path, options, report=report, splits=splits)
     problems = contradictions(feature_set, streams=options.streams, splits=splits)
-    unusable = {problem.video: skip(problem) for problem in problems if "train" in splits or _matters_in_test(problem)}
+    if "train" not in splits:
+        tested = set(feature_set.names["test"])
+        # A trained model is tested on whatever it is given: labels that training lacks are not the set's mistake.
+        problems = (p for p in problems if p.video in tested and p.kind is not Kind.LABEL_WITHOUT_TRAINING)
+    unusable = {problem.video: skip(problem) for problem in problems}
     names = {split: tuple(v for v in feature_set.names[split] if v not in unusable) for split in SPLITS}
     for split in splits:
         if not names[split]:
@@ -109,8 +108,3 @@ def open_usable_set(
         untrained = set(usable.classes) - labels_of(usable.annotations, names["train"])
         left_out[Reason(cause=Cause.UNTRAINED_CLASS)] += len(untrained)
     return usable, {str(reason): count for reason, count in left_out.items() if count}
-
-
-def _matters_in_test(problem: Problem) -> bool:
-    """Whether a contradiction concerns the test of a trained model too, which may know other classes than the set's."""
-    return problem.kind not in (Kind.LABEL_WITHOUT_TRAINING, Kind.TRAINING_WITHOUT_LABEL, Kind.IN_NO_SPLIT)

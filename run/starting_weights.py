@@ -16,7 +16,7 @@ import torch
 from model import SAL
 from options import RunOptions
 from run.checkpoint import Checkpoint, load_checkpoint
-from run.weights import name_classes, num_classes, shape_flags
+from run.weights import listed, name_classes, num_classes, shape_flags
 from utils.errors import InputError
 
 CLASSIFIERS = ("snippet_classifier", "video_classifier")
@@ -37,8 +37,11 @@ class StartingWeights:
             return (
                 f"starting from {self.file}: all layers but the classifiers; it names no classes, --classes FILE would"
             )
-        parts = [f"classes taken over: {_listed(self.taken_over)}", f"starting fresh: {_listed(self.fresh)}"]
-        parts += [f"not used: {_listed(self.unused)}"] if self.unused else []
+        parts = [
+            f"classes taken over: {_count_and_names(self.taken_over)}",
+            f"starting fresh: {_count_and_names(self.fresh)}",
+        ]
+        parts += [f"not used: {_count_and_names(self.unused)}"] if self.unused else []
         return f"starting from {self.file}: {'; '.join(parts)}"
 
     def as_plain(self) -> dict[str, Any]:
@@ -111,6 +114,5 @@ def _check_shapes(own: dict[str, torch.Tensor], checkpoint: Checkpoint, path: pa
             )
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    return f"{len(names)} ({shown})" if names else "none"
+def _count_and_names(names: tuple[str, ...]) -> str:
+    return f"{len(names)} ({listed(names)})" if names else "none"

@@ -5,7 +5,7 @@ checkpoint = name_classes(checkpoint, "classes.txt", path)
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -69,11 +69,17 @@ def assume_classes(checkpoint: Checkpoint, classes: tuple[str, ...], path: pathl
 
 
 def class_lines(
-    classes: tuple[str, ...], *, known: tuple[str, ...] | None, data: tuple[str, ...], path: pathlib.Path
+    classes: tuple[str, ...],
+    *,
+    known: tuple[str, ...] | None,
+    data: tuple[str, ...],
+    labels: Set[str],
+    path: pathlib.Path,
 ) -> list[str]:
     """What to tell of a model's `classes` on data with others: an assumed order, and labels that it does not know.
 
-    `known` are those that the checkpoint or --classes names, if any; `data` begins with `classes`.
+    `known` are those that the checkpoint or --classes names, if any; `data` begins with `classes`; `labels` are those in use.
+    Raises InputError when the model knows none of them.
     """
     lines = []
     if not known:
@@ -82,10 +88,19 @@ def class_lines(
             "if it was trained with another, give --classes FILE"
         )
     unknown = data[len(classes) :]
+    if unknown and not labels & set(classes):
+        raise InputError(
+            f"{path}: knows none of the data's {len(unknown)} labels ({listed(unknown)}), but {listed(classes)}; use the model "
+            "of these classes, or --predict, which needs no labels"
+        )
     if unknown:
-        shown = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        lines.append(f"labels that the model does not know: {len(unknown)} ({shown}); their AP is 0")
+        lines.append(f"labels that the model does not know: {len(unknown)} ({listed(unknown)}); their AP is 0")
     return lines
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def read_class_names(path: pathlib.Path) -> tuple[str, ...]:

@@ -6,7 +6,7 @@
     for detection in model(features):                   # numpy [L,D], a torch tensor, or a path
         print(detection.label, detection.start, detection.end, detection.score)
 
-The program itself is imported as `sal.program`, so that its modules (`model`, `utils`, `test`) never meet others of their names.
+The program itself is imported as `sal.program`: its modules `model`, `utils`, `test` and so on never meet others so called.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -3,11 +3,11 @@
 import pathlib
 
 import torch
-from support.tiny import CLASSES, FEATURE_SIZE
 
 from model import SAL
 from options import ModelOptions
 from run.checkpoint import Checkpoint, save_checkpoint, to_published
+from support.tiny import CLASSES, FEATURE_SIZE
 
 OPTIONS = {"num_segments": 24, "feature_size": FEATURE_SIZE, "hidden_size": 8, "pseudo_extra": 2, "class_th": 0.0}
 
