@@ -370,6 +370,7 @@ _CONTRADICTIONS = (
     ("num_epochs", "num_iters"),
     ("predict", "overwrite"),
     ("predict", "data_path"),
+    ("predict", "compile"),
     *((name, "init_from") for name in ("resume", "predict", "inference_only", "check_data")),
 )
 # Flags that mean nothing alone, and those that they need one of.

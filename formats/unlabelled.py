@@ -20,7 +20,7 @@ from formats.feature_set import Storage, StoredFeatures, StoredSet
 from formats.ground_truth import ground_truth_file, read_annotations
 from formats.hdf5 import arrays_in_hdf5
 from formats.layouts import AUTO, LAYOUTS, UNFINISHED, recognise
-from formats.names import known_name
+from formats.names import SPLITS, known_name
 from formats.problems import Kind, Problem, Report, raise_problem
 from options import DataOptions
 from utils.errors import InputError
@@ -76,12 +76,15 @@ def find_videos(paths: Sequence[pathlib.Path], options: DataOptions, *, report: 
             raise InputError(f"{path}: no such file or folder; check the path")
         if path.is_dir():
             _, stored = read_folder(path, options, report)
-            _add(videos, all_features(stored.storage).videos, report)
+            for split in SPLITS if stored.storage.divided else SPLITS[:1]:
+                _add(videos, stored.storage.by_split[split].videos, report)
             annotations |= stored.annotations or {}
             if not options.ground_truth:
                 annotations |= _stated_in(path)
-        else:
+        elif path.is_file():
             _add(videos, _videos_of_file(path), report)
+        else:
+            raise InputError(f"{path}: neither a file nor a folder; check the path")
     if options.ground_truth:
         annotations |= read_annotations(pathlib.Path(options.ground_truth), lambda problem: None)
     if not videos:
@@ -197,6 +200,7 @@ def _add(videos: Videos, more: Mapping[str, Located], report: Report) -> None:
                     video=video,
                 )
             )
+            del videos[video]  # nothing says which of them is meant
             continue
         videos[video] = {**known, **located}
 

@@ -106,6 +106,9 @@ class Predictions:
     classes: tuple[str, ...]
     detections: Segments  # by video, best first
 
+    def __str__(self) -> str:
+        return f"{counted(len(self.detections), 'detection')} in {counted(len(self.videos), 'video')}"
+
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(video.name for video in self.videos)

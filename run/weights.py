@@ -107,6 +107,8 @@ def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
     """The names in a text file, one per line in the order of the model's outputs; of a ground truth in JSON, sorted."""
     if path.suffix.lower() == ".json":
         names = class_names(read_annotations(path, lambda problem: None))
+    elif not path.is_file():
+        raise InputError(f"--classes {path}: no such file; expected one with a class name per line")
     else:
         try:
             lines = path.read_text(encoding="utf-8-sig").split("\n")

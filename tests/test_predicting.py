@@ -75,6 +75,17 @@ def test_every_video_is_listed(here):
     assert here.detections("empty") == {"long": [], "short": []}
 
 
+@pytest.mark.parametrize("short_videos", ["stretch", "keep"])
+def test_the_same_as_inference_on_a_set(here, tiny, short_videos):
+    """To the bit, apart from the order: here the best come first."""
+    write_tiny_model(here.path / "m.pt", short_videos=short_videos)
+    place = ["--data_path", str(tiny.path), "--output_dir", "output", "--device", "cpu"]
+    assert main.main(["--inference_only", "--model_file", "m.pt", *place]) == 0
+    here.out(tiny.path / "features" / "test", "--out", "x", model="m.pt")
+    inferred = here.detections("output/m/inference")
+    assert here.detections("x") == {v: sorted(found, key=lambda d: -d["score"]) for v, found in inferred.items()}
+
+
 def test_features_may_stand_anywhere(here):
     here.out("--out", "x", "long.npy", "--top", "1", "short.npy")
     assert {video: len(found) for video, found in here.detections("x").items()} == {"long": 1, "short": 1}
@@ -185,6 +196,7 @@ def test_wrong_class_names(here, text, complains):
 def test_flags_that_contradict_it(here):
     assert "--predict: name the features" in here.refused()
     assert "--predict and --data_path contradict" in here.refused("long.npy", "--data_path", "x")
+    assert "--predict and --compile contradict" in here.refused("long.npy", "--compile")
     assert "--predict and --inference_only contradict" in here.refused("long.npy", "--inference_only")
     assert "unrecognized arguments: --wrong" in here.refused("long.npy", "--wrong", "3")
     assert complaint(main.main(["--out", "x"]), "main.py: error: ")

@@ -1,5 +1,7 @@
 """Features without labels, in every form a user may name them: the videos found, and what of them is read."""
 
+import os
+
 import h5py
 import numpy as np
 import pytest
@@ -120,6 +122,19 @@ def test_both_splits_of_a_set(tmp_path):
     save(tmp_path / "features" / "train" / "a.npy", joint())
     save(tmp_path / "features" / "test" / "b.npy", joint(5))
     assert set(found(tmp_path).videos) == {"a", "b"}
+
+
+def test_something_else(tmp_path):
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(InputError, match=r"a\.npy: neither a file nor a folder"):
+        found(tmp_path / "a.npy")
+
+
+def test_a_video_in_both_splits(tmp_path):
+    save(tmp_path / "features" / "train" / "a.npy", joint())
+    save(tmp_path / "features" / "test" / "a.npy", joint(5))
+    with pytest.raises(InputError, match="both belong to video 'a'"):
+        found(tmp_path)
 
 
 def test_rates_and_durations_of_a_ground_truth(tmp_path):
