@@ -48,6 +48,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
     torch.manual_seed(options.run.seed)
     model = make_model()
     start = take_over(model, initial, classes=data.classes) if initial else None
+    initial = None  # as large as the model
     model = model.to(machine.device)
     mask = AdaptiveMask(options.actionness, num_classes=len(data.classes)).to(machine.device)
     adam, plain = options.optimisation, as_plain(options)
