@@ -9,19 +9,19 @@ belongs, beside the first. Labels are ignored; frame rates and durations in a gr
 
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from formats.annotations import VideoAnnotation
+from formats.annotations import VideoAnnotation, parse_positive
 from formats.array_files import STREAMS, SUFFIXES, StoredArray
 from formats.feature_files import Located
 from formats.feature_folders import features_in
 from formats.feature_set import Storage, StoredFeatures, StoredSet
-from formats.ground_truth import ground_truth_file, read_annotations
+from formats.ground_truth import ground_truth_file, read_json
 from formats.hdf5 import arrays_in_hdf5
 from formats.layouts import AUTO, LAYOUTS, UNFINISHED, recognise
 from formats.names import SPLITS, known_name
-from formats.problems import Kind, Problem, Report, raise_problem
+from formats.problems import DataError, Kind, Problem, Report, raise_problem
 from options import DataOptions
 from utils.errors import InputError
 
@@ -71,6 +71,7 @@ def find_videos(paths: Sequence[pathlib.Path], options: DataOptions, *, report: 
     """
     videos: Videos = {}
     annotations: dict[str, VideoAnnotation] = {}
+    ground_truths = [pathlib.Path(options.ground_truth)] if options.ground_truth else []
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
@@ -80,15 +81,15 @@ def find_videos(paths: Sequence[pathlib.Path], options: DataOptions, *, report: 
                 _add(videos, stored.storage.by_split[split].videos, report)
             annotations |= stored.annotations or {}
             if not options.ground_truth:
-                annotations |= _stated_in(path)
+                ground_truths += _ground_truth_in(path)
         elif path.is_file():
             _add(videos, _videos_of_file(path), report)
         else:
             raise InputError(f"{path}: neither a file nor a folder; check the path")
-    if options.ground_truth:
-        annotations |= read_annotations(pathlib.Path(options.ground_truth), lambda problem: None)
     if not videos:
         raise InputError(f"{', '.join(map(str, paths))}: no features of any video; check the path")
+    for file in ground_truths:
+        annotations |= _stated_in(file, videos, required=bool(options.ground_truth), report=report)
     return FoundVideos(videos=videos, annotations=annotations)
 
 
@@ -115,15 +116,42 @@ def all_features(storage: Storage) -> StoredFeatures:
     return replace(storage.by_split["test"], videos=both)
 
 
-def _stated_in(path: pathlib.Path) -> dict[str, VideoAnnotation]:
-    """The ground truth in a folder, if there is one; files of another kind are none."""
+def _ground_truth_in(path: pathlib.Path) -> list[pathlib.Path]:
+    """The ground truth in a folder, if there is one."""
     try:
         file = ground_truth_file(path)
-        return read_annotations(file, lambda problem: None) if file.exists() else {}
+    except InputError:  # several JSON files: nothing needs them
+        return []
+    return [file] if file.exists() else []
+
+
+def _stated_in(
+    file: pathlib.Path, videos: Container[str], *, required: bool, report: Report
+) -> dict[str, VideoAnnotation]:
+    """Frame rates and durations of these videos in a ground truth, whose entries need hold nothing else.
+
+    A file that is not one is an error if it is `required` or called gt.json; otherwise it has another purpose.
+    """
+    try:
+        content = read_json(file)
+        database = content.get("database") if isinstance(content, dict) else None
+        if not isinstance(database, dict):
+            raise InputError(f'{file}: expected {{"database": {{video: {{"fps", "duration"}}}}}}; fix the file')
     except InputError:
-        if (path / "gt.json").exists():
+        if required or file.name == "gt.json":
             raise
         return {}
+    stated = {}
+    for video, entry in database.items():
+        if not isinstance(entry, dict) or known_name(video, videos) is None:
+            continue
+        where = f"{file}: video '{video}'"
+        try:
+            duration, fps = (parse_positive(entry.get(key), where=where, name=key) for key in ("duration", "fps"))
+            stated[video] = VideoAnnotation(subset="", duration=duration, fps=fps)
+        except DataError as error:
+            report(error.problem.of(video))
+    return stated
 
 
 def _parts_of_folder(path: pathlib.Path, report: Report) -> Iterator[Mapping[str, Located]]:

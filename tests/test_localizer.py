@@ -9,10 +9,11 @@ import pytest
 import torch
 from support.paths import ROOT
 from support.tiny import CLASSES, FEATURE_SIZE
-from support.trained import write_bare_model, write_tiny_model
+from support.trained import OPTIONS, tiny_network, write_bare_model, write_tiny_model
 
 import main
 from localizer import Detection, Localizer
+from run.checkpoint import Checkpoint, save_checkpoint
 
 
 def features(length, seed=0):
@@ -56,6 +57,17 @@ def test_one_video_or_a_list(tmp_path, model):
     assert model([]) == [] and model.predict(tmp_path / "a.npy") == {"a": alone}
     assert isinstance(alone[0], Detection) and alone[0].label in CLASSES
     assert [d.score for d in alone] == sorted((d.score for d in alone), reverse=True)
+
+
+def test_a_model_of_one_stream(tmp_path):
+    """It takes that stream, alone or out of features of both."""
+    state = tiny_network(modal=("flow",)).state_dict()
+    options = {**OPTIONS, "modal": "flow"}
+    save_checkpoint(tmp_path / "flow.pt", Checkpoint(model=state, options=options, classes=CLASSES))
+    model, array = Localizer.load(tmp_path / "flow.pt", device="cpu"), features(30)
+    assert model(array) == model(array[:, FEATURE_SIZE:]) != model(array[:, :FEATURE_SIZE])
+    with pytest.raises(ValueError, match="takes 6 channels of flow"):
+        model(array[:, :7])
 
 
 def test_times_follow_the_frame_rate(model):
@@ -144,6 +156,6 @@ def test_importable_beside_modules_of_the_same_names(tmp_path, model_file):
         "assert not names, names\n"
         "typing.get_type_hints(sal.program.localizer.Sequences)\n"
     )
-    done = subprocess.run([sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""

@@ -138,14 +138,21 @@ def test_a_video_in_both_splits(tmp_path):
 
 
 def test_rates_and_durations_of_a_ground_truth(tmp_path):
-    """Its labels do not matter, and neither does an entry that is not one."""
+    """Its labels do not matter, nor do entries of other videos."""
     write_joint(tmp_path)
-    database = '{"v_a": {"subset": "x", "annotations": [], "duration": 8, "fps": 30}, "b": {"subset": 3}}'
+    database = '{"v_a": {"annotations": "none", "duration": 8, "fps": "30"}, "b": {"fps": -1}, "c": 3}'
     (tmp_path / "gt.json").write_text(f'{{"database": {database}}}')
     stated = found(tmp_path).stated("a")
     assert (stated.fps, stated.duration) == (30, 8)
     assert found(tmp_path / "a.npy").stated("a").fps is None
     assert found(tmp_path / "a.npy", ground_truth=str(tmp_path / "gt.json")).stated("a").fps == 30
+
+
+def test_a_frame_rate_that_is_none(tmp_path):
+    write_joint(tmp_path)
+    (tmp_path / "gt.json").write_text('{"database": {"a": {"fps": "fast"}}}')
+    with pytest.raises(InputError, match=r"gt\.json: video 'a': fps fast is not a number above 0"):
+        found(tmp_path)
 
 
 def test_another_json_file_is_no_ground_truth(tmp_path):
