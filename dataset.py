@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from formats.annotations import VideoAnnotation
+from formats.annotations import VideoAnnotation, labels_of
 from formats.feature_files import FeatureFiles
 from formats.names import SPLITS
 from formats.opening import open_usable_set
@@ -150,9 +150,16 @@ class Batch(NamedTuple):
 
 
 def load_dataset(
-    path: pathlib.Path, options: DataOptions, *, device: torch.device, splits: tuple[str, ...] = SPLITS
+    path: pathlib.Path,
+    options: DataOptions,
+    *,
+    device: torch.device,
+    splits: tuple[str, ...] = SPLITS,
+    classes: tuple[str, ...] | None = None,
 ) -> Dataset:
     """Read and check everything. The classes are the labels of all videos in a split, sorted. Other splits stay empty.
+
+    A trained model's `classes` come first, in its order; of the labels, only those of `splits` that it does not know follow.
 
     `options.fps` is the frame rate of all features; None takes each video's own from the ground truth, DEFAULT_FPS where it
     has none. `options.skip_unusable` leaves out what would otherwise be refused: videos without features, empty segments.
@@ -160,7 +167,11 @@ def load_dataset(
     file, the video and what to do, or the bytes that a cache needs and those that are free.
     """
     feature_set, left_out = open_usable_set(path, options, splits=splits)
-    classes = feature_set.classes
+    if classes is None:
+        classes = feature_set.classes
+    else:
+        labels = labels_of(feature_set.annotations, [video for split in splits for video in feature_set.names[split]])
+        classes = (*classes, *sorted(labels - set(classes)))
     work = [(split, video) for split in splits for video in feature_set.names[split]]
     videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
     for split, name in progress(work, desc="inspecting features", unit="video"):

@@ -2,6 +2,7 @@
 
 python main.py --data_path DATA                        # train, evaluate
 python main.py --inference_only --data_path DATA       # load the last experiment's best checkpoint, evaluate
+python main.py --predict FEATURES... [--model_file best.pt]     # find the actions in videos without labels
 python main.py --check_data --data_path DATA           # check the data set, print what is wrong with it
 """
 
@@ -12,6 +13,7 @@ if __name__ == "__main__":
 
 import contextlib
 import functools
+import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -37,22 +39,34 @@ def run_training(flags: Mapping[str, Any]) -> None:
 def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     import torch
 
+    from data_tools.opening import open_dataset
     from eval.summary import evaluation_report
     from eval.tables import per_class_table
     from layers.wide_adam import WideAdam
     from losses import AdaptiveMask
+    from run.device import choose_machine
     from run.experiment import begin_training
     from run.history import History
     from run.provenance import provenance
+    from run.starting_weights import starting_checkpoint, take_over
     from train import Objective, Trainer
 
     experiment, options, checkpoint = begin_training(flags, locks)
-    machine, data, make_model = _prepare(options, splits=("train", "test"), training=True)
+    initial = None if checkpoint else starting_checkpoint(options.run)
+    machine = choose_machine(options.run)
+    data = open_dataset(options.data, device=machine.device, splits=("train", "test"))
+    make_model = _network_of(options, machine, num_classes=len(data.classes), training=True)
     torch.manual_seed(options.run.seed)
-    model = make_model().to(machine.device)
+    model = make_model()
+    start = take_over(model, initial, classes=data.classes) if initial else None
+    initial = None  # as large as the model
+    model = model.to(machine.device)
     mask = AdaptiveMask(options.actionness, num_classes=len(data.classes)).to(machine.device)
     adam, plain = options.optimisation, as_plain(options)
     origin = provenance(plain, machine, layout=data.layout, left_out=data.left_out)
+    if start:
+        print(start)
+        origin |= {"starting_weights": start.as_plain()}
     history = History(experiment, average_tious=options.evaluation.average_tious, provenance=origin)
     trainer = Trainer(
         Objective(model, mask, losses=options.losses, actionness=options.actionness, fusion=options.fusion),
@@ -91,16 +105,27 @@ def run_inference(flags: Mapping[str, Any]) -> None:
 
 
 def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
+    from data_tools.opening import open_dataset
     from eval.summary import evaluation_report
     from eval.tables import per_class_table
+    from formats.annotations import labels_of
     from run.checkpoint import load_network
+    from run.device import choose_machine
     from run.experiment import begin_inference
     from run.provenance import provenance
+    from run.weights import assume_classes, class_lines
 
     experiment, path, options, checkpoint = begin_inference(flags)
     experiment.lock_inference(locks)
-    machine, data, make_model = _prepare(options, splits=("test",), training=False)
-    model = load_network(make_model, checkpoint, path, classes=data.classes, device=machine.device)
+    known = checkpoint.classes or None
+    machine = choose_machine(options.run)
+    data = open_dataset(options.data, device=machine.device, splits=("test",), classes=known)
+    classes = known or assume_classes(checkpoint, data.classes, path)
+    labels = labels_of(data.annotations, data.test.names)
+    for line in class_lines(classes, known=known, data=data.classes, labels=labels, path=path):
+        print(line)
+    make_model = _network_of(options, machine, num_classes=len(classes), training=False)
+    model = load_network(make_model, checkpoint, path, device=machine.device)
     evaluation = _make_evaluator(model, data, options)()
     origin = provenance(as_plain(options), machine, layout=data.layout, left_out=data.left_out)
     results = {"model_file": str(path), **evaluation.summary.totals(), "seconds": evaluation.seconds, **origin}
@@ -109,6 +134,32 @@ def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     print(f"results in {experiment.inference}")
     if options.run.verbose and evaluation.summary.per_class_AP:
         print(per_class_table(evaluation.summary.per_class_AP))
+
+
+def run_prediction(flags: Mapping[str, Any]) -> None:
+    from formats.unlabelled import find_videos
+    from localizer import Localizer
+    from run.experiment import begin_inference
+    from run.predicting import Skipped, frame_rate_line, printable, results_folder, video_lines, write_predictions
+    from run.provenance import provenance
+
+    _, path, options, checkpoint = begin_inference(flags)
+    features = [pathlib.Path(place) for place in options.run.predict]
+    folder = results_folder(options.run.out, features, model=path)
+    skipped = Skipped(allowed=options.data.skip_unusable)
+    found = find_videos(features, options.data, report=skipped)
+    model = Localizer(checkpoint, path, options)
+    print(
+        f"{printable(str(path))}: {len(model.classes)} classes, on {model.machine.device} ({model.machine.precision})"
+    )
+    predictions = model.predictions(found, report=skipped, progress=True)
+    print(frame_rate_line(predictions, given=options.data.fps, typed="fps" in flags))
+    for line in (*skipped.lines(), *video_lines(predictions)):
+        print(line)
+    origin = provenance(as_plain(options), model.machine, layout="unlabelled", left_out=skipped.counts())
+    origin |= {"model_file": str(path.absolute())}
+    folder = write_predictions(folder, predictions, origin, named=bool(options.run.out))
+    print(f"{predictions}; results in {printable(str(folder))}")
 
 
 def run_check(flags: Mapping[str, Any]) -> int:
@@ -126,7 +177,9 @@ def run(arguments: Sequence[str]) -> int | None:
     flags = parse_flags(arguments)
     if flags.get("check_data"):
         return run_check(flags)
-    if flags.get("inference_only"):
+    if flags.get("predict"):
+        run_prediction(flags)
+    elif flags.get("inference_only"):
         run_inference(flags)
     else:
         run_training(flags)
@@ -138,26 +191,21 @@ def main(arguments: Sequence[str]) -> int:
     return run_tool("main.py", run, arguments, out_of_memory=OUT_OF_MEMORY)
 
 
-def _prepare(
-    options: Options, *, splits: tuple[str, ...], training: bool
-) -> "tuple[Machine, Dataset, Callable[[], SAL]]":
-    """The device, the data, and the function that makes their network, which is known to fit but not made yet."""
-    from data_tools.opening import open_dataset
+def _network_of(options: Options, machine: "Machine", *, num_classes: int, training: bool) -> "Callable[[], SAL]":
+    """The function that makes the network, which is known to fit but not made yet."""
     from model import SAL
-    from run.device import check_model_fits, choose_machine
+    from run.device import check_model_fits
 
-    machine = choose_machine(options.run)
-    data = open_dataset(options.data, device=machine.device, splits=splits)
     make_model = functools.partial(
         SAL,
         options.model,
-        num_classes=len(data.classes),
+        num_classes=num_classes,
         streams=options.data.streams,
         feature_size=options.data.feature_size,
         compute_dtype=machine.dtype,
     )
     check_model_fits(make_model, machine, training=training, compiled=options.run.compile)
-    return machine, data, make_model
+    return make_model
 
 
 def _make_evaluator(model: "SAL", data: "Dataset", options: Options) -> "Evaluator":

@@ -115,7 +115,11 @@ class RunOptions:
     inference_only: bool = option(False, "no training: load a checkpoint, write detections, print the table")
     check_data: bool = option(False, "no training: check the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
     list: bool = option(False, "with --check_data: print every video and file of every finding, not three; --verbose does so too")
-    model_file: str = option("", "checkpoint for --inference_only, ours or a published state dict", shown="the experiment's best.pt")
+    predict: tuple[str, ...] = option((), "no training, no labels needed: find the actions in these feature files, folders of them, HDF5 files or data sets", metavar="FEATURES")
+    model_file: str = option("", "checkpoint for --predict and --inference_only, ours or a published state dict", shown="the experiment's best.pt")
+    classes: str = option("", "class names of a checkpoint that names none: a text file with one per line in the order of the model's outputs, or a ground truth, whose classes are taken sorted", shown="the checkpoint's own")
+    out: str = option("", "new folder for the results of --predict", shown="predictions/NAME in the working folder, NAME that of the features")
+    init_from: str = option("", "checkpoint whose weights training starts from; classes may differ", shown="random weights")
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
     compile: bool = option(False, "torch.compile the training step and the forward pass in test: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
@@ -222,6 +226,8 @@ class LocalizationOptions:
     nms_thresh: float = option(0.4, "tIoU above which a better proposal removes another", range="[0,1]")
     nms_offset: float = option(1.0, "added to every length in the tIoU of NMS, seconds", range="[0,inf)")
     clip_detections: bool = option(True, "cut detections at 0 and at the video's duration, where the ground truth states one; off: as published")
+    min_score: float | None = option(None, "detections with a lower score are dropped after NMS; a score is a contrast of inside to outside, plus gamma times the class score, so it may be near 0 or negative", range="(-inf,inf)", shown="all are kept")
+    top: int | None = option(None, "detections kept per video after NMS, the best ones", range="[1,inf)", shown="all are kept")
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -271,7 +277,10 @@ CALL_FLAGS = frozenset(
         "inference_only",
         "check_data",
         "list",
+        "predict",
         "model_file",
+        "classes",
+        "out",
         "allow_pickle",
         "device",
         "verbose",
@@ -302,7 +311,13 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
         FLAGS,
     )
     parser.add_options(FLAGS.names)
-    flags = vars(parser.parse_args(arguments))
+    parsed, rest = parser.parse_known_args(arguments)
+    flags = vars(parsed)
+    if "predict" in flags:  # the features may stand anywhere among the flags
+        flags["predict"] = (*flags["predict"], *(word for word in rest if not word.startswith("-")))
+        rest = [word for word in rest if word.startswith("-")]
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     _check_calls(flags)
     return flags
 
@@ -345,28 +360,45 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
 def as_plain(options: Options) -> dict[str, Any]:
     """{flag name: value} for JSON and checkpoints."""
     plain = FLAGS.values(options)
-    for name in ("data_path", "ground_truth"):
+    for name in ("data_path", "ground_truth", "init_from"):
         if plain[name]:
             plain[name] = os.path.abspath(plain[name])  # a later call may come from another folder
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
 
+# Of each of these, one flag may be given.
+_CONTRADICTIONS = (
+    ("check_data", "predict", "inference_only", "resume"),
+    ("resume", "overwrite"),
+    ("num_epochs", "num_iters"),
+    ("predict", "overwrite"),
+    ("predict", "data_path"),
+    ("predict", "compile"),
+    *((name, "init_from") for name in ("resume", "predict", "inference_only", "check_data")),
+)
+# Flags that mean nothing alone, and those that they need one of.
+_USED_WITH = {
+    "model_file": ("inference_only", "predict"),
+    "classes": ("inference_only", "predict", "init_from"),
+    "out": ("predict",),
+    "list": ("check_data",),
+}
+_INSTEAD = {"model_file": "; to continue a run give --resume, to start from its weights --init_from"}
+
+
 def _check_calls(flags: Mapping[str, Any]) -> None:
     """Raise InputError when flags contradict each other."""
-    if flags.get("model_file") and not flags.get("inference_only"):
-        raise InputError(
-            "--model_file is only read with --inference_only; add that, or give --resume to continue a run"
-        )
-    if flags.get("list") and not flags.get("check_data"):
-        raise InputError("--list is only for --check_data; add that")
-    for name in ("inference_only", "resume"):
-        if flags.get("check_data") and flags.get(name):
-            raise InputError(f"--check_data and --{name} contradict each other; give one of them")
-    if "num_epochs" in flags and "num_iters" in flags:
-        raise InputError("--num_epochs and --num_iters contradict each other; give one of them")
-    for name in ("inference_only", "overwrite"):
-        if flags.get("resume") and flags.get(name):
-            raise InputError(f"--resume and --{name} contradict each other; give one of them")
+    if "predict" in flags and not flags["predict"]:
+        raise InputError("--predict: name the features, files or folders: --predict FEATURES...")
+    for names in _CONTRADICTIONS:
+        given = [name for name in names if flags.get(name)]
+        if len(given) > 1:
+            raise InputError(f"--{given[0]} and --{given[1]} contradict each other; give one of them")
+    for name, uses in _USED_WITH.items():
+        if flags.get(name) and not any(flags.get(use) for use in uses):
+            raise InputError(
+                f"--{name} is only read with {' or '.join(f'--{use}' for use in uses)}{_INSTEAD.get(name, '')}"
+            )
 
 
 def _check_together(options: Options) -> None:

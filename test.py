@@ -22,6 +22,7 @@ from formats.annotations import ground_truth_segments
 from localization.clipping import clip_to_video
 from localization.nms import nms
 from localization.proposals import generate_proposals
+from localization.selection import select_detections
 from model import SAL, FoldedSAL, SalOutput, combined_sequence, topk_mean
 from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions
 from run.compiling import compile_or_explain, trial_batches
@@ -157,7 +158,7 @@ def _localize(predictions: Sequence[Prediction], options: LocalizationOptions, *
             )
         )
     detections = Segments.concatenate(parts)
-    return detections.take(np.argsort(detections.video, kind="stable"))
+    return select_detections(detections.take(np.argsort(detections.video, kind="stable")), options)
 
 
 def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:

@@ -30,9 +30,11 @@ def data_folder(options: DataOptions) -> pathlib.Path:
     return path
 
 
-def open_dataset(options: DataOptions, *, device: torch.device, splits: tuple[str, ...]) -> Dataset:
-    """Load the set, and print what is left out and whether times look wrong. Raises InputError."""
-    data = load_dataset(data_folder(options), options, device=device, splits=splits)
+def open_dataset(
+    options: DataOptions, *, device: torch.device, splits: tuple[str, ...], classes: tuple[str, ...] | None = None
+) -> Dataset:
+    """Load the set, print what is left out and whether times look wrong. `classes`: see load_dataset. Raises InputError."""
+    data = load_dataset(data_folder(options), options, device=device, splits=splits, classes=classes)
     for reason, count in data.left_out.items():
         print(f"left out, {reason}: {count}")
     timed = [

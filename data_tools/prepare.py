@@ -36,6 +36,7 @@ from options import FLAGS, DataOptions, resolve
 from utils.console import run_tool
 from utils.errors import InputError
 from utils.flags import Parser
+from utils.progress import progress
 from utils.snippet_grid import frame_rate
 
 DATA_FLAGS = ("modal", "feature_size", *GRID_FLAGS)

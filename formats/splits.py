@@ -34,6 +34,10 @@ class Splits:
     dropped: dict[str, Reason]  # annotated video in no split -> why
 
 
+def has_split_files(path: pathlib.Path) -> bool:
+    return bool(_split_files(path))
+
+
 def read_splits(
     path: pathlib.Path,
     *,
@@ -150,6 +154,8 @@ def _from_subsets(annotations: Annotations, ground_truth: str, *, needed: Sequen
         reason = Reason(cause=Cause.UNLABELLED_SUBSET, detail=unlabelled)
         dropped |= dict.fromkeys(members.pop(unlabelled), reason)
     split_of = splits_of(members.keys())
+    if "train" not in needed and members.keys() == {"validation"}:
+        split_of = {"validation": "test"}  # nothing is trained, so they can only be for testing
     names: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
     for group, videos in members.items():
         names[split_of[group]] += tuple(videos)

@@ -148,11 +148,9 @@ def load_network(
     checkpoint: Checkpoint,
     path: pathlib.Path,
     *,
-    classes: tuple[str, ...],
     device: torch.device,
 ) -> Network:
-    """Make the model on a device with a checkpoint's weights. Raises InputError when they do not fit it or the classes."""
-    check_classes(checkpoint, classes, path)
+    """Make the model on a device with a checkpoint's weights. Raises InputError when they do not fit it."""
     with torch.device("meta"):
         model = make_model()
     unsaved = dict(model.named_buffers()).keys() - model.state_dict().keys()

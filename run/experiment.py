@@ -21,9 +21,13 @@ from formats.result_file import write_detections
 from options import Options, RunOptions, check_unchanged, resolve, unresolved
 from run.checkpoint import Checkpoint, load_checkpoint
 from run.lock import FolderLock, InUse
+from run.weights import name_classes, shape_flags
 from utils.atomic import remove_leftovers, write_json
 from utils.errors import InputError
 from utils.segments import Segments
+
+# Options that say where a set is and how it lies on disk.
+OF_THE_DATA = ("data_path", "layout", "ground_truth")
 
 
 class Experiment:
@@ -132,10 +136,23 @@ def begin_training(
 
 
 def begin_inference(flags: Mapping[str, Any]) -> tuple[Experiment, pathlib.Path, Options, Checkpoint]:
-    """Find the experiment for the results, and the checkpoint's path, options and content. Raises InputError."""
+    """Find the experiment for the results, and the checkpoint's path, options and content. Raises InputError.
+
+    A bare state dict has no options: its shapes say what the network must be. --classes names its classes.
+    """
     path, experiment = find_model(unresolved(flags).run)
-    checkpoint = load_checkpoint(path)
-    return experiment, path, resolve(flags, checkpoint.options), checkpoint
+    checkpoint = name_classes(load_checkpoint(path), flags.get("classes", ""), path)
+    saved = checkpoint.options or shape_flags(checkpoint.model)
+    if _names_other_data(flags, saved):
+        saved = {name: value for name, value in saved.items() if name not in OF_THE_DATA}
+    return experiment, path, resolve(flags, saved), checkpoint
+
+
+def _names_other_data(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
+    """Whether the call is about other data than the model was trained with, whose place and layout then say nothing."""
+    if "data_path" in flags:
+        return os.path.abspath(flags["data_path"]) != saved.get("data_path")
+    return "predict" in flags
 
 
 def new_experiment(options: RunOptions, locks: contextlib.ExitStack, *, data_path: str) -> Experiment:

@@ -76,6 +76,8 @@ def test_data_path_is_a_file(refused, tiny):
     ],
 )
 def test_missing_file(refused, tiny, tmp_path, name, inference):
+    if inference and name != "split_test.txt":
+        pytest.skip("a trained model needs neither")
     (tiny.path / name).unlink()
     tiny_checkpoint(tmp_path / "m.pt")
     flags = ["--inference_only", "--model_file", str(tmp_path / "m.pt")] if inference else []
@@ -321,7 +323,7 @@ def test_published_checkpoint_of_another_number_of_classes(refused, tmp_path):
     state = tiny_checkpoint(tmp_path / "m.pt", classes=("A", "B", "C", "D")).model
     torch.save(to_published(state), tmp_path / "m.pt")
     line = refused("--inference_only", "--model_file", str(tmp_path / "m.pt"))
-    assert f"{tmp_path / 'm.pt'}: " in line and "shape" in line and "classes" in line
+    assert f"{tmp_path / 'm.pt'}: names no classes and has 4, the data have 3" in line and "--classes" in line
 
 
 def test_checkpoint_of_other_streams(refused, tmp_path):
@@ -339,11 +341,10 @@ def test_checkpoint_of_other_streams(refused, tmp_path):
     ],
     ids=["one other", "one more", "fewer"],
 )
-@pytest.mark.parametrize("mode", ["infer", "resume"])
-def test_checkpoint_of_another_class_list(refused, tmp_path, mode, classes, differing):
-    file = tmp_path / "out" / "x" / ("best.pt" if mode == "infer" else "last.pt")
+def test_resuming_with_another_class_list(refused, tmp_path, classes, differing):
+    file = tmp_path / "out" / "x" / "last.pt"
     tiny_checkpoint(file, classes=classes)
-    line = refused("--inference_only" if mode == "infer" else "--resume", "--exp_name", "x")
+    line = refused("--resume", "--exp_name", "x")
     assert f"{file}: trained for {len(classes)} other classes than the data's 3" in line and differing in line
 
 

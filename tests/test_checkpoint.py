@@ -135,7 +135,7 @@ def test_a_loaded_network_has_every_value(tmp_path, make):
     """Those of the file, and those that it is built with."""
     expected = make()
     checkpoint = Checkpoint(model=expected.state_dict())
-    model = load_network(make, checkpoint, tmp_path, classes=("a", "b", "c"), device=torch.device("cpu"))
+    model = load_network(make, checkpoint, tmp_path, device=torch.device("cpu"))
     assert not any(value.is_meta for value in [*model.parameters(), *model.buffers()])
     assert all(map(torch.equal, model.parameters(), expected.parameters()))
     assert list(map(torch.Tensor.tolist, model.buffers())) == list(map(torch.Tensor.tolist, expected.buffers()))

@@ -2,13 +2,16 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from support.networks import build_batch, build_objective
+from support.trained import write_tiny_model
 
 import main
 from dataset import load_dataset, train_batches
 from layers.wide_adam import WideAdam
+from localizer import Localizer
 from options import resolve
 from run.device import apply_precision, fetch
 from train import compile_objective, train_step
@@ -119,3 +122,16 @@ def test_training_at_activitynets_size_takes_less_than_16_gib():
     for _ in range(3):
         train_step(it, optimizer, build_batch(features, labels))
     assert torch.cuda.max_memory_reserved() < 16 * 2**30
+
+
+def test_the_localizer_on_a_gpu_leaves_torch_as_it_is(tmp_path):
+    """The curves are the CPU's within float32 error; torch's settings stay the caller's, whatever the model computes with."""
+    path = write_tiny_model(tmp_path / "m.pt")
+    features = np.random.default_rng(0).random((50, 12)).astype(np.float32)
+    expected = Localizer.load(path, device="cpu").sequences(features)
+    before = torch.cuda.get_rng_state()
+    exact = Localizer.load(path, device="cuda", precision="fp32").sequences(features)
+    np.testing.assert_allclose(exact.combined, expected.combined, rtol=1e-4, atol=1e-5)
+    assert Localizer.load(path, device="cuda:0")(features)  # tf32, on a GPU that has it
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert torch.equal(torch.cuda.get_rng_state(), before)

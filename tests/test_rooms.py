@@ -12,7 +12,7 @@ from support.paths import ROOT
 # Left to right: each may import from itself and from those before it.
 ROOMS = (
     *("utils", "layers", "options", "formats", "localization", "model", "losses", "dataset", "eval", "data_tools"),
-    *("run", "test", "train", "main"),
+    *("run", "test", "localizer", "train", "main", "sal"),
 )
 UTILS_LINES = 950  # ground, not an attic
 

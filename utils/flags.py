@@ -39,14 +39,16 @@ def option(
     range: str | None = None,
     parse: Callable[[str], object] | None = None,
     shown: str = "",
+    metavar: str = "FIRST:LAST",
 ) -> Any:
     """A field that is a flag.
 
     `range` is an interval such as "(0,1]". `parse` reads a text, or each of several, and raises InputError for an invalid one.
-    `shown` says in --help what the default means, where its value does not.
+    `shown` says in --help what the default means, where its value does not; `metavar` what each of several values is.
     """
     interval = Interval.parse(range) if range else None
     meta = {"help": help, "choices": choices, "interval": interval, "parse": parse, "shown": shown}
+    meta["metavar"] = metavar
     return field(default=default, metadata=meta)
 
 
@@ -69,6 +71,7 @@ class Flag:
     interval: Interval | None
     parse: Callable[[str], object] | None
     shown: str
+    metavar: str
 
 
 class FlagTable(Generic[Groups]):
@@ -148,7 +151,7 @@ def _argument(flag: Flag) -> dict[str, Any]:
     if flag.kind is bool:
         return {"action": argparse.BooleanOptionalAction}
     if flag.kind == tuple[str, ...]:
-        return {"nargs": "+", "metavar": "FIRST:LAST"}
+        return {"nargs": "+" if flag.default else "*", "metavar": flag.metavar}
     if flag.choices:
         return {"choices": flag.choices}
     number = next((n for n in (float, int) if flag.kind == n | None), flag.kind)

@@ -1,0 +1,239 @@
+"""Features without labels: the videos in any files and folders a user names, to predict on.
+
+    found = find_videos([pathlib.Path("new/")], options.data)       # {video: its files}, and what a ground truth there states
+    folder_of_features(path)                                        # the files of a folder that has no layout
+
+A file is one video, or one stream of it: VIDEO_rgb.npy, or VIDEO.npy in a folder rgb/. The other stream is looked for where it
+belongs, beside the first. Labels are ignored; frame rates and durations in a ground truth are used.
+"""
+
+import pathlib
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from formats.annotations import VideoAnnotation, parse_positive
+from formats.array_files import STREAMS, SUFFIXES, StoredArray
+from formats.feature_files import Located
+from formats.feature_folders import features_in
+from formats.feature_set import Storage, StoredFeatures, StoredSet
+from formats.ground_truth import ground_truth_file, read_json
+from formats.hdf5 import arrays_in_hdf5
+from formats.layouts import AUTO, LAYOUTS, UNFINISHED, recognise
+from formats.names import SPLITS, known_name
+from formats.problems import DataError, Kind, Problem, Report, raise_problem
+from options import DataOptions
+from utils.errors import InputError
+
+HDF5_SUFFIXES = (".h5", ".hdf5")
+_NAMED_STREAM = re.compile(rf"(?P<video>.+)[_.-](?P<stream>{'|'.join(STREAMS)})", re.IGNORECASE)
+
+Videos = dict[str, Located]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundVideos:
+    videos: Mapping[str, Located]  # in the order found
+    annotations: Mapping[str, VideoAnnotation]  # of some of them; only frame rates and durations count
+
+    def stated(self, video: str) -> VideoAnnotation:
+        """What a ground truth states of a video; nothing if none does."""
+        name = known_name(video, self.annotations)
+        return VideoAnnotation(subset="") if name is None else self.annotations[name]
+
+
+class FolderLayout:
+    """A folder of feature files that no layout of a set describes: VIDEO.npy or VIDEO_{rgb,flow}.npy, {rgb,flow}/, HDF5 files.
+
+    It can't be a set to train on: nothing in it says what its videos show.
+    """
+
+    name = "folder"
+    looked_for = f"feature files ({', '.join((*SUFFIXES, *HDF5_SUFFIXES))}), or rgb/ and flow/ with such files"
+
+    def fits(self, path: pathlib.Path) -> bool:
+        places = [path, *(path / stream for stream in STREAMS)]
+        files = (file for place in places if place.is_dir() for file in place.iterdir())
+        return any(file.suffix in (*SUFFIXES, *HDF5_SUFFIXES) and not file.name.startswith(".") for file in files)
+
+    def read(self, path: pathlib.Path, *, allow_pickle: bool, report: Report) -> StoredSet:
+        videos: Videos = {}
+        for part in _parts_of_folder(path, report):
+            _add(videos, part, report)
+        expected = str(path / "{video}.npy")
+        return StoredSet(storage=Storage.undivided(StoredFeatures(videos=videos, expected=expected, joint=True)))
+
+
+def find_videos(paths: Sequence[pathlib.Path], options: DataOptions, *, report: Report = raise_problem) -> FoundVideos:
+    """Find the videos in files, folders and data sets; arrays are not read yet.
+
+    `report` gets the problems of single videos. Raises InputError naming a path in which there are none.
+    """
+    videos: Videos = {}
+    annotations: dict[str, VideoAnnotation] = {}
+    ground_truths = [pathlib.Path(options.ground_truth)] if options.ground_truth else []
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; check the path")
+        if path.is_dir():
+            _, stored = read_folder(path, options, report)
+            for split in SPLITS if stored.storage.divided else SPLITS[:1]:
+                _add(videos, stored.storage.by_split[split].videos, report)
+            annotations |= stored.annotations or {}
+            if not options.ground_truth:
+                ground_truths += _ground_truth_in(path)
+        elif path.is_file():
+            _add(videos, _videos_of_file(path), report)
+        else:
+            raise InputError(f"{path}: neither a file nor a folder; check the path")
+    if not videos:
+        raise InputError(f"{', '.join(map(str, paths))}: no features of any video; check the path")
+    for file in ground_truths:
+        annotations |= _stated_in(file, videos, required=bool(options.ground_truth), report=report)
+    return FoundVideos(videos=videos, annotations=annotations)
+
+
+def read_folder(path: pathlib.Path, options: DataOptions, report: Report) -> tuple[str, StoredSet]:
+    """Read a folder in the layout it has, or else as a folder of feature files; returns the layout's name too."""
+    plain, known = FolderLayout(), not path.is_dir() or (path / UNFINISHED).exists()
+    if options.layout != AUTO or known or any(layout.fits(path) for layout in LAYOUTS):
+        layout = recognise(path, options.layout)
+        return layout.name, layout.read(path, allow_pickle=options.allow_pickle, report=report)
+    if not plain.fits(path):
+        names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir() if not entry.name.startswith("."))
+        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+        raise InputError(
+            f"{path}: no features; looked for {plain.looked_for}, or a data set; found {shown or 'nothing'}"
+        )
+    return plain.name, plain.read(path, allow_pickle=options.allow_pickle, report=report)
+
+
+def all_features(storage: Storage) -> StoredFeatures:
+    """The features of both splits in one place; of a name in both, those of the test split."""
+    if not storage.divided:
+        return storage.by_split["test"]
+    both = {**storage.by_split["train"].videos, **storage.by_split["test"].videos}
+    return replace(storage.by_split["test"], videos=both)
+
+
+def _ground_truth_in(path: pathlib.Path) -> list[pathlib.Path]:
+    """The ground truth in a folder, if there is one."""
+    try:
+        file = ground_truth_file(path)
+    except InputError:  # several JSON files: nothing needs them
+        return []
+    return [file] if file.exists() else []
+
+
+def _stated_in(
+    file: pathlib.Path, videos: Container[str], *, required: bool, report: Report
+) -> dict[str, VideoAnnotation]:
+    """Frame rates and durations of these videos in a ground truth, whose entries need hold nothing else.
+
+    A file that is not one is an error if it is `required` or called gt.json; otherwise it has another purpose.
+    """
+    try:
+        content = read_json(file)
+        database = content.get("database") if isinstance(content, dict) else None
+        if not isinstance(database, dict):
+            raise InputError(f'{file}: expected {{"database": {{video: {{"fps", "duration"}}}}}}; fix the file')
+    except InputError:
+        if required or file.name == "gt.json":
+            raise
+        return {}
+    stated = {}
+    for video, entry in database.items():
+        if not isinstance(entry, dict) or known_name(video, videos) is None:
+            continue
+        where = f"{file}: video '{video}'"
+        try:
+            duration, fps = (parse_positive(entry.get(key), where=where, name=key) for key in ("duration", "fps"))
+            stated[video] = VideoAnnotation(subset="", duration=duration, fps=fps)
+        except DataError as error:
+            report(error.problem.of(video))
+    return stated
+
+
+def _parts_of_folder(path: pathlib.Path, report: Report) -> Iterator[Mapping[str, Located]]:
+    for video, located in features_in(path, report).items():
+        joint = located.get("joint")
+        yield _videos_of_file(joint) if isinstance(joint, pathlib.Path) else {video: located}
+    for file in sorted(path.iterdir()):
+        if file.suffix in HDF5_SUFFIXES:
+            yield _videos_of_file(file)
+
+
+def _videos_of_file(path: pathlib.Path) -> Mapping[str, Located]:
+    """The videos in a file. Raises InputError for a file of an unknown kind."""
+    video, stream = _stream_of(path)
+    if path.suffix in HDF5_SUFFIXES:
+        inside = arrays_in_hdf5(path)
+        return {name: _of_stream(arrays, stream) for name, arrays in inside.items()}
+    if path.suffix not in SUFFIXES:
+        expected = ", ".join((*SUFFIXES, *HDF5_SUFFIXES))
+        raise InputError(f"{path}: not a feature file; expected {expected}, or a folder")
+    if stream is None:
+        return {video: {"joint": path}}
+    located: dict[str, pathlib.Path | StoredArray] = {stream: path}
+    for other in STREAMS:
+        partner = _partner(path, other)
+        if other != stream and partner is not None:
+            located[other] = partner
+    return {video: {s: located[s] for s in STREAMS if s in located}}
+
+
+def _stream_of(path: pathlib.Path) -> tuple[str, str | None]:
+    """(video, stream) of a file: VIDEO_rgb.npy, or rgb/VIDEO.npy; the stream is None for a file of both."""
+    named = _NAMED_STREAM.fullmatch(path.stem)
+    if named:
+        return named["video"], named["stream"].lower()
+    for name in (path.absolute().parent.name, path.stem if path.suffix in HDF5_SUFFIXES else ""):
+        if name.lower() in STREAMS:
+            return path.stem, name.lower()
+    return path.stem, None
+
+
+def _of_stream(arrays: Mapping[str, StoredArray], stream: str | None) -> Located:
+    return {stream: arrays["joint"]} if stream and set(arrays) == {"joint"} else arrays
+
+
+def _partner(path: pathlib.Path, stream: str) -> pathlib.Path | None:
+    """The file of another stream of the same video, in the place that corresponds to `path`'s."""
+    named, folder = _NAMED_STREAM.fullmatch(path.stem), path.absolute().parent
+    if named:
+        start = path.stem[: named.start("stream")]
+        stems = [start + spelled for spelled in (stream, stream.upper(), stream.capitalize())]
+        candidates = [path.with_name(stem + suffix) for stem in stems for suffix in SUFFIXES]
+    else:
+        beside = [entry for entry in sorted(folder.parent.iterdir()) if entry.name.lower() == stream]
+        candidates = [entry / (path.stem + suffix) for entry in beside for suffix in SUFFIXES]
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _add(videos: Videos, more: Mapping[str, Located], report: Report) -> None:
+    """Add videos or further streams of them; `report` gets those that have two files."""
+    for video, located in more.items():
+        known = dict(videos.get(video, {}))
+        clash = [(known[s], place) for s, place in located.items() if s in known and not _same(known[s], place)]
+        if not clash and known and ("joint" in known) != ("joint" in located):
+            clash = [(next(iter(known.values())), next(iter(located.values())))]
+        if clash:
+            first, second = clash[0]
+            report(
+                Problem(
+                    kind=Kind.TWO_FILES,
+                    where=f"{first} and {second}",
+                    what=f"both belong to video '{video}'",
+                    fix="give one of them, or rename one",
+                    video=video,
+                )
+            )
+            del videos[video]  # nothing says which of them is meant
+            continue
+        videos[video] = {**known, **located}
+
+
+def _same(first: pathlib.Path | StoredArray, second: pathlib.Path | StoredArray) -> bool:
+    if isinstance(first, pathlib.Path) and isinstance(second, pathlib.Path):
+        return first.resolve() == second.resolve()
+    return first == second

@@ -1,0 +1,361 @@
+"""A trained model that finds actions in videos without labels: what `main.py --predict` and `from sal import Localizer` use.
+
+    model = Localizer.load("best.pt", device="auto", batch_size=8)
+    detections = model(features)                    # numpy [L,D], RGB channels first; or a path; a list of them gives lists
+    by_video = model.predict(["folder", "set.h5"])  # {video: detections}
+    sequences = model.sequences(features)           # the curves behind them, for plots
+
+Nothing is printed, and torch's settings and random numbers stay as the caller has them. Mistakes are ValueErrors.
+"""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from dataset import Batch, HostStore, Split, Video, inference_batches, inference_groups
+from formats.array_files import MemoryArray
+from formats.feature_files import FeatureFiles, Located
+from formats.problems import DataError, Kind, Report, raise_problem
+from formats.unlabelled import FoundVideos, find_videos
+from model import SAL, FoldedSAL, combined_sequence
+from options import CALL_FLAGS, FLAGS, Options, resolve
+from run.checkpoint import Checkpoint, load_checkpoint, load_network
+from run.device import apply_precision, check_model_fits, choose_machine
+from run.predicting import PredictedVideo, Predictions
+from run.weights import name_classes, num_classes, shape_flags
+from test import class_scores, localize, predict
+from utils.errors import InputError
+from utils.prefetch import prefetch
+from utils.segments import Segments
+from utils.snippet_grid import frame_rate
+
+Features = NDArray[Any] | Tensor | str | os.PathLike[str]  # of one video
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detection:
+    """One action instance; times in seconds."""
+
+    label: str
+    start: float
+    end: float
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequences:
+    """The network's curves over one video: T snippets, C classes in the order of `classes`."""
+
+    classes: tuple[str, ...]
+    times: NDArray[np.float64]  # [T] seconds, the start of what each snippet stands for
+    cas: NDArray[np.float32]  # [T,C] class activation sequence, logits
+    actionness: NDArray[np.float32]  # [T] fused, in (0,1)
+    stream_actionness: dict[str, NDArray[np.float32]]  # [T] each, "rgb" and "flow"
+    combined: NDArray[np.float32]  # [T,C] what proposals are cut from
+    class_scores: NDArray[np.float32]  # [C] of the video, sum to 1
+
+
+class Localizer:
+    """A network with its options and class names. `load` makes one from a file."""
+
+    def __init__(self, checkpoint: Checkpoint, path: pathlib.Path, options: Options) -> None:
+        """Build the network of a checkpoint. Raises InputError when it does not fit the options, or names no classes."""
+        count = num_classes(checkpoint, path)
+        if not checkpoint.classes:
+            raise InputError(
+                f"{path}: names no classes; name its {count} in the order of its outputs, with --classes FILE"
+            )
+        self.classes, self.options, self.path = checkpoint.classes, options, path
+        with _torch_unchanged():
+            self.machine = choose_machine(options.run)
+
+            def make_model() -> SAL:
+                return SAL(
+                    options.model,
+                    num_classes=count,
+                    streams=options.data.streams,
+                    feature_size=options.data.feature_size,
+                    compute_dtype=self.machine.dtype,
+                )
+
+            check_model_fits(make_model, self.machine, training=False, compiled=False)
+            self.network = FoldedOnce(load_network(make_model, checkpoint, path, device=self.machine.device))
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: str = "auto",
+        batch_size: int = 8,
+        classes: str | os.PathLike[str] | None = None,
+        **flags: Any,
+    ) -> "Localizer":
+        """Load a checkpoint of this project or a published state dict, for which `classes` names a file of class names.
+
+        `device` is auto, cpu, cuda or cuda:INDEX. `flags` are options of main.py, such as min_score=0.1, top=20, fps=30; the
+        others come from the checkpoint. Raises ValueError.
+        """
+        file = pathlib.Path(path)
+        unknown = flags.keys() - (FLAGS.flags.keys() - CALL_FLAGS) - {"allow_pickle"}
+        if unknown:
+            raise InputError(f"no option of a model is called {', '.join(sorted(unknown))}; main.py --help lists them")
+        checkpoint = name_classes(load_checkpoint(file), os.fspath(classes) if classes else "", file)
+        given = {**flags, "device": device, "test_batch_size": batch_size}
+        return cls(checkpoint, file, resolve(given, checkpoint.options or shape_flags(checkpoint.model)))
+
+    @overload
+    def __call__(
+        self, features: Features, *, fps: float | None = None, duration: float | None = None
+    ) -> list[Detection]: ...
+    @overload
+    def __call__(
+        self, features: list[Features], *, fps: float | None = None, duration: Sequence[float | None] | None = None
+    ) -> list[list[Detection]]: ...
+    def __call__(self, features: Any, *, fps: float | None = None, duration: Any = None) -> Any:
+        """Detections of one video, best first; of a list of videos a list of lists. Times in seconds.
+
+        An array is [snippets, channels], RGB first if the model takes two streams; a path is a file of one video.
+        `fps` is the frame rate of the features; None takes the checkpoint's --fps, else 25. Raises ValueError.
+        """
+        videos = self._videos(features, fps=fps, duration=duration)
+        detections, _ = self._detect(videos)
+        lists = self._records(detections, len(videos))
+        return lists if isinstance(features, list | tuple) else lists[0]
+
+    def predict(
+        self, paths: str | os.PathLike[str] | list[str | os.PathLike[str]], *, fps: float | None = None
+    ) -> dict[str, list[Detection]]:
+        """{video: detections, best first} of all videos in files, folders, HDF5 files or data sets. Raises ValueError."""
+        places = paths if isinstance(paths, list) else [paths]
+        found = find_videos([pathlib.Path(place) for place in places], self.options.data)
+        predictions = self.predictions(found, fps=fps)
+        return dict(zip(predictions.names, self._records(predictions.detections, len(predictions.videos)), strict=True))
+
+    @overload
+    def sequences(self, features: Features, *, fps: float | None = None) -> Sequences: ...
+    @overload
+    def sequences(self, features: list[Features], *, fps: float | None = None) -> list[Sequences]: ...
+    def sequences(self, features: Any, *, fps: float | None = None) -> Any:
+        """The curves of one video, or of each of a list, as in `__call__`. Raises ValueError."""
+        videos = self._videos(features, fps=fps)
+        found: dict[int, Sequences] = {}
+        with self._computing():
+            self.network.eval().refold()
+            for positions, batch in self._batches(videos, raise_problem, progress=False):
+                found |= zip(positions, self._curves(batch), strict=True)
+        curves = [found[position] for position in range(len(videos))]
+        return curves if isinstance(features, list | tuple) else curves[0]
+
+    def predictions(
+        self,
+        found: FoundVideos,
+        *,
+        fps: float | None = None,
+        report: Report = raise_problem,
+        progress: bool = False,
+    ) -> Predictions:
+        """Detections in all of these videos; `report` gets the problems of videos, which are then left out."""
+        videos = self._open(found, fps=fps, report=report)
+        detections, read = self._detect(videos, report=report, progress=progress)
+        if not read:
+            raise InputError("no video is left whose features can be used")
+        grid, kept = self.options.data.grid, [videos[position] for position in read]
+        return Predictions(
+            videos=tuple(
+                PredictedVideo(
+                    name=video.video_id,
+                    seconds=video.duration or grid.end(video.num_snippets, video.fps),
+                    fps=video.fps,
+                    fps_stated=found.stated(video.video_id).fps is not None,
+                )
+                for video in kept
+            ),
+            classes=self.classes,
+            detections=replace(detections, video=np.searchsorted(read, detections.video)),
+        )
+
+    def _open(self, found: FoundVideos, *, fps: float | None, report: Report = raise_problem) -> list[Video]:
+        """Inspect the headers of features; `report` gets the problems of videos, which are then left out."""
+        videos = []
+        for name, located in found.videos.items():
+            stated = found.stated(name)
+            rate = frame_rate(fps or self.options.data.fps, stated.fps)
+            try:
+                videos.append(self._video(name, located, fps=rate, duration=stated.duration))
+            except DataError as error:
+                report(error.problem.of(name))
+        return videos
+
+    def _detect(
+        self, videos: Sequence[Video], *, report: Report = raise_problem, progress: bool = False
+    ) -> tuple[Segments, list[int]]:
+        """Detections by video, best first, and the positions of the videos that were read; only a batch is in memory.
+
+        A detection's video is a position in `videos`. `report` gets the problems of videos whose values can't be used.
+        """
+        read: list[int] = []
+
+        def batches() -> Iterator[Batch]:
+            for positions, batch in self._batches(videos, report, progress=progress):
+                read.extend(positions)
+                yield batch
+
+        options = self.options
+        with self._computing():
+            predictions = predict(self.network, batches(), fusion=options.fusion, localization=options.localization)
+        by_position = dict(zip(read, predictions, strict=True))
+        kept = sorted(read)
+        found = localize([by_position[v] for v in kept], options.localization, grid=options.data.grid)
+        found = found.take(np.lexsort((-found.score, found.video)))
+        return replace(found, video=np.array(kept, np.int64)[found.video]), kept
+
+    def _records(self, detections: Segments, count: int) -> list[list[Detection]]:
+        """Segments as records, a list for each of `count` videos."""
+        lists: list[list[Detection]] = [[] for _ in range(count)]
+        columns = (detections.video, detections.label, detections.start, detections.end, detections.score)
+        for video, label, start, end, score in zip(*(column.tolist() for column in columns), strict=True):
+            lists[video].append(Detection(label=self.classes[label], start=start, end=end, score=score))
+        return lists
+
+    def _videos(self, features: Any, *, fps: float | None, duration: Any = None) -> list[Video]:
+        several = isinstance(features, list | tuple)
+        items = list(features) if several else [features]
+        durations = list(duration) if several and duration is not None else [duration] * len(items)
+        if len(durations) != len(items):
+            raise InputError(f"duration: {len(durations)} values for {len(items)} videos")
+        names = [f"features[{i}]" if several else "features" for i in range(len(items))]
+        return [
+            self._one_video(item, name, fps=fps, duration=seconds)
+            for item, name, seconds in zip(items, names, durations, strict=True)
+        ]
+
+    def _one_video(self, features: Any, name: str, *, fps: float | None, duration: float | None) -> Video:
+        if isinstance(features, str | os.PathLike):
+            found = find_videos([pathlib.Path(features)], self.options.data)
+            if len(found.videos) > 1:
+                raise InputError(f"{os.fspath(features)}: holds {len(found.videos)} videos; give it to .predict")
+            (video,) = self._open(found, fps=fps)
+            return video if duration is None else replace(video, duration=duration)
+        if isinstance(features, Tensor):
+            tensor = features.detach().cpu()
+            features = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        if not isinstance(features, np.ndarray):
+            kind = type(features).__name__
+            raise InputError(f"{name}: expected an array [snippets, channels], a tensor or a path, found {kind}")
+        located = {"joint": MemoryArray(where=name, array=features)}
+        return self._video(name, located, fps=frame_rate(fps or self.options.data.fps, None), duration=duration)
+
+    def _video(self, name: str, located: Located, *, fps: float, duration: float | None) -> Video:
+        data = self.options.data
+        try:
+            files = FeatureFiles(name, located, streams=data.streams, feature_size=data.feature_size)
+        except DataError as error:
+            if error.problem.kind not in (Kind.SHAPE, Kind.NO_STREAM):
+                raise
+            raise DataError(replace(error.problem, fix=f"{self.path} takes {self._channels()}")) from None
+        labels = np.zeros(len(self.classes), np.float32)
+        return Video(video_id=name, labels=labels, features=files, fps=fps, duration=duration)
+
+    def _channels(self) -> str:
+        """The features that the model takes, in words."""
+        data = self.options.data
+        if len(data.streams) == 1:
+            return f"{data.feature_size} channels of {data.streams[0]}"
+        return (
+            f"{' and '.join(data.streams)} of {data.feature_size} channels each, in two arrays or side by side in one"
+        )
+
+    def _batches(self, videos: Sequence[Video], report: Report, *, progress: bool) -> Iterator[tuple[list[int], Batch]]:
+        """Batches with the positions of their videos. Videos are read ahead, whole, so that all of their values are checked."""
+        data, device = self.options.data, self.machine.device
+        every = Split(videos=tuple(videos), store=HostStore(videos, device))
+        groups = inference_groups(every, data, batch_size=self.options.evaluation.test_batch_size)
+
+        def read(group: list[int]) -> tuple[list[int], list[Video], list[DataError]]:
+            positions, loaded, problems = [], [], []
+            for position in group:
+                features = videos[position].features
+                try:
+                    array = features if isinstance(features, np.ndarray) else features.load()
+                except DataError as error:
+                    problems.append(error)
+                    continue
+                positions.append(position)
+                loaded.append(replace(videos[position], features=array))
+            return positions, loaded, problems
+
+        bar = tqdm(groups, desc="predicting", unit="batch", disable=None if progress else True, leave=False)
+        for positions, loaded, problems in prefetch(read, bar, threads=data.num_workers):
+            for error in problems:
+                report(error.problem)
+            if loaded:
+                split = Split(videos=tuple(loaded), store=HostStore(loaded, device))
+                group = list(range(len(loaded)))
+                (batch,) = inference_batches(split, [group], replace(data, num_workers=0))
+                yield positions, batch
+
+    @torch.inference_mode()
+    def _curves(self, batch: Batch) -> list[Sequences]:
+        fusion, localization, grid = self.options.fusion, self.options.localization, self.options.data.grid
+        output = self.network(batch.features)
+        combined = combined_sequence(output, fusion.weights)
+        scores = class_scores(output, combined, fusion=fusion, beta=localization.beta)
+        snippets = combined.shape[1]
+        return [
+            Sequences(
+                classes=self.classes,
+                times=grid.seconds(np.arange(snippets) * length / snippets, fps),
+                cas=_array(output.cas[i]),
+                actionness=_array(output.actionness[i]),
+                stream_actionness={stream: _array(values[i]) for stream, values in output.stream_actionness.items()},
+                combined=_array(combined[i]),
+                class_scores=_array(scores[i]),
+            )
+            for i, (length, fps) in enumerate(zip(batch.num_snippets, batch.fps, strict=True))
+        ]
+
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[None]:
+        """The settings of this model's machine, for the time of a computation."""
+        with _torch_unchanged():
+            apply_precision(self.machine.precision)
+            if self.machine.device.type == "cuda":
+                torch.cuda.set_device(self.machine.device)
+            yield
+
+
+class FoldedOnce(FoldedSAL):
+    """A folded network whose weights never change again: folding takes half a second for the published sizes."""
+
+    def refold(self) -> None:
+        if self.folded is None:
+            super().refold()
+
+
+@contextlib.contextmanager
+def _torch_unchanged() -> Iterator[None]:
+    """Give the caller back the settings that a network's device and precision change, and the random state."""
+    cuda = torch.cuda.current_device() if torch.cuda.is_available() else None
+    tf32 = torch.backends.cuda.matmul.allow_tf32
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = tf32
+            if cuda is not None:
+                torch.cuda.set_device(cuda)
+
+
+def _array(values: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = values.float().cpu().numpy()
+    return array

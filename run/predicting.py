@@ -1,0 +1,199 @@
+"""The results of --predict: a folder of their own, with detections.json, detections.csv and results.json, and a line per video.
+
+folder = results_folder(options.run.out, paths, model=path)      # before anything is computed; raises InputError
+folder = write_predictions(folder, predictions, {"model_file": ...}, named=bool(options.run.out))
+"""
+
+import csv
+import errno
+import io
+import itertools
+import json
+import os
+import pathlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from formats.problems import DataError, Problem
+from formats.result_file import write_detections
+from utils.atomic import whole_folder, write_file, write_text
+from utils.errors import InputError
+from utils.segments import Segments
+from utils.snippet_grid import DEFAULT_FPS
+
+PREDICTIONS = "predictions"  # the folder of all results, in the working folder
+_OF_AN_EXPERIMENT = ("best.pt", "last.pt", "options.json")
+
+
+def results_folder(out: str, paths: Sequence[pathlib.Path], *, model: pathlib.Path) -> pathlib.Path:
+    """The folder that --out names, else a new one named after the features. Nothing is written yet.
+
+    Raises InputError when it exists, or belongs to an experiment.
+    """
+    if out:
+        folder = pathlib.Path(out)
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise InputError(f"--out {out}: exists, and nothing is overwritten; name a new folder")
+        _check_place(folder, model)
+        return folder
+    name = _name_of(paths[0]) + (f"-and-{len(paths) - 1}-more" if len(paths) > 1 else "")
+    folder = pathlib.Path(PREDICTIONS) / name
+    _check_place(folder, model)
+    return _next_free(folder)
+
+
+def _next_free(folder: pathlib.Path) -> pathlib.Path:
+    """This folder, or the first of FOLDER-2, FOLDER-3 .. that does not exist."""
+    numbered = (folder.with_name(f"{folder.name}-{count}") for count in itertools.count(2))
+    return next(free for free in itertools.chain([folder], numbered) if not free.exists())
+
+
+def _name_of(path: pathlib.Path) -> str:
+    absolute = path.absolute()
+    name = absolute.stem if absolute.is_file() else absolute.name
+    return name[:100].strip(". ") or "videos"
+
+
+def _check_place(folder: pathlib.Path, model: pathlib.Path) -> None:
+    """Raise InputError when the folder lies in an experiment's, or can't be made."""
+    place = folder.resolve()
+    for parent in (place, *place.parents):
+        holds = [name for name in _OF_AN_EXPERIMENT if (parent / name).is_file()]
+        if len(holds) > 1 or (parent == model.resolve().parent and parent == place):
+            raise InputError(f"--out {folder}: {parent} is a trained experiment's folder; name another place")
+    existing = next(parent for parent in (place, *place.parents) if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise InputError(
+            f"--out {folder}: can't be made, {existing} is not a folder one may write in; name another place"
+        )
+
+
+class Skipped:
+    """A report of problems that leaves their videos out if --skip_unusable allows it, and raises them otherwise."""
+
+    def __init__(self, *, allowed: bool) -> None:
+        self.allowed = allowed
+        self.problems: list[Problem] = []
+
+    def __call__(self, problem: Problem) -> None:
+        if not self.allowed:
+            raise DataError(replace(problem, fix=f"{problem.fix}, or leave such videos out with --skip_unusable"))
+        self.problems.append(problem)
+
+    def lines(self) -> list[str]:
+        return [f"left out: {printable(str(problem))}" for problem in self.problems]
+
+    def counts(self) -> dict[str, int]:
+        """{kind of problem: how many}, for results.json."""
+        return dict(Counter(str(problem.kind.value) for problem in self.problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedVideo:
+    name: str
+    seconds: float  # its length, as a ground truth states it, or else by its snippets
+    fps: float  # the frame rate of its features
+    fps_stated: bool  # whether a ground truth states that
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Detections in videos without labels; a detection's video and label are positions in `videos` and `classes`."""
+
+    videos: tuple[PredictedVideo, ...]
+    classes: tuple[str, ...]
+    detections: Segments  # by video, best first
+
+    def __str__(self) -> str:
+        return f"{counted(len(self.detections), 'detection')} in {counted(len(self.videos), 'video')}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(video.name for video in self.videos)
+
+    def rows(self) -> Iterator[tuple[int, int, float, float, float]]:
+        """(video, label, start, end, score) of every detection."""
+        found = self.detections
+        columns = (found.video, found.label, found.start, found.end, found.score)
+        return zip(*(column.tolist() for column in columns), strict=True)
+
+
+def write_predictions(
+    folder: pathlib.Path, predictions: Predictions, origin: Mapping[str, Any], *, named: bool
+) -> pathlib.Path:
+    """Write detections.json, detections.csv and results.json, or none of them; `origin` goes into the last as it is.
+
+    Returns the folder. If another call has just made it, and the user did not name it, that is the next one that is free.
+    """
+    videos = {video.name: {"seconds": video.seconds, "fps": video.fps} for video in predictions.videos}
+    results = {
+        "classes": list(predictions.classes),
+        "videos": videos,
+        "detections": len(predictions.detections),
+        **origin,
+    }
+    table = _as_csv(predictions)
+    while True:
+        try:
+            with whole_folder(folder) as unfinished:
+                file = unfinished / "detections.json"
+                write_detections(file, predictions.detections, predictions.names, predictions.classes)
+                write_file(unfinished / "detections.csv", lambda file: file.write(table))
+                write_text(unfinished / "results.json", json.dumps(results, indent=2) + "\n")
+            return folder
+        except OSError as error:
+            if named or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            folder = _next_free(folder)
+
+
+def _as_csv(predictions: Predictions) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["video", "label", "start", "end", "score"])
+    for video, label, *numbers in predictions.rows():
+        table.writerow([predictions.names[video], predictions.classes[label], *numbers])
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def video_lines(predictions: Predictions) -> Iterator[str]:
+    """A line per video: its name, length, number of detections, and the best of them."""
+    best: dict[int, str] = {}
+    counts = Counter[int]()
+    for video, label, start, end, score in predictions.rows():
+        counts[video] += 1
+        what = printable(predictions.classes[label])
+        best.setdefault(video, f", best: {what} {start:.1f} to {end:.1f} s, score {score:.3f}")
+    for position, one in enumerate(predictions.videos):
+        yield f"{printable(one.name)} ({one.seconds:.1f} s): {counted(counts[position], 'detection')}{best.get(position, '')}"
+
+
+def frame_rate_line(predictions: Predictions, *, given: float | None, typed: bool) -> str:
+    """Say which frame rates turn snippets into seconds, and where they come from; a mere assumption is called one.
+
+    `given` is --fps, as typed or as the checkpoint has it.
+    """
+    if given:
+        return f"frame rate: {given:g} frames per second, {'--fps' if typed else 'as the model was trained with'}"
+    stated = sorted(video.fps for video in predictions.videos if video.fps_stated)
+    assumed = len(predictions.videos) - len(stated)
+    parts = []
+    if stated:
+        span = f"{stated[0]:g}" if stated[0] == stated[-1] else f"{stated[0]:g} to {stated[-1]:g}"
+        parts.append(f"{span} frames per second, as a ground truth states for {counted(len(stated), 'video')}")
+    if assumed:
+        parts.append(
+            f"{DEFAULT_FPS:g} frames per second ASSUMED for {counted(assumed, 'video')}; give --fps if it is another"
+        )
+    return f"frame rate: {'; '.join(parts)}"
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def printable(name: str) -> str:
+    """A name from a file as one may print it: control characters and stray bytes are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in name)
