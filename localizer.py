@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from dataset import Batch, HostStore, Split, Video, inference_batches, inference_groups
 from formats.array_files import MemoryArray
@@ -35,6 +34,7 @@ from run.weights import name_classes, num_classes, shape_flags
 from test import class_scores, localize, predict
 from utils.errors import InputError
 from utils.prefetch import prefetch
+from utils.progress import progress
 from utils.segments import Segments
 from utils.snippet_grid import frame_rate
 
@@ -151,7 +151,7 @@ class Localizer:
         found: dict[int, Sequences] = {}
         with self._computing():
             self.network.eval().refold()
-            for positions, batch in self._batches(videos, raise_problem, progress=False):
+            for positions, batch in self._batches(videos, raise_problem, show=False):
                 found |= zip(positions, self._curves(batch), strict=True)
         curves = [found[position] for position in range(len(videos))]
         return curves if isinstance(features, list | tuple) else curves[0]
@@ -162,11 +162,11 @@ class Localizer:
         *,
         fps: float | None = None,
         report: Report = raise_problem,
-        progress: bool = False,
+        show: bool = False,
     ) -> Predictions:
         """Detections in all of these videos; `report` gets the problems of videos, which are then left out."""
         videos = self._open(found, fps=fps, report=report)
-        detections, read = self._detect(videos, report=report, progress=progress)
+        detections, read = self._detect(videos, report=report, show=show)
         if not read:
             raise InputError("no video is left whose features can be used")
         grid, kept = self.options.data.grid, [videos[position] for position in read]
@@ -197,7 +197,7 @@ class Localizer:
         return videos
 
     def _detect(
-        self, videos: Sequence[Video], *, report: Report = raise_problem, progress: bool = False
+        self, videos: Sequence[Video], *, report: Report = raise_problem, show: bool = False
     ) -> tuple[Segments, list[int]]:
         """Detections by video, best first, and the positions of the videos that were read; only a batch is in memory.
 
@@ -206,7 +206,7 @@ class Localizer:
         read: list[int] = []
 
         def batches() -> Iterator[Batch]:
-            for positions, batch in self._batches(videos, report, progress=progress):
+            for positions, batch in self._batches(videos, report, show=show):
                 read.extend(positions)
                 yield batch
 
@@ -275,7 +275,7 @@ class Localizer:
             f"{' and '.join(data.streams)} of {data.feature_size} channels each, in two arrays or side by side in one"
         )
 
-    def _batches(self, videos: Sequence[Video], report: Report, *, progress: bool) -> Iterator[tuple[list[int], Batch]]:
+    def _batches(self, videos: Sequence[Video], report: Report, *, show: bool) -> Iterator[tuple[list[int], Batch]]:
         """Batches with the positions of their videos. Videos are read ahead, whole, so that all of their values are checked."""
         data, device = self.options.data, self.machine.device
         every = Split(videos=tuple(videos), store=HostStore(videos, device))
@@ -294,8 +294,8 @@ class Localizer:
                 loaded.append(replace(videos[position], features=array))
             return positions, loaded, problems
 
-        bar = tqdm(groups, desc="predicting", unit="batch", disable=None if progress else True, leave=False)
-        for positions, loaded, problems in prefetch(read, bar, threads=data.num_workers):
+        shown = progress(groups, desc="predicting", unit="batch", leave=False) if show else groups
+        for positions, loaded, problems in prefetch(read, shown, threads=data.num_workers):
             for error in problems:
                 report(error.problem)
             if loaded:

@@ -140,7 +140,7 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     from formats.unlabelled import find_videos
     from localizer import Localizer
     from run.experiment import begin_inference
-    from run.predicting import Skipped, frame_rate_line, printable, results_folder, video_lines, write_predictions
+    from run.predicting import Skipped, frame_rate_line, results_folder, video_lines, write_predictions
     from run.provenance import provenance
 
     _, path, options, checkpoint = begin_inference(flags)
@@ -149,17 +149,15 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     skipped = Skipped(allowed=options.data.skip_unusable)
     found = find_videos(features, options.data, report=skipped)
     model = Localizer(checkpoint, path, options)
-    print(
-        f"{printable(str(path))}: {len(model.classes)} classes, on {model.machine.device} ({model.machine.precision})"
-    )
-    predictions = model.predictions(found, report=skipped, progress=True)
+    print(f"{path}: {len(model.classes)} classes, on {model.machine.device} ({model.machine.precision})")
+    predictions = model.predictions(found, report=skipped, show=True)
     print(frame_rate_line(predictions, given=options.data.fps, typed="fps" in flags))
     for line in (*skipped.lines(), *video_lines(predictions)):
         print(line)
     origin = provenance(as_plain(options), model.machine, layout="unlabelled", left_out=skipped.counts())
     origin |= {"model_file": str(path.absolute())}
     folder = write_predictions(folder, predictions, origin, named=bool(options.run.out))
-    print(f"{predictions}; results in {printable(str(folder))}")
+    print(f"{predictions}; results in {folder}")
 
 
 def run_check(flags: Mapping[str, Any]) -> int:

@@ -20,6 +20,7 @@ from formats.problems import DataError, Problem
 from formats.result_file import write_detections
 from utils.atomic import whole_folder, write_file, write_text
 from utils.errors import InputError
+from utils.printable import one_line
 from utils.segments import Segments
 from utils.snippet_grid import DEFAULT_FPS
 
@@ -83,7 +84,7 @@ class Skipped:
         self.problems.append(problem)
 
     def lines(self) -> list[str]:
-        return [f"left out: {printable(str(problem))}" for problem in self.problems]
+        return [f"left out: {one_line(str(problem))}" for problem in self.problems]
 
     def counts(self) -> dict[str, int]:
         """{kind of problem: how many}, for results.json."""
@@ -164,10 +165,10 @@ def video_lines(predictions: Predictions) -> Iterator[str]:
     counts = Counter[int]()
     for video, label, start, end, score in predictions.rows():
         counts[video] += 1
-        what = printable(predictions.classes[label])
+        what = one_line(predictions.classes[label])
         best.setdefault(video, f", best: {what} {start:.1f} to {end:.1f} s, score {score:.3f}")
     for position, one in enumerate(predictions.videos):
-        yield f"{printable(one.name)} ({one.seconds:.1f} s): {counted(counts[position], 'detection')}{best.get(position, '')}"
+        yield f"{one_line(one.name)} ({one.seconds:.1f} s): {counted(counts[position], 'detection')}{best.get(position, '')}"
 
 
 def frame_rate_line(predictions: Predictions, *, given: float | None, typed: bool) -> str:
@@ -192,8 +193,3 @@ def frame_rate_line(predictions: Predictions, *, given: float | None, typed: boo
 
 def counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def printable(name: str) -> str:
-    """A name from a file as one may print it: control characters and stray bytes are escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in name)
