@@ -86,14 +86,14 @@ class DataOptions:
     allow_pickle: bool = option(False, "read pickled feature sets; only arrays and plain values are built from them")
     skip_unusable: bool = option(False, "leave out videos without features and segments that end at or before their start, and say how many, instead of refusing the set")
     modal: str = option("all", "streams to use", choices=("all", "rgb", "flow"))
-    num_segments: int = option(750, "T, snippets that a video is resampled to", range="[1,inf)")
-    feature_size: int = option(1024, "channels of each stream's features", range="[1,inf)")
-    snippet_frames: int = option(16, "frames that a snippet covers", range="[1,inf)")
-    snippet_stride: int | None = option(None, "frames from the start of one snippet to the next", range="[1,inf)", shown="--snippet_frames, no overlap")
-    fps: float | None = option(None, "frame rate that the features were extracted at, frames per second", range="(0,inf)", shown=f"each video's own in the ground truth, or {DEFAULT_FPS:g} if it states none")
+    num_segments: int = option(750, "T, snippets that a video is resampled to", range="[1,1000000]")
+    feature_size: int = option(1024, "channels of each stream's features", range="[1,65536]")
+    snippet_frames: int = option(16, "frames that a snippet covers", range="[1,1000000]")
+    snippet_stride: int | None = option(None, "frames from the start of one snippet to the next", range="[1,1000000]", shown="--snippet_frames, no overlap")
+    fps: float | None = option(None, "frame rate that the features were extracted at, frames per second", range="[0.01,10000]", shown=f"each video's own in the ground truth, or {DEFAULT_FPS:g} if it states none")
     short_videos: str = option("stretch", "videos with fewer than T snippets. stretch: resampled to T like others; keep: as they are in test, T sorted draws with replacement in training", choices=("stretch", "keep"))
     cache: str = option("auto", "where features are kept: on the training device, in memory, or in their files; auto: on a GPU with ample room for them, else in memory", choices=("auto", "device", "ram", "mmap"))
-    num_workers: int = option(1, "threads that prepare batches ahead of time; more for --cache mmap on a slow disk; 0: none", range="[0,inf)")
+    num_workers: int = option(1, "threads that prepare batches ahead of time; more for --cache mmap on a slow disk; 0: none", range="[0,1024]")
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -120,20 +120,20 @@ class RunOptions:
     compile: bool = option(False, "torch.compile the training step and the forward pass in test: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
     seed: int = option(1, "seed of the weights, batches and dropout", range="[0,4294967296)")
     verbose: bool = option(False, "print every evaluation, and AP per class at the end")
-    save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,inf)")
-    log_steps: int = option(10, "steps between TensorBoard points", range="[1,inf)")
+    save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,1000000000]")
+    log_steps: int = option(10, "steps between TensorBoard points", range="[1,1000000000]")
 
 
 @dataclass(frozen=True)
 class ModelOptions:
     """Shape and fixed numbers of the network (docs/method.md, section 2)."""
 
-    hidden_size: int = option(512, "H, hidden channels", range="[1,inf)")
-    kernel_size: int = option(3, "width of the encoder's convolution, snippets, odd", range="[1,inf)")
-    actionness_kernel_size: int = option(3, "width of the per-stream encoders' convolution, snippets, odd", range="[1,inf)")
+    hidden_size: int = option(512, "H, hidden channels", range="[1,65536]")
+    kernel_size: int = option(3, "width of the encoder's convolution, snippets, odd", range="[1,9999]")
+    actionness_kernel_size: int = option(3, "width of the per-stream encoders' convolution, snippets, odd", range="[1,9999]")
     rgb_fusion: float = option(0.1, "weight of RGB in the fused actionness; flow has the rest", range="[0,1]")
     dropout: float = option(0.5, "share of hidden values dropped in training", range="[0,1)")
-    sqrt_eps: float = option(1e-5, "added inside the signed square root of second-order pooling", range="(0,inf)")
+    sqrt_eps: float = option(1e-5, "added inside the signed square root of second-order pooling", range="[1e-30,1]")
 
 
 @dataclass(frozen=True)
@@ -154,17 +154,17 @@ class FusionOptions:
 class LossOptions:
     """Weights of the loss terms, and the numbers inside them (docs/method.md, section 3)."""
 
-    w_mil: float = option(1.0, "weight of top-k multiple instance learning", range="[0,inf)")
-    w_bg: float = option(10.0, "weight of the background loss", range="[0,inf)")
-    w_act: float = option(1.0, "weight of the masked generalized cross entropy of actionness", range="[0,inf)")
-    w_mix: float = option(1.0, "weight of the same loss on mixed-up segments", range="[0,inf)")
-    w_mutual: float = option(5.0, "weight of the mutual loss between the streams' actionness", range="[0,inf)")
-    w_so: float = option(3.0, "weight of the second-order video classification", range="[0,inf)")
+    w_mil: float = option(1.0, "weight of top-k multiple instance learning", range="[0,1000000]")
+    w_bg: float = option(10.0, "weight of the background loss", range="[0,1000000]")
+    w_act: float = option(1.0, "weight of the masked generalized cross entropy of actionness", range="[0,1000000]")
+    w_mix: float = option(1.0, "weight of the same loss on mixed-up segments", range="[0,1000000]")
+    w_mutual: float = option(5.0, "weight of the mutual loss between the streams' actionness", range="[0,1000000]")
+    w_so: float = option(3.0, "weight of the second-order video classification", range="[0,1000000]")
     mil_rank: str = option("combined", "rank snippets for MIL by the combined sequence, or by the cas itself", choices=("combined", "cas"))
     bg_ratio: float = option(0.125, "share of T in the top-k mean of the background loss", range="(0,1]")
-    q_val: float = option(0.5, "q of the generalized cross entropy", range="(0,1]")
-    gce_eps: float = option(1e-7, "e of the generalized cross entropy", range="(0,inf)")
-    label_eps: float = option(1e-10, "added to every class's share of the video label", range="[0,inf)")
+    q_val: float = option(0.5, "q of the generalized cross entropy", range="[0.001,1]")
+    gce_eps: float = option(1e-7, "e of the generalized cross entropy", range="[1e-30,1]")
+    label_eps: float = option(1e-10, "added to every class's share of the video label", range="[0,1]")
 
     @property
     def weights(self) -> dict[str, float]:
@@ -177,12 +177,12 @@ class ActionnessOptions:
     """Pseudo labels and the adaptive mask (docs/method.md, section 3)."""
 
     pseudo_ratio: float = option(0.125, "share of T that gets a pseudo label, by actionness", range="[0,1]")
-    pseudo_extra: int = option(17, "further snippets that get one, whatever T is", range="[0,inf)")
+    pseudo_extra: int = option(17, "further snippets that get one, whatever T is", range="[0,1000000]")
     confidence_ratio: float = option(0.5, "share of T, by class evidence, that pseudo labels must lie within; 0: no such condition", range="[0,1]")
     mask_momentum: float = option(0.7, "share of the old value in the adaptive mask's running mean and variance", range="[0,1]")
-    mask_var_factor: float = option(0.5, "f in the mask's weight exp(-d^2 / (f variance))", range="(0,inf)")
+    mask_var_factor: float = option(0.5, "f in the mask's weight exp(-d^2 / (f variance))", range="[1e-6,1000000]")
     mask_mean_init: float | None = option(None, "running mean before the first step", range="[0,1]", shown="1 / classes")
-    mask_var_init: float = option(1.0, "running variance before the first step", range="(0,inf)")
+    mask_var_init: float = option(1.0, "running variance before the first step", range="[1e-30,1000000]")
 
     def label_count(self, num_segments: int) -> int:
         """Snippets of T that get a pseudo label by their actionness."""
@@ -193,14 +193,14 @@ class ActionnessOptions:
 class OptimisationOptions:
     """Adam, batches and the length of training (docs/method.md, section 4)."""
 
-    lr: float = option(1e-4, "Adam's learning rate", range="(0,inf)")
+    lr: float = option(1e-4, "Adam's learning rate", range="(0,1e38]")
     beta1: float = option(0.9, "Adam's decay of the mean gradient", range="[0,1)")
     beta2: float = option(0.999, "Adam's decay of the mean squared gradient", range="[0,1)")
-    weight_decay: float = option(5e-4, "L2 weight decay, added to the gradient", range="[0,inf)")
-    batch_size: int = option(2, "B, videos per step", range="[1,inf)")
+    weight_decay: float = option(5e-4, "L2 weight decay, added to the gradient", range="[0,1000000]")
+    batch_size: int = option(2, "B, videos per step", range="[1,1000000]")
     drop_last: bool = option(False, "leave out an epoch's last batch unless it is full")
-    num_epochs: int | None = option(100, "passes over the training videos", range="[1,inf)")
-    num_iters: int | None = option(None, "total steps, instead of --num_epochs", range="[1,inf)")
+    num_epochs: int | None = option(100, "passes over the training videos", range="[1,1000000000]")
+    num_iters: int | None = option(None, "total steps, instead of --num_epochs", range="[1,1000000000]")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         return self.num_iters or (self.num_epochs or 0) * steps_per_epoch
@@ -210,16 +210,16 @@ class OptimisationOptions:
 class LocalizationOptions:
     """The way from sequences to action instances (docs/method.md, section 5)."""
 
-    scale: int = option(24, "points per snippet that sequences are upsampled to", range="[1,inf)")
+    scale: int = option(24, "points per snippet that sequences are upsampled to", range="[1,10000]")
     class_th: float = option(0.25, "class score at or above which a class is predicted; the best class always is", range="[0,1]")
     beta: float = option(0.35, "weight of the top-k class logits against the second-order ones in the class score", range="[0,1]")
     proposal_th: str = option("0.1:0.9:0.1", "thresholds of the proposals, first:last:step", parse=parse_grid)
-    outer_margin: float = option(0.2, "width of the outer region on either side, as a share of the proposal's length", range="[0,inf)")
-    gamma: float = option(0.2, "weight of the class score in a proposal's score", range="[0,inf)")
+    outer_margin: float = option(0.2, "width of the outer region on either side, as a share of the proposal's length", range="[0,1000]")
+    gamma: float = option(0.2, "weight of the class score in a proposal's score", range="[0,1000000]")
     soft_nms: bool = option(True, "soft NMS: decay removed proposals instead of dropping them")
-    nms_alpha: float = option(0.3, "width a of soft NMS's decay exp(-tIoU^2 / a)", range="(0,inf)")
+    nms_alpha: float = option(0.3, "width a of soft NMS's decay exp(-tIoU^2 / a)", range="[1e-6,1000000]")
     nms_thresh: float = option(0.4, "tIoU above which a better proposal removes another", range="[0,1]")
-    nms_offset: float = option(1.0, "added to every length in the tIoU of NMS, seconds", range="[0,inf)")
+    nms_offset: float = option(1.0, "added to every length in the tIoU of NMS, seconds", range="[0,1000000]")
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -230,9 +230,9 @@ class LocalizationOptions:
 class EvaluationOptions:
     """When the test split is evaluated, and at which tIoUs."""
 
-    detection_inf_step: int = option(10, "steps between evaluations on the test split", range="[1,inf)")
-    eval_from_epoch: int = option(2, "first epoch, counted from 1, with evaluations; the last step always has one", range="[1,inf)")
-    test_batch_size: int = option(8, "videos per forward pass in test", range="[1,inf)")
+    detection_inf_step: int = option(10, "steps between evaluations on the test split", range="[1,1000000000]")
+    eval_from_epoch: int = option(2, "first epoch, counted from 1, with evaluations; the last step always has one", range="[1,1000000000]")
+    test_batch_size: int = option(8, "videos per forward pass in test", range="[1,1000000]")
     tious: str = option("0.1:0.7:0.1", "tIoU thresholds of the mAP, first:last:step", parse=parse_grid)
     average_tious: tuple[str, ...] = option(("0.1:0.5", "0.1:0.7"), "ranges of tIoU that the mAP is averaged over; the last one chooses the best model", parse=parse_span)
 

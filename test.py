@@ -24,7 +24,7 @@ from localization.nms import nms
 from localization.proposals import generate_proposals
 from model import SAL, FoldedSAL, SalOutput, combined_sequence, topk_mean
 from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions
-from run.compiling import compile_or_explain, trial_batches
+from run.compiling import check_same, compile_or_explain, trial_batches
 from run.device import fetch
 from utils.segments import Segments
 from utils.snippet_grid import SnippetGrid, topk_count
@@ -153,22 +153,29 @@ def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:
             yield block
 
 
+def named_outputs(output: SalOutput) -> dict[str, Tensor]:
+    """What the network says in test, by name."""
+    streams = {f"the {stream} actionness": value for stream, value in output.stream_actionness.items()}
+    return {"the cas": output.cas, "the video logits": output.video_logits, **streams}
+
+
 class CompiledSAL(FoldedSAL):
     """FoldedSAL, compiled for batches of these sizes and T snippets; it runs uncompiled if that fails, and for any other T."""
 
     def __init__(self, model: SAL, *, batch_sizes: Sequence[int], num_segments: int) -> None:
         super().__init__(model)
         self.num_segments = num_segments
+        uncompiled = super().forward
 
         @torch.inference_mode()
         def trial(compiled: Callable[[Tensor], SalOutput]) -> None:
             self.eval()
             self.refold()
             for features in trial_batches(model, batch_sizes=batch_sizes, num_segments=num_segments):
-                compiled(features)
+                check_same(named_outputs(compiled(features)), named_outputs(uncompiled(features)), model)
 
         device = next(model.parameters()).device
-        self.compiled = compile_or_explain(super().forward, trial, device, what="the test forward")
+        self.compiled = compile_or_explain(uncompiled, trial, device, what="the test forward")
 
     def forward(self, features: Tensor) -> SalOutput:
         if features.shape[1] == self.num_segments:
