@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from options import Options, as_plain, parse_flags, resolve
 from utils.console import run_tool
+from utils.processors import let_threads_sleep
 
 # Each command imports what it needs, so that --help and a mistyped flag don't wait for torch.
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
     torch.manual_seed(options.run.seed)
     model = make_model().to(machine.device)
     mask = AdaptiveMask(options.actionness, num_classes=len(data.classes)).to(machine.device)
-    adam, plain = options.optimisation, as_plain(options)
+    adam, plain = options.optimisation, {**as_plain(options), "threads": machine.threads}
     origin = provenance(plain, machine, layout=data.layout, left_out=data.left_out)
     history = History(experiment, average_tious=options.evaluation.average_tious, provenance=origin)
     trainer = Trainer(
@@ -64,8 +65,11 @@ def run_training(flags: Mapping[str, Any]) -> None:
     experiment.write_options(plain)
     print(
         f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
-        f"steps {trainer.step} to {trainer.total_steps} on {machine.device} ({machine.precision}), features: {data.cache}"
+        f"steps {trainer.step} to {trainer.total_steps} on {machine.device} ({machine.precision}, threads: {machine.threads}), "
+        f"features: {data.cache}"
     )
+    if machine.busy:
+        print(machine.busy)
     trainer.run(_make_evaluator(model, data, options))
     assert history.best and history.last
     print(evaluation_report({"best": history.best.summary, "last": history.last.summary}))
@@ -118,6 +122,7 @@ def run(arguments: Sequence[str]) -> int | None:
 
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code: 0 done, 1 training could not continue, 2 invalid input; for --check_data see run_check."""
+    let_threads_sleep()
     return run_tool("main.py", run, arguments, out_of_memory=OUT_OF_MEMORY)
 
 

@@ -118,6 +118,7 @@ class RunOptions:
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
     compile: bool = option(False, "torch.compile the training step and the forward pass in test: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
+    threads: int | None = option(None, "CPU threads of torch; another number moves the last bits of results; --resume keeps the experiment's", range="[1,1024]", shown="as many as CPUs, or OMP_NUM_THREADS")
     seed: int = option(1, "seed of the weights, batches and dropout", range="[0,4294967296)")
     verbose: bool = option(False, "print every evaluation, and AP per class at the end")
     save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,1000000000]")
@@ -271,6 +272,7 @@ CALL_FLAGS = frozenset(
         "model_file",
         "allow_pickle",
         "device",
+        "threads",
         "verbose",
     }
 )

@@ -23,7 +23,7 @@ from model import SAL
 TRIALS = 3  # per batch size
 TRIAL_SEED = 0  # of the features of the trial: the same outcome every time
 
-# How far compiled numbers may be from uncompiled ones, as a share of their norm. Their sums are taken in another order, which may
+# How far compiled numbers may be from uncompiled ones, as a share of their norm. Sums are taken in another order, which may
 # move a snippet in or out of a top-k. A gradient that is lost, or counts twice, is off by more.
 TOLERANCES = {"fp32": 0.005, "tf32": 0.02, "bf16": 0.05}
 # The same for what is close to zero because its terms cancel: this share of all gradients counts as its norm.

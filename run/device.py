@@ -1,8 +1,9 @@
-"""The device and number format of a run: --device, --precision, and bringing tensors back to the host.
+"""The device, number format and threads of a run: --device, --precision, --threads, and bringing tensors back to the host.
 
 --precision is the number format of the large matrix products. Weights, moments and losses are always float32.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from model import SAL
 from options import RunOptions
 from utils.errors import InputError
 from utils.memory import check_fits
+from utils.processors import load, usable_cpus
 
 AMPERE = (8, 0)  # first compute capability with TF32 and bfloat16
 
@@ -26,18 +28,39 @@ INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES = 1.5, 2.0, 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The device and number format that a run computes with."""
+    """The device, number format and CPU threads that a run computes with."""
 
     device: torch.device
     precision: str  # fp32, tf32 or bf16
     dtype: torch.dtype  # of the wide convolutions and the pooling
+    threads: int  # of torch, on the CPU
+
+    @property
+    def busy(self) -> str:
+        """A line for the user where others keep the CPUs busy; empty where they do not."""
+        cpus, wanted = usable_cpus(), load()
+        if self.device.type != "cpu" or self.threads == 1 or wanted <= cpus:
+            return ""
+        return f"note: the load is {wanted:.1f} on {cpus} CPUs: --threads 1 may be faster than {self.threads}"
 
 
 def choose_machine(options: RunOptions) -> Machine:
-    """Resolve --device and --precision. Raises InputError when this machine does not have them."""
+    """Resolve --device, --precision and --threads, and apply them. Raises InputError when this machine does not have them."""
     device = pick_device(options.device)
     precision = choose_precision(options.precision, device)
-    return Machine(device=device, precision=precision, dtype=apply_precision(precision))
+    threads = options.threads or default_threads()
+    torch.set_num_threads(threads)
+    return Machine(device=device, precision=precision, dtype=apply_precision(precision), threads=threads)
+
+
+def default_threads() -> int:
+    """Torch's own number, but no more than the CPUs that this process may use; what OMP_NUM_THREADS says stands.
+
+    It depends on the machine alone, not on its load: the number of threads moves last bits, and runs are to be repeatable.
+    """
+    if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
+        return torch.get_num_threads()
+    return min(torch.get_num_threads(), usable_cpus())
 
 
 def check_model_fits(make_model: Callable[[], SAL], machine: Machine, *, training: bool, compiled: bool) -> None:

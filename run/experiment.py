@@ -106,7 +106,8 @@ def begin_training(flags: Mapping[str, Any]) -> tuple[Experiment, Options, Check
     experiment = find_experiment(unresolved(flags).run, needs="last.pt")
     checkpoint = load_checkpoint(experiment.last)
     check_unchanged(flags, checkpoint.options or {})
-    return experiment, resolve({**flags, "exp_name": experiment.folder.name}, checkpoint.options), checkpoint
+    kept = {"threads": (checkpoint.options or {}).get("threads")}  # another number would move last bits
+    return experiment, resolve({**kept, **flags, "exp_name": experiment.folder.name}, checkpoint.options), checkpoint
 
 
 def begin_inference(flags: Mapping[str, Any]) -> tuple[Experiment, pathlib.Path, Options, Checkpoint]:
