@@ -258,7 +258,52 @@ class Options:
     evaluation: EvaluationOptions = group("evaluation", EvaluationOptions)
 
 
-FLAGS = FlagTable(Options, PRESETS)
+# What other programs of the field call a flag: "did you mean" knows them.
+_HABITS: Mapping[str, str] = MappingProxyType(
+    {
+        "num_epochs": "epochs epoch n_epochs max_epoch max_epochs train_epochs total_epochs",
+        "num_iters": "iters iter iterations steps num_steps n_steps max_steps max_iter max_iters num_iterations",
+        "batch_size": "bs batch train_batch_size train_bs mini_batch_size",
+        "test_batch_size": "val_batch_size eval_batch_size test_bs inference_batch_size",
+        "lr": "learning_rate base_lr init_lr",
+        "weight_decay": "wd decay l2",
+        "device": "gpu gpus gpu_id gpu_ids cuda device_id use_gpu cpu",
+        "num_workers": "workers n_workers worker nworkers",
+        "threads": "num_threads n_threads cpu_threads cpus",
+        "seed": "manual_seed random_seed rng_seed",
+        "data_path": "data data_dir data_root dataset_path dataset_dir dataset_root root path feature_path features input",
+        "dataset": "dataset_name data_name recipe config preset",
+        "ground_truth": "gt gt_path gt_file annotation annotations annotation_path ann_file labels json",
+        "output_dir": "out output out_dir save_dir save_path log_dir work_dir result_dir results output_path",
+        "exp_name": "name exp experiment experiment_name run_name run model_name id",
+        "model_file": "checkpoint ckpt weights pretrained pretrained_ckpt model model_path load load_model ckpt_path init",
+        "inference_only": "test eval evaluate test_only eval_only inference infer do_test mode",
+        "resume": "continue resume_from auto_resume continue_training",
+        "overwrite": "force overwrite_output",
+        "num_segments": "t segments max_seqlen max_seq_len seq_len num_snippets snippets temporal_length feature_length max_len",
+        "feature_size": "feature_dim feat_dim feat_size input_dim in_channels input_size dim feature_channels channels",
+        "hidden_size": "hidden hidden_dim hid_dim embed_dim embedding_dim hidden_channels",
+        "modal": "modality modalities stream streams feature_type",
+        "snippet_frames": "frames clip_length clip_len chunk_size num_frames",
+        "snippet_stride": "stride feat_stride feature_stride frame_stride clip_stride",
+        "fps": "frame_rate framerate sample_fps feature_fps",
+        "dropout": "dropout_ratio drop drop_rate dropout_rate dropout_prob",
+        "precision": "fp16 bf16 amp half mixed_precision dtype",
+        "detection_inf_step": "interval eval_interval test_interval eval_freq test_freq val_interval eval_step eval_every",
+        "save_epochs": "save_interval save_freq save_every",
+        "log_steps": "log_interval print_freq log_freq log_every",
+        "nms_thresh": "nms_threshold nms iou_threshold",
+        "class_th": "cls_thresh class_thresh class_threshold cls_threshold cls_thr",
+        "proposal_th": "act_thresh act_thresholds proposal_thresh thresholds act_thresh_cas",
+        "tious": "tiou iou ious iou_thresholds tiou_thresholds",
+        "skip_unusable": "skip skip_missing ignore_missing allow_missing",
+        "check_data": "check validate verify dry_run",
+        "mask_momentum": "momentum",
+    }
+)
+ALIASES: Mapping[str, str] = {alias: name for name, aliases in _HABITS.items() for alias in aliases.split()}
+
+FLAGS = FlagTable(Options, PRESETS, ALIASES)
 
 # Flags that concern a single call of the program: a later call does not inherit an experiment's values.
 CALL_FLAGS = frozenset(
@@ -292,18 +337,38 @@ NEUTRAL_FLAGS = frozenset(
 )
 
 
+EXAMPLES = (
+    ("--dataset demo", "the built-in demo set: does everything work here?"),
+    ("--check_data --data_path DATA", "what is wrong with a set, before training on it"),
+    ("--data_path DATA --exp_name first", "train and evaluate, with the recipe of --dataset"),
+    ("--resume --exp_name first", "go on after an interruption"),
+    ("--inference_only --data_path DATA --model_file output/first/best.pt", "evaluate a checkpoint"),
+)
+FIRST_FLAGS = (
+    *("data_path", "dataset", "exp_name", "num_segments", "feature_size"),
+    *("fps", "num_epochs", "batch_size", "lr", "device"),
+)
+
+
 def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
     """The flags that were typed, and only those. Raises InputError for an unknown flag or a value of the wrong type."""
-    parser = Parser(
-        "main.py",
-        "SAL: weakly supervised temporal action localization. Trains on video-level labels, finds every action instance, "
-        "and reports mAP.",
-        FLAGS,
-    )
+    parser = Parser("main.py", "", FLAGS, opening=_opening)
     parser.add_options(FLAGS.names)
     flags = vars(parser.parse_args(arguments))
     _check_calls(flags)
     return flags
+
+
+def _opening() -> str:
+    """What --help says before it lists every flag."""
+    about = (
+        "SAL: weakly supervised temporal action localization. Trains on video-level labels, finds every action instance,\n"
+        "and reports mAP."
+    )
+    examples = (f"  python main.py {flags}\n      {purpose}" for flags, purpose in EXAMPLES)
+    first = (f"  --{name:14} {FLAGS.flags[name].help.partition(';')[0]}" for name in FIRST_FLAGS)
+    parts = (about, "examples:", *examples, "\nflags to start with, explained below with all others:", *first)
+    return "\n".join(parts)
 
 
 def unresolved(flags: Mapping[str, Any]) -> Options:

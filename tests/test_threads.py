@@ -77,21 +77,25 @@ def test_a_number_is_taken(cpus):
     assert torch.get_num_threads() == 3
 
 
-def test_a_run_keeps_its_number(tiny, run, tmp_path):
+def test_a_run_keeps_its_number(tiny, run, tmp_path, monkeypatch):
     """Another would move last bits: --resume takes the experiment's own, inference the machine's."""
-    folder = tmp_path / "out" / "x"
+    taken = []
 
-    def threads(path):
-        return json.loads((folder / path).read_text())
+    def call(*flags):
+        outcome = run(tiny.path, "--exp_name", "x", *flags)
+        assert outcome.code == 0, outcome.err
+        return outcome.out
 
-    outcome = run(tiny.path, "--exp_name", "x", "--threads", "2", "--num_epochs", "1")
-    assert "threads: 2" in outcome.out
-    assert threads("options.json")["threads"] == 2 and threads("results.json")["threads"] == 2
-    assert "threads: 2" in run(tiny.path, "--exp_name", "x", "--resume").out
-    assert "threads: 1" in run(tiny.path, "--exp_name", "x", "--resume", "--threads", "1").out
-    run(tiny.path, "--exp_name", "x", "--overwrite", "--threads", "2", "--num_epochs", "1")
-    assert run(tiny.path, "--exp_name", "x", "--inference_only").code == 0
-    assert threads("inference/results.json")["threads"] == 1
+    def stated(name):
+        return json.loads((tmp_path / "out" / "x" / name).read_text())["threads"]
+
+    monkeypatch.setattr(torch, "set_num_threads", taken.append)
+    assert ", threads: 2)" in call("--threads", "2")
+    assert stated("options.json") == stated("results.json") == 2
+    assert ", threads: 2)" in call("--resume") and ", threads: 3)" in call("--resume", "--threads", "3")
+    call("--inference_only")
+    assert stated("inference/results.json") == torch.get_num_threads()
+    assert [count for count in taken if count > 1] == [2, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -101,12 +105,12 @@ def test_no_number_of_threads(tiny, refused_with, flags):
     assert "--threads" in refused_with(tiny.path, *flags)
 
 
-@pytest.mark.parametrize(("load", "threads", "said"), [(6.1, "2", True), (6.1, "1", False), (2.0, "2", False)])
-def test_a_busy_machine_is_mentioned(tiny, run, cpus, monkeypatch, load, threads, said):
+@pytest.mark.parametrize(("load", "threads", "said"), [(6.1, 2, True), (6.1, 1, False), (2.0, 2, False)])
+def test_a_busy_machine_is_mentioned(cpus, monkeypatch, load, threads, said):
     cpus(2)
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
-    out = run(tiny.path, "--num_epochs", "1", "--threads", threads).out
-    assert ("note: the load is 6.1 on 2 CPUs: --threads 1 may be faster than 2" in out) == said
+    line = "note: the load is 6.1 on 2 CPUs: --threads 1 may be faster than 2"
+    assert choose_machine(RunOptions(device="cpu", threads=threads)).busy == (line if said else "")
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
