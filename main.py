@@ -132,7 +132,7 @@ def _prepare(
     """The device, the data, and the function that makes their network, which is known to fit but not made yet."""
     from data_tools.opening import open_dataset
     from model import SAL
-    from run.device import check_model_fits, choose_machine
+    from run.device import check_batch_fits, check_model_fits, choose_machine
 
     machine = choose_machine(options.run)
     data = open_dataset(options.data, device=machine.device, splits=splits)
@@ -145,6 +145,12 @@ def _prepare(
         compute_dtype=machine.dtype,
     )
     check_model_fits(make_model, machine, training=training, compiled=options.run.compile)
+    batches = {"test_batch_size": min(options.evaluation.test_batch_size, len(data.test))}
+    if training:
+        batches["batch_size"] = min(options.optimisation.batch_size, len(data.train))
+    for flag, size in batches.items():
+        hidden, trained = options.model.hidden_size, flag == "batch_size"
+        check_batch_fits(flag, size, machine, data=options.data, hidden_size=hidden, training=trained)
     return machine, data, make_model
 
 

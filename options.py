@@ -7,6 +7,11 @@
 The defaults are the published THUMOS'14 recipe. To change a default, edit its line here; to add an option, add its line.
 """
 
+if __name__ == "__main__":  # first, since the rest may need packages that are not there
+    from utils.console import not_a_program
+
+    not_a_program("options.py", run="python main.py --help")
+
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -71,6 +76,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             }
         ),
     }
+)
+
+
+SMALLEST_SHARE = (
+    1e-6  # of the combined sequence, that streams in use must have: they are scaled up for those that are not
 )
 
 
@@ -443,8 +453,10 @@ def _check_together(options: Options) -> None:
             f"--exp_name {name}: must be a plain folder name of at most 255 bytes; --output_dir says where it goes"
         )
     fusion = options.fusion.weights
-    if fusion["cas"] + sum(fusion[stream] for stream in options.data.streams) <= 0:
-        raise InputError("--fuse_cas, --fuse_rgb, --fuse_flow: at least one of those in use must be above 0")
+    if fusion["cas"] + sum(fusion[stream] for stream in options.data.streams) < SMALLEST_SHARE:
+        raise InputError(
+            f"--fuse_cas, --fuse_rgb, --fuse_flow: at least one of those in use must be {SMALLEST_SHARE:g} or more"
+        )
     for span in options.evaluation.average_tious:
         if not any(in_span(tiou, parse_span(span)) for tiou in options.evaluation.tiou_grid):
             raise InputError(f"--average_tious {span}: no threshold of --tious {options.evaluation.tious} lies there")

@@ -5,6 +5,11 @@ detections = localize(predictions, options.localization, grid=options.data.grid)
 evaluation = Evaluator(model, data, ...)()              # all three, with mAP and video accuracy
 """
 
+if __name__ == "__main__":  # first, since the rest may need packages that are not there
+    from utils.console import not_a_program
+
+    not_a_program("test.py", run="bash scripts/inference.sh or python main.py --inference_only")
+
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -5,6 +5,11 @@ trainer.resume(checkpoint)             # only to continue a run
 trainer.run(evaluate)                  # evaluate() -> Evaluation
 """
 
+if __name__ == "__main__":  # first, since the rest may need packages that are not there
+    from utils.console import not_a_program
+
+    not_a_program("train.py", run="bash scripts/train.sh or python main.py")
+
 import contextlib
 import dataclasses
 import math

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import SAL
-from options import RunOptions
+from options import DataOptions, RunOptions
 from utils.errors import InputError
 from utils.memory import check_fits
 from utils.processors import load, usable_cpus
@@ -77,6 +77,20 @@ def check_model_fits(make_model: Callable[[], SAL], machine: Machine, *, trainin
     needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
     what = f"--hidden_size {model.options.hidden_size}: the model needs"
     check_fits(needed, machine.device, what=what, instead="lower it or free memory")
+
+
+def check_batch_fits(
+    flag: str, batch_size: int, machine: Machine, *, data: DataOptions, hidden_size: int, training: bool
+) -> None:
+    """Raise InputError when a batch of this size, which `flag` sets, will not fit: its features, and what is encoded of them.
+
+    These are the least that it takes.
+    """
+    streams = len(data.streams)
+    snippet = data.feature_size * streams + hidden_size * (streams + 1) * (2 if training else 1)
+    needed = 4 * batch_size * (data.num_segments * snippet + hidden_size**2)  # the last are the semantics, [B,H,H]
+    what = f"--num_segments {data.num_segments}, --{flag} {batch_size}: a batch needs"
+    check_fits(needed, machine.device, what=what, instead="lower one of them")
 
 
 def pick_device(name: str) -> torch.device:

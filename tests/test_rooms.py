@@ -14,7 +14,7 @@ ROOMS = (
     *("utils", "layers", "options", "formats", "localization", "model", "losses", "dataset", "eval", "data_tools"),
     *("run", "test", "train", "main"),
 )
-UTILS_LINES = 750  # ground, not an attic
+UTILS_LINES = 850  # ground, not an attic
 
 
 # What is not the program: the program imports none of it.

@@ -2,9 +2,12 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
+
+PACKAGES = ("torch", "numpy", "tqdm", "tensorboard")  # of requirements.txt
 
 
 def run_tool(
@@ -27,12 +30,29 @@ def run_tool(
         return _complain(f"{name}: {interrupted}", 1)
     except InputError as error:
         return _complain(f"{name}: error: {error}", 2)
+    except ModuleNotFoundError as error:
+        if error.name not in PACKAGES:
+            raise
+        return _complain(
+            f"{name}: error: {sys.executable} has no {error.name}; run scripts/train.sh, which sets one up that has, or: "
+            f"{sys.executable} -m pip install -r requirements.txt",
+            2,
+        )
     except (OSError, MemoryError, RuntimeError) as error:
         line = describe_system_error(error)
         if line is None:
             raise
         advice = f"; {out_of_memory}" if out_of_memory and is_out_of_memory(error) else ""
         return _complain(f"{name}: error: {line}{advice}", 2)
+
+
+def not_a_program(file: str, *, run: str) -> NoReturn:
+    """For a file that is imported, never run: say what to run in its place, and exit with code 2."""
+    print(
+        f"{file} is a part of the program, not a command: run {run}; python main.py --help lists the flags",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 
 def describe_system_error(error: BaseException) -> str | None:

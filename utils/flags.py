@@ -173,7 +173,7 @@ class Parser(argparse.ArgumentParser):
 
     def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
         try:
-            return super()._get_value(action, arg_string)  # type: ignore[misc]
+            return super()._get_value(action, arg_string)
         except argparse.ArgumentError:
             kind = "whole number" if action.type is int else "number" if action.type is float else "value"
             raise argparse.ArgumentError(action, f"'{shortened(arg_string)}' is not a {kind}") from None
