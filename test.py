@@ -36,6 +36,7 @@ from utils.snippet_grid import SnippetGrid, topk_count
 
 # Rows of predicted classes that are localized at once: enough to be fast, few enough for the cache.
 BLOCK_ROWS = 512
+BLOCK_SNIPPETS = 512 * 750  # of these rows together: memory does not grow with T
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,12 +147,13 @@ def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:
     """Positions of the predictions in blocks of about BLOCK_ROWS rows, each with sequences of one length."""
     lengths = [p.sequences.shape[1] for p in predictions]
     order = sorted(range(len(predictions)), key=lengths.__getitem__)
-    for _, equal in groupby(order, key=lengths.__getitem__):
+    for length, equal in groupby(order, key=lengths.__getitem__):
+        enough = min(BLOCK_ROWS, BLOCK_SNIPPETS // length)
         block, rows = list[int](), 0
         for v in equal:
             block.append(v)
             rows += len(predictions[v].classes)
-            if rows >= BLOCK_ROWS:
+            if rows >= enough:
                 yield block
                 block, rows = [], 0
         if block:

@@ -17,7 +17,9 @@ from options import DataOptions, RunOptions
 from utils.errors import InputError
 from utils.memory import check_fits
 from utils.processors import load, usable_cpus
+from utils.suggestions import shortened
 
+INDEX_DIGITS = 4  # of a GPU's number, at most
 AMPERE = (8, 0)  # first compute capability with TF32 and bfloat16
 
 
@@ -100,8 +102,8 @@ def pick_device(name: str) -> torch.device:
     kind, _, index = name.partition(":")
     if name == "cpu":
         return torch.device("cpu")
-    if kind != "cuda" or (":" in name and not index.isdecimal()):
-        raise InputError(f"--device {name}: must be auto, cpu, cuda or cuda:INDEX")
+    if kind != "cuda" or (":" in name and not (index.isdecimal() and len(index) <= INDEX_DIGITS)):
+        raise InputError(f"--device {shortened(name)}: must be auto, cpu, cuda or cuda:INDEX")
     if not torch.cuda.is_available():
         raise InputError(f"--device {name}: no CUDA GPU is available here; use --device cpu")
     if int(index or 0) >= torch.cuda.device_count():

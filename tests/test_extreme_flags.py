@@ -3,9 +3,13 @@
 import json
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from options import FLAGS, parse_flags, resolve
+from run.device import pick_device
+from test import BLOCK_SNIPPETS, Prediction, _blocks
 from utils.errors import InputError
 
 NUMBERS = [name for name, flag in FLAGS.flags.items() if flag.interval]
@@ -117,3 +121,28 @@ def test_batches_that_do_not_fit(tiny, refused_with, monkeypatch, size, free, na
     monkeypatch.setattr("utils.memory.free_bytes", lambda device: free)
     line = refused_with(tiny.path, "--num_segments", "1000000", "--batch_size", size)
     assert line.startswith(f"main.py: error: --num_segments 1000000, {named}") and line.endswith("lower one of them")
+
+
+@pytest.mark.parametrize("index", ["9" * DIGITS, "99999", "-1", "", "x", "1.0"])
+def test_no_such_gpu(monkeypatch, index):
+    """Where there are GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(InputError, match=r"--device cuda:.*: must be auto, cpu, cuda or cuda:INDEX") as refused:
+        pick_device(f"cuda:{index}")
+    assert len(str(refused.value)) < 200
+    with pytest.raises(InputError, match="there are 2 CUDA GPUs"):
+        pick_device("cuda:9999")
+
+
+@pytest.mark.parametrize("length", [1, 750, 7500, 10**6])
+def test_localization_takes_no_more_memory_for_longer_sequences(length):
+    """Rows of many snippets are localized in smaller blocks, and every row is in one."""
+    rows = np.broadcast_to(np.float32(0), (3, length))
+    prediction = Prediction(
+        num_snippets=1, fps=25.0, class_scores=np.ones(3, np.float32), classes=np.arange(3), sequences=rows
+    )
+    blocks = list(_blocks([prediction] * 400))
+    assert [v for block in blocks for v in block] == list(range(400))
+    assert all(3 * (len(block) - 1) * length < BLOCK_SNIPPETS for block in blocks)
+    assert length > 750 or len(blocks[0]) == 171  # 512 rows and no more than the video's that completes them
