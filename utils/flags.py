@@ -159,9 +159,8 @@ class Parser(argparse.ArgumentParser):
 
     def _unknown(self, word: str) -> str:
         """What is said of a flag that does not exist: --epochs, --batch-size=4."""
-        typed = word.partition("=")[0]
-        meant = closest(typed, self._option_string_actions, self.table.aliases)
-        return f"unrecognized arguments: {shortened(typed)}{did_you_mean(meant)}"
+        meant = closest(word.partition("=")[0], self._option_string_actions, self.table.aliases)
+        return f"unrecognized arguments: {shortened(word)}{did_you_mean(meant)}"
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
