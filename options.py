@@ -140,8 +140,8 @@ class ModelOptions:
     """Shape and fixed numbers of the network (docs/method.md, section 2)."""
 
     hidden_size: int = option(512, "H, hidden channels", range="[1,65536]")
-    kernel_size: int = option(3, "width of the encoder's convolution, snippets, odd", range="[1,9999]")
-    actionness_kernel_size: int = option(3, "width of the per-stream encoders' convolution, snippets, odd", range="[1,9999]")
+    kernel_size: int = option(3, "width of the encoder's convolution, snippets, odd", range="[1,999]")
+    actionness_kernel_size: int = option(3, "width of the per-stream encoders' convolution, snippets, odd", range="[1,999]")
     rgb_fusion: float = option(0.1, "weight of RGB in the fused actionness; flow has the rest", range="[0,1]")
     dropout: float = option(0.5, "share of hidden values dropped in training", range="[0,1)")
     sqrt_eps: float = option(1e-5, "added inside the signed square root of second-order pooling", range="[1e-30,1]")

@@ -145,7 +145,7 @@ class Parser(argparse.ArgumentParser):
         if unknown:
             flags = [word for word in unknown if word.startswith("-")]
             self.error(
-                "; ".join(self._unknown(word) for word in flags) or f"unrecognized arguments: {' '.join(unknown)}"
+                "; ".join(self._unknown(word) for word in flags[:5]) or f"unrecognized arguments: {shortened(' '.join(unknown))}"
             )
         return parsed
 
