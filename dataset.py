@@ -6,6 +6,11 @@
 Features are kept on the device that trains (cache "device"), in memory ("ram"), or in their files ("mmap").
 """
 
+if __name__ == "__main__":  # first, since the rest may need packages that are not there
+    from utils.console import not_a_program
+
+    not_a_program("dataset.py", run="python main.py --check_data")
+
 import pathlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -329,6 +329,7 @@ class Localizer:
         """The settings of this model's machine, for the time of a computation."""
         with _torch_unchanged():
             apply_precision(self.machine.precision)
+            torch.set_num_threads(self.machine.threads)
             if self.machine.device.type == "cuda":
                 torch.cuda.set_device(self.machine.device)
             yield
@@ -346,12 +347,13 @@ class FoldedOnce(FoldedSAL):
 def _torch_unchanged() -> Iterator[None]:
     """Give the caller back the settings that a network's device and precision change, and the random state."""
     cuda = torch.cuda.current_device() if torch.cuda.is_available() else None
-    tf32 = torch.backends.cuda.matmul.allow_tf32
+    tf32, threads = torch.backends.cuda.matmul.allow_tf32, torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         try:
             yield
         finally:
             torch.backends.cuda.matmul.allow_tf32 = tf32
+            torch.set_num_threads(threads)
             if cuda is not None:
                 torch.cuda.set_device(cuda)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from options import Options, as_plain, parse_flags, resolve
 from utils.console import run_tool
+from utils.processors import let_threads_sleep
 
 # Each command imports what it needs, so that --help and a mistyped flag don't wait for torch.
 if TYPE_CHECKING:
@@ -56,13 +57,14 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     machine = choose_machine(options.run)
     data = open_dataset(options.data, device=machine.device, splits=("train", "test"))
     make_model = _network_of(options, machine, num_classes=len(data.classes), training=True)
+    _check_batches_fit(options, machine, data, training=True)
     torch.manual_seed(options.run.seed)
     model = make_model()
     start = take_over(model, initial, classes=data.classes) if initial else None
     initial = None  # as large as the model
     model = model.to(machine.device)
     mask = AdaptiveMask(options.actionness, num_classes=len(data.classes)).to(machine.device)
-    adam, plain = options.optimisation, as_plain(options)
+    adam, plain = options.optimisation, {**as_plain(options), "threads": machine.threads}
     origin = provenance(plain, machine, layout=data.layout, left_out=data.left_out)
     if start:
         print(start)
@@ -89,8 +91,11 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     experiment.write_options(plain)
     print(
         f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
-        f"steps {trainer.step} to {trainer.total_steps} on {machine.device} ({machine.precision}), features: {data.cache}"
+        f"steps {trainer.step} to {trainer.total_steps} on {machine.device} ({machine.precision}, threads: {machine.threads}), "
+        f"features: {data.cache}"
     )
+    if machine.busy:
+        print(machine.busy)
     trainer.run(_make_evaluator(model, data, options))
     assert history.best and history.last
     print(evaluation_report({"best": history.best.summary, "last": history.last.summary}))
@@ -125,6 +130,7 @@ def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     for line in class_lines(classes, known=known, data=data.classes, labels=labels, path=path):
         print(line)
     make_model = _network_of(options, machine, num_classes=len(classes), training=False)
+    _check_batches_fit(options, machine, data, training=False)
     model = load_network(make_model, checkpoint, path, device=machine.device)
     evaluation = _make_evaluator(model, data, options)()
     origin = provenance(as_plain(options), machine, layout=data.layout, left_out=data.left_out)
@@ -186,6 +192,7 @@ def run(arguments: Sequence[str]) -> int | None:
 
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code: 0 done, 1 training could not continue, 2 invalid input; for --check_data see run_check."""
+    let_threads_sleep()
     return run_tool("main.py", run, arguments, out_of_memory=OUT_OF_MEMORY)
 
 
@@ -204,6 +211,17 @@ def _network_of(options: Options, machine: "Machine", *, num_classes: int, train
     )
     check_model_fits(make_model, machine, training=training, compiled=options.run.compile)
     return make_model
+
+
+def _check_batches_fit(options: Options, machine: "Machine", data: "Dataset", *, training: bool) -> None:
+    from run.device import check_batch_fits
+
+    batches = {"test_batch_size": min(options.evaluation.test_batch_size, len(data.test))}
+    if training:
+        batches["batch_size"] = min(options.optimisation.batch_size, len(data.train))
+    for flag, size in batches.items():
+        hidden, trained = options.model.hidden_size, flag == "batch_size"
+        check_batch_fits(flag, size, machine, data=options.data, hidden_size=hidden, training=trained)
 
 
 def _make_evaluator(model: "SAL", data: "Dataset", options: Options) -> "Evaluator":

@@ -11,6 +11,11 @@ Letters: B videos, T snippets, D feature channels, H hidden channels, C classes.
 ([B,T,H], not [B,H,T]), so that nothing needs a transposition (layers/temporal_conv.py).
 """
 
+if __name__ == "__main__":  # first, since the rest may need packages that are not there
+    from utils.console import not_a_program
+
+    not_a_program("model.py", run="python main.py")
+
 from dataclasses import dataclass, field
 from typing import cast
 

@@ -7,6 +7,11 @@
 The defaults are the published THUMOS'14 recipe. To change a default, edit its line here; to add an option, add its line.
 """
 
+if __name__ == "__main__":  # first, since the rest may need packages that are not there
+    from utils.console import not_a_program
+
+    not_a_program("options.py", run="python main.py --help")
+
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -74,6 +79,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
+SMALLEST_SHARE = (
+    1e-6  # of the combined sequence, that streams in use must have: they are scaled up for those that are not
+)
+
+
 # fmt: off
 @dataclass(frozen=True)
 class DataOptions:
@@ -86,14 +96,14 @@ class DataOptions:
     allow_pickle: bool = option(False, "read pickled feature sets; only arrays and plain values are built from them")
     skip_unusable: bool = option(False, "leave out videos without features or annotation and segments that end at or before their start, and say how many, instead of refusing the set")
     modal: str = option("all", "streams to use", choices=("all", "rgb", "flow"))
-    num_segments: int = option(750, "T, snippets that a video is resampled to", range="[1,inf)")
-    feature_size: int = option(1024, "channels of each stream's features", range="[1,inf)")
-    snippet_frames: int = option(16, "frames that a snippet covers", range="[1,inf)")
-    snippet_stride: int | None = option(None, "frames from the start of one snippet to the next", range="[1,inf)", shown="--snippet_frames, no overlap")
-    fps: float | None = option(None, "frame rate that the features were extracted at, frames per second", range="(0,inf)", shown=f"each video's own in the ground truth, or {DEFAULT_FPS:g} if it states none")
+    num_segments: int = option(750, "T, snippets that a video is resampled to", range="[1,1000000]")
+    feature_size: int = option(1024, "channels of each stream's features", range="[1,65536]")
+    snippet_frames: int = option(16, "frames that a snippet covers", range="[1,1000000]")
+    snippet_stride: int | None = option(None, "frames from the start of one snippet to the next", range="[1,1000000]", shown="--snippet_frames, no overlap")
+    fps: float | None = option(None, "frame rate that the features were extracted at, frames per second", range="[0.01,10000]", shown=f"each video's own in the ground truth, or {DEFAULT_FPS:g} if it states none")
     short_videos: str = option("stretch", "videos with fewer than T snippets. stretch: resampled to T like others; keep: as they are in test, T sorted draws with replacement in training", choices=("stretch", "keep"))
     cache: str = option("auto", "where features are kept: on the training device, in memory, or in their files; auto: on a GPU with ample room for them, else in memory", choices=("auto", "device", "ram", "mmap"))
-    num_workers: int = option(1, "threads that prepare batches ahead of time; more for --cache mmap on a slow disk; 0: none", range="[0,inf)")
+    num_workers: int = option(1, "threads that prepare batches ahead of time; more for --cache mmap on a slow disk; 0: none", range="[0,1024]")
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -123,22 +133,23 @@ class RunOptions:
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
     compile: bool = option(False, "torch.compile the training step and the forward pass in test: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
+    threads: int | None = option(None, "CPU threads of torch; another number moves the last bits of results; --resume keeps the experiment's", range="[1,1024]", shown="as many as CPUs, or OMP_NUM_THREADS")
     seed: int = option(1, "seed of the weights, batches and dropout", range="[0,4294967296)")
     verbose: bool = option(False, "print every evaluation, which is done anyway where there is no terminal, and AP per class at the end")
-    save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,inf)")
-    log_steps: int = option(10, "steps between TensorBoard points", range="[1,inf)")
+    save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,1000000000]")
+    log_steps: int = option(10, "steps between TensorBoard points", range="[1,1000000000]")
 
 
 @dataclass(frozen=True)
 class ModelOptions:
     """Shape and fixed numbers of the network (docs/method.md, section 2)."""
 
-    hidden_size: int = option(512, "H, hidden channels", range="[1,inf)")
-    kernel_size: int = option(3, "width of the encoder's convolution, snippets, odd", range="[1,inf)")
-    actionness_kernel_size: int = option(3, "width of the per-stream encoders' convolution, snippets, odd", range="[1,inf)")
+    hidden_size: int = option(512, "H, hidden channels", range="[1,65536]")
+    kernel_size: int = option(3, "width of the encoder's convolution, snippets, odd", range="[1,999]")
+    actionness_kernel_size: int = option(3, "width of the per-stream encoders' convolution, snippets, odd", range="[1,999]")
     rgb_fusion: float = option(0.1, "weight of RGB in the fused actionness; flow has the rest", range="[0,1]")
     dropout: float = option(0.5, "share of hidden values dropped in training", range="[0,1)")
-    sqrt_eps: float = option(1e-5, "added inside the signed square root of second-order pooling", range="(0,inf)")
+    sqrt_eps: float = option(1e-5, "added inside the signed square root of second-order pooling", range="[1e-30,1]")
 
 
 @dataclass(frozen=True)
@@ -159,17 +170,17 @@ class FusionOptions:
 class LossOptions:
     """Weights of the loss terms, and the numbers inside them (docs/method.md, section 3)."""
 
-    w_mil: float = option(1.0, "weight of top-k multiple instance learning", range="[0,inf)")
-    w_bg: float = option(10.0, "weight of the background loss", range="[0,inf)")
-    w_act: float = option(1.0, "weight of the masked generalized cross entropy of actionness", range="[0,inf)")
-    w_mix: float = option(1.0, "weight of the same loss on mixed-up segments", range="[0,inf)")
-    w_mutual: float = option(5.0, "weight of the mutual loss between the streams' actionness", range="[0,inf)")
-    w_so: float = option(3.0, "weight of the second-order video classification", range="[0,inf)")
+    w_mil: float = option(1.0, "weight of top-k multiple instance learning", range="[0,1000000]")
+    w_bg: float = option(10.0, "weight of the background loss", range="[0,1000000]")
+    w_act: float = option(1.0, "weight of the masked generalized cross entropy of actionness", range="[0,1000000]")
+    w_mix: float = option(1.0, "weight of the same loss on mixed-up segments", range="[0,1000000]")
+    w_mutual: float = option(5.0, "weight of the mutual loss between the streams' actionness", range="[0,1000000]")
+    w_so: float = option(3.0, "weight of the second-order video classification", range="[0,1000000]")
     mil_rank: str = option("combined", "rank snippets for MIL by the combined sequence, or by the cas itself", choices=("combined", "cas"))
     bg_ratio: float = option(0.125, "share of T in the top-k mean of the background loss", range="(0,1]")
-    q_val: float = option(0.5, "q of the generalized cross entropy", range="(0,1]")
-    gce_eps: float = option(1e-7, "e of the generalized cross entropy", range="(0,inf)")
-    label_eps: float = option(1e-10, "added to every class's share of the video label", range="[0,inf)")
+    q_val: float = option(0.5, "q of the generalized cross entropy", range="[0.001,1]")
+    gce_eps: float = option(1e-7, "e of the generalized cross entropy", range="[1e-30,1]")
+    label_eps: float = option(1e-10, "added to every class's share of the video label", range="[0,1]")
 
     @property
     def weights(self) -> dict[str, float]:
@@ -182,12 +193,12 @@ class ActionnessOptions:
     """Pseudo labels and the adaptive mask (docs/method.md, section 3)."""
 
     pseudo_ratio: float = option(0.125, "share of T that gets a pseudo label, by actionness", range="[0,1]")
-    pseudo_extra: int = option(17, "further snippets that get one, whatever T is", range="[0,inf)")
+    pseudo_extra: int = option(17, "further snippets that get one, whatever T is", range="[0,1000000]")
     confidence_ratio: float = option(0.5, "share of T, by class evidence, that pseudo labels must lie within; 0: no such condition", range="[0,1]")
     mask_momentum: float = option(0.7, "share of the old value in the adaptive mask's running mean and variance", range="[0,1]")
-    mask_var_factor: float = option(0.5, "f in the mask's weight exp(-d^2 / (f variance))", range="(0,inf)")
+    mask_var_factor: float = option(0.5, "f in the mask's weight exp(-d^2 / (f variance))", range="[1e-6,1000000]")
     mask_mean_init: float | None = option(None, "running mean before the first step", range="[0,1]", shown="1 / classes")
-    mask_var_init: float = option(1.0, "running variance before the first step", range="(0,inf)")
+    mask_var_init: float = option(1.0, "running variance before the first step", range="[1e-30,1000000]")
 
     def label_count(self, num_segments: int) -> int:
         """Snippets of T that get a pseudo label by their actionness."""
@@ -198,14 +209,14 @@ class ActionnessOptions:
 class OptimisationOptions:
     """Adam, batches and the length of training (docs/method.md, section 4)."""
 
-    lr: float = option(1e-4, "Adam's learning rate", range="(0,inf)")
+    lr: float = option(1e-4, "Adam's learning rate", range="(0,1e38]")
     beta1: float = option(0.9, "Adam's decay of the mean gradient", range="[0,1)")
     beta2: float = option(0.999, "Adam's decay of the mean squared gradient", range="[0,1)")
-    weight_decay: float = option(5e-4, "L2 weight decay, added to the gradient", range="[0,inf)")
-    batch_size: int = option(2, "B, videos per step", range="[1,inf)")
+    weight_decay: float = option(5e-4, "L2 weight decay, added to the gradient", range="[0,1000000]")
+    batch_size: int = option(2, "B, videos per step", range="[1,1000000]")
     drop_last: bool = option(False, "leave out an epoch's last batch unless it is full")
-    num_epochs: int | None = option(100, "passes over the training videos", range="[1,inf)")
-    num_iters: int | None = option(None, "total steps, instead of --num_epochs", range="[1,inf)")
+    num_epochs: int | None = option(100, "passes over the training videos", range="[1,1000000000]")
+    num_iters: int | None = option(None, "total steps, instead of --num_epochs", range="[1,1000000000]")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         return self.num_iters or (self.num_epochs or 0) * steps_per_epoch
@@ -215,19 +226,19 @@ class OptimisationOptions:
 class LocalizationOptions:
     """The way from sequences to action instances (docs/method.md, section 5)."""
 
-    scale: int = option(24, "points per snippet that sequences are upsampled to", range="[1,inf)")
+    scale: int = option(24, "points per snippet that sequences are upsampled to", range="[1,10000]")
     class_th: float = option(0.25, "class score at or above which a class is predicted; the best class always is", range="[0,1]")
     beta: float = option(0.35, "weight of the top-k class logits against the second-order ones in the class score", range="[0,1]")
     proposal_th: str = option("0.1:0.9:0.1", "thresholds of the proposals, first:last:step", parse=parse_grid)
-    outer_margin: float = option(0.2, "width of the outer region on either side, as a share of the proposal's length", range="[0,inf)")
-    gamma: float = option(0.2, "weight of the class score in a proposal's score", range="[0,inf)")
+    outer_margin: float = option(0.2, "width of the outer region on either side, as a share of the proposal's length", range="[0,1000]")
+    gamma: float = option(0.2, "weight of the class score in a proposal's score", range="[0,1000000]")
     soft_nms: bool = option(True, "soft NMS: decay removed proposals instead of dropping them")
-    nms_alpha: float = option(0.3, "width a of soft NMS's decay exp(-tIoU^2 / a)", range="(0,inf)")
+    nms_alpha: float = option(0.3, "width a of soft NMS's decay exp(-tIoU^2 / a)", range="[1e-6,1000000]")
     nms_thresh: float = option(0.4, "tIoU above which a better proposal removes another", range="[0,1]")
-    nms_offset: float = option(1.0, "added to every length in the tIoU of NMS, seconds", range="[0,inf)")
+    nms_offset: float = option(1.0, "added to every length in the tIoU of NMS, seconds", range="[0,1000000]")
     clip_detections: bool = option(True, "cut detections at 0 and at the video's duration, where the ground truth states one; off: as published")
-    min_score: float | None = option(None, "detections with a lower score are dropped after NMS; a score is a contrast of inside to outside, plus gamma times the class score, so it may be near 0 or negative", range="(-inf,inf)", shown="all are kept")
-    top: int | None = option(None, "detections kept per video after NMS, the best ones", range="[1,inf)", shown="all are kept")
+    min_score: float | None = option(None, "detections with a lower score are dropped after NMS; a score is a contrast of inside to outside, plus gamma times the class score, so it may be near 0 or negative", range="[-1000000,1000000]", shown="all are kept")
+    top: int | None = option(None, "detections kept per video after NMS, the best ones", range="[1,1000000000]", shown="all are kept")
 
     @property
     def thresholds(self) -> tuple[float, ...]:
@@ -238,9 +249,9 @@ class LocalizationOptions:
 class EvaluationOptions:
     """When the test split is evaluated, and at which tIoUs."""
 
-    detection_inf_step: int = option(10, "steps between evaluations on the test split", range="[1,inf)")
-    eval_from_epoch: int = option(2, "first epoch, counted from 1, with evaluations; the last step always has one", range="[1,inf)")
-    test_batch_size: int = option(8, "videos per forward pass in test", range="[1,inf)")
+    detection_inf_step: int = option(10, "steps between evaluations on the test split", range="[1,1000000000]")
+    eval_from_epoch: int = option(2, "first epoch, counted from 1, with evaluations; the last step always has one", range="[1,1000000000]")
+    test_batch_size: int = option(8, "videos per forward pass in test", range="[1,1000000]")
     tious: str = option("0.1:0.7:0.1", "tIoU thresholds of the mAP, first:last:step", parse=parse_grid)
     average_tious: tuple[str, ...] = option(("0.1:0.5", "0.1:0.7"), "ranges of tIoU that the mAP is averaged over; the last one chooses the best model", parse=parse_span)
 
@@ -265,7 +276,52 @@ class Options:
     evaluation: EvaluationOptions = group("evaluation", EvaluationOptions)
 
 
-FLAGS = FlagTable(Options, PRESETS)
+# What other programs of the field call a flag: "did you mean" knows them.
+_HABITS: Mapping[str, str] = MappingProxyType(
+    {
+        "num_epochs": "epochs epoch n_epochs max_epoch max_epochs train_epochs total_epochs",
+        "num_iters": "iters iter iterations steps num_steps n_steps max_steps max_iter max_iters num_iterations",
+        "batch_size": "bs batch train_batch_size train_bs mini_batch_size",
+        "test_batch_size": "val_batch_size eval_batch_size test_bs inference_batch_size",
+        "lr": "learning_rate base_lr init_lr",
+        "weight_decay": "wd decay l2",
+        "device": "gpu gpus gpu_id gpu_ids cuda device_id use_gpu cpu",
+        "num_workers": "workers n_workers worker nworkers",
+        "threads": "num_threads n_threads cpu_threads cpus",
+        "seed": "manual_seed random_seed rng_seed",
+        "data_path": "data data_dir data_root dataset_path dataset_dir dataset_root root path feature_path features input",
+        "dataset": "dataset_name data_name recipe config preset",
+        "ground_truth": "gt gt_path gt_file annotation annotations annotation_path ann_file labels json",
+        "output_dir": "out output out_dir save_dir save_path log_dir work_dir result_dir results output_path",
+        "exp_name": "name exp experiment experiment_name run_name run model_name id",
+        "model_file": "checkpoint ckpt weights pretrained pretrained_ckpt model model_path load load_model ckpt_path init",
+        "inference_only": "test eval evaluate test_only eval_only inference infer do_test mode",
+        "resume": "continue resume_from auto_resume continue_training",
+        "overwrite": "force overwrite_output",
+        "num_segments": "t segments max_seqlen max_seq_len seq_len num_snippets snippets temporal_length feature_length max_len",
+        "feature_size": "feature_dim feat_dim feat_size input_dim in_channels input_size dim feature_channels channels",
+        "hidden_size": "hidden hidden_dim hid_dim embed_dim embedding_dim hidden_channels",
+        "modal": "modality modalities stream streams feature_type",
+        "snippet_frames": "frames clip_length clip_len chunk_size num_frames",
+        "snippet_stride": "stride feat_stride feature_stride frame_stride clip_stride",
+        "fps": "frame_rate framerate sample_fps feature_fps",
+        "dropout": "dropout_ratio drop drop_rate dropout_rate dropout_prob",
+        "precision": "fp16 bf16 amp half mixed_precision dtype",
+        "detection_inf_step": "interval eval_interval test_interval eval_freq test_freq val_interval eval_step eval_every",
+        "save_epochs": "save_interval save_freq save_every",
+        "log_steps": "log_interval print_freq log_freq log_every",
+        "nms_thresh": "nms_threshold nms iou_threshold",
+        "class_th": "cls_thresh class_thresh class_threshold cls_threshold cls_thr",
+        "proposal_th": "act_thresh act_thresholds proposal_thresh thresholds act_thresh_cas",
+        "tious": "tiou iou ious iou_thresholds tiou_thresholds",
+        "skip_unusable": "skip skip_missing ignore_missing allow_missing",
+        "check_data": "check validate verify dry_run",
+        "mask_momentum": "momentum",
+    }
+)
+ALIASES: Mapping[str, str] = {alias: name for name, aliases in _HABITS.items() for alias in aliases.split()}
+
+FLAGS = FlagTable(Options, PRESETS, ALIASES)
 
 # Flags that concern a single call of the program: a later call does not inherit an experiment's values.
 CALL_FLAGS = frozenset(
@@ -283,6 +339,7 @@ CALL_FLAGS = frozenset(
         "out",
         "allow_pickle",
         "device",
+        "threads",
         "verbose",
     }
 )
@@ -302,24 +359,43 @@ NEUTRAL_FLAGS = frozenset(
 )
 
 
+EXAMPLES = (
+    ("--dataset demo", "the built-in demo set: does everything work here?"),
+    ("--check_data --data_path DATA", "what is wrong with a set, before training on it"),
+    ("--data_path DATA --exp_name first", "train and evaluate, with the recipe of --dataset"),
+    ("--resume --exp_name first", "go on after an interruption"),
+    ("--predict new_video.npy --model_file output/first/best.pt", "find the actions in videos without labels"),
+)
+FIRST_FLAGS = (
+    *("data_path", "dataset", "exp_name", "num_segments", "feature_size"),
+    *("fps", "num_epochs", "batch_size", "lr", "device"),
+)
+
+
 def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
     """The flags that were typed, and only those. Raises InputError for an unknown flag or a value of the wrong type."""
-    parser = Parser(
-        "main.py",
-        "SAL: weakly supervised temporal action localization. Trains on video-level labels, finds every action instance, "
-        "and reports mAP.",
-        FLAGS,
-    )
+    parser = Parser("main.py", "", FLAGS, opening=_opening)
     parser.add_options(FLAGS.names)
     parsed, rest = parser.parse_known_args(arguments)
     flags = vars(parsed)
     if "predict" in flags:  # the features may stand anywhere among the flags
         flags["predict"] = (*flags["predict"], *(word for word in rest if not word.startswith("-")))
         rest = [word for word in rest if word.startswith("-")]
-    if rest:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    parser.refuse(rest)
     _check_calls(flags)
     return flags
+
+
+def _opening() -> str:
+    """What --help says before it lists every flag."""
+    about = (
+        "SAL: weakly supervised temporal action localization. Trains on video-level labels, finds every action instance,\n"
+        "and reports mAP."
+    )
+    examples = (f"  python main.py {flags}\n      {purpose}" for flags, purpose in EXAMPLES)
+    first = (f"  --{name:14} {FLAGS.flags[name].help.partition(';')[0]}" for name in FIRST_FLAGS)
+    parts = (about, "examples:", *examples, "\nflags to start with, explained below with all others:", *first)
+    return "\n".join(parts)
 
 
 def unresolved(flags: Mapping[str, Any]) -> Options:
@@ -415,8 +491,10 @@ def _check_together(options: Options) -> None:
             "--output_dir says where it goes"
         )
     fusion = options.fusion.weights
-    if fusion["cas"] + sum(fusion[stream] for stream in options.data.streams) <= 0:
-        raise InputError("--fuse_cas, --fuse_rgb, --fuse_flow: at least one of those in use must be above 0")
+    if fusion["cas"] + sum(fusion[stream] for stream in options.data.streams) < SMALLEST_SHARE:
+        raise InputError(
+            f"--fuse_cas, --fuse_rgb, --fuse_flow: at least one of those in use must be {SMALLEST_SHARE:g} or more"
+        )
     for span in options.evaluation.average_tious:
         if not any(in_span(tiou, parse_span(span)) for tiou in options.evaluation.tiou_grid):
             raise InputError(f"--average_tious {span}: no threshold of --tious {options.evaluation.tious} lies there")

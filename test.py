@@ -5,6 +5,11 @@ detections = localize(predictions, options.localization, grid=options.data.grid)
 evaluation = Evaluator(model, data, ...)()              # all three, with mAP and video accuracy
 """
 
+if __name__ == "__main__":  # first, since the rest may need packages that are not there
+    from utils.console import not_a_program
+
+    not_a_program("test.py", run="bash scripts/inference.sh or python main.py --inference_only")
+
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,7 +30,7 @@ from localization.proposals import generate_proposals
 from localization.selection import select_detections
 from model import SAL, FoldedSAL, SalOutput, combined_sequence, topk_mean
 from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions
-from run.compiling import compile_or_explain, trial_batches
+from run.compiling import check_same, compile_or_explain, trial_batches
 from run.device import fetch
 from utils.errors import InputError
 from utils.progress import progress
@@ -34,6 +39,7 @@ from utils.snippet_grid import SnippetGrid, topk_count
 
 # Rows of predicted classes that are localized at once: enough to be fast, few enough for the cache.
 BLOCK_ROWS = 512
+BLOCK_SNIPPETS = 512 * 750  # of these rows together: memory does not grow with T
 
 # What to do about numbers beyond those of floats.
 TOO_EXTREME = (
@@ -165,16 +171,23 @@ def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:
     """Positions of the predictions in blocks of about BLOCK_ROWS rows, each with sequences of one length."""
     lengths = [p.sequences.shape[1] for p in predictions]
     order = sorted(range(len(predictions)), key=lengths.__getitem__)
-    for _, equal in groupby(order, key=lengths.__getitem__):
+    for length, equal in groupby(order, key=lengths.__getitem__):
+        enough = min(BLOCK_ROWS, BLOCK_SNIPPETS // length)
         block, rows = list[int](), 0
         for v in equal:
             block.append(v)
             rows += len(predictions[v].classes)
-            if rows >= BLOCK_ROWS:
+            if rows >= enough:
                 yield block
                 block, rows = [], 0
         if block:
             yield block
+
+
+def named_outputs(output: SalOutput) -> dict[str, Tensor]:
+    """What the network says in test, by name."""
+    streams = {f"the {stream} actionness": value for stream, value in output.stream_actionness.items()}
+    return {"the cas": output.cas, "the video logits": output.video_logits, **streams}
 
 
 class CompiledSAL(FoldedSAL):
@@ -183,16 +196,17 @@ class CompiledSAL(FoldedSAL):
     def __init__(self, model: SAL, *, batch_sizes: Sequence[int], num_segments: int) -> None:
         super().__init__(model)
         self.num_segments = num_segments
+        uncompiled = super().forward
 
         @torch.inference_mode()
         def trial(compiled: Callable[[Tensor], SalOutput]) -> None:
             self.eval()
             self.refold()
             for features in trial_batches(model, batch_sizes=batch_sizes, num_segments=num_segments):
-                compiled(features)
+                check_same(named_outputs(compiled(features)), named_outputs(uncompiled(features)), model)
 
         device = next(model.parameters()).device
-        self.compiled = compile_or_explain(super().forward, trial, device, what="the test forward")
+        self.compiled = compile_or_explain(uncompiled, trial, device, what="the test forward")
 
     def forward(self, features: Tensor) -> SalOutput:
         if features.shape[1] == self.num_segments:

@@ -5,8 +5,12 @@ trainer.resume(checkpoint)             # only to continue a run
 trainer.run(evaluate)                  # evaluate() -> Evaluation
 """
 
+if __name__ == "__main__":  # first, since the rest may need packages that are not there
+    from utils.console import not_a_program
+
+    not_a_program("train.py", run="bash scripts/train.sh or python main.py")
+
 import contextlib
-import copy
 import dataclasses
 import math
 import shlex
@@ -22,6 +26,7 @@ from torch import Tensor
 from dataset import Batch, Dataset, steps_per_epoch, train_batch_sizes, train_batches
 from formats.result_file import write_detections
 from layers.wide_adam import WideAdam
+from layers.wide_linear import gradient_of
 from losses import ActionnessTargets, AdaptiveMask, actionness_targets, sal_losses, weighted_total
 from model import SAL
 from options import (
@@ -34,7 +39,7 @@ from options import (
     RunOptions,
 )
 from run.checkpoint import Checkpoint, check_classes, load_model, save_checkpoint
-from run.compiling import compile_or_explain, trial_batches
+from run.compiling import TRIALS, check_same, compile_or_explain, trial_batches, unchanged, without_dropout
 from run.curves import CurveWriter, evaluation_curves
 from run.experiment import Experiment
 from run.history import EvaluationRecord, History
@@ -89,30 +94,52 @@ def train_step(compute: ComputeStep, optimizer: WideAdam, batch: Batch) -> StepR
     Nothing here asks the device for a value, so that the host can run ahead of it.
     """
     optimizer.zero_grad()
-    result = compute(batch.features, batch.labels)
-    total = result.losses[-1]
-    total.backward()
-    optimizer.found_inf = (~torch.isfinite(total.detach())).float()
+    result = forward_backward(compute, batch.features, batch.labels)
+    optimizer.found_inf = (~torch.isfinite(result.losses[-1].detach())).float()
     optimizer.step()
     # A copy, since a compiled objective writes its next result to the same memory.
     return dataclasses.replace(result, losses=result.losses.detach().clone())
 
 
+def forward_backward(compute: ComputeStep, features: Tensor, labels: Tensor) -> StepResult:
+    """Losses and gradients. The whole result is held until `backward` is done: CUDA graphs allow no less of it in a replay."""
+    result = compute(features, labels)
+    result.losses[-1].backward()
+    return result
+
+
 def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segments: int) -> ComputeStep:
-    """Compile the objective, forward and backward, for batches of these sizes; return it as it is if that fails."""
+    """Compile the objective, forward and backward, for batches of these sizes; return it as it is if that fails.
+
+    A trial comes first: with dropout as in training, and without, where loss and gradients must be the uncompiled ones.
+    """
     model = objective.model
 
+    def run(compute: ComputeStep, features: Tensor) -> StepResult:
+        model.zero_grad()
+        labels = torch.ones(len(features), model.num_classes, device=features.device)
+        return forward_backward(compute, features, labels)
+
+    def numbers(compute: ComputeStep, features: Tensor) -> dict[str, Tensor]:
+        with unchanged(model, objective.mask):
+            losses = run(compute, features).losses.detach().clone()
+            gradients = {name: gradient_of(parameter) for name, parameter in model.named_parameters()}
+        zero = losses.new_zeros(())  # of a parameter that the loss does not reach
+        return {
+            "the loss": losses,
+            **{f"the gradient of {name}": zero if value is None else value for name, value in gradients.items()},
+        }
+
     def trial(compiled: ComputeStep) -> None:
-        statistics = copy.deepcopy(objective.mask.state_dict())
-        model.train()
-        try:
+        with unchanged(model, objective.mask):
+            model.train()
+            with without_dropout(model):
+                features = next(trial_batches(model, batch_sizes=batch_sizes, num_segments=num_segments))
+                expected = numbers(objective.__call__, features)
+                for _ in range(TRIALS):
+                    check_same(numbers(compiled, features), expected, model)
             for features in trial_batches(model, batch_sizes=batch_sizes, num_segments=num_segments):
-                labels = torch.ones(len(features), model.num_classes, device=features.device)
-                compiled(features, labels).losses[-1].backward()
-                model.zero_grad()
-        finally:
-            objective.mask.load_state_dict(statistics)
-            model.zero_grad()
+                run(compiled, features)
 
     device = next(model.parameters()).device
     return compile_or_explain(objective.__call__, trial, device, what="the training step")

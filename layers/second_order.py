@@ -35,8 +35,8 @@ class SecondOrderPooling(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
         rooted = signed_sqrt_(bilinear_pool(x).flatten(1), eps)
-        norm = rooted.norm(dim=1, keepdim=True).clamp_min_(SMALLEST_NORM)
-        q = rooted.div_(norm)
+        norm = rooted.norm(dim=1, keepdim=True).clamp_min(SMALLEST_NORM)
+        q = rooted / norm  # not in place: compiled by torch 2.11, a result that was changed in place has no gradient
         ctx.save_for_backward(x, q, norm)
         return q
 

@@ -1,8 +1,9 @@
-"""The device and number format of a run: --device, --precision, and bringing tensors back to the host.
+"""The device, number format and threads of a run: --device, --precision, --threads, and bringing tensors back to the host.
 
 --precision is the number format of the large matrix products. Weights, moments and losses are always float32.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,32 +13,56 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model import SAL
-from options import RunOptions
+from options import DataOptions, RunOptions
 from utils.errors import InputError
 from utils.memory import check_fits
+from utils.processors import load, usable_cpus
+from utils.suggestions import shortened
 
+INDEX_DIGITS = 4  # of a GPU's number, at most
 AMPERE = (8, 0)  # first compute capability with TF32 and bfloat16
 
 
 # float32 arrays of the model's size. Test: the weights, and half of them folded. Training adds two moments and, on a GPU or
-# compiled, the gradients, which are otherwise never stored in full.
+# compiled, the gradients, which are otherwise never stored in full; the trial of --compile compares two of them.
 INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES = 1.5, 2.0, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The device and number format that a run computes with."""
+    """The device, number format and CPU threads that a run computes with."""
 
     device: torch.device
     precision: str  # fp32, tf32 or bf16
     dtype: torch.dtype  # of the wide convolutions and the pooling
+    threads: int  # of torch, on the CPU
+
+    @property
+    def busy(self) -> str:
+        """A line for the user where others keep the CPUs busy; empty where they do not."""
+        cpus, wanted = usable_cpus(), load()
+        if self.device.type != "cpu" or self.threads == 1 or wanted <= cpus:
+            return ""
+        return f"note: the load is {wanted:.1f} on {cpus} CPUs: --threads 1 may be faster than {self.threads}"
 
 
 def choose_machine(options: RunOptions) -> Machine:
-    """Resolve --device and --precision. Raises InputError when this machine does not have them."""
+    """Resolve --device, --precision and --threads, and apply them. Raises InputError when this machine does not have them."""
     device = pick_device(options.device)
     precision = choose_precision(options.precision, device)
-    return Machine(device=device, precision=precision, dtype=apply_precision(precision))
+    threads = options.threads or default_threads()
+    torch.set_num_threads(threads)
+    return Machine(device=device, precision=precision, dtype=apply_precision(precision), threads=threads)
+
+
+def default_threads() -> int:
+    """Torch's own number, but no more than the CPUs that this process may use; what OMP_NUM_THREADS says stands.
+
+    It depends on the machine alone, not on its load: the number of threads moves last bits, and runs are to be repeatable.
+    """
+    if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
+        return torch.get_num_threads()
+    return min(torch.get_num_threads(), usable_cpus())
 
 
 def check_model_fits(make_model: Callable[[], SAL], machine: Machine, *, training: bool, compiled: bool) -> None:
@@ -49,11 +74,25 @@ def check_model_fits(make_model: Callable[[], SAL], machine: Machine, *, trainin
         model = make_model()
     copies = INFERENCE_COPIES
     if training:
-        full_gradients = compiled or machine.device.type == "cuda"
-        copies += MOMENT_COPIES + (GRADIENT_COPIES if full_gradients else 0)
+        full_gradients = 2 if compiled else 1 if machine.device.type == "cuda" else 0
+        copies += MOMENT_COPIES + full_gradients * GRADIENT_COPIES
     needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
     what = f"--hidden_size {model.options.hidden_size}: the model needs"
     check_fits(needed, machine.device, what=what, instead="lower it or free memory")
+
+
+def check_batch_fits(
+    flag: str, batch_size: int, machine: Machine, *, data: DataOptions, hidden_size: int, training: bool
+) -> None:
+    """Raise InputError when a batch of this size, which `flag` sets, will not fit: its features, and what is encoded of them.
+
+    These are the least that it takes.
+    """
+    streams = len(data.streams)
+    snippet = data.feature_size * streams + hidden_size * (streams + 1) * (2 if training else 1)
+    needed = 4 * batch_size * (data.num_segments * snippet + hidden_size**2)  # the last are the semantics, [B,H,H]
+    what = f"--num_segments {data.num_segments}, --{flag} {batch_size}: a batch needs"
+    check_fits(needed, machine.device, what=what, instead="lower one of them")
 
 
 def pick_device(name: str) -> torch.device:
@@ -63,8 +102,8 @@ def pick_device(name: str) -> torch.device:
     kind, _, index = name.partition(":")
     if name == "cpu":
         return torch.device("cpu")
-    if kind != "cuda" or (":" in name and not index.isdecimal()):
-        raise InputError(f"--device {name}: must be auto, cpu, cuda or cuda:INDEX")
+    if kind != "cuda" or (":" in name and not (index.isdecimal() and len(index) <= INDEX_DIGITS)):
+        raise InputError(f"--device {shortened(name)}: must be auto, cpu, cuda or cuda:INDEX")
     if not torch.cuda.is_available():
         raise InputError(f"--device {name}: no CUDA GPU is available here; use --device cpu")
     if int(index or 0) >= torch.cuda.device_count():

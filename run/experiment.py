@@ -132,7 +132,8 @@ def begin_training(
     experiment.lock = locks.enter_context(FolderLock(experiment.folder))  # before reading what a run may be writing
     checkpoint = load_checkpoint(experiment.last)
     check_unchanged(flags, checkpoint.options or {})
-    return experiment, resolve({**flags, "exp_name": experiment.folder.name}, checkpoint.options), checkpoint
+    kept = {"threads": (checkpoint.options or {}).get("threads")}  # another number would move last bits
+    return experiment, resolve({**kept, **flags, "exp_name": experiment.folder.name}, checkpoint.options), checkpoint
 
 
 def begin_inference(flags: Mapping[str, Any]) -> tuple[Experiment, pathlib.Path, Options, Checkpoint]:

@@ -22,6 +22,7 @@ def provenance(
         "seed": options["seed"],
         "device": str(machine.device),
         "precision": machine.precision,
+        "threads": machine.threads,
         "versions": versions(),
         "git_commit": git_commit(),
         "options": dict(options),

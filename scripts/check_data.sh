@@ -3,7 +3,7 @@
 #   bash scripts/check_data.sh --data_path /path/to/THUMOS14     or set DATA_PATH
 #   bash scripts/check_data.sh --dataset demo                    the built-in demo set
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt "$@"
 
 # Flags come last, and the last --data_path counts.
 exec "$PYTHON" "$ROOT/main.py" --check_data ${DATA_PATH:+--data_path "$DATA_PATH"} "$@"

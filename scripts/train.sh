@@ -3,7 +3,7 @@
 #   bash scripts/train.sh                                   the built-in demo set, synthetic
 #   bash scripts/train.sh --data_path /path/to/THUMOS14     the published recipe; or set DATA_PATH
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt "$@"
 
 # The data come from the flags, else from DATA_PATH, else they are the demo set. --resume knows its data.
 named=no dataset=no

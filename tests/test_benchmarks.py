@@ -35,7 +35,10 @@ def test_quick_run(tmp_path, capsys):
     report = json.loads(file.read_text())
     assert set(report) == {"rows", "limits", "machine", "sizes", "quick", "git_commit"}
     assert set(report["limits"]) == {"gflops", "gigabytes_per_second"} and min(report["limits"].values()) > 0
-    assert report["quick"] and report["machine"]["cpu"] and report["machine"]["torch"] == torch.__version__
+    assert report["quick"] and report["machine"]["cpu"] and report["machine"]["torch"]
+    assert (
+        report["machine"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    )  # "+cu130" may be missing
     for row in report["rows"]:
         assert row["ours"] > 0 and row["runs"] == 1 and row["agrees"]
         if row["name"] == "folding the wide layers":  # the plain formulation has no such thing

@@ -9,7 +9,7 @@ import torch
 import train
 from dataset import load_dataset
 from options import DataOptions
-from utils import memory
+from utils import cgroup, memory
 from utils.errors import InputError
 from utils.memory import check_fits, format_bytes, free_bytes, is_out_of_memory
 
@@ -33,18 +33,69 @@ def test_free_bytes_are_those_of_the_machine():
 
 
 def container(folder, limit, used, cached):
+    """Version 2."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "memory.max").write_text(f"{limit}\n")
     (folder / "memory.current").write_text(f"{used}\n")
     (folder / "memory.stat").write_text(f"anon 5\ninactive_file {cached}\nactive_file 1\n")
 
 
-@pytest.mark.parametrize(("limit", "expected"), [("max", 4096), (3000, 3000 - 2000 + 501), (10**9, 4096)])
-def test_a_container_may_have_less(monkeypatch, tmp_path, limit, expected):
+def container_of_version_1(folder, limit, used, cached):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.limit_in_bytes").write_text(f"{2**63 - 4096 if limit == 'max' else limit}\n")
+    (folder / "memory.usage_in_bytes").write_text(f"{used}\n")
+    own = "cache 7\ninactive_file 0\nactive_file 0\n"
+    (folder / "memory.stat").write_text(f"{own}total_inactive_file {cached}\ntotal_active_file 1\n")
+
+
+@pytest.fixture
+def groups(monkeypatch, tmp_path):
+    """groups(lines of /proc/self/cgroup), with 4096 bytes free on the machine; returns the folder of all groups."""
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:       4 kB\n")
-    container(tmp_path, limit, 2000, 500)
     monkeypatch.setattr(memory, "_MEMORY_INFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    monkeypatch.setattr(cgroup, "GROUPS", tmp_path / "groups")
+    monkeypatch.setattr(cgroup, "OWN_GROUPS", tmp_path / "own")
+
+    def write(own):
+        if own is not None:
+            (tmp_path / "own").write_text(own)
+        return tmp_path / "groups"
+
+    return write
+
+
+LIMITS = [("max", 4096), (3000, 3000 - 2000 + 501), (10**9, 4096)]
+
+
+@pytest.mark.parametrize(("limit", "expected"), LIMITS)
+@pytest.mark.parametrize("own", [None, "0::/\n", "0::/not/seen/in/here\n", "0::/../../outside\n", "nonsense\n"])
+def test_a_container_may_have_less(groups, own, limit, expected):
+    container(groups(own), limit, 2000, 500)
     assert free_bytes(CPU) == expected
+
+
+@pytest.mark.parametrize(("limit", "expected"), LIMITS)
+@pytest.mark.parametrize("own", [None, "4:memory:/\n", "4:cpu,memory:/docker/1\n0::/\n"])
+def test_a_container_of_version_1_may_have_less(groups, own, limit, expected):
+    container_of_version_1(groups(own) / "memory", limit, 2000, 500)
+    assert free_bytes(CPU) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "make", "place"),
+    [
+        ("0::/user/job/step\n", container, "user/job"),
+        ("4:memory:/user/job/step\n0::/\n", container_of_version_1, "memory/user/job"),
+    ],
+)
+def test_a_limit_holds_for_the_groups_inside(groups, own, make, place):
+    """A batch system limits a job, and the process is in a step of it."""
+    root = groups(own)
+    make(root / place / "step", "max", 1, 0)
+    make(root / place, 3000, 2000, 500)
+    assert free_bytes(CPU) == 1501
+    make(root / place / "step", 2500, 2000, 500)
+    assert free_bytes(CPU) == 1001
 
 
 def test_a_system_that_does_not_tell(monkeypatch, tmp_path):
@@ -77,7 +128,7 @@ def test_features_that_do_not_fit(tiny, monkeypatch, cache, advice):
     load_dataset(tiny.path, DataOptions(feature_size=6, cache="mmap"), device=CPU)
 
 
-@pytest.mark.parametrize("hidden", ["1000000", "40000"])
+@pytest.mark.parametrize("hidden", ["65536", "40000"])
 def test_a_model_that_does_not_fit(tiny, run, tmp_path, hidden):
     """The first is more than any machine has; the second a system would begin to give, and then kill the process."""
     outcome = run(tiny.path, "--hidden_size", hidden)

@@ -18,7 +18,7 @@ UTILS_LINES = 950  # ground, not an attic
 
 
 # What is not the program: the program imports none of it.
-OUTSIDE = {"tests", "benchmarks", "reference"}
+OUTSIDE = {"tests", "benchmarks", "reference", "scripts"}
 NO_TORCH = ("eval", "localization")  # of what they import in the program, nothing may stand on torch
 TORCH_FREE = {"utils", "options", "formats", "eval", "localization"}
 

@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
 from utils.output import guarded_output
 from utils.printable import one_line
 from utils.signals import Stopper, stop_signals
+
+PACKAGES = ("torch", "numpy", "tqdm", "tensorboard")  # of requirements.txt
 
 
 def run_tool(
@@ -42,8 +45,20 @@ def run_tool(
 
 
 def describe_error(error: Exception) -> str | None:
-    """Say in one line what the user did wrong, or which allocation or file failed; None if the error is a bug."""
+    """Say in one line what the user did wrong, or which package, allocation or file failed; None if the error is a bug."""
+    if isinstance(error, ModuleNotFoundError) and error.name in PACKAGES:
+        install = f"{sys.executable} -m pip install -r requirements.txt"
+        return f"{sys.executable} has no {error.name}; run scripts/train.sh, which sets one up that has, or: {install}"
     return str(error) if isinstance(error, InputError) else describe_system_error(error)
+
+
+def not_a_program(file: str, *, run: str) -> NoReturn:
+    """For a file that is imported, never run: say what to run in its place, and exit with code 2."""
+    print(
+        f"{file} is a part of the program, not a command: run {run}; python main.py --help lists the flags",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 
 def describe_system_error(error: BaseException) -> str | None:

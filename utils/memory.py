@@ -5,13 +5,13 @@ import pathlib
 import sys
 from typing import TYPE_CHECKING
 
+from utils.cgroup import free_memory
 from utils.errors import InputError
 
 if TYPE_CHECKING:
     import torch
 
 _MEMORY_INFO = pathlib.Path("/proc/meminfo")
-_GROUP = pathlib.Path("/sys/fs/cgroup")  # a container's limit, which the machine's figures do not show
 
 
 def free_bytes(device: "torch.device") -> int | None:
@@ -26,13 +26,8 @@ def free_bytes(device: "torch.device") -> int | None:
         free = 1024 * int(lines["MemAvailable"].split()[0])
     except (OSError, KeyError, ValueError):
         return None
-    try:
-        limit, used = ((_GROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        stat = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
-        reclaimable = int(stat.get("inactive_file", 0)) + int(stat.get("active_file", 0))
-        return free if limit == "max" else min(free, int(limit) - int(used) + reclaimable)
-    except (OSError, ValueError):
-        return free
+    in_container = free_memory()
+    return free if in_container is None else min(free, in_container)
 
 
 def check_fits(needed: int, device: "torch.device", *, what: str, instead: str) -> None:
