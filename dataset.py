@@ -7,6 +7,7 @@ Features are kept on the device that trains (cache "device"), in memory ("ram"),
 """
 
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -20,9 +21,12 @@ from tqdm import tqdm
 
 from formats.annotations import VideoAnnotation
 from formats.feature_files import FeatureFiles
+from formats.inspection import usable_features
+from formats.left_out import Reason
 from formats.names import SPLITS
 from formats.opening import open_usable_set
 from options import DataOptions, OptimisationOptions
+from utils.errors import InputError
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
 from utils.segments import Indices
@@ -133,6 +137,7 @@ class Dataset:
     cache: str  # where the features are: device, ram or mmap
     layout: str  # how they lie on disk
     left_out: dict[str, int]  # reason -> number of videos or segments left out
+    notes: tuple[str, ...] = ()  # what is unusual about the set, and was read as it must be meant
 
     @property
     def videos(self) -> tuple[Video, ...]:
@@ -161,17 +166,23 @@ def load_dataset(
     classes = feature_set.classes
     work = [(split, video) for split in splits for video in feature_set.names[split]]
     videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
+    unused: Counter[Reason] = Counter()
     for split, name in tqdm(work, desc="inspecting features", unit="video", disable=None):
         entry = feature_set.annotations[name]
-        located = feature_set.storage.find(split, name)
+        features = usable_features(feature_set, split, name, options, left_out=unused)
+        if features is None:
+            continue
         videos[split].append(
             Video(
                 video_id=name,
                 labels=np.array([label in entry.labels for label in classes], np.float32),
-                features=FeatureFiles(name, located, streams=options.streams, feature_size=options.feature_size),
+                features=features,
                 fps=frame_rate(options.fps, entry.fps),
             )
         )
+    for split in splits:
+        if not videos[split]:
+            raise InputError(f"{path}: no {split} video is left; none of them has usable features")
     cache = _choose_cache(options.cache, list(videos.values()), device)
     made = {split: _make_split(videos[split], cache, device) for split in SPLITS}
     return Dataset(
@@ -181,7 +192,8 @@ def load_dataset(
         test=made["test"],
         cache=cache,
         layout=feature_set.layout,
-        left_out=left_out,
+        notes=tuple(dict.fromkeys(note for split in splits if (note := feature_set.storage.by_split[split].note))),
+        left_out=left_out | {str(reason): count for reason, count in unused.items() if count},
     )
 
 

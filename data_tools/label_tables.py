@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from formats.annotations import Instance, parse_segment
 from formats.names import group_of
+from formats.regular_files import check_regular
 from utils.errors import InputError
 
 
@@ -66,6 +67,7 @@ def _rows(
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line number, {column: text}) for every line that is not blank."""
     try:
+        check_regular(path)
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip().lower() for name in next(reader, [])]

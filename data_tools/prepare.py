@@ -19,7 +19,7 @@ from tqdm import tqdm
 from data_tools.label_tables import VideoLabels, read_labels, read_segments
 from data_tools.set_writer import write_set
 from formats.annotations import VideoAnnotation
-from formats.array_files import STREAMS
+from formats.array_files import STREAMS, plain_shape
 from formats.feature_files import FeatureFiles, Located, open_streams
 from formats.feature_folders import features_in
 from formats.names import SPLITS, splits_of
@@ -189,7 +189,7 @@ def _feature_size(located: Located, streams: tuple[str, ...]) -> int:
     """Channels per stream in this video, which the others must have too. Raises InputError when that is ambiguous."""
     arrays = open_streams(located)
     array = arrays.get("joint") or next(iter(arrays.values()))
-    shape, _ = array.header()
+    shape = plain_shape(array.header()[0])
     if len(shape) != 2:
         raise InputError(f"{array}: shape {shape}, expected [snippets, channels]; extract it again")
     default = DataOptions.feature_size

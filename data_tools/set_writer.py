@@ -19,6 +19,7 @@ from tqdm import tqdm
 from formats.annotations import VideoAnnotation
 from formats.feature_files import FeatureFiles
 from formats.layouts import UNFINISHED
+from formats.regular_files import check_regular
 from utils.atomic import write_file, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
@@ -66,6 +67,8 @@ def _claim(path: pathlib.Path, origin: str, needed: int) -> None:
     """Claim the folder for this run: a new one, or one that an earlier attempt at the same set left."""
     marker = path / UNFINISHED
     try:
+        if marker.exists():
+            check_regular(marker)
         before = marker.read_text(encoding="utf-8") if marker.exists() else None
         if before is None and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: exists and is not an unfinished set; remove it or name another folder")
@@ -102,6 +105,7 @@ def _write_array(path: pathlib.Path, array: NDArray[np.floating]) -> bool:
 
 
 def _holds(path: pathlib.Path, array: NDArray[np.floating]) -> bool:
+    check_regular(path)
     try:
         stored: NDArray[Any] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError):  # written by another program, or damaged since

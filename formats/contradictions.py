@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterator
 
 from formats.annotations import labels_of
+from formats.feature_folders import what_is_there
 from formats.feature_set import FeatureSet
 from formats.names import SPLITS, group_of, other_names
 from formats.problems import Kind, Problem
@@ -138,17 +139,20 @@ def _labels_without_training(feature_set: FeatureSet) -> Iterator[Problem]:
 
 def _missing_features(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...]) -> Iterator[Problem]:
     missing = [
-        (name, video)
+        (name, split, video)
         for split in splits
         for video in feature_set.names[split]
         for name in feature_set.storage.missing(split, video, streams)
     ]
-    for i, (name, video) in enumerate(missing):
+    for i, (name, split, video) in enumerate(missing):
         more = f", and {len(missing) - 1} more are missing" if i == 0 and len(missing) > 1 else ""
+        there = what_is_there(feature_set.storage.by_split[split], video) if i == 0 else ""
+        streams_there = [stream for stream in feature_set.storage.find(split, video) if stream in streams]
+        flag = f"give --modal {streams_there[0]}, " if streams_there else ""
         yield Problem(
             kind=Kind.WITHOUT_FEATURES,
             where=name,
-            what=f"no such feature file{more}",
-            fix=f"get it, {Kind.WITHOUT_FEATURES.advice}",
+            what=f"no such feature file{more}{f' (there is {there})' if there else ''}",
+            fix=f"get it, {flag}{Kind.WITHOUT_FEATURES.advice}",
             video=video,
         )

@@ -17,6 +17,7 @@ class Cause(StrEnum):
     WITHOUT_SEGMENTS = "test videos without segments"
     UNKNOWN_SUBSET = "subset '{detail}' is neither training, validation nor test"
     UNLABELLED_SUBSET = "subset {detail} has no labels"
+    CUT_STREAM = "the end of the longer stream of videos whose streams differ by 1 or 2 snippets"
     UNTRAINED_CLASS = "classes of which no training video is left"
 
 

@@ -79,7 +79,12 @@ _HEADINGS = {
     Kind.TWO_FILES: "two files of one video",
 }
 # What --skip_unusable leaves out, by the kind of its problem.
-_SKIPPABLE = {Kind.WITHOUT_FEATURES: "videos", Kind.IN_NO_SPLIT: "videos", Kind.EMPTY_SEGMENT: "segments"}
+_SKIPPABLE = {
+    Kind.WITHOUT_FEATURES: "videos",
+    Kind.IN_NO_SPLIT: "videos",
+    Kind.LENGTHS: "videos",
+    Kind.EMPTY_SEGMENT: "segments",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
