@@ -193,7 +193,8 @@ def _of_streams(streams: Mapping[str, Files]) -> dict[str, Files]:
         for stream, files in streams.items()
     }
     videos: dict[str, Files] = {}
-    for stream, files in streams.items():
+    for stream in (stream for stream in STREAMS if stream in streams):
+        files = streams[stream]
         others = [names for other, names in known.items() if other != stream]
         every = all(stream_of(name)[1] == stream for name in files)
         for name, file in files.items():

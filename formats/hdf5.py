@@ -151,7 +151,7 @@ def _holds_videos(file: Any, name: str) -> bool:
 
 def _by_video(path: pathlib.Path, file: Any) -> dict[str, Arrays]:
     videos: dict[str, Arrays] = {}
-    for name in file:
+    for name in sorted(file, reverse=True):  # rgb first
         for video in file[name]:
             (array, *_) = _entry(path, file[name], video).values()
             videos.setdefault(video, {})[name.lower()] = array
