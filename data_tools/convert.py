@@ -5,6 +5,7 @@ python -m data_tools.convert SRC DST [--allow_pickle] [--layout wtalc] ...
 An interrupted run continues when started again. DST can't be read as a set until it is complete.
 """
 
+import os
 import pathlib
 import sys
 from collections import Counter
@@ -43,7 +44,9 @@ def convert(arguments: Sequence[str]) -> None:
     flags = vars(parser.parse_args(arguments))
     source, target = flags.pop("source"), flags.pop("target")
     options = resolve(flags).data
-    if target.resolve().is_relative_to(source.resolve()):
+    if pathlib.Path(os.path.realpath(target)).is_relative_to(
+        os.path.realpath(source)
+    ):  # resolve() fails on a loop of links
         raise InputError(f"{target}: is inside {source}, the set to convert; name a folder outside it")
     feature_set, left_out = open_usable_set(source, options)
     work = [(split, video) for split in SPLITS for video in feature_set.names[split]]

@@ -24,6 +24,7 @@ from formats.feature_files import FeatureFiles, Located, open_streams
 from formats.feature_folders import features_in
 from formats.names import SPLITS, splits_of
 from formats.problems import raise_problem
+from formats.regular_files import check_regular
 from options import FLAGS, DataOptions, resolve
 from utils.console import run_tool
 from utils.errors import InputError
@@ -113,6 +114,7 @@ def split_videos(
 def _features(folder: pathlib.Path, *, table: pathlib.Path, out: pathlib.Path) -> dict[str, Located]:
     if not folder.is_dir():
         raise InputError(f"--features {folder}: no such folder; check the path")
+    check_regular(table)
     for place in (folder.resolve(), table.resolve()):
         if place.is_relative_to(out.resolve()):
             raise InputError(f"--out {out}: holds {place}, which the set is made from; name another folder")

@@ -15,6 +15,7 @@ map holds a file descriptor, of which a process has about a thousand.
 
 import contextlib
 import math
+import os
 import pathlib
 import pickle
 import re
@@ -22,7 +23,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, Protocol
+from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -224,9 +225,7 @@ def arrays_in(path: pathlib.Path) -> dict[str, StoredArray]:
 
 def read_npy_header(file: IO[bytes]) -> Header:
     """Read a .npy file up to its values."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    shape, _, dtype = _read_npy_start(file)
     return shape, dtype
 
 
@@ -342,6 +341,11 @@ def _load_torch(path: pathlib.Path) -> Any:
                 warnings.simplefilter("ignore")
                 # Files in the old format can't be mapped.
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=True if archive else None)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            what = "asks for more memory than there is"
+            raise DataError(Problem(kind=Kind.DAMAGED, where=str(path), what=what, fix="write it again")) from None
         except pickle.UnpicklingError:
             what = "holds more than tensors, which could run code"
             raise DataError(Problem(kind=Kind.PICKLED, where=str(path), what=what, fix="save plain tensors")) from None
@@ -352,24 +356,33 @@ def _map_npy(path: pathlib.Path) -> NDArray[Any]:
     check_regular(path)
     with open(path, "rb") as file:
         start = file.read(6)
-    if start[:1] == b"\x80":
-        raise DataError(_pickled(path))
-    if start != b"\x93NUMPY":
-        what = "not an array in the .npy format"
-        raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save it with numpy.save"))
-    with reading(path, ".npy file"):
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
-            if "pickle" in str(error) or "Python objects" in str(error):
-                raise DataError(_pickled(path)) from None
-            raise
-    extra = path.stat().st_size - array.offset - array.nbytes
-    if extra:
-        what = f"{extra:,} bytes more than its header states"
-        raise DataError(Problem(kind=Kind.DAMAGED, where=str(path), what=what, fix="write it again"))
-    mapped: NDArray[Any] = array
-    return mapped
+        file.seek(0)
+        if start[:1] == b"\x80":
+            raise DataError(_pickled(path))
+        if start != b"\x93NUMPY":
+            what = "not an array in the .npy format"
+            raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save it with numpy.save"))
+        with reading(path, ".npy file"):
+            shape, order, dtype = _read_npy_start(file)
+            if dtype.hasobject:
+                raise DataError(_pickled(path))
+            offset, size = file.tell(), os.fstat(file.fileno()).st_size
+            extra = size - offset - array_bytes(shape, dtype)
+            if extra < 0 or min(shape, default=0) < 0:
+                raise EOFError
+            if not extra:
+                array: NDArray[Any] = np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
+                return array
+    what = f"{extra:,} bytes more than its header states"
+    raise DataError(Problem(kind=Kind.DAMAGED, where=str(path), what=what, fix="write it again"))
+
+
+def _read_npy_start(file: IO[bytes]) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
+    """Shape, order and type; the file is then at its values."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return shape, "F" if fortran else "C", dtype
 
 
 def _pickled(where: object) -> Problem:

@@ -66,6 +66,7 @@ def read_annotations(path: pathlib.Path, report: Report = raise_problem) -> dict
     annotations = {}
     for video, entry in database.items():
         try:
+            _check_text(video, where=f"{path}: video {video!r}")
             annotations[video] = _video_annotation(entry, where=f"{path}: video '{video}'", video=video, report=report)
         except DataError as error:
             report(error.problem.of(video))
@@ -133,11 +134,22 @@ def _video_annotation(entry: Any, *, where: str, video: str, report: Report) -> 
     )
 
 
+def _check_text(name: str, *, where: str) -> None:
+    """Raise DataError for half a character, which no file could be given, and for NUL, which ends the names of files."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        name = "\0"
+    if "\0" in name:
+        raise DataError(Problem(kind=Kind.MALFORMED_ENTRY, where=where, what="no valid text", fix="rename it"))
+
+
 def _label(note: Any, *, where: str) -> str:
     if not isinstance(note, dict) or not isinstance(note.get("label"), str) or not note["label"]:
         what = 'expected {"label": "...", "segment": [start, end]} with a label'
         raise DataError(Problem(kind=Kind.INVALID_LABEL, where=where, what=what, fix="fix or remove it"))
     label: str = note["label"]
+    _check_text(label, where=f"{where}, label {label!r}")
     return label
 
 

@@ -98,7 +98,8 @@ class Problem:
     video: str = ""  # the video concerned, if there is one
 
     def __str__(self) -> str:
-        return " ".join(f"{self.where}: {self.what}; {self.fix}".splitlines())
+        line = " ".join(f"{self.where}: {self.what}; {self.fix}".splitlines())
+        return line.encode("utf-8", "backslashreplace").decode()  # names of files may be no text
 
     def of(self, video: str) -> "Problem":
         """The same problem with its video's name, unknown where it was noticed."""
