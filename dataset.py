@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from formats.annotations import VideoAnnotation
+from formats.annotations import VideoAnnotation, labels_of
 from formats.feature_files import FeatureFiles
 from formats.inspection import usable_features
-from formats.left_out import Reason
+from formats.left_out import Cause, Reason
 from formats.names import SPLITS
 from formats.opening import open_usable_set
 from options import DataOptions, OptimisationOptions
@@ -183,6 +183,10 @@ def load_dataset(
     for split in splits:
         if not videos[split]:
             raise InputError(f"{path}: no {split} video is left; none of them has usable features")
+    left_out |= {str(reason): count for reason, count in unused.items() if count}
+    if len(videos["train"]) < len(feature_set.names["train"]) and "train" in splits:
+        trained = labels_of(feature_set.annotations, [video.video_id for video in videos["train"]])
+        left_out[str(Reason(cause=Cause.UNTRAINED_CLASS))] = len(set(classes) - trained)
     cache = _choose_cache(options.cache, list(videos.values()), device)
     made = {split: _make_split(videos[split], cache, device) for split in SPLITS}
     return Dataset(
@@ -193,7 +197,7 @@ def load_dataset(
         cache=cache,
         layout=feature_set.layout,
         notes=tuple(dict.fromkeys(note for split in splits if (note := feature_set.storage.by_split[split].note))),
-        left_out=left_out | {str(reason): count for reason, count in unused.items() if count},
+        left_out={reason: count for reason, count in left_out.items() if count},
     )
 
 

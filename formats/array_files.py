@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from formats.problems import DataError, Kind, Problem
 from formats.regular_files import check_regular
+from formats.torch_pickle import check_torch_pickle
 from utils.errors import InputError
 from utils.memory import check_fits, is_out_of_memory
 from utils.segments import Indices
@@ -339,9 +340,10 @@ def _load_torch(path: pathlib.Path) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                check_torch_pickle(path)
                 # Files in the old format can't be mapped.
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=True if archive else None)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             what = "asks for more memory than there is"

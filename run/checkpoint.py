@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from formats.regular_files import check_regular
+from formats.torch_pickle import check_torch_pickle
 from utils.atomic import write_file
 from utils.errors import InputError
 
@@ -112,6 +113,7 @@ def _load_tensors(path: pathlib.Path) -> Any:
                 raise InputError(f"{path}: corrupt checkpoint (checksum of {damaged}); use another copy")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            check_torch_pickle(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except (InputError, MemoryError):
         raise

@@ -368,6 +368,7 @@ def test_features_that_do_not_fit_into_memory(tmp_path, monkeypatch):
     assert "takes 576 bytes" in line
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 @pytest.mark.parametrize("old", [False, True])
 @pytest.mark.parametrize("kind", ["expanded", "overlapping", "sparse"])
 def test_tensors_that_stand_for_more_than_they_hold(tmp_path, kind, old):
@@ -392,6 +393,39 @@ def test_a_tensor_file_that_asks_for_more_memory_than_there_is(tmp_path):
     path.write_bytes(data.replace(b"K" + count, absurd))
     assert path.read_bytes() != data
     refused(path, lambda: read_joint(path))
+
+
+def doubled_torch(path: pathlib.Path, dump: bytes) -> None:
+    """A file of torch's with another pickle."""
+    torch.save({"rgb": torch.ones(12, 6)}, path)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, dump if name.endswith("data.pkl") else data)
+
+
+def by_memo(start: bytes, double: bytes) -> bytes:
+    steps = (double.replace(b"*", b"h" + bytes([i])) + b"q" + bytes([i + 1]) for i in range(60))
+    return b"\x80\x02" + start + b"q\x00" + b"".join(steps)
+
+
+TORCH = {
+    "a list": by_memo(b"]", b"](**e") + b".",
+    "a key": by_memo(b")", b"**\x86") + b"}h\x3cK\x01s.",
+    "a value": by_memo(b"]", b"](**e") + b"}X\x03\x00\x00\x00rgbh\x3cs.",
+    "filled later": b"\x80\x02" + b"".join(b"]q" + bytes([i]) for i in range(60))
+    + b"".join(b"h%c(h%ch%ce" % (i, i + 1, i + 1) for i in range(59)) + b"h\x00.",
+    "itself": b"\x80\x02]q\x00h\x00a.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TORCH)
+def test_a_tensor_file_that_doubles(tmp_path, kind):
+    path = tmp_path / "video.pt"
+    doubled_torch(path, TORCH[kind])
+    assert "stands for far more than it holds" in refused(path, lambda: read_joint(path))
+    assert "stands for far more than it holds" in refused(path, lambda: load_checkpoint(path))
 
 
 # JSON
