@@ -174,7 +174,7 @@ def looks_transposed(shapes: Iterable[tuple[int, ...]]) -> bool:
 def fitting_flags(shapes: Mapping[str, tuple[int, ...]], *, streams: tuple[str, ...]) -> str:
     """Say which flags would fit arrays of these shapes, by stream or "joint"."""
     if not all(len(shape) == 2 and shape[1] > 0 for shape in shapes.values()):
-        return "see --feature_size and --modal"
+        return "save [snippets, channels], of one crop or their mean"
     widths = {name: shape[1] for name, shape in shapes.items()}
     if "joint" in widths:
         width = widths["joint"]

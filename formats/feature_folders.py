@@ -33,7 +33,7 @@ def features_in(folder: pathlib.Path, report: Report) -> dict[str, Located]:
 
 
 def read_folder(folder: pathlib.Path, report: Report) -> StoredFeatures:
-    return _stored(features_in(folder, report), folders=[folder], default=folder)
+    return _stored(features_in(folder, report), folders=[folder], root=folder.parent, default=folder)
 
 
 def subset_folders(path: pathlib.Path) -> dict[str, list[pathlib.Path]]:
@@ -56,7 +56,13 @@ def read_subset_folders(path: pathlib.Path, groups: dict[str, list[pathlib.Path]
     folders: dict[str, list[pathlib.Path]] = {split: [] for split in SPLITS}
     for group in sorted(groups, key=lambda group: group == "test"):  # validation before test
         folders[split_of[group]] += groups[group]
-    return Storage(by_split={split: _read_folders(folders[split], path / split, report) for split in SPLITS})
+    return Storage(by_split={split: _read_folders(folders[split], path, path / split, report) for split in SPLITS})
+
+
+def features_folder(path: pathlib.Path) -> pathlib.Path:
+    """The folder features/ of a set, in upper or lower case."""
+    names = sorted(inner.name for inner in path.iterdir() if inner.name.lower() == "features")
+    return path / (names[-1] if names else "features")
 
 
 def what_is_there(features: StoredFeatures, video: str) -> str:
@@ -67,7 +73,9 @@ def what_is_there(features: StoredFeatures, video: str) -> str:
     other = ""
     for folder in features.folders:
         for place, inner, names in os.walk(folder):
-            inner[:] = sorted(inner) if len(pathlib.Path(place).relative_to(folder).parts) < DEEPEST else []
+            inner[:] = (
+                sorted(inner, reverse=True) if len(pathlib.Path(place).relative_to(folder).parts) < DEEPEST else []
+            )
             for file in (os.path.join(place, name) for name in sorted(names)):
                 if video.lower() in os.path.basename(file).lower() and file not in known:
                     return file
@@ -75,25 +83,34 @@ def what_is_there(features: StoredFeatures, video: str) -> str:
     return other
 
 
-def _read_folders(folders: list[pathlib.Path], default: pathlib.Path, report: Report) -> StoredFeatures:
+def _stream(folder: pathlib.Path, root: pathlib.Path) -> str | None:
+    """The stream of a split's folder, where folders of streams come first in `root`."""
+    return None if folder.parent == root else stream_of(folder.parent.name)[1]
+
+
+def _read_folders(
+    folders: list[pathlib.Path], root: pathlib.Path, default: pathlib.Path, report: Report
+) -> StoredFeatures:
     """The features of one split. Without folders, `default` is where they belong."""
     videos: dict[str, Located] = {}
     by_stream: dict[str, list[Files]] = {}
     for folder in reversed(folders):  # so that the first folder overrides the others
-        stream = folder.parent.name.lower()
-        if stream in STREAMS:
+        stream = _stream(folder, root)
+        if stream:
             by_stream.setdefault(stream, []).append(_files(folder, report))
         else:
             videos |= features_in(folder, report)
     merged = {stream: {k: v for files in by_stream[stream] for k, v in files.items()} for stream in by_stream}
-    return _stored(videos | _of_streams(merged), folders=folders, default=default)
+    return _stored(videos | _of_streams(merged), folders=folders, root=root, default=default)
 
 
-def _stored(videos: Mapping[str, Located], *, folders: list[pathlib.Path], default: pathlib.Path) -> StoredFeatures:
+def _stored(
+    videos: Mapping[str, Located], *, folders: list[pathlib.Path], root: pathlib.Path, default: pathlib.Path
+) -> StoredFeatures:
     divided = any(stream_folders(folder) for folder in folders) or any("joint" not in v for v in videos.values())
     joint = bool(folders) and not divided
     folder = folders[0] if folders else default
-    if folder.parent.name.lower() in STREAMS:
+    if _stream(folder, root):
         folder = folder.parent.parent / "{stream}" / folder.name
     elif not joint:
         folder /= "{stream}"
@@ -104,15 +121,14 @@ def _stored(videos: Mapping[str, Located], *, folders: list[pathlib.Path], defau
         joint=joint,
         places=_places(videos),
         folders=tuple(folders),
-        note=_note(videos, folders),
+        note=_note(videos, [folder for folder in folders if not _stream(folder, root)]),
     )
 
 
 def _note(videos: Mapping[str, Located], folders: Iterable[pathlib.Path]) -> str:
     """Where the features were found, if not at folder/VIDEO.npy or folder/STREAM/VIDEO.npy; else ""."""
     video, located = next(iter(videos.items()), ("", {}))
-    documented = [folder for folder in folders if folder.parent.name.lower() not in STREAMS]
-    usual = {parent for folder in documented for parent in (folder, *(folder / stream for stream in STREAMS))}
+    usual = {parent for folder in folders for parent in (folder, *(folder / stream for stream in STREAMS))}
     files = [file for file in located.values() if isinstance(file, pathlib.Path)]
     if all(file.stem == video and file.parent in usual for file in files):
         return ""
@@ -207,9 +223,13 @@ def _of_streams(streams: Mapping[str, Files]) -> dict[str, Files]:
 
 
 def stream_folders(folder: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """{stream: folders of its name}, in upper or lower case."""
+    """{stream: folders of its name}, in upper or lower case; or both of a pair like i3d_rgb/ and i3d_flow/."""
     folders = _folders(folder)
     named = {stream: [inner for inner in folders if inner.name.lower() == stream] for stream in STREAMS}
+    if not any(named.values()):
+        told = {inner: stream_of(inner.name) for inner in folders if stream_of(inner.name)[1]}
+        if len(told) == len(STREAMS) and len({rest for rest, _ in told.values()}) == 1:
+            named = {stream: [inner for inner in told if told[inner][1] == stream] for stream in STREAMS}
     return {stream: inner for stream, inner in named.items() if inner}
 
 

@@ -24,12 +24,14 @@ from formats.array_files import (
     reading,
     stream_of,
 )
+from formats.feature_folders import features_folder
 from formats.feature_set import Storage, StoredFeatures, StoredSet
 from formats.problems import DataError, Kind, Problem, Report
 from formats.regular_files import check_regular
 from utils.errors import InputError
 
 SUFFIXES = (".h5", ".hdf5")
+DEEPEST = 3  # groups in groups that are looked into
 FILTERS = (1, 2, 3, 4, 5, 6, 32000)  # of HDF5 itself, and h5py's lzf: others would load a plugin
 
 Arrays = dict[str, StoredArray]
@@ -106,7 +108,7 @@ def hdf5_files(path: pathlib.Path) -> list[pathlib.Path]:
 
 def _set_files(path: pathlib.Path) -> dict[str, pathlib.Path]:
     """The file of a set ("joint"), or its files by stream, in its folder or the folder features/ in that."""
-    files = hdf5_files(path) or hdf5_files(path / "features")
+    files = hdf5_files(path) or hdf5_files(features_folder(path))
     if len(files) == 1:
         return {stream_of(files[0].stem)[1] or "joint": files[0]}
     streams = {stream_of(file.stem)[1]: file for file in files}
@@ -124,7 +126,7 @@ def _note(videos: dict[str, Arrays]) -> str:
     return f"features of '{video}' found in {' and '.join(map(str, read.values()))}"
 
 
-def _entry(path: pathlib.Path, group: Any, name: str) -> Arrays:
+def _entry(path: pathlib.Path, group: Any, name: str, *, depth: int = 0) -> Arrays:
     """The arrays of the entry `name` of a group: itself, or those in it. An entry that can't be read spoils no other."""
     where = f"{path} '{_key(group, name)}'"
     try:
@@ -136,6 +138,11 @@ def _entry(path: pathlib.Path, group: Any, name: str) -> Arrays:
                 what = "neither an array nor a group of arrays"
                 raise DataError(Problem(kind=Kind.CONTENT, where=where, what=what, fix="write it again"))
             arrays = {key: Hdf5Array(path, key=_key(entry, key)) for key in entry if _is_array(entry, key)}
+            if not arrays and len(entry) == 1 and depth < DEEPEST:
+                return _entry(path, entry, next(iter(entry)), depth=depth + 1)
+            if not arrays and len(entry):
+                what = f"holds no arrays, but {', '.join(list(entry)[:6])}"
+                raise DataError(Problem(kind=Kind.CONTENT, where=where, what=what, fix="put the arrays there"))
             return arrays_by_stream(where, arrays)
     except DataError as error:
         return {"joint": UnusableArray(error.problem)}

@@ -38,6 +38,9 @@ FORMS: dict[str, Writer] = {
     "rgb/train/ alone": lambda d, split, stream, v, a: save_npy(d / f"{stream}/{split}/{v}.npy", a),
     "RGB/train/Class/": lambda d, split, stream, v, a: save_npy(d / f"{stream.upper()}/{split}/C{v[-1]}/{v}.npy", a),
     "rgb/ alone": lambda d, split, stream, v, a: save_npy(d / f"{stream}/{v}.npy", a),
+    "i3d_rgb/": lambda d, split, stream, v, a: save_npy(d / f"features/{split}/i3d_{stream}/{v}.npy", a),
+    "Features/": lambda d, split, stream, v, a: save_npy(d / f"Features/{stream}/{v}.npy", a),
+    "h5 VIDEO/x/rgb": lambda d, split, stream, v, a: put(d / "all.h5", f"{v}/x/{stream}", a),
     "VIDEO.NPY": lambda d, split, stream, v, a: (
         save_npy(d / f"features/{stream}/{v}.npy", a),
         (d / f"features/{stream}/{v}.npy").rename(d / f"features/{stream}/{v}.NPY"),
@@ -92,6 +95,14 @@ def test_where_features_were_found_is_said(content, place, form, words):
     write(content, place, FORMS[form])
     note, *_ = load_tiny_set(place).notes  # of both splits
     assert "found in" in note and words in note
+
+
+@pytest.mark.parametrize("base", ["", "features"])
+def test_a_set_in_a_folder_of_a_streams_name(content, tmp_path, base):
+    data = tmp_path / "rgb"
+    layouts.write_folders(content, data, base=base)
+    write_json(data / "gt.json", layouts.own_json(content))
+    assert_read(data, content)
 
 
 def test_nothing_is_said_of_the_documented_forms(content, place, tiny):
