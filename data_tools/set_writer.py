@@ -90,7 +90,8 @@ def _claim(path: pathlib.Path, origin: str, needed: int) -> None:
 def _check_names(names: Sequence[str]) -> None:
     """Check that names can be those of files. Raises InputError for one that can't."""
     for name in names:
-        if pathlib.PurePath(name).name != name or name == ".." or "\0" in name or len(name.encode()) > 240:
+        control = any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in name)
+        if pathlib.PurePath(name).name != name or name == ".." or control or len(name.encode()) > 240:
             raise InputError(f"video {name!r}: its name can't be a file name; rename it in the ground truth")
 
 

@@ -482,7 +482,7 @@ def test_names_of_files_that_are_not_utf8(tiny, run):
     assert outcome.code == 2 and "train_0.npy: no such feature file" in outcome.err
 
 
-@pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/b", "..", "a\0b", "x" * 300])
+@pytest.mark.parametrize("name", ["../escaped", "/tmp/escaped", "a/b", "..", "a\0b", "a\nb", "\x1b[2J", "x" * 300])
 def test_names_of_videos_that_are_paths(tmp_path, content, capsys, name):
     renamed = content.renamed(lambda video: name if video == "train_1" else video)
     source = write_wtalc(renamed, tmp_path / "source" / "in", python=3)
