@@ -239,13 +239,13 @@ def wrong_type(array: object, dtype: object) -> Problem:
 def stream_of(name: str) -> tuple[str, str | None]:
     """What is left of a name without its stream, and the stream: "clip_rgb" and "RGB-clip" are ("clip", "rgb").
 
-    The stream of a name that tells none is None.
+    The stream of a name that tells none, or both, is None.
     """
-    for pattern in (_STREAM_LAST, _STREAM_FIRST):
-        match = pattern.fullmatch(name)
-        if match:
-            return match["rest"] or "", match["stream"].lower()
-    return name, None
+    match = _STREAM_LAST.fullmatch(name) or _STREAM_FIRST.fullmatch(name)
+    if match is None:
+        return name, None
+    rest, stream = match["rest"] or "", match["stream"].lower()
+    return (name, None) if stream_of(rest)[1] not in (None, stream) else (rest, stream)
 
 
 def arrays_by_stream(where: object, arrays: Mapping[str, StoredArray]) -> dict[str, StoredArray]:
@@ -265,7 +265,7 @@ def arrays_by_stream(where: object, arrays: Mapping[str, StoredArray]) -> dict[s
         streams.setdefault(stream_of(key)[1] or "joint", []).append(array)
     named = {stream: streams[stream] for stream in STREAMS if stream in streams}
     chosen = named or streams
-    if chosen and all(len(choice) == 1 for choice in chosen.values()) and (len(candidates) == 1 or named):
+    if chosen and all(len(choice) == 1 for choice in chosen.values()):
         return {stream: array for stream, (array,) in chosen.items()}
     keys = list(candidates or arrays)
     names = ", ".join(f"'{key}'" for key in keys[:6]) + f" and {len(keys) - 6} more" * (len(keys) > 6)

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterator
 
 from formats.annotations import labels_of
+from formats.array_files import stream_of
 from formats.feature_folders import what_is_there
 from formats.feature_set import FeatureSet
 from formats.names import SPLITS, group_of, other_names
@@ -37,7 +38,10 @@ def unused_features(feature_set: FeatureSet) -> list[tuple[str, str]]:
         named = {*(names[split] if storage.divided else names["train"] + names["test"])}
         known = named | unlabelled | feature_set.dropped.keys()
         known |= {other for video in known for other in other_names(video)}
-        unused += [(split, video) for video in sorted(storage.by_split[split].videos.keys() - known)]
+        features = storage.by_split[split]
+        lone = known & features.lone.keys()
+        known |= {name for name in features.videos if stream_of(name)[0] in lone}
+        unused += [(split, video) for video in sorted(features.videos.keys() - known)]
     return unused
 
 

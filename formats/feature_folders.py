@@ -73,9 +73,9 @@ def what_is_there(features: StoredFeatures, video: str) -> str:
     other = ""
     for folder in features.folders:
         for place, inner, names in os.walk(folder):
-            inner[:] = (
-                sorted(inner, reverse=True) if len(pathlib.Path(place).relative_to(folder).parts) < DEEPEST else []
-            )
+            inner.sort(reverse=True)  # rgb before flow, train before test
+            if len(pathlib.Path(place).relative_to(folder).parts) == DEEPEST:
+                inner.clear()
             for file in (os.path.join(place, name) for name in sorted(names)):
                 if video.lower() in os.path.basename(file).lower() and file not in known:
                     return file
@@ -120,6 +120,7 @@ def _stored(
         expected=str(expected),
         joint=joint,
         places=_places(videos),
+        lone=_lone(videos),
         folders=tuple(folders),
         note=_note(videos, [folder for folder in folders if not _stream(folder, root)]),
     )
@@ -133,6 +134,16 @@ def _note(videos: Mapping[str, Located], folders: Iterable[pathlib.Path]) -> str
     if all(file.stem == video and file.parent in usual for file in files):
         return ""
     return f"features of '{video}' found in {' and '.join(map(str, files))}"
+
+
+def _lone(videos: Mapping[str, Located]) -> dict[str, Located]:
+    """{video: its only file} of files whose names tell a stream, VIDEO_rgb.npy, but may be the video's whole name."""
+    lone: dict[str, Located] = {}
+    for name, located in videos.items():
+        video, stream = stream_of(name)
+        if stream and video and "joint" in located and video not in lone:
+            lone[video] = {stream: located["joint"]}
+    return lone
 
 
 def _places(videos: Mapping[str, Located]) -> dict[str, str]:
@@ -170,31 +181,24 @@ def _read(folder: pathlib.Path, report: Report, *, depth: int = 0) -> dict[str, 
 
 
 def _by_their_names(files: Files, report: Report) -> dict[str, Files]:
-    """{video: its files}, where a file's name may tell its stream.
+    """{video: its files}, where files of both streams may tell theirs by their names.
 
-    It does where there is a file of the other stream, or where every file tells one. Files beside those of a video, such as
-    VIDEO_fps.npy, are none of its streams.
+    Files beside those of a video, such as VIDEO_fps.npy, are left out where all others are pairs.
     """
-    told = {name: stream_of(name) for name in files}
     streams: dict[str, Files] = {}
-    for name, (video, stream) in told.items():
+    for name, file in files.items():
+        video, stream = stream_of(name)
         if stream and video:
-            first = streams.setdefault(video, {}).setdefault(stream, files[name])
-            if first != files[name]:
-                _two_files(video, first, files[name], report)
-    others = [name for name, (video, stream) in told.items() if not (stream and video)]
-    beside = [name for name in others if any(start in streams for start in _starts(name))]
-    every = len(beside) == len(others)
-    videos: dict[str, Files] = {}
-    for name, (video, stream) in told.items():
-        if stream and video and (every or len(streams[video]) == len(STREAMS)):
-            videos[video] = {stream: streams[video][stream] for stream in STREAMS if stream in streams[video]}
-        elif not (every and name in beside):
-            videos[name] = {"joint": files[name]}
-    for video in streams.keys() & files.keys():
-        if len(streams[video]) == len(STREAMS):
-            _two_files(video, files[video], next(iter(streams[video].values())), report)
-    return videos
+            first = streams.setdefault(video, {}).setdefault(stream, file)
+            if first != file:
+                _two_files(video, first, file, report)
+    pairs = {v: {s: found[s] for s in STREAMS} for v, found in streams.items() if len(found) == len(STREAMS)}
+    for video in pairs.keys() & files.keys():
+        _two_files(video, files[video], pairs[video][STREAMS[0]], report)
+    others = [name for name in files if stream_of(name)[0] not in pairs]
+    if all(any(start in pairs for start in _starts(name)) for name in others):
+        return pairs
+    return pairs | {name: {"joint": files[name]} for name in others}
 
 
 def _starts(name: str) -> Iterator[str]:
@@ -215,7 +219,7 @@ def _of_streams(streams: Mapping[str, Files]) -> dict[str, Files]:
         every = all(stream_of(name)[1] == stream for name in files)
         for name, file in files.items():
             video, told = stream_of(name)
-            again = told == stream and video and video not in files
+            again = told == stream and video and video not in files and not any(name in names for names in others)
             if not (again and (every or any(video in names for names in others))):
                 video = name
             videos.setdefault(video, {})[stream] = file

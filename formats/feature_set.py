@@ -20,13 +20,17 @@ class StoredFeatures:
     places: Mapping[str, str] = field(
         default_factory=dict
     )  # the same as `expected` for a stream, where it is known better
+    lone: Mapping[str, Located] = field(default_factory=dict)  # by names that some in `videos` may stand for
     folders: tuple[pathlib.Path, ...] = ()  # that were read
     note: str = ""  # where the features are, if not where the layout has them
 
     def find(self, video: str) -> Located:
         """The features of a video, with or without a leading "v_"; empty if there are none."""
-        name = known_name(video, self.videos)
-        return {} if name is None else self.videos[name]
+        for videos in (self.videos, self.lone):
+            name = known_name(video, videos)
+            if name is not None:
+                return videos[name]
+        return {}
 
     def missing(self, video: str, streams: tuple[str, ...]) -> list[str]:
         """The names of the missing files of these streams."""

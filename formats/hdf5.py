@@ -110,7 +110,7 @@ def _set_files(path: pathlib.Path) -> dict[str, pathlib.Path]:
     """The file of a set ("joint"), or its files by stream, in its folder or the folder features/ in that."""
     files = hdf5_files(path) or hdf5_files(features_folder(path))
     if len(files) == 1:
-        return {stream_of(files[0].stem)[1] or "joint": files[0]}
+        return {"joint": files[0]}
     streams = {stream_of(file.stem)[1]: file for file in files}
     return {s: streams[s] for s in STREAMS} if streams.keys() == set(STREAMS) and len(files) == len(STREAMS) else {}
 

@@ -154,7 +154,35 @@ def test_two_files_of_a_video_are_no_guess(tmp_path, files, words):
 def test_names_with_a_stream():
     assert stream_of("clip_rgb") == stream_of("RGB-clip") == stream_of("clip.Rgb") == ("clip", "rgb")
     assert stream_of("flow") == ("", "flow") and stream_of("overflow") == ("overflow", None)
-    assert stream_of("rgb_of_flow") == ("rgb_of", "flow")
+    assert stream_of("clip_rgb_flow") == ("clip_rgb_flow", None) and stream_of("a_rgb_flow_rgb") == (
+        "a_rgb_flow",
+        "rgb",
+    )
+
+
+@pytest.mark.parametrize("suffix", ["_rgb", "_flow", "_rgb_flow"])
+@pytest.mark.parametrize("by_stream", [False, True])
+def test_videos_that_are_all_named_like_streams(content, place, suffix, by_stream):
+    """Those of NTU RGB+D are called S001C001P001R001A001_rgb."""
+    renamed = content.renamed(lambda video: f"{video}{suffix}")
+    layouts.write_folders(renamed, place, base="features", by_stream=by_stream)
+    write_json(place / "gt.json", layouts.own_json(renamed))
+    assert_read(place, renamed)
+
+
+def test_a_stream_alone_that_is_told_by_names(content, place, run):
+    for video, streams in content.videos.items():
+        save_npy(place / f"features/{video}_rgb.npy", streams["rgb"])
+    write_json(place / "gt.json", layouts.own_json(content))
+    data = load_tiny_set(place, modal="rgb")
+    np.testing.assert_allclose(data.train.videos[1].features, content.videos["train_1"]["rgb"], rtol=1e-6)
+    assert "no split names" not in run(place, "--modal", "rgb", "--check_data").out
+
+
+def test_an_hdf5_file_whose_name_ends_like_a_stream(content, place):
+    layouts.write_hdf5(content, place / "i3d_flow.h5", groups=False)
+    write_json(place / "gt.json", layouts.own_json(content))
+    assert_read(place, content)
 
 
 # What a missing file is said to be
