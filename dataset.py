@@ -12,6 +12,7 @@ if __name__ == "__main__":  # first, since the rest may need packages that are n
     not_a_program("dataset.py", run="python main.py --check_data")
 
 import pathlib
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -24,9 +25,12 @@ from torch import Tensor
 
 from formats.annotations import VideoAnnotation, labels_of
 from formats.feature_files import FeatureFiles
+from formats.inspection import usable_features
+from formats.left_out import Cause, Reason
 from formats.names import SPLITS
 from formats.opening import open_usable_set
 from options import DataOptions, OptimisationOptions
+from utils.errors import InputError
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
 from utils.progress import progress
@@ -139,6 +143,7 @@ class Dataset:
     cache: str  # where the features are: device, ram or mmap
     layout: str  # how they lie on disk
     left_out: dict[str, int]  # reason -> number of videos or segments left out
+    notes: tuple[str, ...] = ()  # what is unusual about the set, and was read as it must be meant
 
     @property
     def videos(self) -> tuple[Video, ...]:
@@ -179,18 +184,28 @@ def load_dataset(
         classes = (*classes, *sorted(labels - set(classes)))
     work = [(split, video) for split in splits for video in feature_set.names[split]]
     videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
+    unused: Counter[Reason] = Counter()
     for split, name in progress(work, desc="inspecting features", unit="video"):
         entry = feature_set.annotations[name]
-        located = feature_set.storage.find(split, name)
+        features = usable_features(feature_set, split, name, options, left_out=unused)
+        if features is None:
+            continue
         videos[split].append(
             Video(
                 video_id=name,
                 labels=np.array([label in entry.labels for label in classes], np.float32),
-                features=FeatureFiles(name, located, streams=options.streams, feature_size=options.feature_size),
+                features=features,
                 fps=frame_rate(options.fps, entry.fps),
                 duration=entry.duration,
             )
         )
+    for split in splits:
+        if not videos[split]:
+            raise InputError(f"{path}: no {split} video is left; none of them has usable features")
+    left_out |= {str(reason): count for reason, count in unused.items() if count}
+    if len(videos["train"]) < len(feature_set.names["train"]) and "train" in splits:
+        trained = labels_of(feature_set.annotations, [video.video_id for video in videos["train"]])
+        left_out[str(Reason(cause=Cause.UNTRAINED_CLASS))] = len(set(classes) - trained)
     cache = _choose_cache(options.cache, list(videos.values()), device)
     made = {split: _make_split(videos[split], cache, device) for split in SPLITS}
     return Dataset(
@@ -200,7 +215,8 @@ def load_dataset(
         test=made["test"],
         cache=cache,
         layout=feature_set.layout,
-        left_out=left_out,
+        notes=tuple(dict.fromkeys(note for split in splits if (note := feature_set.storage.by_split[split].note))),
+        left_out={reason: count for reason, count in left_out.items() if count},
     )
 
 

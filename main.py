@@ -102,6 +102,8 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     print(f"seconds: {history.seconds}; results in {experiment.folder}")
     if options.run.verbose and history.best.summary.per_class_AP:
         print(per_class_table(history.best.summary.per_class_AP))
+    for note in data.notes:  # again: the first time has scrolled away
+        print(f"note: {note}")
 
 
 def run_inference(flags: Mapping[str, Any]) -> None:

@@ -10,12 +10,16 @@ from utils.early import stop_quietly
 if __name__ == "__main__":
     stop_quietly("data_tools.convert")  # first of all: loading the rest takes a moment
 
+import os
 import pathlib
 import sys
+from collections import Counter
 from collections.abc import Sequence
 
 from data_tools.set_writer import write_set
 from formats.feature_files import FeatureFiles
+from formats.inspection import usable_features
+from formats.left_out import Reason
 from formats.names import SPLITS
 from formats.opening import open_usable_set
 from options import FLAGS, resolve
@@ -44,22 +48,26 @@ def convert(arguments: Sequence[str]) -> None:
     flags = vars(parser.parse_args(arguments))
     source, target = flags.pop("source"), flags.pop("target")
     options = resolve(flags).data
-    if target.resolve().is_relative_to(source.resolve()):
+    if pathlib.Path(os.path.realpath(target)).is_relative_to(
+        os.path.realpath(source)
+    ):  # resolve() fails on a loop of links
         raise InputError(f"{target}: is inside {source}, the set to convert; name a folder outside it")
     feature_set, left_out = open_usable_set(source, options)
     work = [(split, video) for split in SPLITS for video in feature_set.names[split]]
     videos: dict[str, list[FeatureFiles]] = {split: [] for split in SPLITS}
+    unused: Counter[Reason] = Counter()
     for split, video in progress(work, desc="inspecting features", unit="video"):
-        located = feature_set.storage.find(split, video)
-        videos[split].append(FeatureFiles(video, located, streams=options.streams, feature_size=options.feature_size))
+        files = usable_features(feature_set, split, video, options, left_out=unused)
+        if files is not None:
+            videos[split].append(files)
     origin = f"converted from {source.resolve()} ({feature_set.layout}, {options.modal})"
     earlier = write_set(target, videos, feature_set.annotations, streams=options.streams, origin=origin)
-    arrays = len(work) * len(options.streams)
+    arrays = sum(map(len, videos.values())) * len(options.streams)
     print(
         f"{target}: {len(videos['train'])} training and {len(videos['test'])} test videos, {len(feature_set.classes)} classes, "
         f"from {feature_set.layout}; {arrays} arrays compared with their source, {earlier} of them written by an earlier run"
     )
-    for reason, count in left_out.items():
+    for reason, count in (left_out | {str(reason): count for reason, count in unused.items() if count}).items():
         print(f"left out, {reason}: {count}")
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from formats.annotations import Instance, parse_segment
 from formats.names import group_of, is_plain_text
 from formats.problems import DataError
+from formats.regular_files import check_regular
 from utils.errors import InputError, first_of
 
 SEPARATORS = (",", ";", "\t")
@@ -140,6 +141,7 @@ _SEPARATOR_NAMES = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 def _read(path: pathlib.Path) -> str:
     try:
+        check_regular(path)
         data = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None

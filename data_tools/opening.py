@@ -37,6 +37,8 @@ def open_dataset(
     data = load_dataset(data_folder(options), options, device=device, splits=splits, classes=classes)
     for reason, count in data.left_out.items():
         print(f"left out, {reason}: {count}")
+    for note in data.notes:
+        print(f"note: {note}")
     timed = [
         TimedVideo(
             video_id=video.video_id,

@@ -26,11 +26,12 @@ from data_tools.label_tables import VideoLabels, read_labels, read_segments, ref
 from data_tools.next_command import GRID_FLAGS, next_command
 from data_tools.set_writer import write_set
 from formats.annotations import VideoAnnotation, labels_of
-from formats.array_files import STREAMS, StoredArray
+from formats.array_files import STREAMS, StoredArray, plain_shape
 from formats.feature_files import FeatureFiles, Located, open_streams
 from formats.feature_folders import features_in
 from formats.names import SPLITS, shown, splits_of, unlabelled_group
 from formats.problems import DataError, Problem, raise_problem
+from formats.regular_files import check_regular
 from formats.spelling import similar_to, spelling_warnings
 from options import FLAGS, DataOptions, resolve
 from utils.console import run_tool
@@ -124,6 +125,7 @@ def split_videos(
 def _features(folder: pathlib.Path, *, table: pathlib.Path, out: pathlib.Path) -> dict[str, Located]:
     if not folder.is_dir():
         raise InputError(f"--features {folder}: no such folder; check the path")
+    check_regular(table)
     for place in (folder.resolve(), table.resolve()):
         if place.is_relative_to(out.resolve()):
             raise InputError(f"--out {out}: holds {place}, which the set is made from; name another folder")
@@ -260,7 +262,7 @@ def _first_array(located: Located) -> tuple[StoredArray, tuple[int, ...]]:
     """A video's first array and its shape."""
     arrays = open_streams(located)
     array = arrays.get("joint") or next(iter(arrays.values()))
-    return array, array.header()[0]
+    return array, plain_shape(array.header()[0])
 
 
 def _check_not_transposed(array: StoredArray, shapes: Sequence[tuple[int, ...]]) -> None:

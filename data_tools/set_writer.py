@@ -21,6 +21,7 @@ from formats.annotations import VideoAnnotation
 from formats.feature_files import FeatureFiles
 from formats.layouts import UNFINISHED
 from formats.names import SPLITS, is_file_name
+from formats.regular_files import check_regular
 from utils.atomic import locked, remove_leftovers, write_file, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
@@ -102,6 +103,8 @@ def _check_target(path: pathlib.Path, origin: str, needed: int) -> None:
     marker = path / UNFINISHED
     try:
         remove_leftovers(path, UNFINISHED)  # of a run that was killed while it claimed the folder
+        if marker.exists():
+            check_regular(marker)
         before = os.fsdecode(marker.read_bytes()) if marker.exists() else None
         if before is None and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: exists and is not an unfinished set; remove it or name another folder")
@@ -152,6 +155,7 @@ def _write_array(path: pathlib.Path, array: NDArray[np.floating]) -> bool:
 
 
 def _holds(path: pathlib.Path, array: NDArray[np.floating]) -> bool:
+    check_regular(path)
     try:
         stored: NDArray[Any] = np.load(path, allow_pickle=False)
     except (ValueError, EOFError):  # written by another program, or damaged since

@@ -14,25 +14,36 @@ map holds a file descriptor, of which a process has about a thousand.
 """
 
 import contextlib
+import math
+import os
 import pathlib
 import pickle
+import re
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, Protocol
+from typing import IO, Any, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from formats.problems import DataError, Kind, Problem
+from formats.regular_files import check_regular
+from formats.torch_pickle import check_torch_pickle
 from utils.errors import InputError
-from utils.memory import is_out_of_memory
+from utils.memory import check_fits, is_out_of_memory
 from utils.segments import Indices
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 STREAMS = ("rgb", "flow")  # in the order of a joint array's channels
+_STREAM_LAST = re.compile(r"(?:(?P<rest>.+)[-_. ]+)?(?P<stream>rgb|flow)", re.IGNORECASE)
+_STREAM_FIRST = re.compile(r"(?P<stream>rgb|flow)[-_. ]+(?P<rest>.+)", re.IGNORECASE)
+
+# Recorded features shrink by less than ten times. An archive that grows more than this is no longer features.
+MOST_PACKED = 200
+LARGEST_UNCHECKED = 64_000_000  # bytes, of which even zeros do no harm
 
 Rows = Indices | slice
 Header = tuple[tuple[int, ...], np.dtype[Any]]
@@ -80,18 +91,24 @@ class NpzArray:
         return f"{self.path} '{self.key}'"
 
     def header(self) -> Header:
-        """Read only the member's first bytes."""
-        with (
-            reading(self, "member of an .npz file"),
-            zipfile.ZipFile(self.path) as archive,
-            archive.open(f"{self.key}.npy") as member,
-        ):
-            shape, dtype = read_npy_header(member)
+        """Read only the member's first bytes. They promise no more than the archive says that it holds."""
+        check_regular(self.path)
+        with reading(self, "member of an .npz file"), zipfile.ZipFile(self.path) as archive:
+            info = archive.getinfo(f"{self.key}.npy")
+            with archive.open(info) as member:
+                shape, dtype = read_npy_header(member)
+                values = info.file_size - member.tell()
         if dtype.hasobject:
             raise DataError(_pickled(self))
+        if min(shape, default=0) < 0 or array_bytes(shape, dtype) != values:
+            what = f"its header promises {array_bytes(shape, dtype):,} bytes, it holds {values:,}"
+            raise DataError(Problem(kind=Kind.DAMAGED, where=str(self), what=what, fix="write it again"))
+        check_packing(self, unpacked=info.file_size, packed=info.compress_size)
         return shape, dtype
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
+        shape, dtype = self.header()
+        check_fits(array_bytes(shape, dtype), torch.device("cpu"), what=f"{self}: takes", instead="save it as .npy")
         with reading(self, "member of an .npz file"), np.load(self.path, allow_pickle=False) as archive:
             rows: NDArray[Any] = archive[self.key][chosen]
         return rows
@@ -121,6 +138,10 @@ class TorchArray:
         if tensor.dtype not in _NUMPY_TYPES or tensor.layout is not torch.strided or tensor.is_meta or tensor.is_nested:
             kind = " ".join(str(part).removeprefix("torch.") for part in (tensor.dtype, tensor.layout))
             raise DataError(wrong_type(self, kind.removesuffix(" strided")))
+        stored, used = tensor.untyped_storage().nbytes(), tensor.numel() * tensor.element_size()
+        if used > stored:
+            what = f"an expanded tensor: {used:,} bytes of values from {stored:,}"
+            raise DataError(Problem(kind=Kind.CONTENT, where=str(self), what=what, fix="save tensor.contiguous()"))
         return tensor
 
 
@@ -156,33 +177,56 @@ class MemoryArray:
         return rows
 
 
+@dataclass(frozen=True)
+class ReshapedArray:
+    """An array [L,D] that is stored with more axes, of length 1."""
+
+    array: StoredArray
+    rows_first: bool = field(kw_only=True)  # whether its first axis is that of the rows
+
+    def __str__(self) -> str:
+        return str(self.array)
+
+    def header(self) -> Header:
+        shape, dtype = self.array.header()
+        return plain_shape(shape), dtype
+
+    def rows(self, chosen: Rows) -> NDArray[Any]:
+        if self.rows_first:
+            rows = self.array.rows(chosen)
+            return rows.reshape(len(rows), -1)
+        whole = self.array.rows(slice(None))
+        return whole.reshape(plain_shape(whole.shape))[chosen]
+
+
 def arrays_in(path: pathlib.Path) -> dict[str, StoredArray]:
     """The arrays in a file of one of SUFFIXES: {"rgb", "flow"}, or {"joint"} when it is a single array.
 
     Raises DataError when the file holds anything else.
     """
-    if path.suffix == ".npy":
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
         return {"joint": NpyArray(path)}
-    if path.suffix == ".npz":
+    if suffix == ".npz":
+        check_regular(path)
         with reading(path, ".npz file"), zipfile.ZipFile(path) as archive:
-            keys = [name.removesuffix(".npy") for name in archive.namelist()]
+            keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         return arrays_by_stream(path, {key: NpzArray(path, key=key) for key in keys})
     content = _load_torch(path)
     if isinstance(content, torch.Tensor):
         return {"joint": TorchArray(path, key=None)}
-    if not isinstance(content, dict) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in content.items()
-    ):
+    if not isinstance(content, dict) or not any(_is_named_tensor(*item) for item in content.items()):
         what = f"holds a {type(content).__name__}, expected a tensor, or tensors 'rgb' and 'flow'"
+        if content == {}:
+            what = "holds nothing, expected a tensor, or tensors 'rgb' and 'flow'"
         raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save only these"))
-    return arrays_by_stream(path, {key: TorchArray(path, key=key) for key in content})
+    named = [key for key, value in content.items() if _is_named_tensor(key, value)]
+    return arrays_by_stream(path, {key: TorchArray(path, key=key) for key in named})
 
 
 def read_npy_header(file: IO[bytes]) -> Header:
     """Read a .npy file up to its values."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
+    shape, _, dtype = _read_npy_start(file)
     return shape, dtype
 
 
@@ -192,16 +236,70 @@ def wrong_type(array: object, dtype: object) -> Problem:
     return Problem(kind=Kind.TYPE, where=str(array), what=what, fix="convert it")
 
 
-def arrays_by_stream(where: object, arrays: dict[str, Any]) -> dict[str, StoredArray]:
-    """Pick the arrays named "rgb" and "flow"; a single one of another name is "joint". Raises DataError for anything else."""
-    if set(STREAMS) & arrays.keys():
-        return {stream: arrays[stream] for stream in STREAMS if stream in arrays}
+def stream_of(name: str) -> tuple[str, str | None]:
+    """What is left of a name without its stream, and the stream: "clip_rgb" and "RGB-clip" are ("clip", "rgb").
+
+    The stream of a name that tells none, or both, is None.
+    """
+    match = _STREAM_LAST.fullmatch(name) or _STREAM_FIRST.fullmatch(name)
+    if match is None:
+        return name, None
+    rest, stream = match["rest"] or "", match["stream"].lower()
+    return (name, None) if stream_of(rest)[1] not in (None, stream) else (rest, stream)
+
+
+def arrays_by_stream(where: object, arrays: Mapping[str, StoredArray]) -> dict[str, StoredArray]:
+    """Pick the features among the arrays: those named by a stream, or else the only one that can be features ("joint").
+
+    Frame numbers, names and rates may lie beside them. Raises DataError when more than one choice is possible, or none.
+    """
+    exact = {key.lower(): array for key, array in arrays.items() if key.lower() in STREAMS}
+    if exact and len(exact) == sum(key.lower() in STREAMS for key in arrays):
+        return {stream: exact[stream] for stream in STREAMS if stream in exact}
     if len(arrays) == 1:
-        return {"joint": next(iter(arrays.values()))}
-    names = ", ".join(f"'{key}'" for key in list(arrays)[:6]) or "nothing"
-    what = f"holds {names}"
+        ((key, array),) = arrays.items()
+        return {stream_of(key)[1] or "joint": array}
+    candidates = {key: array for key, array in arrays.items() if _may_be_features(array)}
+    streams: dict[str, list[StoredArray]] = {}
+    for key, array in candidates.items():
+        streams.setdefault(stream_of(key)[1] or "joint", []).append(array)
+    named = {stream: streams[stream] for stream in STREAMS if stream in streams}
+    chosen = named or streams
+    if chosen and all(len(choice) == 1 for choice in chosen.values()):
+        return {stream: array for stream, (array,) in chosen.items()}
+    keys = list(candidates or arrays)
+    names = ", ".join(f"'{key}'" for key in keys[:6]) + f" and {len(keys) - 6} more" * (len(keys) > 6)
+    what = f"holds {names or 'nothing'}"
     fix = "expected arrays named 'rgb' and 'flow', or a single one"
     raise DataError(Problem(kind=Kind.CONTENT, where=str(where), what=what, fix=fix))
+
+
+def plain_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape without axes of length 1, where two are left: [1,L,D], [L,D,1,1] and [L,1,1,D] are [L,D]."""
+    plain = tuple(n for n in shape if n != 1)
+    if len(shape) <= 2:
+        return shape
+    if len(plain) == 1 and shape[-1] == plain[0]:
+        return 1, plain[0]  # a single snippet
+    return plain if len(plain) == 2 else shape
+
+
+def without_single_axes(array: StoredArray, header: Header) -> StoredArray:
+    """The array, with this header, as one of its plain shape."""
+    shape, _ = header
+    plain = plain_shape(shape)
+    return array if plain == shape else ReshapedArray(array, rows_first=shape[0] == plain[0])
+
+
+def array_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return math.prod(shape) * dtype.itemsize
+
+
+def check_packing(where: object, *, unpacked: int, packed: int) -> None:
+    """Raise DataError for an array that compression made absurdly small: a trap for memory, not features."""
+    if unpacked > max(LARGEST_UNCHECKED, MOST_PACKED * packed):
+        what = f"{packed:,} bytes that unpack to {unpacked:,}"
+        raise DataError(Problem(kind=Kind.DAMAGED, where=str(where), what=what, fix="extract the features again"))
 
 
 @contextlib.contextmanager
@@ -218,7 +316,21 @@ def reading(where: object, format_name: str) -> Iterator[None]:
         raise DataError(Problem(kind=Kind.DAMAGED, where=str(where), what=what, fix="write it again")) from None
 
 
+def _is_named_tensor(key: object, value: object) -> bool:
+    return isinstance(key, str) and isinstance(value, torch.Tensor)
+
+
+def _may_be_features(array: StoredArray) -> bool:
+    """Whether these are numbers with a place for snippets and one for channels. Raises nothing: others are looked at too."""
+    try:
+        shape, dtype = array.header()
+    except DataError:
+        return False
+    return len(plain_shape(shape)) == 2 and dtype.kind == "f"
+
+
 def _load_torch(path: pathlib.Path) -> Any:
+    check_regular(path)
     with reading(path, ".pt file"):
         with open(path, "rb") as file:
             start = file.read(1)
@@ -228,8 +340,14 @@ def _load_torch(path: pathlib.Path) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
+                check_torch_pickle(path)
                 # Files in the old format can't be mapped.
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=True if archive else None)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            what = "asks for more memory than there is"
+            raise DataError(Problem(kind=Kind.DAMAGED, where=str(path), what=what, fix="write it again")) from None
         except pickle.UnpicklingError:
             what = "holds more than tensors, which could run code"
             raise DataError(Problem(kind=Kind.PICKLED, where=str(path), what=what, fix="save plain tensors")) from None
@@ -237,26 +355,36 @@ def _load_torch(path: pathlib.Path) -> Any:
 
 def _map_npy(path: pathlib.Path) -> NDArray[Any]:
     """Map the file into memory. Raises DataError for anything but a complete .npy file without pickled objects."""
+    check_regular(path)
     with open(path, "rb") as file:
         start = file.read(6)
-    if start[:1] == b"\x80":
-        raise DataError(_pickled(path))
-    if start != b"\x93NUMPY":
-        what = "not an array in the .npy format"
-        raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save it with numpy.save"))
-    with reading(path, ".npy file"):
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError as error:
-            if "pickle" in str(error) or "Python objects" in str(error):
-                raise DataError(_pickled(path)) from None
-            raise
-    extra = path.stat().st_size - array.offset - array.nbytes
-    if extra:
-        what = f"{extra:,} bytes more than its header states"
-        raise DataError(Problem(kind=Kind.DAMAGED, where=str(path), what=what, fix="write it again"))
-    mapped: NDArray[Any] = array
-    return mapped
+        file.seek(0)
+        if start[:1] == b"\x80":
+            raise DataError(_pickled(path))
+        if start != b"\x93NUMPY":
+            what = "not an array in the .npy format"
+            raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save it with numpy.save"))
+        with reading(path, ".npy file"):
+            shape, order, dtype = _read_npy_start(file)
+            if dtype.hasobject:
+                raise DataError(_pickled(path))
+            offset, size = file.tell(), os.fstat(file.fileno()).st_size
+            extra = size - offset - array_bytes(shape, dtype)
+            if extra < 0 or min(shape, default=0) < 0:
+                raise EOFError
+            if not extra:
+                array: NDArray[Any] = np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
+                return array
+    what = f"{extra:,} bytes more than its header states"
+    raise DataError(Problem(kind=Kind.DAMAGED, where=str(path), what=what, fix="write it again"))
+
+
+def _read_npy_start(file: IO[bytes]) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
+    """Shape, order and type; the file is then at its values."""
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    return shape, "F" if fortran else "C", dtype
 
 
 def _pickled(where: object) -> Problem:

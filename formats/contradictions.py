@@ -8,6 +8,8 @@ import pathlib
 from collections.abc import Iterator
 
 from formats.annotations import labels_of
+from formats.array_files import stream_of
+from formats.feature_folders import what_is_there
 from formats.feature_set import FeatureSet
 from formats.names import SPLITS, group_of, other_names
 from formats.problems import Kind, Problem
@@ -37,7 +39,10 @@ def unused_features(feature_set: FeatureSet) -> list[tuple[str, str]]:
         named = {*(names[split] if storage.divided else names["train"] + names["test"])}
         known = named | unlabelled | feature_set.dropped.keys()
         known |= {other for video in known for other in other_names(video)}
-        unused += [(split, video) for video in sorted(storage.by_split[split].videos.keys() - known)]
+        features = storage.by_split[split]
+        lone = known & features.lone.keys()
+        known |= {name for name in features.videos if stream_of(name)[0] in lone}
+        unused += [(split, video) for video in sorted(features.videos.keys() - known)]
     return unused
 
 
@@ -128,13 +133,20 @@ def _labels_without_training(feature_set: FeatureSet) -> Iterator[Problem]:
 
 
 def _missing_features(feature_set: FeatureSet, streams: tuple[str, ...], splits: tuple[str, ...]) -> Iterator[Problem]:
-    for split in splits:
-        for video in feature_set.names[split]:
-            for name in feature_set.storage.missing(split, video, streams):
-                yield Problem(
-                    kind=Kind.WITHOUT_FEATURES,
-                    where=name,
-                    what="no such feature file",
-                    fix=f"get it, {Kind.WITHOUT_FEATURES.advice}",
-                    video=video,
-                )
+    missing = [
+        (name, split, video)
+        for split in splits
+        for video in feature_set.names[split]
+        for name in feature_set.storage.missing(split, video, streams)
+    ]
+    for i, (name, split, video) in enumerate(missing):
+        there = what_is_there(feature_set.storage.by_split[split], video) if i == 0 else ""
+        streams_there = [stream for stream in feature_set.storage.find(split, video) if stream in streams]
+        flag = f"give --modal {streams_there[0]}, " if streams_there else ""
+        yield Problem(
+            kind=Kind.WITHOUT_FEATURES,
+            where=name,
+            what=f"no such feature file{f' (there is {there})' if there else ''}",
+            fix=f"get it, {flag}{Kind.WITHOUT_FEATURES.advice}",
+            video=video,
+        )

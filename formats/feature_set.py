@@ -1,7 +1,8 @@
 """Records of a feature set on disk: as its layout reads it (StoredSet), and with its splits and classes (FeatureSet)."""
 
+import pathlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from formats.annotations import VideoAnnotation
 from formats.feature_files import Located
@@ -16,11 +17,20 @@ class StoredFeatures:
     videos: Mapping[str, Located]
     expected: str  # where a missing array belongs; "{stream}" and "{video}" are placeholders
     joint: bool  # whether both streams lie side by side in one array
+    places: Mapping[str, str] = field(
+        default_factory=dict
+    )  # the same as `expected` for a stream, where it is known better
+    lone: Mapping[str, Located] = field(default_factory=dict)  # by names that some in `videos` may stand for
+    folders: tuple[pathlib.Path, ...] = ()  # that were read
+    note: str = ""  # where the features are, if not where the layout has them
 
     def find(self, video: str) -> Located:
         """The features of a video, with or without a leading "v_"; empty if there are none."""
-        name = known_name(video, self.videos)
-        return {} if name is None else self.videos[name]
+        for videos in (self.videos, self.lone):
+            name = known_name(video, videos)
+            if name is not None:
+                return videos[name]
+        return {}
 
     def missing(self, video: str, streams: tuple[str, ...]) -> list[str]:
         """The names of the missing files of these streams."""
@@ -31,7 +41,8 @@ class StoredFeatures:
         expected = self.expected
         if located and "{stream}" not in expected:
             expected += " stream '{stream}'"
-        return [expected.replace("{stream}", stream).replace("{video}", video) for stream in wanted]
+        places = [self.places.get(stream) or expected.replace("{stream}", stream) for stream in wanted]
+        return [place.replace("{video}", video) for place in places]
 
 
 @dataclass(frozen=True, kw_only=True)

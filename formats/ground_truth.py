@@ -15,6 +15,7 @@ from typing import Any
 from formats.annotations import Instance, VideoAnnotation, parse_positive, parse_segment
 from formats.names import is_text
 from formats.problems import DataError, Kind, Problem, Report, raise_problem
+from formats.regular_files import check_regular
 from formats.thumos14_quirks import is_ambiguous
 from utils.errors import InputError
 
@@ -39,12 +40,17 @@ def read_json(path: pathlib.Path, *, duplicate_keys: bool = True) -> Any:
     `duplicate_keys` False refuses objects that repeat a key, of which JSON keeps the last.
     """
     try:
+        check_regular(path)
         return json.loads(
             path.read_text(encoding="utf-8-sig"), object_pairs_hook=None if duplicate_keys else _without_duplicates
         )
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise InputError(f"{path}: not valid JSON (nested too deep); fix the file") from None
+    except ValueError as error:
         raise InputError(f"{path}: not valid JSON ({error}); fix the file") from None
 
 

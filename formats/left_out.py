@@ -20,6 +20,7 @@ class Cause(StrEnum):
     IN_NO_SPLIT = "annotated videos in no split"
     UNUSED_SPLIT = "listed in {detail}, which is neither trained nor tested on"
     UNLABELLED_SUBSET = "subset {detail} has no labels"
+    CUT_STREAM = "the end of the longer stream of videos whose streams differ by 1 or 2 snippets"
     UNTRAINED_CLASS = "classes of which no training video is left"
 
 

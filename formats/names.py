@@ -73,8 +73,8 @@ def is_plain_text(text: str) -> bool:
 
 
 def is_text(text: str) -> bool:
-    """Whether it can be written as UTF-8; file names and JSON may hold halves of characters, which can't."""
-    return not any(unicodedata.category(c) == "Cs" for c in text)
+    """Whether it can be the name of a file in UTF-8: without halves of characters and NUL, which JSON may hold."""
+    return not any(c == "\0" or unicodedata.category(c) == "Cs" for c in text)
 
 
 def fold(name: str) -> str:

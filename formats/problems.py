@@ -87,6 +87,7 @@ _WITHOUT_VIDEOS = "leave such videos out"
 _SKIPPABLE = {
     Kind.WITHOUT_FEATURES: _WITHOUT_VIDEOS,
     Kind.WITHOUT_ANNOTATION: _WITHOUT_VIDEOS,
+    Kind.LENGTHS: _WITHOUT_VIDEOS,
     Kind.EMPTY_SEGMENT: "leave such segments out",
     Kind.LABEL_WITHOUT_TRAINING: "keep such classes, whose AP counts as about 0,",
 }
@@ -103,7 +104,8 @@ class Problem:
     video: str = ""  # the video concerned, if there is one
 
     def __str__(self) -> str:
-        return " ".join(f"{self.where}: {self.what}; {self.fix}".splitlines())
+        line = " ".join(f"{self.where}: {self.what}; {self.fix}".splitlines())
+        return line.encode("utf-8", "backslashreplace").decode()  # names of files may be no text
 
     def of(self, video: str) -> "Problem":
         """The same problem with its video's name, unknown where it was noticed."""

@@ -21,6 +21,7 @@ from formats.annotations import VideoAnnotation
 from formats.left_out import Cause, Reason
 from formats.names import GROUPS, SPLITS, group_of, known_name, splits_of, unlabelled_group
 from formats.problems import Kind, Problem, Report
+from formats.regular_files import check_regular
 from formats.thumos14_quirks import LEFT_OUT
 from utils.errors import InputError
 
@@ -121,6 +122,7 @@ def _from_files(
 def read_split_file(path: pathlib.Path, annotations: Annotations, report: Report) -> tuple[str, ...]:
     """The names in a split file, as the ground truth spells them."""
     try:
+        check_regular(path)
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"

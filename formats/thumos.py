@@ -1,9 +1,16 @@
-"""The layout "thumos": features/{train,test}/{rgb,flow}/VIDEO.npy, or joint files, or the same without {train,test}/."""
+"""The layout "thumos": features/{train,test}/{rgb,flow}/VIDEO.npy, or joint files; {train,test}/ or features/ may be absent."""
 
 import pathlib
 
-from formats.feature_folders import read_folder, read_subset_folders, subset_folders
+from formats.feature_folders import (
+    features_folder,
+    read_folder,
+    read_subset_folders,
+    stream_folders,
+    subset_folders,
+)
 from formats.feature_set import Storage, StoredSet
+from formats.hdf5 import hdf5_files
 from formats.problems import Report
 
 
@@ -12,10 +19,12 @@ class ThumosLayout:
     looked_for = "features/train/ and features/test/"
 
     def fits(self, path: pathlib.Path) -> bool:
-        return (path / "features").is_dir()
+        if hdf5_files(features_folder(path)):
+            return False
+        return features_folder(path).is_dir() or (bool(stream_folders(path)) and not subset_folders(path))
 
     def read(self, path: pathlib.Path, *, allow_pickle: bool, report: Report) -> StoredSet:
-        features = path / "features"
+        features = features_folder(path) if features_folder(path).is_dir() else path
         groups = subset_folders(features)
         if not groups:
             return StoredSet(storage=Storage.undivided(read_folder(features, report)))

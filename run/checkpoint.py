@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from formats.regular_files import check_regular
+from formats.torch_pickle import check_torch_pickle
 from utils.atomic import write_file
 from utils.errors import InputError
 
@@ -76,7 +78,9 @@ def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:
 
 def load_checkpoint(path: pathlib.Path) -> Checkpoint:
     """Read a file, with its tensors on the CPU. Raises InputError when it is missing, damaged or not a checkpoint."""
-    if not path.is_file():
+    if path.exists():
+        check_regular(path)
+    else:
         raise InputError(f"{path}: no such checkpoint; check --model_file, --exp_name and --output_dir")
     content = _load_tensors(path)
     if not isinstance(content, dict):
@@ -109,6 +113,7 @@ def _load_tensors(path: pathlib.Path) -> Any:
                 raise InputError(f"{path}: corrupt checkpoint (checksum of {damaged}); use another copy")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            check_torch_pickle(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except (InputError, MemoryError):
         raise

@@ -434,8 +434,8 @@ def test_wtalc_features_that_are_not_finite(refused, content, wtalc, place):
 # What is wrong with an array, whatever it lies in: made of a joint array that is right. test_readers.py has more.
 ARRAYS = {
     "npy": (lambda a: a[:0].copy(), "no snippets"),
-    "npz": (lambda a: a[None], "shape (1, 41, 12)"),
-    "pt": (lambda a: np.ascontiguousarray(a.T), "(it may be transposed)"),
+    "npz": (lambda a: a[None, :, None] + a[None, :, :, None], "shape (1, 41, 12, 12)"),
+    "pt": (lambda a: np.ascontiguousarray(a.T), "(it may be transposed: [snippets, channels] is wanted)"),
     "hdf5": (lambda a: a > 0, "array of bool"),
     "wtalc": (lambda a: a[:, 1:].copy(), f"{2 * FEATURE_SIZE - 1})"),
     "wtalc of one value": (lambda a: np.array(a[0, 0]), "shape ()"),
@@ -469,7 +469,7 @@ def test_wrong_array(refused, content, folders, hdf5, wtalc, place, kind):
 
 @pytest.mark.parametrize("kind", ["npz", "pt", "hdf5"])
 def test_streams_of_different_length(refused, folders, hdf5, kind):
-    arrays = {"rgb": GOOD, "flow": GOOD[:-2]}
+    arrays = {"rgb": GOOD, "flow": GOOD[:-3]}
     if kind == "hdf5":
 
         def edit(file):
@@ -482,7 +482,7 @@ def test_streams_of_different_length(refused, folders, hdf5, kind):
         save_npz(file, arrays) if kind == "npz" else save_pt(file, layouts.tensors(arrays))
         where = {stream: f"{file} '{stream}'" for stream in arrays}
     line = refused()
-    assert "video 'train_1'" in line and f"{where['rgb']} has 12" in line and f"{where['flow']} has 10" in line
+    assert "video 'train_1'" in line and f"{where['rgb']} has 12" in line and f"{where['flow']} has 9" in line
 
 
 @pytest.mark.parametrize("kind", ["npz", "pt", "hdf5"])
@@ -762,7 +762,7 @@ def test_inference_refuses_the_same_set(content, place, run, tmp_path):
 def test_hdf5_link_to_nothing(refused, hdf5, link):
     file = hdf5(lambda opened: put(opened, "train_1", link))
     line = refused()
-    assert f"{file} 'train_1': neither an array nor a group" in line
+    assert f"{file} 'train_1': a link to another place, which is not followed" in line
 
 
 def test_hdf5_may_hold_other_things(content, hdf5, place, run):

@@ -702,7 +702,7 @@ def test_ambiguous_set_is_read_as_told(content, place):
     assert_same(load(place, layout="activitynet"), other)
 
 
-@pytest.mark.parametrize("files", [(), ("gt.json",), ("a.h5", "b.h5"), ("train_0.npy",), ("rgb/a.npy", "flow/a.npy")])
+@pytest.mark.parametrize("files", [(), ("gt.json",), ("a.h5", "b.h5"), ("train_0.npy",)])
 def test_nothing_known(tmp_path, files):
     folders(*files)(tmp_path)
     with pytest.raises(InputError) as caught:

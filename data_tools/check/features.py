@@ -32,6 +32,11 @@ NORMAL_DEVIATION = 1.4826  # standard deviation of a normal distribution, in its
 
 def feature_findings(videos: Sequence[MeasuredVideo]) -> Iterator[Finding]:
     yield from _values(videos)
+    yield from summarize(
+        "note",
+        "streams that differ by 1 or 2 snippets, cut to the shorter",
+        [f"video '{video.video_id}': {video.cut} left out" for video in videos if video.cut],
+    )
     comparable = [video for video in videos if video.comparable]
     yield from _identical_streams(comparable)
     yield from _swapped_streams(comparable)

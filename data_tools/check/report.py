@@ -10,7 +10,7 @@ videos are in memory; of each video its mean per channel is kept, 4 KB per strea
 import errno
 import pathlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,12 +18,12 @@ import numpy as np
 from data_tools.check.annotations import annotation_findings
 from data_tools.check.consistency import consistency_findings
 from data_tools.check.features import feature_findings
-from data_tools.check.findings import SHOWN, Finding, exit_code, render, summarize_by_kind
+from data_tools.check.findings import SHOWN, Finding, exit_code, render, summarize, summarize_by_kind
 from data_tools.check.recipe import recipe_findings
 from data_tools.check.statistics import MeasuredVideo, measure_video, pooled
 from data_tools.check.times import TimedVideo, duration_findings
-from formats.feature_files import FeatureFiles
 from formats.feature_set import FeatureSet
+from formats.inspection import inspect_features
 from formats.names import SPLITS
 from formats.opening import open_feature_set
 from formats.problems import DataError, Kind, Problem
@@ -60,7 +60,7 @@ def check_data(path: pathlib.Path, options: DataOptions, *, actionness: Actionne
     grid = options.grid
     findings = (
         *consistency_findings(feature_set, reported, options),
-        *summarize_by_kind("error", "features that can't be used", broken),
+        *_broken_features(broken, skip_unusable=options.skip_unusable),
         *feature_findings(videos),
         *duration_findings(list(timed.values()), grid=grid),
         *annotation_findings(list(timed.values()), grid=grid),
@@ -88,7 +88,7 @@ def _measure(feature_set: FeatureSet, options: DataOptions) -> tuple[list[Measur
     def measure(key: tuple[str, str]) -> MeasuredVideo | Problem:
         split, video = key
         try:
-            files = FeatureFiles(video, storage.find(split, video), streams=streams, feature_size=options.feature_size)
+            files = inspect_features(feature_set, split, video, options)
             return measure_video(files, split=split, streams=streams)
         except DataError as error:
             return error.problem.of(video)
@@ -107,6 +107,15 @@ def _measure(feature_set: FeatureSet, options: DataOptions) -> tuple[list[Measur
     results = list(progress(measuring, desc="checking", unit="video", total=len(work)))
     measured = [result for result in results if isinstance(result, MeasuredVideo)]
     return measured, [result for result in results if isinstance(result, Problem)]
+
+
+def _broken_features(problems: Sequence[Problem], *, skip_unusable: bool) -> Iterator[Finding]:
+    """Findings of features that can't be used: errors, or warnings where training leaves the video out."""
+    left_out = [problem for problem in problems if skip_unusable and problem.kind.skippable]
+    others = [problem for problem in problems if problem not in left_out]
+    yield from summarize_by_kind("error", "features that can't be used", others)
+    examples = [str(problem) for problem in left_out]
+    yield from summarize("warning", "features that can't be used", examples, advice="left out, with --skip_unusable")
 
 
 def _timed(

@@ -47,6 +47,7 @@ class MeasuredVideo:
     video_id: str
     split: str
     streams: dict[str, StreamStatistics]
+    cut: int = 0  # snippets that one stream has more than the other, which are left out
 
     @property
     def num_snippets(self) -> int:
@@ -74,12 +75,14 @@ def measure_video(files: FeatureFiles, *, split: str, streams: tuple[str, ...]) 
     profiles = np.empty((len(streams), width), np.float32)
     measured: list[StreamStatistics] = []
     for part in files.parts:
-        stored = part.array.rows(slice(None))[:, part.columns]
+        stored = part.array.rows(slice(None))[: len(files), part.columns]
         for first in range(0, stored.shape[1], width):
             source = f"{part.array} ({streams[len(measured)]})" if part.width > width else str(part.array)
             measured.append(measure(stored[:, first : first + width], source, profile=profiles[len(measured)]))
         del stored
-    return MeasuredVideo(video_id=files.video_id, split=split, streams=dict(zip(streams, measured, strict=True)))
+    return MeasuredVideo(
+        video_id=files.video_id, split=split, streams=dict(zip(streams, measured, strict=True)), cut=files.cut
+    )
 
 
 def measure(

@@ -1,0 +1,59 @@
+"""The features of a set's videos, inspected one after another: only headers are read.
+
+left_out: Counter[Reason] = Counter()
+files = usable_features(feature_set, split, video, options, left_out=left_out)      # None: the video is left out
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+from formats.feature_files import TRANSPOSE, TRANSPOSED, FeatureFiles, looks_transposed, open_streams
+from formats.feature_set import FeatureSet
+from formats.left_out import Cause, Reason
+from formats.problems import DataError, Kind
+from options import DataOptions
+
+COMPARED = 8  # videos whose shapes are compared with that of one that does not fit
+
+
+def inspect_features(feature_set: FeatureSet, split: str, video: str, options: DataOptions) -> FeatureFiles:
+    """Inspect the features of a video. Raises DataError for unusable ones, with what those of other videos tell about them."""
+    located = feature_set.storage.find(split, video)
+    try:
+        return FeatureFiles(video, located, streams=options.streams, feature_size=options.feature_size)
+    except DataError as error:
+        problem = error.problem
+        if (
+            problem.kind is Kind.SHAPE
+            and TRANSPOSED not in problem.what
+            and _look_transposed(feature_set, split, video)
+        ):
+            raise DataError(replace(problem, what=problem.what + TRANSPOSED, fix=TRANSPOSE)) from None
+        raise
+
+
+def usable_features(
+    feature_set: FeatureSet, split: str, video: str, options: DataOptions, *, left_out: Counter[Reason]
+) -> FeatureFiles | None:
+    """Inspect the features of a video and count in `left_out` what of them is not used; None: --skip_unusable leaves it out."""
+    try:
+        files = inspect_features(feature_set, split, video, options)
+    except DataError as error:
+        if not (options.skip_unusable and error.problem.kind.skippable):
+            raise
+        left_out[Reason(cause=error.problem.kind)] += 1
+        return None
+    left_out[Reason(cause=Cause.CUT_STREAM)] += files.cut > 0
+    return files
+
+
+def _look_transposed(feature_set: FeatureSet, split: str, video: str) -> bool:
+    """Whether the arrays of a few videos, each of the same stream, seem to be [channels, snippets]."""
+    shapes: dict[str, list[tuple[int, ...]]] = {}
+    for other in (video, *feature_set.names[split][:COMPARED]):
+        try:
+            for stream, array in open_streams(feature_set.storage.find(split, other)).items():
+                shapes.setdefault(stream, []).append(array.header()[0])
+        except (DataError, OSError):  # of another video, whose turn comes
+            continue
+    return any(looks_transposed(of_stream) for of_stream in shapes.values())
