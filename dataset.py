@@ -41,6 +41,7 @@ class Video:
     labels: NDArray[np.float32]  # [C] multi-hot
     features: NDArray[np.floating] | FeatureFiles  # [L,D], streams side by side
     fps: float  # frame rate the features were extracted at
+    files: tuple[pathlib.Path, ...] = ()  # that hold the features
 
     @property
     def num_snippets(self) -> int:
@@ -164,12 +165,14 @@ def load_dataset(
     for split, name in tqdm(work, desc="inspecting features", unit="video", disable=None):
         entry = feature_set.annotations[name]
         located = feature_set.storage.find(split, name)
+        features = FeatureFiles(name, located, streams=options.streams, feature_size=options.feature_size)
         videos[split].append(
             Video(
                 video_id=name,
                 labels=np.array([label in entry.labels for label in classes], np.float32),
-                features=FeatureFiles(name, located, streams=options.streams, feature_size=options.feature_size),
+                features=features,
                 fps=frame_rate(options.fps, entry.fps),
+                files=features.paths,
             )
         )
     cache = _choose_cache(options.cache, list(videos.values()), device)

@@ -82,6 +82,8 @@ def run_inference(flags: Mapping[str, Any]) -> None:
     from run.provenance import provenance
 
     experiment, path, options, checkpoint = begin_inference(flags)
+    for note in checkpoint.notes:
+        print(f"note: {note}")
     machine, data, make_model = _prepare(options, splits=("test",), training=False)
     model = load_network(make_model, checkpoint, path, classes=data.classes, device=machine.device)
     evaluation = _make_evaluator(model, data, options)()

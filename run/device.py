@@ -20,8 +20,8 @@ AMPERE = (8, 0)  # first compute capability with TF32 and bfloat16
 
 
 # float32 arrays of the model's size. Test: the weights, and half of them folded. Training adds two moments and, on a GPU or
-# compiled, the gradients, which are otherwise never stored in full.
-INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES = 1.5, 2.0, 1.0
+# compiled, the gradients, which are otherwise never stored in full; on a CPU, the best weights until they are saved.
+INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES, BEST_COPIES = 1.5, 2.0, 1.0, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +51,7 @@ def check_model_fits(make_model: Callable[[], SAL], machine: Machine, *, trainin
     if training:
         full_gradients = compiled or machine.device.type == "cuda"
         copies += MOMENT_COPIES + (GRADIENT_COPIES if full_gradients else 0)
+        copies += BEST_COPIES if machine.device.type == "cpu" else 0
     needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
     what = f"--hidden_size {model.options.hidden_size}: the model needs"
     check_fits(needed, machine.device, what=what, instead="lower it or free memory")

@@ -6,6 +6,8 @@ history.write(step=30)
 """
 
 import dataclasses
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from eval.summary import EvaluationSummary
 from eval.tables import percent
 from run.experiment import Experiment
+from run.training_state import plain_count, plain_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +31,19 @@ class EvaluationRecord:
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> "EvaluationRecord":
+        """Raises ValueError for values that no evaluation has."""
+        for name in ("mAP", "average_mAP"):
+            for share in {} if plain[name] is None else dict(plain[name]).values():
+                plain_number(share, name, low=0, high=1)
+        if plain["video_accuracy"] is not None:
+            plain_number(plain["video_accuracy"], "video_accuracy", low=0, high=1)
+        for by_tiou in dict(plain["per_class_AP"] or {}).values():
+            for share in dict(by_tiou).values():
+                plain_number(share, "per_class_AP", low=0, high=1)
         summary = EvaluationSummary.from_plain(plain)
-        return EvaluationRecord(step=plain["step"], epoch=plain["epoch"], summary=summary)
+        return EvaluationRecord(
+            step=plain_count(plain["step"], "step"), epoch=plain_count(plain["epoch"], "epoch"), summary=summary
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,17 +127,40 @@ class History:
         }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
-        """Restore what `as_plain` returned."""
+        """Restore what `as_plain` returned. Raises ValueError, KeyError or TypeError for anything else."""
         self.best, self.last = (
-            EvaluationRecord.from_plain(plain[name]) if plain[name] else None for name in ("best", "last")
+            None if plain[name] is None else EvaluationRecord.from_plain(plain[name]) for name in ("best", "last")
         )
         self.points = [HistoryPoint(**point) for point in plain["history"]]
+        for point in self.points:
+            plain_count(point.step, "a step of the history")
+            plain_count(point.epoch, "an epoch of the history")
+            for value in (point.average_mAP, point.video_accuracy):
+                if value is not None:
+                    plain_number(value, "the history", low=0, high=1)
         self.seconds = Seconds(**plain["seconds"])
+        for seconds in dataclasses.asdict(self.seconds).values():
+            plain_number(seconds, "seconds", low=0, high=math.inf)
+        steps = [point.step for point in self.points]
+        if steps != sorted(set(steps)) or (self.last.step if self.last else None) != (steps[-1] if steps else None):
+            raise ValueError("its history and its last evaluation contradict each other")
+        if (self.best is None) != (not steps) or (self.best and self.best.step not in steps):
+            raise ValueError("its history and its best evaluation contradict each other")
+        if self.best:
+            self.score(self.best)  # KeyError without the span that ranks evaluations
 
     def write(self, *, step: int) -> None:
         """Write results.json, once there is an evaluation. Raises InputError when the file cannot be written."""
         if self.last:
             self.experiment.write_results({**self.as_plain(), "steps": step, **self.provenance})
+
+    def is_written(self, *, step: int) -> bool:
+        """Whether results.json is of this step and these evaluations: a kill can come between last.pt and it."""
+        try:
+            written = json.loads(self.experiment.results.read_text(encoding="utf-8"))
+            return bool(written["steps"] == step and written["history"] == self.as_plain()["history"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return self.last is None
 
     def _average_map(self, record: EvaluationRecord) -> float | None:
         return record.summary.average_mAP[self.span] if record.summary.average_mAP else None
