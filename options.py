@@ -336,7 +336,7 @@ def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) ->
 
 
 def check_saved(saved: Mapping[Any, Any]) -> None:
-    """Raise InputError naming the first of a checkpoint's options that is unknown, or of another type than its flag."""
+    """Raise InputError naming the first of a checkpoint's options that is unknown or no value of its flag."""
     for name, value in saved.items():
         if name not in FLAGS.flags:
             shown = repr(name[:40]) if isinstance(name, str) else f"of type {type(name).__name__}"
@@ -344,12 +344,16 @@ def check_saved(saved: Mapping[Any, Any]) -> None:
         if not _fits(FLAGS.flags[name].kind, value):
             shown = f"{value!r:.40}, " if isinstance(value, str | float) else ""
             raise InputError(f"its option {name} is {shown}of type {type(value).__name__}")
+    try:
+        resolve({}, saved)
+    except InputError as error:
+        raise InputError(f"its options are not valid: {error}") from None
 
 
 def _fits(kind: Any, value: Any) -> bool:
     """Whether a plain value, of a file, is one of the kind that an option declares."""
     if kind == tuple[str, ...]:
-        return isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+        return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(text, str) for text in value)
     kinds = typing.get_args(kind) or (kind,)
     return type(value) in kinds or (float in kinds and type(value) is int)
 

@@ -43,7 +43,7 @@ from run.interrupt import Interrupt
 from run.resuming import check_data, condition_notes
 from run.saving import BestModel, SaveClock
 from run.state_dicts import MOST_WEIGHT
-from run.training_state import check_buffers, check_optimizer, check_random_state, damage_named, plain_count
+from run.training_state import check_buffers, check_optimizer, check_random_state, damage_named, plain_count, plain_dict
 from test import Evaluation
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
@@ -358,10 +358,11 @@ class Trainer:
         elif self.step < planned:
             raise ValueError("the optimiser's state is missing")
         self.mask.load_state_dict(check_buffers(state["mask"], self.mask, low=0.0, high=math.inf))
-        torch.set_rng_state(check_random_state(state["random"]["cpu"], torch.get_rng_state()))
-        cuda = state["random"]["cuda"]
-        if self.device.type == "cuda" and cuda is not None:
-            torch.cuda.set_rng_state(check_random_state(cuda, torch.cuda.get_rng_state(self.device)), self.device)
+        random = plain_dict(state["random"], "the random state", ("cpu", "cuda"))
+        torch.set_rng_state(check_random_state(random["cpu"], torch.get_rng_state()))
+        if random["cuda"] is not None and self.device.type == "cuda":
+            current = torch.cuda.get_rng_state(self.device)
+            torch.cuda.set_rng_state(check_random_state(random["cuda"], current), self.device)
 
     def _checkpoint(self, training: dict[str, Any], *, copied: bool = False) -> Checkpoint:
         """The model now; `copied` to the host, so that later steps don't change it."""

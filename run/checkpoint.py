@@ -113,6 +113,8 @@ def _read_own(content: dict[Any, Any], path: pathlib.Path) -> Checkpoint:
     classes = content["classes"]
     if not all(isinstance(name, str) and name for name in classes) or len(set(classes)) < len(classes):
         raise InputError(f"{path}: its classes are not different names; use another copy")
+    if content["options"] and not classes:
+        raise InputError(f"{path}: its classes are missing; use another copy")
     check_weights(content["model"], path)
     return Checkpoint(
         model=_renamed_once(content["model"], path),

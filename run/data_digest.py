@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from dataset import Dataset, Split, Video
 from formats.annotations import VideoAnnotation
+from run.training_state import plain_dict
 
 Columns = Mapping[str, Sequence[Any]]  # of a split: "videos", their names, and a value per video in every other column
 
@@ -72,6 +73,9 @@ def _hash(value: object) -> int:
 
 def compare_digests(saved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """What changed, and what is only worth a note, in words. Raises ValueError when `saved` is not as `data_digest` made it."""
+    plain_dict(saved, "the digest of the data", ("classes", *SPLIT_WORDS))
+    if not isinstance(saved["classes"], list) or not all(isinstance(name, str) for name in saved["classes"]):
+        raise ValueError("the classes in the digest of the data are not a list of names")
     changes, notes = list(_class_changes(saved, now)), list[str]()
     for name, word in SPLIT_WORDS.items():
         before, after = _checked(saved[name]), now[name]
@@ -114,6 +118,7 @@ def _by_video(columns: Columns) -> dict[str, dict[str, Any]]:
 
 
 def _checked(columns: Any) -> Columns:
+    plain_dict(columns, "the digest of a split", ("videos", *PARTS))
     if any(not isinstance(columns[name], list) for name in ("videos", *PARTS)):
         raise ValueError("a column of the data's digest is not a list")
     if len({len(columns[name]) for name in ("videos", *PARTS)}) > 1:

@@ -15,7 +15,7 @@ from typing import Any
 from eval.summary import EvaluationSummary
 from eval.tables import percent
 from run.experiment import Experiment
-from run.training_state import plain_count, plain_number
+from run.training_state import plain_count, plain_dict, plain_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,15 +31,18 @@ class EvaluationRecord:
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> "EvaluationRecord":
-        """Raises ValueError for values that no evaluation has."""
-        for name in ("mAP", "average_mAP"):
-            for share in {} if plain[name] is None else dict(plain[name]).values():
-                plain_number(share, name, low=0, high=1)
+        """Raises ValueError for what is no evaluation."""
+        plain_dict(plain, "an evaluation", ("step", "epoch", "mAP", "average_mAP", "video_accuracy", "per_class_AP"))
+        by_class = _optional(plain["per_class_AP"], "per_class_AP")
+        for shares in (plain["mAP"], plain["average_mAP"], *by_class.values()):
+            for name, share in _optional(shares, "an evaluation").items():
+                plain_number(share, f"mAP at {name}", low=0, high=1)
         if plain["video_accuracy"] is not None:
             plain_number(plain["video_accuracy"], "video_accuracy", low=0, high=1)
-        for by_tiou in dict(plain["per_class_AP"] or {}).values():
-            for share in dict(by_tiou).values():
-                plain_number(share, "per_class_AP", low=0, high=1)
+        if any(
+            _optional(ap, "per_class_AP").keys() != _optional(plain["mAP"], "mAP").keys() for ap in by_class.values()
+        ):
+            raise ValueError("per_class_AP and mAP are of different tIoUs")
         summary = EvaluationSummary.from_plain(plain)
         return EvaluationRecord(
             step=plain_count(plain["step"], "step"), epoch=plain_count(plain["epoch"], "epoch"), summary=summary
@@ -131,23 +134,37 @@ class History:
         self.best, self.last = (
             None if plain[name] is None else EvaluationRecord.from_plain(plain[name]) for name in ("best", "last")
         )
-        self.points = [HistoryPoint(**point) for point in plain["history"]]
+        self.points = [HistoryPoint(**plain_dict(point, "an entry of the history")) for point in plain["history"]]
         for point in self.points:
             plain_count(point.step, "a step of the history")
             plain_count(point.epoch, "an epoch of the history")
             for value in (point.average_mAP, point.video_accuracy):
                 if value is not None:
-                    plain_number(value, "the history", low=0, high=1)
-        self.seconds = Seconds(**plain["seconds"])
-        for seconds in dataclasses.asdict(self.seconds).values():
-            plain_number(seconds, "seconds", low=0, high=math.inf)
+                    plain_number(value, "a value of the history", low=0, high=1)
+        seconds = plain_dict(plain["seconds"], "seconds", ("training", "evaluation"))
+        self.seconds = Seconds(**{name: plain_number(v, name, low=0, high=math.inf) for name, v in seconds.items()})
+        self._check_restored()
+
+    def _check_restored(self) -> None:
+        """Raise ValueError when the history, its best and its last evaluation contradict each other."""
         steps = [point.step for point in self.points]
         if steps != sorted(set(steps)) or (self.last.step if self.last else None) != (steps[-1] if steps else None):
-            raise ValueError("its history and its last evaluation contradict each other")
-        if (self.best is None) != (not steps) or (self.best and self.best.step not in steps):
-            raise ValueError("its history and its best evaluation contradict each other")
-        if self.best:
-            self.score(self.best)  # KeyError without the span that ranks evaluations
+            raise ValueError("the history and the last evaluation contradict each other")
+        if (self.best is None) != (self.last is None):
+            raise ValueError("of the best and the last evaluation, one is missing")
+        if self.best is None or self.last is None:
+            return
+        points = {point.step: point for point in self.points}
+        for record in (self.best, self.last):
+            point = points[record.step]
+            if (self._average_map(record), record.summary.video_accuracy) != (point.average_mAP, point.video_accuracy):
+                raise ValueError("the history and its evaluations differ in their numbers")
+        forms = [
+            [None if part is None else list(part) for part in (s.mAP, s.average_mAP, s.per_class_AP)]
+            for s in (self.best.summary, self.last.summary)
+        ]
+        if forms[0] != forms[1] or len({part is None for part in forms[0]}) > 1:
+            raise ValueError("the best and the last evaluation are of different tIoUs or classes")
 
     def write(self, *, step: int) -> None:
         """Write results.json, once there is an evaluation. Raises InputError when the file cannot be written."""
@@ -170,3 +187,8 @@ class History:
         texts = [] if average_map is None else [f"average mAP {self.span} {percent(average_map)}"]
         texts += [] if accuracy is None else [f"video accuracy {percent(accuracy)}"]
         return texts or ["nothing to compare with"]
+
+
+def _optional(value: Any, name: str) -> dict[Any, Any]:
+    """A dict; empty for None."""
+    return {} if value is None else plain_dict(value, name)

@@ -9,6 +9,7 @@ from typing import Any
 
 from options import LAST_BIT_FLAGS
 from run.data_digest import compare_digests
+from run.training_state import plain_dict
 from utils.errors import InputError
 
 
@@ -20,7 +21,9 @@ def check_data(state: Mapping[str, Any], digest: Mapping[str, Any], path: pathli
         changed = state["videos"] != digest["train"]["videos"]
         changes = ["the training videos are others, or in another order"] if changed else []
         notes = [f"{path} has no digest of its data: only the names of the training videos were compared"]
-    else:
+    elif "optimizer" in state:
+        raise KeyError("data")
+    else:  # no state of a run at all
         return []
     if changes:
         raise InputError(
@@ -43,8 +46,10 @@ def condition_notes(
         for name in sorted(LAST_BIT_FLAGS)
         if name in before and before[name] != options[name]
     ]
-    earlier = dict(state.get("machine", machine))
-    changed += [f"{earlier[name]!s:.40} (now {now})" for name, now in machine.items() if earlier[name] != now]
+    earlier = plain_dict(state.get("machine", machine), "machine", machine)
+    if not all(isinstance(value, str) for value in earlier.values()):
+        raise ValueError("the machine is not described by texts")
+    changed += [f"{earlier[name]:.40} (now {now})" for name, now in machine.items() if earlier[name] != now]
     if not changed:
         return []
     return [f"the run had {', '.join(changed)}: its numbers may differ from those of a run that was never interrupted"]

@@ -118,8 +118,12 @@ def weight_problem(tensor: Tensor) -> str | None:
 
 def is_expanded(tensor: Tensor) -> bool:
     """Whether elements share memory: a small file could then fill all of it."""
-    repeated = any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return repeated or tensor.nbytes > tensor.untyped_storage().nbytes()
+    reach = 0  # the largest offset within the dimensions looked at, those with the smallest strides
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
 
 
 def outside(tensor: Tensor, low: float, high: float) -> str | None:

@@ -7,7 +7,7 @@ apart. `damage_named` turns either into an InputError that names the file.
 import contextlib
 import math
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,13 +29,23 @@ def damage_named(path: pathlib.Path) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         raise InputError(
             f"{path}: its training state is damaged ({reason}); use another copy, or start over with --overwrite"
         ) from None
+
+
+def plain_dict(value: Any, name: str, keys: Iterable[str] = ()) -> dict[Any, Any]:
+    """A dict that has at least these keys."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is {described(value)}, not a dict")
+    missing = [key for key in keys if key not in value]
+    if missing:
+        raise ValueError(f"{name} has no {', '.join(missing)}")
+    return value
 
 
 def plain_count(value: Any, name: str, *, most: int = MOST_STEPS) -> int:
@@ -70,27 +80,30 @@ def check_optimizer(
     saved: Mapping[str, Any], current: Mapping[str, Any], parameters: Sequence[Tensor]
 ) -> dict[str, Any]:
     """The state to load: the file's moments, with the optimiser's own settings, which the file must match."""
+    plain_dict(saved, "the optimiser's state", ("state", "param_groups"))
+    if not isinstance(saved["param_groups"], list):
+        raise ValueError("the optimiser's settings are not a list")
     (group,), (own,) = saved["param_groups"], current["param_groups"]
+    plain_dict(group, "the optimiser's settings", (*HYPERPARAMETERS, "params"))
     for name in (*HYPERPARAMETERS, "params"):
-        if plain_form(group[name]) != plain_form(own[name]):
+        if _form(group[name]) != _form(own[name]):
             raise ValueError(f"the optimiser's {name} is not what the options say")
-    moments = saved["state"]
-    if sorted(moments) != list(range(len(parameters))):
+    moments = plain_dict(saved["state"], "the optimiser's state")
+    if not all(type(i) is int for i in moments) or sorted(moments) != list(range(len(parameters))):
         raise ValueError(f"the optimiser's state is not of {len(parameters)} parameters")
     for i, parameter in enumerate(parameters):
-        if moments[i].keys() != {"step", *MOMENTS}:
-            raise ValueError(f"the optimiser's state of parameter {i} is not step, {', '.join(MOMENTS)}")
+        plain_dict(moments[i], f"the optimiser's state of parameter {i}", ("step", *MOMENTS))
         plain_tensor(moments[i]["step"], f"step of parameter {i}", like=torch.zeros(()), low=0.0)
         for name, low in MOMENTS.items():
             plain_tensor(moments[i][name], f"{name} of parameter {i}", like=parameter, low=low)
+    moments = {i: {name: state[name] for name in ("step", *MOMENTS)} for i, state in moments.items()}
     return {"state": moments, "param_groups": current["param_groups"]}
 
 
 def check_buffers(saved: Mapping[str, Any], module: nn.Module, *, low: float, high: float) -> dict[str, Tensor]:
     """The state of a module of running statistics."""
     expected = module.state_dict()
-    if saved.keys() != expected.keys():
-        raise ValueError(f"expected {', '.join(expected)}")
+    plain_dict(saved, "the state of the mask", expected)
     return {name: plain_tensor(saved[name], name, like=value, low=low, high=high) for name, value in expected.items()}
 
 
@@ -104,8 +117,9 @@ def check_random_state(saved: Any, current: Tensor) -> Tensor:
     return saved
 
 
-def plain_form(value: Any) -> Any:
-    return list(value) if isinstance(value, list | tuple) else value
+def _form(value: Any) -> Any:
+    """A value to compare; tensors, which would be compared element by element, are equal to nothing."""
+    return list(value) if isinstance(value, list | tuple) else None if isinstance(value, Tensor) else value
 
 
 def described(value: Any) -> str:
