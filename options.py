@@ -293,9 +293,8 @@ NEUTRAL_FLAGS = frozenset(
 )
 # Flags that may move the last bits of what a run computes: --resume may change them, and says so.
 LAST_BIT_FLAGS = frozenset({"test_batch_size", "compile"})
-# Flags that say how long a run is: --resume may make it longer.
+# Flags that say how long a run is: --resume may raise the one that the run was started with.
 LENGTH_FLAGS = frozenset({"num_epochs", "num_iters"})
-RESUMABLE_FLAGS = CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS | LENGTH_FLAGS
 
 
 def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
@@ -364,7 +363,8 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     for name, value in flags.items():
         before = saved.get(name)
         same = list(value) == list(before or ()) if isinstance(value, list | tuple) else value == before
-        if name not in RESUMABLE_FLAGS and not same:
+        longer = name in LENGTH_FLAGS and before is not None  # in the same unit; how much is for the trainer to check
+        if name not in CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS and not longer and not same:
             changed.append(f"--{name} is {value}, the experiment has {before}")
     if changed:
         raise InputError(f"--resume with changed options: {'; '.join(changed)}; omit them, or start another --exp_name")
