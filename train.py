@@ -40,7 +40,7 @@ from run.data_digest import data_digest
 from run.experiment import Experiment
 from run.history import EvaluationRecord, History
 from run.interrupt import Interrupt
-from run.resuming import check_data, condition_notes
+from run.resuming import check_data, condition_notes, rows_looked_at
 from run.saving import BestModel, SaveClock
 from run.state_dicts import MOST_WEIGHT
 from run.training_state import check_buffers, check_optimizer, check_random_state, damage_named, plain_count, plain_dict
@@ -320,6 +320,9 @@ class Trainer:
         state, path, before = checkpoint.training, self.experiment.last, checkpoint.options or {}
         notes = list(checkpoint.notes)
         with damage_named(path):
+            rows = rows_looked_at(state)
+            if rows not in (None, self.digest["rows"]):
+                self.digest = data_digest(self.data, rows=rows)
             notes += check_data(state, self.digest, path)
             check_classes(checkpoint, self.data.classes, path)
             if "optimizer" not in state:

@@ -9,6 +9,7 @@ or as training programs wrap them (run/state_dicts.py). In files, parameters hav
 project's files is a published state dict. In memory they have the names of model.py.
 """
 
+import contextlib
 import pathlib
 import pickle
 import warnings
@@ -163,14 +164,22 @@ def load_tensors(path: pathlib.Path) -> Any:
         raise
     except pickle.UnpicklingError:
         raise InputError(
-            f"{path}: not a checkpoint of tensors and plain values (corrupt, or unsafe to load); "
-            "save model.state_dict() where the model is"
+            f"{path}: not a checkpoint of tensors and plain values ({_unsafe(path) or 'corrupt, or unsafe to load'}); "
+            "save model.state_dict() alone where the model is"
         ) from None
     except Exception as error:  # readers can fail in any way on a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         if "weights_only" in str(error):  # torch's advice would let the file run code
             reason = type(error).__name__
         raise InputError(f"{path}: corrupt or truncated checkpoint ({reason}); use another copy") from None
+
+
+def _unsafe(path: pathlib.Path) -> str:
+    """What a file holds besides tensors and plain values, in words; empty where that is not known."""
+    with contextlib.suppress(Exception):  # a damaged file, or one of the old format
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        return f"it also holds {named(names)}, which could run code" if names else ""
+    return ""
 
 
 def _check_archive(path: pathlib.Path) -> None:

@@ -1,9 +1,9 @@
 """A digest of a data set, so that a resumed run notices other data: small, kept in last.pt, with an entry for every video.
 
-    digest = data_digest(data)                       # {"classes", "train": {"videos": [...], "labels": [...], ...}, "test"}
+    digest = data_digest(data)                       # {"rows", "classes", "train": {"videos": [...], "labels": ...}, "test"}
     changes, notes = compare_digests(saved, digest)  # in words: what makes the run another, and what is only worth saying
 
-Feature values are sampled: a few rows of every video. A file's size and time tell of a change elsewhere in it.
+Of the features of a large set, only some rows are looked at. A file's size and time tell of a change elsewhere in it.
 """
 
 import pathlib
@@ -25,15 +25,22 @@ PARTS = ("labels", "segments", "durations", "frame rates", "lengths", "feature v
 SPLIT_WORDS = {"train": "training", "test": "test"}
 MOST_NAMED = 3  # videos in a message
 
-# Rows of each video that are looked at: all of a small set's, and of a large one as few as cost no more than a second.
-MOST_ROWS, FEWEST_ROWS, ROWS_IN_ALL = 64, 4, 32_768
+# Features that are looked at, in bytes as float32: about a second's work. Of a larger set, every video has its share.
+BYTES_LOOKED_AT = 2**29
+FEWEST_ROWS = 4  # of each video, whatever their number
 
 
-def data_digest(data: Dataset) -> dict[str, Any]:
-    """Plain lists, for a checkpoint. Raises InputError when features that are streamed can't be read."""
-    rows = max(FEWEST_ROWS, min(MOST_ROWS, ROWS_IN_ALL // max(1, len(data.videos))))
+def data_digest(data: Dataset, *, rows: int | None = None) -> dict[str, Any]:
+    """Plain values, for a checkpoint; `rows` of each video are looked at, None: as many as are soon read.
+
+    Raises InputError when features that are streamed can't be read.
+    """
+    if rows is None:
+        row_bytes = max((4 * video.features.shape[1] for video in data.videos), default=4)
+        rows = max(FEWEST_ROWS, BYTES_LOOKED_AT // (row_bytes * max(1, len(data.videos))))
     splits = {"train": data.train, "test": data.test}
     return {
+        "rows": rows,
         "classes": list(data.classes),
         **{name: _columns(split, data.annotations, rows=rows) for name, split in splits.items()},
     }

@@ -9,8 +9,15 @@ from typing import Any
 
 from options import LAST_BIT_FLAGS
 from run.data_digest import compare_digests
-from run.training_state import plain_dict
+from run.training_state import plain_count, plain_dict
 from utils.errors import InputError
+
+
+def rows_looked_at(state: Mapping[str, Any]) -> int | None:
+    """The rows of each video that a digest to compare with the run's must look at; None: the run has no digest."""
+    if "data" not in state:
+        return None
+    return plain_count(plain_dict(state["data"], "the digest of the data", ("rows",))["rows"], "rows", least=1)
 
 
 def check_data(state: Mapping[str, Any], digest: Mapping[str, Any], path: pathlib.Path) -> list[str]:

@@ -48,10 +48,10 @@ def plain_dict(value: Any, name: str, keys: Iterable[str] = ()) -> dict[Any, Any
     return value
 
 
-def plain_count(value: Any, name: str, *, most: int = MOST_STEPS) -> int:
-    """A whole number from 0 to `most`."""
-    if type(value) is not int or not 0 <= value <= most:
-        raise ValueError(f"{name} is {described(value)}, not a number from 0 to {most}")
+def plain_count(value: Any, name: str, *, least: int = 0, most: int = MOST_STEPS) -> int:
+    """A whole number from `least` to `most`."""
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"{name} is {described(value)}, not a number from {least} to {most}")
     return value
 
 

@@ -1,9 +1,11 @@
 """Checkpoints that somebody altered, wrapped or saved in another way: read, or refused in one line; never a wrong number."""
 
+import argparse
 import copy
 import zipfile
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from support.networks import build_model
@@ -154,6 +156,12 @@ def test_programs_and_compressed_archives_are_refused(state, path):
     assert "compressed" in refusal(lambda: load_checkpoint(path), path)
 
 
+def test_objects_beside_the_weights_are_named(state, path):
+    torch.save({"state_dict": state, "args": argparse.Namespace(lr=1), "best": np.float64(0.5)}, path)
+    line = refusal(lambda: load_checkpoint(path), path)
+    assert "argparse.Namespace" in line and "scalar" in line and "save model.state_dict() alone" in line
+
+
 def test_the_old_format_is_said_to_have_no_checksums_and_can_be_rewritten(state, path, tmp_path, capsys):
     torch.save(state, path, _use_new_zipfile_serialization=False)
     (note,) = load_checkpoint(path).notes
@@ -219,6 +227,7 @@ ALTERED = {
         META,
     ),
     ("training", "data"): (None, [], {}, "text", NAN),
+    ("training", "data", "rows"): (None, "64", 0, -1, 1.5, NAN),
     ("training", "data", "train"): (None, [], {"videos": []}, META),
     ("training", "data", "test", "labels"): (None, [], {"a": 1}, [1, 2, 3, 4], NAN),
     ("training", "data", "classes"): (None, [], [1], "Dive"),

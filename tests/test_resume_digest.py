@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from support.disk import complaint, contents
+from support.tiny import load_tiny_set
 
 from run.checkpoint import load_checkpoint
+from run.data_digest import compare_digests, data_digest
 
 
 @pytest.fixture
@@ -129,6 +131,20 @@ def test_a_copy_of_the_set_is_the_same_set(started, run, tmp_path):
     )
     again = run(started.path, "--exp_name", "x", "--resume", "--num_epochs", "2", "--cache", "mmap")
     assert again.code == 0 and "note" not in again.out
+
+
+def test_a_large_set_is_sampled_and_compared_in_the_same_rows(started, run, tmp_path, monkeypatch):
+    """The share of each video depends on their number: where one is gone, the others are still the same."""
+    data = load_tiny_set(started.path)
+    monkeypatch.setattr("run.data_digest.BYTES_LOOKED_AT", 11 * 12 * 4 * 6)
+    digest = data_digest(data)
+    assert (
+        digest["rows"] == 6
+        and digest["train"]["feature values"] != data_digest(data, rows=7)["train"]["feature values"]
+    )
+    CHANGES["training video gone"][0](started)
+    fewer = data_digest(load_tiny_set(started.path), rows=6)
+    assert compare_digests(digest, fewer) == (["1 training video is gone: train_6"], [])
 
 
 def test_the_files_of_earlier_versions_go_on_with_a_note(started, run, tmp_path, resumed):
