@@ -51,6 +51,7 @@ class Video:
     features: NDArray[np.floating] | FeatureFiles  # [L,D], streams side by side
     fps: float  # frame rate the features were extracted at
     duration: float | None = None  # seconds, as the ground truth states it
+    files: tuple[pathlib.Path, ...] = ()  # that hold the features
 
     @property
     def num_snippets(self) -> int:
@@ -197,6 +198,7 @@ def load_dataset(
                 features=features,
                 fps=frame_rate(options.fps, entry.fps),
                 duration=entry.duration,
+                files=features.paths,
             )
         )
     for split in splits:

@@ -124,6 +124,8 @@ def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
 
     experiment, path, options, checkpoint = begin_inference(flags)
     experiment.lock_inference(locks)
+    for note in checkpoint.notes:
+        print(f"note: {note}")
     known = checkpoint.classes or None
     machine = choose_machine(options.run)
     data = open_dataset(options.data, device=machine.device, splits=("test",), classes=known)
@@ -152,6 +154,8 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     from run.provenance import provenance
 
     _, path, options, checkpoint = begin_inference(flags)
+    for note in checkpoint.notes:
+        print(f"note: {note}")
     features = [pathlib.Path(place) for place in options.run.predict]
     folder = results_folder(options.run.out, features, model=path)
     skipped = Skipped(allowed=options.data.skip_unusable)

@@ -14,6 +14,7 @@ if __name__ == "__main__":  # first, since the rest may need packages that are n
 
 import os
 import pathlib
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -137,6 +138,8 @@ class RunOptions:
     seed: int = option(1, "seed of the weights, batches and dropout", range="[0,4294967296)")
     verbose: bool = option(False, "print every evaluation, which is done anyway where there is no terminal, and AP per class at the end")
     save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,1000000000]")
+    save_minutes: float = option(1.0, "least minutes between saves of last.pt and of new best models; also at least ten times what the last save took, so that saving costs little. The first, the end and an interrupt are always saved; 0: all are, whatever it costs", range="[0,1000000]")
+    keep_state: bool = option(False, "keep the optimiser's state in last.pt, two thirds of its size, when the run is complete; a longer --num_epochs with --resume then goes on as if it had never ended")
     log_steps: int = option(10, "steps between TensorBoard points", range="[1,1000000000]")
 
 
@@ -351,12 +354,16 @@ NEUTRAL_FLAGS = frozenset(
         "ground_truth",
         "cache",
         "num_workers",
-        "test_batch_size",
         "save_epochs",
+        "save_minutes",
+        "keep_state",
         "log_steps",
-        "compile",
     }
 )
+# Flags that may move the last bits of what a run computes: --resume may change them, and says so.
+LAST_BIT_FLAGS = frozenset({"test_batch_size", "compile"})
+# Flags that say how long a run is: --resume may raise the one that the run was started with.
+LENGTH_FLAGS = frozenset({"num_epochs", "num_iters"})
 
 
 EXAMPLES = (
@@ -421,13 +428,37 @@ def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) ->
     return options
 
 
+def check_saved(saved: Mapping[Any, Any]) -> None:
+    """Raise InputError naming the first of a checkpoint's options that is unknown or no value of its flag."""
+    for name, value in saved.items():
+        if name not in FLAGS.flags:
+            shown = repr(name[:40]) if isinstance(name, str) else f"of type {type(name).__name__}"
+            raise InputError(f"its option {shown} is unknown to this version")
+        if not _fits(FLAGS.flags[name].kind, value):
+            shown = f"{value!r:.40}, " if isinstance(value, str | float) else ""
+            raise InputError(f"its option {name} is {shown}of type {type(value).__name__}")
+    try:
+        resolve({}, saved)
+    except InputError as error:
+        raise InputError(f"its options are not valid: {error}") from None
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a plain value, of a file, is one of the kind that an option declares."""
+    if kind == tuple[str, ...]:
+        return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(text, str) for text in value)
+    kinds = typing.get_args(kind) or (kind,)
+    return type(value) in kinds or (float in kinds and type(value) is int)
+
+
 def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     """Raise InputError naming the flags whose value differs from that of the experiment to resume."""
     changed = []
     for name, value in flags.items():
         before = saved.get(name)
         same = list(value) == list(before or ()) if isinstance(value, list | tuple) else value == before
-        if name not in CALL_FLAGS | NEUTRAL_FLAGS and not same:
+        longer = name in LENGTH_FLAGS and before is not None  # in the same unit; how much is for the trainer to check
+        if name not in CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS and not longer and not same:
             changed.append(f"--{name} is {value}, the experiment has {before}")
     if changed:
         raise InputError(f"--resume with changed options: {'; '.join(changed)}; omit them, or start another --exp_name")

@@ -37,13 +37,19 @@ from options import (
     LossOptions,
     OptimisationOptions,
     RunOptions,
+    resolve,
 )
 from run.checkpoint import Checkpoint, check_classes, load_model, save_checkpoint
 from run.compiling import TRIALS, check_same, compile_or_explain, trial_batches, unchanged, without_dropout
 from run.curves import CurveWriter, evaluation_curves
+from run.data_digest import data_digest
 from run.experiment import Experiment
 from run.history import EvaluationRecord, History
 from run.interrupt import Interrupt
+from run.resuming import check_data, condition_notes, rows_looked_at
+from run.saving import BestModel, SaveClock
+from run.state_dicts import MOST_WEIGHT
+from run.training_state import check_buffers, check_optimizer, check_random_state, damage_named, plain_count, plain_dict
 from test import Evaluation
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
@@ -198,6 +204,9 @@ class Trainer:
         if run_options.compile:
             sizes = train_batch_sizes(data.train, optimisation)
             self.compute = compile_objective(objective, sizes, data_options.num_segments)
+        self.digest = data_digest(data)
+        self.clock = SaveClock(minutes=run_options.save_minutes)
+        self.unsaved_best: BestModel | None = None
         self.step = 0
         self.checked_step = -1  # when the weights were last known to be finite
         self.pending: list[PendingLosses] = []
@@ -228,6 +237,8 @@ class Trainer:
                     batches, RunContext(evaluate=evaluate, curves=curves, progress=progress, interrupt=interrupt)
                 )
             except Exception as error:
+                with contextlib.suppress(InputError):  # what ended the run is what its user should read
+                    self._write_best()
                 if not is_out_of_memory(error):
                     raise
                 raise TrainingError(
@@ -238,9 +249,8 @@ class Trainer:
 
     def _loop(self, batches: Iterator[Batch], context: RunContext) -> None:
         if self.step > 0 and self._evaluates_now() and not self.history.is_evaluated(self.step):
-            self._evaluate(context)  # it failed or was interrupted before the run was resumed
-            if context.interrupt.requested or self._saves_now():
-                self.save()
+            self._evaluate(context)  # the run ended, was interrupted or was killed before it
+            self.save()
             self._stop_if_asked(context.interrupt)
         start = time.perf_counter()
         while self.step < self.total_steps:
@@ -275,7 +285,7 @@ class Trainer:
             if self._evaluates_now() and not context.interrupt.requested:
                 self._evaluate(context)
                 start = time.perf_counter()
-            if saving or context.interrupt.requested:
+            if saving or context.interrupt.requested or (self.unsaved_best and self.clock.is_due()):
                 self.save()
             self._stop_if_asked(context.interrupt)
 
@@ -298,21 +308,23 @@ class Trainer:
         return self.step == self.total_steps or (begun and self.step % self.evaluation.detection_inf_step == 0)
 
     def _saves_now(self) -> bool:
-        return self.step == self.total_steps or self.step % (self.run_options.save_epochs * self.steps_per_epoch) == 0
+        """Whether to save: always at the last step, and at the ends of epochs unless the save before is too near."""
+        regular = self.step % (self.run_options.save_epochs * self.steps_per_epoch) == 0
+        return self.step == self.total_steps or (regular and self.clock.is_due())
 
     def _evaluate(self, context: RunContext) -> None:
         self._check_weights()
         with self._saved_if_data_break(), self._saved_if_interrupted(context.interrupt):
             evaluation = context.evaluate()
+        if not self.experiment.last.exists():
+            self.save()  # still without this evaluation, which is made again on --resume: there is no best.pt without a last.pt
         self.history.add_seconds(evaluation=evaluation.seconds)
         epoch = math.ceil(self.step / self.steps_per_epoch)
         record = EvaluationRecord(step=self.step, epoch=epoch, summary=evaluation.summary)
         improved = self.history.add(record)
         if improved:
-            save_checkpoint(self.experiment.best, self._checkpoint({"step": self.step, "best": record.as_plain()}))
-            videos, classes = self.data.test.names, self.data.classes
-            write_detections(self.experiment.detections, evaluation.detections, videos, classes)
-        self.history.write(step=self.step)
+            copied = self._checkpoint({"step": self.step, "best": record.as_plain()}, copied=True)
+            self.unsaved_best = BestModel(checkpoint=copied, detections=evaluation.detections)
         context.curves.add({"seconds/evaluation": evaluation.seconds, **evaluation_curves(record.summary)}, self.step)
         if improved or self.run_options.verbose or not sys.stdout.isatty():
             best = ", the best so far" if improved else ""
@@ -345,55 +357,104 @@ class Trainer:
             raise InputError(f"{reason}; saved at step {self.step}: fix it and {self._continue_with()}") from None
 
     def save(self) -> None:
-        """Write last.pt, with the complete state, and results.json."""
+        """Write the best model if it is new, then last.pt, with the complete state, then results.json.
+
+        A kill between two of them leaves a last.pt from which the run makes all of them again, to the same bits.
+        """
         self._check_weights()
-        save_checkpoint(self.experiment.last, self._checkpoint(self._training_state()))
-        self.history.write(step=self.step)
+        with self.clock.measured():
+            self._write_best()
+            save_checkpoint(self.experiment.last, self._checkpoint(self._training_state()))
+            self.history.write(step=self.step)
+
+    def _write_best(self) -> None:
+        """Write the model and the detections of the best evaluation, and results.json, unless they are written."""
+        if self.unsaved_best:
+            save_checkpoint(self.experiment.best, self.unsaved_best.checkpoint)
+            videos, classes = self.data.test.names, self.data.classes
+            write_detections(self.experiment.detections, self.unsaved_best.detections, videos, classes)
+            self.history.write(step=self.step)
+            self.unsaved_best = None
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Restore the state that `save` wrote. Raises InputError when the file does not belong to such a run."""
-        state, path = checkpoint.training, self.experiment.last
-        check_classes(checkpoint, self.data.classes, path)
-        if "optimizer" not in state:
-            raise InputError(f"{path}: holds no training state; --resume needs the last.pt of a run")
-        load_model(self.model, checkpoint.model, path)
-        try:
-            videos = state["videos"]
-            self._restore(state)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise InputError(
-                f"{path}: its training state is damaged ({reason}); use another copy, or start over with --overwrite"
-            ) from None
-        if videos != list(self.data.train.names):
-            raise InputError(
-                f"{path}: trained on other videos than split_train.txt lists now; give the same --data_path"
+        """Restore the state that `save` wrote, and print what a user should know of it.
+
+        Raises InputError when the file does not belong to such a run, or when the data are not those of the run.
+        """
+        state, path, before = checkpoint.training, self.experiment.last, checkpoint.options or {}
+        notes = list(checkpoint.notes)
+        with damage_named(path):
+            rows = rows_looked_at(state)
+            if rows not in (None, self.digest["rows"]):
+                self.digest = data_digest(self.data, rows=rows)
+            notes += check_data(state, self.digest, path)
+            check_classes(checkpoint, self.data.classes, path)
+            if "optimizer" not in state:
+                raise InputError(f"{path}: holds no training state; --resume needs the last.pt of a run")
+            planned = resolve({}, before).optimisation.total_steps(self.steps_per_epoch)
+            if self.total_steps < planned:
+                raise InputError(
+                    f"--resume to {self.total_steps} steps: the experiment has {planned}, and --num_epochs or --num_iters can "
+                    "only raise that; give more, omit them, or start another --exp_name"
+                )
+            load_model(self.model, checkpoint.model, path)
+            self._restore(state, planned=planned)
+            notes += condition_notes(state, self._machine(), options=self.saved_options, before=before)
+        if state["optimizer"] is None and self.step < self.total_steps:
+            notes.append(
+                f"{path} holds no optimiser state, since the run was complete: Adam goes on with fresh moments (a run with "
+                "--keep_state keeps them)"
             )
+        best = self.history.best
+        if best and not self.experiment.best.exists():
+            notes.append(f"{self.experiment.best} of step {best.step} is gone; the next better model is written there")
+        for note in notes:
+            print(f"note: {note}")
+        if not self.history.is_written(step=self.step):
+            self.history.write(step=self.step)
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.mask.load_state_dict(state["mask"])
-        self.step = int(state["step"])
+    def _restore(self, state: Mapping[str, Any], *, planned: int) -> None:
+        """Raises ValueError, TypeError, KeyError or AttributeError when a value is not as `save` wrote it."""
+        self.step = plain_count(state["step"], "step", most=planned)
         self.history.restore(state)
-        torch.set_rng_state(state["random"]["cpu"])
-        if self.device.type == "cuda" and state["random"]["cuda"] is not None:
-            torch.cuda.set_rng_state(state["random"]["cuda"], self.device)
+        if self.history.points and self.history.points[-1].step > self.step:
+            raise ValueError("its history goes beyond its step")
+        if state["optimizer"] is not None:
+            parameters = list(self.model.parameters())
+            self.optimizer.load_state_dict(check_optimizer(state["optimizer"], self.optimizer.state_dict(), parameters))
+        elif self.step < planned:
+            raise ValueError("the optimiser's state is missing")
+        self.mask.load_state_dict(check_buffers(state["mask"], self.mask, low=0.0, high=math.inf))
+        random = plain_dict(state["random"], "the random state", ("cpu", "cuda"))
+        torch.set_rng_state(check_random_state(random["cpu"], torch.get_rng_state()))
+        if random["cuda"] is not None and self.device.type == "cuda":
+            current = torch.cuda.get_rng_state(self.device)
+            torch.cuda.set_rng_state(check_random_state(random["cuda"], current), self.device)
 
-    def _checkpoint(self, training: dict[str, Any]) -> Checkpoint:
-        return Checkpoint(
-            model=self.model.state_dict(), options=self.saved_options, classes=self.data.classes, training=training
-        )
+    def _checkpoint(self, training: dict[str, Any], *, copied: bool = False) -> Checkpoint:
+        """The model now; `copied` to the host, so that later steps don't change it."""
+        model = self.model.state_dict()
+        if copied:
+            model = {name: value.detach().to("cpu", copy=True) for name, value in model.items()}
+        return Checkpoint(model=model, options=self.saved_options, classes=self.data.classes, training=training)
 
     def _training_state(self) -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        complete = self.step == self.total_steps and not self.run_options.keep_state
         return {
             "step": self.step,
             **self.history.as_plain(),
-            "videos": list(self.data.train.names),
-            "optimizer": self.optimizer.state_dict(),
+            "data": self.digest,
+            "machine": self._machine(),
+            "optimizer": None if complete else self.optimizer.state_dict(),
             "mask": self.mask.state_dict(),
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
         }
+
+    def _machine(self) -> dict[str, str]:
+        """What numbers depend on besides options and data."""
+        precision = self.history.provenance.get("precision")
+        return {"device": self.device.type, "precision": str(precision), "torch": f"torch {torch.__version__}"}
 
     def _read_losses(self) -> list[dict[str, float]]:
         """Read the losses of the steps since the last reading. Raises TrainingError at the first that is not finite."""
@@ -411,13 +472,17 @@ class Trainer:
         return losses
 
     def _check_weights(self) -> None:
-        """Raise TrainingError if an update left weights that are not finite, which even a finite loss can cause."""
+        """Raise TrainingError if an update left weights that no file may have, which even a finite loss can cause."""
         if self.checked_step == self.step:
             return
-        sums = torch.stack([parameter.detach().sum() for parameter in self.model.parameters()])
-        for (name, _), value in zip(self.model.named_parameters(), sums.tolist(), strict=True):
-            if not math.isfinite(value):
+        ends = [torch.stack(parameter.detach().aminmax()) for parameter in self.model.parameters()]
+        for (name, _), (least, most) in zip(self.model.named_parameters(), torch.stack(ends).tolist(), strict=True):
+            if not (math.isfinite(least) and math.isfinite(most)):
                 raise TrainingError(f"weights of {name} not finite after step {self.step}; try a lower --lr")
+            if max(-least, most) > MOST_WEIGHT:
+                raise TrainingError(
+                    f"weights of {name} beyond {MOST_WEIGHT:g} after step {self.step}; try a lower --lr"
+                )
         self.checked_step = self.step
 
     def _step_curves(self, losses: Mapping[str, float], targets: ActionnessTargets, seconds: float) -> dict[str, float]:

@@ -74,6 +74,11 @@ class FeatureFiles:
         return self.shape[0]
 
     @property
+    def paths(self) -> tuple[pathlib.Path, ...]:
+        """The files that hold the features, as far as they are read from files of their own kind."""
+        return tuple(part.array.path for part in self.parts if hasattr(part.array, "path"))
+
+    @property
     def nbytes(self) -> int:
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
 

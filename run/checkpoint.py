@@ -4,17 +4,18 @@
     checkpoint = load_checkpoint(path)
     load_model(model, checkpoint.model, path)
 
-Two kinds are read: this project's, a dict with "format", and published bare state dicts, THUMOS'14 and ActivityNet names alike.
-In files, parameters have their published names: the "model" of this project's files is a published state dict. In memory they
-have the names of model.py.
+Two kinds are read: this project's, a dict with "format", and published state dicts, THUMOS'14 and ActivityNet names alike, bare
+or as training programs wrap them (run/state_dicts.py). In files, parameters have their published names: the "model" of this
+project's files is a published state dict. In memory they have the names of model.py.
 """
 
+import contextlib
 import pathlib
 import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -22,10 +23,14 @@ from torch import Tensor, nn
 
 from formats.regular_files import check_regular
 from formats.torch_pickle import check_torch_pickle
+from options import check_saved
+from run.state_dicts import check_weights, find_state_dict, is_state_dict, named, without_prefixes
 from utils.atomic import write_file
 from utils.errors import InputError
 
 FORMAT = 1
+KINDS = {"model": dict, "options": dict, "classes": list, "training": dict}  # of what is in a file besides its format
+STREAM_LAYERS = ("action_rgb", "action_flow", "cls_rgb", "cls_flow")  # that --modal adds and removes
 
 # The layers of model.py and their published names.
 PUBLISHED_LAYERS = {
@@ -52,6 +57,7 @@ class Checkpoint:
     classes: tuple[str, ...] | None = None
     # Step and results; in last.pt also the states of optimiser, mask and random generators.
     training: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what a user should know of how the file was read
 
 
 def to_published(state: Mapping[str, Value]) -> dict[str, Value]:
@@ -77,40 +83,84 @@ def save_checkpoint(path: pathlib.Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: pathlib.Path) -> Checkpoint:
-    """Read a file, with its tensors on the CPU. Raises InputError when it is missing, damaged or not a checkpoint."""
+    """Read a file, with its tensors on the CPU.
+
+    Raises InputError when it is missing, damaged, no checkpoint, or one with weights that no training leaves.
+    """
     if path.exists():
         check_regular(path)
     else:
         raise InputError(f"{path}: no such checkpoint; check --model_file, --exp_name and --output_dir")
-    content = _load_tensors(path)
+    content = load_tensors(path)
     if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint")
-    if "format" not in content:
-        if not _is_state_dict(content):
-            raise InputError(f"{path}: neither a checkpoint of this project nor a state dict of tensors")
-        return Checkpoint(model=from_published(content))
-    if content["format"] != FORMAT:
-        raise InputError(f"{path}: checkpoint of format {content['format']}, but this version reads {FORMAT}")
-    kinds = {"model": dict, "options": dict, "classes": list, "training": dict}
-    broken = [name for name, kind in kinds.items() if not isinstance(content.get(name), kind)]
-    if broken or not _is_state_dict(content["model"]):
+        raise InputError(f"{path}: holds a {type(content).__name__}, not a checkpoint; save model.state_dict()")
+    ours = "format" in content or content.keys() >= KINDS.keys()
+    checkpoint = _read_own(content, path) if ours else _read_published(content, path)
+    if not has_checksums(path):
+        note = f"{path}: in PyTorch's old format, without checksums: damage to its numbers would go unnoticed; "
+        note += "python -m run.rewrite FILE NEW writes it in the present one"
+        checkpoint = replace(checkpoint, notes=(*checkpoint.notes, note))
+    return checkpoint
+
+
+def _read_own(content: dict[Any, Any], path: pathlib.Path) -> Checkpoint:
+    version = content.get("format")
+    if type(version) is not int or version != FORMAT:
+        shown = str(version)[:40] if isinstance(version, int | str | float) else type(version).__name__
+        raise InputError(f"{path}: checkpoint of format {shown}, but this version reads {FORMAT}")
+    broken = [name for name, kind in KINDS.items() if not isinstance(content.get(name), kind)]
+    if broken or not is_state_dict(content["model"]):
         raise InputError(f"{path}: incomplete checkpoint: {', '.join(broken or ['model'])} is missing or not as saved")
+    try:
+        check_saved(content["options"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}; use another copy, or the version that wrote it") from None
+    classes = content["classes"]
+    if not all(isinstance(name, str) and name for name in classes) or len(set(classes)) < len(classes):
+        raise InputError(f"{path}: its classes are not different names; use another copy")
+    if content["options"] and not classes:
+        raise InputError(f"{path}: its classes are missing; use another copy")
+    check_weights(content["model"], path)
     return Checkpoint(
-        model=from_published(content["model"]),
+        model=_renamed_once(content["model"], path),
         options=content["options"],
-        classes=tuple(content["classes"]),
+        classes=tuple(classes),
         training=content["training"],
     )
 
 
-def _load_tensors(path: pathlib.Path) -> Any:
-    """Load with weights_only, after verifying the file's checksums, which torch does not."""
+def _read_published(content: dict[Any, Any], path: pathlib.Path) -> Checkpoint:
+    keys, found = find_state_dict(content, path)
+    prefixes, state = without_prefixes(found, path)
+    check_weights(state, path)
+    parts = [f"weights read from '{' > '.join(keys)}'"] if keys else []
+    parts += [f"names read without '{prefix}.'" for prefix in prefixes]
+    others = {str(value.dtype).removeprefix("torch.") for value in state.values() if value.dtype != torch.float32}
+    parts += [f"weights of {dtype} converted to float32" for dtype in sorted(others)]
+    notes = (f"{path}: {', '.join(parts)}",) if parts else ()
+    return Checkpoint(model=_renamed_once(state, path), notes=notes)
+
+
+def _renamed_once(state: dict[str, Tensor], path: pathlib.Path) -> dict[str, Tensor]:
+    """By the names of model.py. Raises InputError when the file has one of them twice."""
+    renamed = from_published(state)
+    if len(renamed) < len(state):
+        names = list(from_published({name: name for name in state}).values())
+        lost = named(name for name in state if name not in names)
+        raise InputError(f"{path}: {lost}: the same parameter stands there under two names; save one of them")
+    return renamed
+
+
+def has_checksums(path: pathlib.Path) -> bool:
+    """Whether it is a zip file, PyTorch's format since 1.6, which has a checksum of every tensor."""
+    return zipfile.is_zipfile(path)
+
+
+def load_tensors(path: pathlib.Path) -> Any:
+    """Load with weights_only, after verifying the file's checksums, which torch does not. Raises InputError."""
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                damaged = archive.testzip()
-            if damaged is not None:
-                raise InputError(f"{path}: corrupt checkpoint (checksum of {damaged}); use another copy")
+        if has_checksums(path):
+            _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             check_torch_pickle(path)
@@ -118,18 +168,38 @@ def _load_tensors(path: pathlib.Path) -> Any:
     except (InputError, MemoryError):
         raise
     except pickle.UnpicklingError:
-        raise InputError(f"{path}: not a checkpoint of tensors and plain values (corrupt, or unsafe to load)") from None
+        raise InputError(
+            f"{path}: not a checkpoint of tensors and plain values ({_unsafe(path) or 'corrupt, or unsafe to load'}); "
+            "save model.state_dict() alone where the model is"
+        ) from None
     except Exception as error:  # readers can fail in any way on a damaged file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"{path}: corrupt or truncated checkpoint ({reason})") from None
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        if "weights_only" in str(error):  # torch's advice would let the file run code
+            reason = type(error).__name__
+        raise InputError(f"{path}: corrupt or truncated checkpoint ({reason}); use another copy") from None
 
 
-def _is_state_dict(content: Any) -> bool:
-    return (
-        isinstance(content, dict)
-        and len(content) > 0
-        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
-    )
+def _unsafe(path: pathlib.Path) -> str:
+    """What a file holds besides tensors and plain values, in words; empty where that is not known."""
+    with contextlib.suppress(Exception):  # a damaged file, or one of the old format
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        return f"it also holds {named(names)}, which could run code" if names else ""
+    return ""
+
+
+def _check_archive(path: pathlib.Path) -> None:
+    """Raise InputError for a damaged archive, for a program, and for one that is larger in memory than on the disk."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if any(member.filename.endswith("/constants.pkl") for member in members):
+            raise InputError(f"{path}: a TorchScript program, not weights; save model.state_dict() where the model is")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise InputError(
+                f"{path}: a compressed archive, which torch.save does not write; use the file as it was saved"
+            )
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise InputError(f"{path}: corrupt checkpoint (checksum of {damaged}); use another copy")
 
 
 def load_model(model: nn.Module, state: dict[str, Tensor], path: pathlib.Path) -> None:
@@ -137,8 +207,10 @@ def load_model(model: nn.Module, state: dict[str, Tensor], path: pathlib.Path) -
     expected, given = to_published(model.state_dict()), to_published(state)
     missing, unknown = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     if missing or unknown:
-        parts = [f"{what} {', '.join(keys)}" for what, keys in (("missing", missing), ("left over", unknown)) if keys]
-        raise InputError(f"{path}: not this model's parameters: {'; '.join(parts)}; check --modal")
+        parts = [f"{what} {named(keys)}" for what, keys in (("missing", missing), ("left over", unknown)) if keys]
+        if all(name.startswith(STREAM_LAYERS) for name in missing + unknown):
+            parts.append("check --modal")
+        raise InputError(f"{path}: not this model's parameters: {'; '.join(parts)}")
     for name, value in given.items():
         if value.shape != expected[name].shape:
             raise InputError(

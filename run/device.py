@@ -24,8 +24,9 @@ AMPERE = (8, 0)  # first compute capability with TF32 and bfloat16
 
 
 # float32 arrays of the model's size. Test: the weights, and half of them folded. Training adds two moments and, on a GPU or
-# compiled, the gradients, which are otherwise never stored in full; the trial of --compile compares two of them.
-INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES = 1.5, 2.0, 1.0
+# compiled, the gradients, which are otherwise never stored in full; the trial of --compile compares two of them. On a CPU the
+# best weights are in memory too, until they are saved.
+INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES, BEST_COPIES = 1.5, 2.0, 1.0, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,7 @@ def check_model_fits(make_model: Callable[[], SAL], machine: Machine, *, trainin
     if training:
         full_gradients = 2 if compiled else 1 if machine.device.type == "cuda" else 0
         copies += MOMENT_COPIES + full_gradients * GRADIENT_COPIES
+        copies += BEST_COPIES if machine.device.type == "cpu" else 0
     needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
     what = f"--hidden_size {model.options.hidden_size}: the model needs"
     check_fits(needed, machine.device, what=what, instead="lower it or free memory")

@@ -170,9 +170,11 @@ def new_experiment(options: RunOptions, locks: contextlib.ExitStack, *, data_pat
     experiment = Experiment(folder, locks.enter_context(FolderLock(folder)))
     existing = [path for path in (experiment.last, experiment.best) if path.exists()]
     if existing and not options.overwrite:
+        resuming = "--resume to continue it, " if experiment.last in existing else ""
+        without = "" if resuming else " (--resume cannot continue it without its last.pt)"
         raise InputError(
             f"{existing[0]} exists: --exp_name {name} has been trained; "
-            "give --resume to continue it, --overwrite to start over, or another --exp_name"
+            f"give {resuming}--overwrite to start over, or another --exp_name{without}"
         )
     return experiment
 
@@ -201,6 +203,12 @@ def find_experiment(options: RunOptions, *, needs: str) -> Experiment:
         candidates = sorted(output_dir.glob(f"*/{needs}"), key=lambda path: path.stat().st_mtime)
     if not candidates or not candidates[-1].is_file():
         where = output_dir / (name or "*") / needs
+        best = output_dir / name / "best.pt"
+        if needs == "last.pt" and name and best.is_file():
+            raise InputError(
+                f"{where}: no such checkpoint, and best.pt beside it holds no training state; start over with --overwrite, or "
+                f"under another --exp_name with --init_from {best}"
+            )
         raise InputError(f"{where}: no such checkpoint; train first, or check --output_dir, --exp_name or --model_file")
     return Experiment(candidates[-1].parent)
 

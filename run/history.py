@@ -6,6 +6,8 @@ history.write(step=30)
 """
 
 import dataclasses
+import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from eval.summary import EvaluationSummary
 from eval.tables import percent
 from run.experiment import Experiment
+from run.training_state import plain_count, plain_dict, plain_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,8 +31,22 @@ class EvaluationRecord:
 
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> "EvaluationRecord":
+        """Raises ValueError for what is no evaluation."""
+        plain_dict(plain, "an evaluation", ("step", "epoch", "mAP", "average_mAP", "video_accuracy", "per_class_AP"))
+        by_class = _optional(plain["per_class_AP"], "per_class_AP")
+        for shares in (plain["mAP"], plain["average_mAP"], *by_class.values()):
+            for name, share in _optional(shares, "an evaluation").items():
+                plain_number(share, f"mAP at {name}", low=0, high=1)
+        if plain["video_accuracy"] is not None:
+            plain_number(plain["video_accuracy"], "video_accuracy", low=0, high=1)
+        if any(
+            _optional(ap, "per_class_AP").keys() != _optional(plain["mAP"], "mAP").keys() for ap in by_class.values()
+        ):
+            raise ValueError("per_class_AP and mAP are of different tIoUs")
         summary = EvaluationSummary.from_plain(plain)
-        return EvaluationRecord(step=plain["step"], epoch=plain["epoch"], summary=summary)
+        return EvaluationRecord(
+            step=plain_count(plain["step"], "step"), epoch=plain_count(plain["epoch"], "epoch"), summary=summary
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,17 +130,54 @@ class History:
         }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
-        """Restore what `as_plain` returned."""
+        """Restore what `as_plain` returned. Raises ValueError, KeyError or TypeError for anything else."""
         self.best, self.last = (
-            EvaluationRecord.from_plain(plain[name]) if plain[name] else None for name in ("best", "last")
+            None if plain[name] is None else EvaluationRecord.from_plain(plain[name]) for name in ("best", "last")
         )
-        self.points = [HistoryPoint(**point) for point in plain["history"]]
-        self.seconds = Seconds(**plain["seconds"])
+        self.points = [HistoryPoint(**plain_dict(point, "an entry of the history")) for point in plain["history"]]
+        for point in self.points:
+            plain_count(point.step, "a step of the history")
+            plain_count(point.epoch, "an epoch of the history")
+            for value in (point.average_mAP, point.video_accuracy):
+                if value is not None:
+                    plain_number(value, "a value of the history", low=0, high=1)
+        seconds = plain_dict(plain["seconds"], "seconds", ("training", "evaluation"))
+        self.seconds = Seconds(**{name: plain_number(v, name, low=0, high=math.inf) for name, v in seconds.items()})
+        self._check_restored()
+
+    def _check_restored(self) -> None:
+        """Raise ValueError when the history, its best and its last evaluation contradict each other."""
+        steps = [point.step for point in self.points]
+        if steps != sorted(set(steps)) or (self.last.step if self.last else None) != (steps[-1] if steps else None):
+            raise ValueError("the history and the last evaluation contradict each other")
+        if (self.best is None) != (self.last is None):
+            raise ValueError("of the best and the last evaluation, one is missing")
+        if self.best is None or self.last is None:
+            return
+        points = {point.step: point for point in self.points}
+        for record in (self.best, self.last):
+            point = points[record.step]
+            if (self._average_map(record), record.summary.video_accuracy) != (point.average_mAP, point.video_accuracy):
+                raise ValueError("the history and its evaluations differ in their numbers")
+        forms = [
+            [None if part is None else list(part) for part in (s.mAP, s.average_mAP, s.per_class_AP)]
+            for s in (self.best.summary, self.last.summary)
+        ]
+        if forms[0] != forms[1] or len({part is None for part in forms[0]}) > 1:
+            raise ValueError("the best and the last evaluation are of different tIoUs or classes")
 
     def write(self, *, step: int) -> None:
         """Write results.json, once there is an evaluation. Raises InputError when the file cannot be written."""
         if self.last:
             self.experiment.write_results({**self.as_plain(), "steps": step, **self.provenance})
+
+    def is_written(self, *, step: int) -> bool:
+        """Whether results.json is of this step and these evaluations: a kill can come between last.pt and it."""
+        try:
+            written = json.loads(self.experiment.results.read_text(encoding="utf-8"))
+            return bool(written["steps"] == step and written["history"] == self.as_plain()["history"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return self.last is None
 
     def _average_map(self, record: EvaluationRecord) -> float | None:
         return record.summary.average_mAP[self.span] if record.summary.average_mAP else None
@@ -133,3 +187,8 @@ class History:
         texts = [] if average_map is None else [f"average mAP {self.span} {percent(average_map)}"]
         texts += [] if accuracy is None else [f"video accuracy {percent(accuracy)}"]
         return texts or ["nothing to compare with"]
+
+
+def _optional(value: Any, name: str) -> dict[Any, Any]:
+    """A dict; empty for None."""
+    return {} if value is None else plain_dict(value, name)

@@ -415,12 +415,6 @@ def test_resume_with_changed_options(refused, tmp_path):
     assert "--num_segments" not in line  # typed, and the same
 
 
-def test_resume_for_more_epochs_is_a_changed_option(refused, tmp_path):
-    """The learning rate may come to depend on it: the numbers would not be those of a run never interrupted."""
-    tiny_checkpoint(tmp_path / "out" / "x" / "last.pt")
-    assert "--num_epochs is 4, the experiment has 3" in refused("--resume", "--num_epochs", "4")
-
-
 def test_resume_from_a_checkpoint_without_training_state(refused, tmp_path):
     tiny_checkpoint(tmp_path / "out" / "x" / "last.pt", training={"step": 4, "best": None})
     assert f"{tmp_path / 'out' / 'x' / 'last.pt'}: holds no training state" in refused("--resume")
@@ -431,7 +425,8 @@ def test_resume_on_other_videos(refused, tiny, run, tmp_path):
     split = tiny.path / "split_train.txt"
     split.write_text("\n".join(reversed(split.read_text().split())))
     line = refused("--resume", "--num_epochs", "1")
-    assert f"{tmp_path / 'out' / 'x' / 'last.pt'}: trained on other videos" in line and "split_train.txt" in line
+    assert f"{tmp_path / 'out' / 'x' / 'last.pt'}: the data are not those" in line
+    assert "the training videos stand in another order" in line
 
 
 @pytest.mark.parametrize("flags", [["--output_dir"], ["--output_dir", "/deeper"]], ids=["itself", "a folder in it"])
@@ -673,14 +668,14 @@ def test_disk_that_fails_late(tmp_path, monkeypatch, call):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize(("room", "named"), [(0, "options.json"), (4000, "best.pt"), (30_000, "last.pt")])
+@pytest.mark.parametrize(("room", "named"), [(0, "options.json"), (4000, "last.pt"), (0, "best.pt")])
 def test_full_disk_while_training(tiny, run, tmp_path, full_disk, room, named):
-    """Options take 2 kB, results 5, best.pt 14, last.pt 43."""
+    """Options take 2 kB, results 5, checkpoints 14 and more."""
     folder = tmp_path / "out" / "x"
     flags = ["--exp_name", "x", "--overwrite", "--num_epochs", "1"]
     assert run(tiny.path, *flags).code == 0
     old = contents(folder)
-    full_disk(room)
+    full_disk(room, name=named)
     outcome = run(tiny.path, *flags, "--seed", "2")
     line = complaint(outcome.code, outcome.err)
     assert f"{folder / named}: can't be written (No space left on device)" in line

@@ -12,10 +12,13 @@ from support.paths import ROOT
 from options import (
     CALL_FLAGS,
     FLAGS,
+    LAST_BIT_FLAGS,
+    LENGTH_FLAGS,
     NEUTRAL_FLAGS,
     PRESETS,
     Options,
     as_plain,
+    check_saved,
     check_unchanged,
     parse_flags,
     resolve,
@@ -123,7 +126,40 @@ def test_resume_may_change_what_changes_no_numbers():
     check_unchanged({"num_workers": 4, "device": "cpu", "verbose": True, "cache": "mmap", "lr": 1e-4}, saved)
     with pytest.raises(InputError, match="--lr is"):
         check_unchanged({"lr": 0.1}, saved)
-    assert set(FLAGS.names) > CALL_FLAGS | NEUTRAL_FLAGS
+    check_unchanged({"compile": True, "test_batch_size": 1, "num_epochs": 200}, saved)  # said, and a longer run
+    with pytest.raises(InputError, match="--num_iters is 9000, the experiment has None"):
+        check_unchanged({"num_iters": 9000}, saved)  # in another unit
+    assert set(FLAGS.names) > CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS | LENGTH_FLAGS
+    assert not NEUTRAL_FLAGS & LAST_BIT_FLAGS
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(
+            ("hidden_size", "512"),
+            ("hidden_size", None),
+            ("hidden_size", 8.0),
+            ("hidden_size", True),
+            ("hidden_size", 0),
+        ),
+        *(
+            ("lr", "0.1"),
+            ("lr", float("nan")),
+            ("soft_nms", 1),
+            ("modal", "audio"),
+            ("tious", "x"),
+            ("average_tious", []),
+        ),
+        *(("unknown", 1), ("model", {"hidden_size": 8}), ("num_iters", [1])),
+    ],
+)
+def test_saved_options_that_no_flag_could_give(name, value):
+    saved = as_plain(resolve({}))
+    check_saved(saved)
+    check_saved({})  # of an earlier version, with fewer options
+    with pytest.raises(InputError, match=str(name)):
+        check_saved({**saved, name: value})
 
 
 def test_help_tells_what_every_flag_does(capsys):

@@ -1,0 +1,161 @@
+"""When a run saves: often enough, seldom enough, and so that a kill at any write leaves files that go on to the same end."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from support.tiny import TINY_FLAGS
+
+import main
+from run.checkpoint import load_checkpoint
+from run.saving import SaveClock
+
+# Evaluations every 3 of 12 steps, the first before the first epoch ends at step 4; there the first model is the best so far.
+FLAGS = ("--detection_inf_step", "3", "--eval_from_epoch", "1")
+
+
+class Clock:
+    """A time that tests set."""
+
+    time = 0.0
+
+    def __call__(self):
+        return self.time
+
+
+def test_a_save_waits_for_minutes_and_for_ten_times_its_own_time():
+    time = Clock()
+    clock = SaveClock(minutes=1, now=time)
+
+    def save(seconds):
+        with clock.measured():
+            time.time += seconds
+
+    assert clock.is_due()  # the first
+    save(2)
+    time.time += 59
+    assert not clock.is_due()
+    time.time += 1
+    assert clock.is_due()
+    save(100)
+    time.time += 999
+    assert not clock.is_due()
+    time.time += 1
+    assert clock.is_due()
+    assert SaveClock(minutes=0, now=time).is_due()
+
+
+def test_minutes_of_0_save_whenever_there_is_something():
+    clock = SaveClock(minutes=0)
+    for _ in range(3):
+        with clock.measured():
+            pass
+        assert clock.is_due()
+
+
+def saved_files(run, tiny, monkeypatch, *flags):
+    """The names of the files that a run writes, in order, with last.pt's steps."""
+    written, replace = [], os.replace
+
+    def noted(source, target):
+        replace(source, target)
+        name = os.path.basename(target)
+        step = load_checkpoint(target).training["step"] if name == "last.pt" else ""
+        written.append(f"{name}{step}")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", noted)
+        assert run(tiny.path, *flags).code == 0
+    return [name for name in written if name.endswith(".pt") or "last.pt" in name]
+
+
+def test_the_first_best_model_comes_after_a_last_pt(tiny, run, monkeypatch):
+    names = saved_files(run, tiny, monkeypatch, *FLAGS)
+    assert names[0] == "last.pt3" and names[1] == "best.pt" and names[-1] == "last.pt12"
+    assert len(names) == 3  # a minute is not over: neither ends of epochs nor better models are written one by one
+    often = saved_files(run, tiny, monkeypatch, *FLAGS, "--save_minutes", "0")
+    assert [name for name in often if name != "best.pt"][:3] == ["last.pt3", "last.pt3", "last.pt4"]
+    assert "last.pt8" in often and often[-1] == "last.pt12"
+
+
+def test_the_best_model_is_that_of_its_step(tiny, run, tmp_path):
+    """Though it is written later: what waits in memory is a copy."""
+    for name, minutes in (("at once", "0"), ("later", "10")):
+        assert run(tiny.path, "--exp_name", name, "--save_minutes", minutes, *FLAGS).code == 0
+    at_once, later = (load_checkpoint(tmp_path / "out" / name / "best.pt") for name in ("at once", "later"))
+    assert at_once.training == later.training
+    assert all(torch.equal(at_once.model[name], later.model[name]) for name in later.model)
+
+
+def test_the_best_model_survives_what_ends_a_run(tiny, run, tmp_path, monkeypatch):
+    import train
+
+    original, calls = train.sal_losses, []
+
+    def spoiled(*args, **kwargs):
+        losses = original(*args, **kwargs)
+        calls.append(1)
+        return {name: term * float("nan") if len(calls) == 8 else term for name, term in losses.items()}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "sal_losses", spoiled)
+        assert run(tiny.path, "--exp_name", "x", *FLAGS).code == 1
+    results = json.loads((tmp_path / "out" / "x" / "results.json").read_text())
+    best = load_checkpoint(tmp_path / "out" / "x" / "best.pt").training
+    assert best["best"] == results["best"] and [point["step"] for point in results["history"]] == [3, 6]
+
+
+# Kills
+
+
+def killed_at(write, arguments):
+    """Run main.py in a child that dies, as if by kill -9, when it has written `write` files; True if it came to its end."""
+    child = os.fork()
+    if child == 0:
+        replace, count = os.replace, [0]
+
+        def dies(source, target):
+            replace(source, target)
+            count[0] += 1
+            if count[0] == write:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.replace = dies
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        os._exit(main.main(arguments))
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize(("minutes", "epochs"), [("0", "1"), ("1", "3")])
+def test_a_kill_at_any_write_goes_on_to_the_same_end(tiny, run, tmp_path, minutes, epochs):
+    flags = [*FLAGS, "--save_minutes", minutes, "--num_epochs", epochs]
+    assert run(tiny.path, "--exp_name", "whole", *flags).code == 0
+
+    def content(name):
+        folder = tmp_path / "out" / name
+        results = json.loads((folder / "results.json").read_text())
+        checkpoints = [load_checkpoint(folder / file) for file in ("best.pt", "last.pt")]
+        plain = [results[key] for key in ("best", "last", "history", "steps")]
+        return [*plain, (folder / "detections_best.json").read_text()], checkpoints
+
+    expected, models = content("whole")
+    fixed = ["--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), *TINY_FLAGS, *flags]
+    for write in range(1, 100):
+        name = f"killed-{write}"
+        if killed_at(write, [*fixed, "--exp_name", name]):
+            break
+        folder = tmp_path / "out" / name
+        again = ["--resume"] if (folder / "last.pt").exists() else []
+        assert again or not (folder / "best.pt").exists()
+        outcome = run(tiny.path, "--exp_name", name, *flags, *again)
+        assert outcome.code == 0, outcome.err
+        plain, checkpoints = content(name)
+        assert plain == expected
+        for one, other in zip(checkpoints, models, strict=True):
+            assert one.training["step"] == other.training["step"] and one.training["best"] == other.training["best"]
+            assert all(torch.equal(one.model[key], other.model[key]) for key in other.model)
+    assert write > 6
