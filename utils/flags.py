@@ -142,12 +142,14 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         parsed, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            flags = [word for word in unknown if word.startswith("-")]
-            self.error(
-                "; ".join(self._unknown(word) for word in flags[:5]) or f"unrecognized arguments: {shortened(' '.join(unknown))}"
-            )
+        self.refuse(unknown)
         return parsed
+
+    def refuse(self, unknown: Sequence[str]) -> None:
+        """Raise InputError for words of the command line that no flag takes, if there are any."""
+        flags = [self._unknown(word) for word in unknown if word.startswith("-")]
+        if unknown:
+            self.error("; ".join(flags[:5]) or f"unrecognized arguments: {shortened(' '.join(unknown))}")
 
     def format_help(self) -> str:
         if self.opening:
