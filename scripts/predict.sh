@@ -3,6 +3,6 @@
 #   bash scripts/predict.sh --model_file output/EXPERIMENT/best.pt video.npy
 #   bash scripts/predict.sh FEATURES...                   the best checkpoint of the last experiment
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt "$@"
 
 exec "$PYTHON" "$ROOT/main.py" --predict "$@"
