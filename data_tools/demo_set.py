@@ -14,7 +14,7 @@ import numpy as np
 from data_tools.synthetic import ManyShortActions, SetDescription, draw_features, draw_world
 from formats.array_files import STREAMS
 from options import DataOptions
-from utils.atomic import whole_folder
+from utils.atomic import remove_leftovers, whole_folder
 from utils.errors import InputError
 
 SEED = 20
@@ -46,6 +46,7 @@ DEMO = SetDescription(
 def ensure_demo_set(path: pathlib.Path) -> None:
     """Write the set at `path` unless a data set is there; whole or not at all. Raises InputError when it can't be written."""
     if (path / "gt.json").exists():
+        remove_leftovers(path.parent, path.name)  # of a run that was killed while another one wrote the set
         return
     if not path.resolve().name:
         raise InputError(f"--data_path {path}: the demo set can't be written there; name another folder")

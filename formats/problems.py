@@ -117,7 +117,7 @@ class DataError(InputError):
 
     def __init__(self, problem: Problem, *, others: Sequence[Problem] = ()) -> None:
         message, details = first_of([str(problem), *map(str, others)], rest=", which --check_data --list shows")
-        classes = any(p.kind is Kind.LABEL_WITHOUT_TRAINING for p in (problem, *others))
+        classes = all(p.kind is Kind.LABEL_WITHOUT_TRAINING for p in (problem, *others))
         super().__init__(message, details=details, hint=UNTRAINED_HINT if classes else "")
         self.problem = problem
 

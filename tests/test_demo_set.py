@@ -137,6 +137,13 @@ def test_a_folder_with_other_files_is_refused(tmp_path, small_channels):
     assert contents(tmp_path) == {"demo": None, "demo/notes": b"mine"}
 
 
+def test_what_a_killed_run_left_goes_when_the_set_is_asked_for(tmp_path, small_channels):
+    for _ in ("made", "there"):
+        (tmp_path / ".demo.0a1b2c3d.tmp" / "filled").mkdir(parents=True)
+        demo_set.ensure_demo_set(tmp_path / "demo")
+        assert [p.name for p in tmp_path.iterdir()] == ["demo"]
+
+
 def test_two_runs_at_once_write_one_set(tmp_path, small_channels, monkeypatch):
     """Another process puts the set in place while this one is writing."""
     demo_set.ensure_demo_set(tmp_path / "other")
