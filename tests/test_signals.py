@@ -23,6 +23,14 @@ from utils.console import run_tool
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
+@pytest.fixture(autouse=True)
+def sighup_counts():
+    """The tests may themselves run under nohup, whose children inherit that SIGHUP is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def saved(tmp_path, name):
     return load_checkpoint(tmp_path / "out" / name / "last.pt")
 
@@ -169,7 +177,7 @@ def test_a_run_whose_terminal_closes_is_saved(tiny, tmp_path):
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(ROOT)
-        os.execv(sys.executable, [sys.executable, "main.py", *flags, "--num_epochs", "100000"])
+        os.execv(sys.executable, [sys.executable, "main.py", *flags, "--num_epochs", "3000"])
     shown = b""
     try:
         while b"best=" not in shown or not (tmp_path / "out" / "x" / "last.pt").exists():
