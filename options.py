@@ -119,7 +119,7 @@ class DataOptions:
 class RunOptions:
     """One call of the program: what it does, where, and what it writes."""
 
-    exp_name: str = option("", "name of the experiment, a folder in --output_dir", shown="name of the data folder and time; with --resume or --inference_only: the last experiment")
+    exp_name: str = option("", "name of the experiment, a folder in --output_dir", shown="name of the data folder and time; with --resume, --predict or --inference_only: the last experiment")
     output_dir: str = option("output", "folder of the experiments")
     resume: bool = option(False, "continue the experiment from its last.pt, to the same numbers as without the interruption")
     overwrite: bool = option(False, "start over under the name of an experiment that has checkpoints; its folder is kept as NAME.old, NAME.old-2, ...")
