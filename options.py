@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from utils.errors import InputError
-from utils.flags import FlagTable, Parser, group, option
+from utils.flags import Flag, FlagTable, Parser, group, option
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.snippet_grid import DEFAULT_FPS, SnippetGrid, topk_count
 
@@ -434,7 +434,7 @@ def check_saved(saved: Mapping[Any, Any]) -> None:
         if name not in FLAGS.flags:
             shown = repr(name[:40]) if isinstance(name, str) else f"of type {type(name).__name__}"
             raise InputError(f"its option {shown} is unknown to this version")
-        if not _fits(FLAGS.flags[name].kind, value):
+        if not _fits(FLAGS.flags[name], value):
             shown = f"{value!r:.40}, " if isinstance(value, str | float) else ""
             raise InputError(f"its option {name} is {shown}of type {type(value).__name__}")
     try:
@@ -443,11 +443,12 @@ def check_saved(saved: Mapping[Any, Any]) -> None:
         raise InputError(f"its options are not valid: {error}") from None
 
 
-def _fits(kind: Any, value: Any) -> bool:
-    """Whether a plain value, of a file, is one of the kind that an option declares."""
-    if kind == tuple[str, ...]:
-        return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(text, str) for text in value)
-    kinds = typing.get_args(kind) or (kind,)
+def _fits(flag: Flag, value: Any) -> bool:
+    """Whether a plain value, of a file, is one of the kind that an option declares; a list may be empty if its default is."""
+    if flag.kind == tuple[str, ...]:
+        filled = isinstance(value, list | tuple) and (len(value) > 0 or not flag.default)
+        return filled and all(isinstance(text, str) for text in value)
+    kinds = typing.get_args(flag.kind) or (flag.kind,)
     return type(value) in kinds or (float in kinds and type(value) is int)
 
 

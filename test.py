@@ -135,7 +135,9 @@ def localize(predictions: Sequence[Prediction], options: LocalizationOptions, *,
         raise InputError(f"localization: {error}; {TOO_EXTREME}") from None
     if not all(np.isfinite(numbers).all() for numbers in (detections.start, detections.end, detections.score)):
         raise InputError(f"localization: a score or a time is not finite; {TOO_EXTREME}")
-    return clip_to_video(detections, [p.duration for p in predictions]) if options.clip_detections else detections
+    if options.clip_detections:
+        detections = clip_to_video(detections, [p.duration for p in predictions])
+    return select_detections(detections, options)
 
 
 def _localize(predictions: Sequence[Prediction], options: LocalizationOptions, *, grid: SnippetGrid) -> Segments:
@@ -164,7 +166,7 @@ def _localize(predictions: Sequence[Prediction], options: LocalizationOptions, *
             )
         )
     detections = Segments.concatenate(parts)
-    return select_detections(detections.take(np.argsort(detections.video, kind="stable")), options)
+    return detections.take(np.argsort(detections.video, kind="stable"))
 
 
 def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:

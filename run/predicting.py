@@ -8,7 +8,6 @@ import csv
 import errno
 import io
 import itertools
-import json
 import os
 import pathlib
 from collections import Counter
@@ -18,7 +17,7 @@ from typing import Any
 
 from formats.problems import DataError, Problem
 from formats.result_file import write_detections
-from utils.atomic import whole_folder, write_file, write_text
+from utils.atomic import whole_folder, write_file, write_json
 from utils.errors import InputError
 from utils.printable import one_line
 from utils.segments import Segments
@@ -142,7 +141,7 @@ def write_predictions(
                 file = unfinished / "detections.json"
                 write_detections(file, predictions.detections, predictions.names, predictions.classes)
                 write_file(unfinished / "detections.csv", lambda file: file.write(table))
-                write_text(unfinished / "results.json", json.dumps(results, indent=2) + "\n")
+                write_json(unfinished / "results.json", results, indent=2)
             return folder
         except OSError as error:
             if named or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):

@@ -11,7 +11,6 @@ from support.tiny import CLASSES, FEATURE_SIZE
 from support.trained import write_bare_model, write_tiny_model
 
 import main
-from run.predicting import printable
 
 
 @pytest.fixture
@@ -200,7 +199,3 @@ def test_flags_that_contradict_it(here):
     assert "--predict and --inference_only contradict" in here.refused("long.npy", "--inference_only")
     assert "unrecognized arguments: --wrong" in here.refused("long.npy", "--wrong", "3")
     assert complaint(main.main(["--out", "x"]), "main.py: error: ")
-
-
-def test_names_never_reach_the_terminal_raw():
-    assert printable("a\x1b[31mb\n\udcff ü") == r"a\x1b[31mb\n\udcff ü"

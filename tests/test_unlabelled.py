@@ -171,7 +171,7 @@ def test_two_files_of_a_video(tmp_path):
     with pytest.raises(InputError, match=r"x/a\.npy and .*y/a\.npy: both belong to video 'a'"):
         found(first, second)
     write_pair(tmp_path / "x")
-    with pytest.raises(InputError, match="both belong to video 'a'"):
+    with pytest.raises(InputError, match="second file of video 'a'"):
         found(tmp_path / "x")
 
 
