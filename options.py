@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from utils.errors import InputError
-from utils.flags import FlagTable, Parser, group, option
+from utils.flags import Flag, FlagTable, Parser, group, option
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.snippet_grid import DEFAULT_FPS, SnippetGrid, topk_count
 
@@ -434,7 +434,7 @@ def check_saved(saved: Mapping[Any, Any]) -> None:
         if name not in FLAGS.flags:
             shown = repr(name[:40]) if isinstance(name, str) else f"of type {type(name).__name__}"
             raise InputError(f"its option {shown} is unknown to this version")
-        if not _fits(FLAGS.flags[name].kind, value):
+        if not _fits(FLAGS.flags[name], value):
             shown = f"{value!r:.40}, " if isinstance(value, str | float) else ""
             raise InputError(f"its option {name} is {shown}of type {type(value).__name__}")
     try:
@@ -443,11 +443,12 @@ def check_saved(saved: Mapping[Any, Any]) -> None:
         raise InputError(f"its options are not valid: {error}") from None
 
 
-def _fits(kind: Any, value: Any) -> bool:
+def _fits(flag: Flag, value: Any) -> bool:
     """Whether a plain value, of a file, is one of the kind that an option declares."""
-    if kind == tuple[str, ...]:
-        return isinstance(value, list | tuple) and len(value) > 0 and all(isinstance(text, str) for text in value)
-    kinds = typing.get_args(kind) or (kind,)
+    if flag.kind == tuple[str, ...]:
+        texts = isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+        return texts and len(value) >= min(len(flag.default), 1)
+    kinds = typing.get_args(flag.kind) or (flag.kind,)
     return type(value) in kinds or (float in kinds and type(value) is int)
 
 
@@ -455,7 +456,7 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     """Raise InputError naming the flags whose value differs from that of the experiment to resume."""
     changed = []
     for name, value in flags.items():
-        before = saved.get(name)
+        before = saved.get(name, FLAGS.flags[name].default)  # an older version's file may lack it
         same = list(value) == list(before or ()) if isinstance(value, list | tuple) else value == before
         longer = name in LENGTH_FLAGS and before is not None  # in the same unit; how much is for the trainer to check
         if name not in CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS and not longer and not same:
