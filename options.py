@@ -444,10 +444,10 @@ def check_saved(saved: Mapping[Any, Any]) -> None:
 
 
 def _fits(flag: Flag, value: Any) -> bool:
-    """Whether a plain value, of a file, is one of the kind that an option declares; a list may be empty if its default is."""
+    """Whether a plain value, of a file, is one of the kind that an option declares."""
     if flag.kind == tuple[str, ...]:
-        filled = isinstance(value, list | tuple) and (len(value) > 0 or not flag.default)
-        return filled and all(isinstance(text, str) for text in value)
+        texts = isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
+        return texts and len(value) >= min(len(flag.default), 1)
     kinds = typing.get_args(flag.kind) or (flag.kind,)
     return type(value) in kinds or (float in kinds and type(value) is int)
 
@@ -456,7 +456,7 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
     """Raise InputError naming the flags whose value differs from that of the experiment to resume."""
     changed = []
     for name, value in flags.items():
-        before = saved.get(name)
+        before = saved.get(name, FLAGS.flags[name].default)  # an older version's file may lack it
         same = list(value) == list(before or ()) if isinstance(value, list | tuple) else value == before
         longer = name in LENGTH_FLAGS and before is not None  # in the same unit; how much is for the trainer to check
         if name not in CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS and not longer and not same:

@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from dataset import Dataset, Split, Video
 from formats.annotations import VideoAnnotation
 from run.training_state import plain_dict
+from utils.progress import progress
 
 Columns = Mapping[str, Sequence[Any]]  # of a split: "videos", their names, and a value per video in every other column
 
@@ -48,7 +48,7 @@ def data_digest(data: Dataset, *, rows: int | None = None) -> dict[str, Any]:
 
 def _columns(split: Split, annotations: Mapping[str, VideoAnnotation], *, rows: int) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {"videos": list(split.names), **{part: [] for part in PARTS}}
-    for video in tqdm(split, desc="comparing features", unit="video", disable=None, leave=False):
+    for video in progress(split.videos, desc="comparing features", unit="video", leave=False):
         entry = annotations[video.video_id]
         instances = sorted((i.label, float(i.start), float(i.end)) for i in entry.instances)
         columns["labels"].append(_hash(sorted(entry.labels)))

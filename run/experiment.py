@@ -103,7 +103,8 @@ class Experiment:
 
     def remove_unfinished(self) -> None:
         """Remove the temporary files of a run that was killed while writing; they can be large."""
-        remove_leftovers(self.folder)
+        for file in (self.options, self.results, self.detections, self.best, self.last):
+            remove_leftovers(self.folder, file.name)
 
     def write_options(self, options: dict[str, Any]) -> None:
         write_json(self.options, options, indent=2)
