@@ -7,7 +7,7 @@ Features are kept on the device that trains (cache "device"), in memory ("ram"),
 """
 
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
-    from utils.console import not_a_program
+    from command_line.console import not_a_program
 
     not_a_program("dataset.py", run="python main.py --check_data")
 
@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from command_line.progress import progress
 from formats.annotations import VideoAnnotation, labels_of
 from formats.feature_files import FeatureFiles
 from formats.inspection import usable_features
@@ -33,7 +34,6 @@ from options import DataOptions, OptimisationOptions
 from utils.errors import InputError
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
-from utils.progress import progress
 from utils.segments import Indices
 from utils.snippet_grid import frame_rate
 

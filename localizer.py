@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from command_line.progress import progress
 from dataset import Batch, HostStore, Split, Video, inference_batches, inference_groups
 from formats.array_files import MemoryArray
 from formats.feature_files import FeatureFiles, Located
@@ -34,7 +35,6 @@ from run.weights import name_classes, num_classes, shape_flags
 from test import class_scores, localize, predict
 from utils.errors import InputError
 from utils.prefetch import prefetch
-from utils.progress import progress
 from utils.segments import Segments
 from utils.snippet_grid import frame_rate
 

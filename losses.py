@@ -8,7 +8,7 @@ The formulas are in docs/method.md, section 3.
 """
 
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
-    from utils.console import not_a_program
+    from command_line.console import not_a_program
 
     not_a_program("losses.py", run="python main.py")
 

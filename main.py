@@ -6,7 +6,7 @@ python main.py --predict FEATURES... [--model_file best.pt]     # find the actio
 python main.py --check_data --data_path DATA           # check the data set, print what is wrong with it
 """
 
-from utils.early import stop_quietly
+from command_line.early import stop_quietly
 
 if __name__ == "__main__":
     stop_quietly("main.py")  # first of all: loading the rest takes a moment
@@ -18,8 +18,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from command_line.console import run_tool
 from options import Options, as_plain, parse_flags, resolve
-from utils.console import run_tool
 from utils.processors import let_threads_sleep
 
 # Each command imports what it needs, so that --help and a mistyped flag don't wait for torch.

@@ -12,7 +12,7 @@ Letters: B videos, T snippets, D feature channels, H hidden channels, C classes.
 """
 
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
-    from utils.console import not_a_program
+    from command_line.console import not_a_program
 
     not_a_program("model.py", run="python main.py")
 

@@ -8,7 +8,7 @@ The defaults are the published THUMOS'14 recipe. To change a default, edit its l
 """
 
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
-    from utils.console import not_a_program
+    from command_line.console import not_a_program
 
     not_a_program("options.py", run="python main.py --help")
 
@@ -20,8 +20,8 @@ from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
+from command_line.flags import Flag, FlagTable, Parser, group, option
 from utils.errors import InputError
-from utils.flags import Flag, FlagTable, Parser, group, option
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.snippet_grid import DEFAULT_FPS, SnippetGrid, topk_count
 
@@ -295,7 +295,7 @@ _HABITS: Mapping[str, str] = MappingProxyType(
         "data_path": "data data_dir data_root dataset_path dataset_dir dataset_root root path feature_path features input",
         "dataset": "dataset_name data_name recipe config preset",
         "ground_truth": "gt gt_path gt_file annotation annotations annotation_path ann_file labels json",
-        "output_dir": "out output out_dir save_dir save_path log_dir work_dir result_dir results output_path",
+        "output_dir": "output out_dir save_dir save_path log_dir work_dir result_dir results output_path",
         "exp_name": "name exp experiment experiment_name run_name run model_name id",
         "model_file": "checkpoint ckpt weights pretrained pretrained_ckpt model model_path load load_model ckpt_path init",
         "inference_only": "test eval evaluate test_only eval_only inference infer do_test mode",

@@ -6,7 +6,7 @@ evaluation = Evaluator(model, data, ...)()              # all three, with mAP an
 """
 
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
-    from utils.console import not_a_program
+    from command_line.console import not_a_program
 
     not_a_program("test.py", run="bash scripts/inference.sh or python main.py --inference_only")
 
@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from command_line.progress import progress
 from dataset import Batch, Dataset, inference_batch_sizes, inference_batches, inference_groups
 from eval.detection import evaluate_detections
 from eval.summary import EvaluationSummary, summarize, video_accuracy
@@ -33,7 +34,6 @@ from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationO
 from run.compiling import check_same, compile_or_explain, trial_batches
 from run.device import fetch
 from utils.errors import InputError
-from utils.progress import progress
 from utils.segments import Segments
 from utils.snippet_grid import SnippetGrid, topk_count
 

@@ -6,7 +6,7 @@ trainer.run(evaluate)                  # evaluate() -> Evaluation
 """
 
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
-    from utils.console import not_a_program
+    from command_line.console import not_a_program
 
     not_a_program("train.py", run="bash scripts/train.sh or python main.py")
 
@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from command_line.progress import Progress
 from dataset import Batch, Dataset, steps_per_epoch, train_batch_sizes, train_batches
 from formats.result_file import write_detections
 from layers.wide_adam import WideAdam
@@ -53,7 +54,6 @@ from run.training_state import check_buffers, check_optimizer, check_random_stat
 from test import Evaluation
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
-from utils.progress import Progress
 
 MOST_EPOCH_LINES = 200  # of a run, where there is no terminal
 MOST_PENDING = 10  # steps after which losses are read, even if nothing else is due

@@ -26,6 +26,7 @@ import main as program
 from benchmarks.activitynet_set import GROUND_TRUTH, SetSize, ensure_set
 from benchmarks.run import machine_info
 from benchmarks.timing import peak_resident
+from command_line.console import run_tool
 from data_tools import opening
 from dataset import Dataset
 from formats.annotations import class_names
@@ -36,7 +37,6 @@ from run.checkpoint import Checkpoint, save_checkpoint
 from run.device import pick_device
 from run.provenance import git_commit
 from utils.atomic import write_text
-from utils.console import run_tool
 from utils.errors import InputError
 
 GIB = 2**30

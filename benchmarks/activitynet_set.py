@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from command_line.progress import progress
 from data_tools.synthetic import (
     FewLongActions,
     SetDescription,
@@ -33,7 +34,6 @@ from options import DataOptions
 from utils.atomic import whole_folder, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
-from utils.progress import progress
 
 GROUND_TRUTH = "activity_net.v1-3.min.json"
 FOLDERS = {"training": "train", "validation": "validation"}

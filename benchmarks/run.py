@@ -21,10 +21,10 @@ import torch
 from benchmarks.inputs import FULL, QUICK
 from benchmarks.rows import GROUPS, TOLERANCE, Bench, Row
 from benchmarks.timing import Budget, Limits, measure_limits
+from command_line.console import run_tool
 from run.device import apply_precision, choose_precision, pick_device
 from run.provenance import git_commit, versions
 from utils.atomic import write_text
-from utils.console import run_tool
 from utils.errors import InputError
 from utils.text_table import table
 

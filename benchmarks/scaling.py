@@ -25,10 +25,10 @@ from benchmarks.inputs import FULL, QUICK, Sizes
 from benchmarks.rows import TIOUS
 from benchmarks.run import machine_info
 from benchmarks.timing import Budget, measure
+from command_line.console import run_tool
 from run.device import pick_device
 from run.provenance import git_commit
 from utils.atomic import write_text
-from utils.console import run_tool
 from utils.segments import Segments
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -5,7 +5,7 @@ python -m data_tools.convert SRC DST [--allow_pickle] [--layout wtalc] ...
 An interrupted run continues when started again. DST can't be read as a set until it is complete.
 """
 
-from utils.early import stop_quietly
+from command_line.early import stop_quietly
 
 if __name__ == "__main__":
     stop_quietly("data_tools.convert")  # first of all: loading the rest takes a moment
@@ -16,6 +16,9 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 
+from command_line.console import run_tool
+from command_line.flags import Parser
+from command_line.progress import progress
 from data_tools.set_writer import write_set
 from formats.feature_files import FeatureFiles
 from formats.inspection import usable_features
@@ -23,10 +26,7 @@ from formats.left_out import Reason
 from formats.names import SPLITS
 from formats.opening import open_usable_set
 from options import FLAGS, resolve
-from utils.console import run_tool
 from utils.errors import InputError
-from utils.flags import Parser
-from utils.progress import progress
 
 OWN_FLAGS = ("layout", "ground_truth", "allow_pickle", "skip_unusable", "modal", "feature_size")
 

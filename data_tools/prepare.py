@@ -7,7 +7,7 @@ labels. Segments, where somebody marked them, only serve to measure mAP on the t
 inference alone.
 """
 
-from utils.early import stop_quietly
+from command_line.early import stop_quietly
 
 if __name__ == "__main__":
     stop_quietly("data_tools.prepare")  # first of all: loading the rest takes a moment
@@ -20,6 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from command_line.console import run_tool
+from command_line.flags import Parser
+from command_line.progress import progress
 from data_tools.check.annotations import annotation_findings
 from data_tools.check.times import TimedVideo
 from data_tools.label_tables import VideoLabels, read_labels, read_segments, refuse
@@ -34,10 +37,7 @@ from formats.problems import DataError, Problem, raise_problem
 from formats.regular_files import check_regular
 from formats.spelling import similar_to, spelling_warnings
 from options import FLAGS, DataOptions, resolve
-from utils.console import run_tool
 from utils.errors import InputError
-from utils.flags import Parser
-from utils.progress import progress
 from utils.snippet_grid import frame_rate
 
 DATA_FLAGS = ("modal", "feature_size", *GRID_FLAGS)

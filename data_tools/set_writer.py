@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from command_line.progress import progress
 from formats.annotations import VideoAnnotation
 from formats.feature_files import FeatureFiles
 from formats.layouts import UNFINISHED
@@ -25,7 +26,6 @@ from formats.regular_files import check_regular
 from utils.atomic import locked, remove_leftovers, write_file, write_text
 from utils.errors import InputError
 from utils.memory import format_bytes
-from utils.progress import progress
 
 SPARE_BYTES = 50_000_000  # disk space for everything except the features
 

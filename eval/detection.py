@@ -14,7 +14,7 @@ import sys
 if __name__ == "__main__" and not __package__:  # run as a file: Python then looks for modules in this folder alone
     sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
 
-from utils.early import stop_quietly
+from command_line.early import stop_quietly
 
 if __name__ == "__main__":
     stop_quietly("eval.detection")  # loading the rest takes a moment
@@ -26,11 +26,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from command_line.console import run_tool
 from eval.arguments import AVERAGES, parse_arguments
 from eval.files import PairOptions, read_pair
 from eval.notes import UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, amount, notes_on, plural
 from eval.tables import map_table, per_class_table
-from utils.console import run_tool
 from utils.errors import InputError
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.segments import Segments, temporal_iou

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from command_line.progress import progress
 from dataset import Dataset, Split, Video
 from formats.annotations import VideoAnnotation
 from run.training_state import plain_dict
-from utils.progress import progress
 
 Columns = Mapping[str, Sequence[Any]]  # of a split: "videos", their names, and a value per video in every other column
 

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from command_line.suggestions import shortened
 from model import SAL
 from options import DataOptions, RunOptions
 from utils.errors import InputError
 from utils.memory import check_fits
 from utils.processors import load, usable_cpus
-from utils.suggestions import shortened
 
 INDEX_DIGITS = 4  # of a GPU's number, at most
 AMPERE = (8, 0)  # first compute capability with TF32 and bfloat16

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-from utils.signals import stop_signals
+from command_line.signals import stop_signals
 
 
 class Interrupt:

@@ -7,8 +7,8 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
+from command_line.console import run_tool
 from utils.atomic import write_file
-from utils.console import run_tool
 from utils.errors import InputError
 
 USAGE = "python -m run.rewrite OLD.pth NEW.pt"

@@ -69,7 +69,7 @@ def test_of_twins_that_start_at_the_same_instant_one_has_the_folder(tmp_path):
     assert sum(answer == "has it\n" for answer in answers) == 1
     (winner,) = (twin.pid for twin, answer in zip(twins, answers, strict=True) if answer == "has it\n")
     assert sum(f"in use by process {winner} on" in answer for answer in answers) == 5
-    assert contents(tmp_path) == {}
+    assert not any(contents(tmp_path).values())  # an empty folder may stay, if one that was refused had made it
 
 
 def test_the_lock_ends_with_its_process_however_that_ends(tmp_path):

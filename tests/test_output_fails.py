@@ -9,18 +9,18 @@ import pytest
 from support.paths import ROOT
 from support.tiny import TINY_FLAGS
 
+from command_line.console import run_tool
+from command_line.output import GuardedStream, guarded_output
 from run.checkpoint import load_checkpoint
-from utils.console import run_tool
 from utils.errors import InputError, TrainingError
-from utils.output import GuardedStream, guarded_output
 from utils.printable import LONGEST, one_line, printable
 
 # Prints more than any buffer holds, in every way, then tells through its exit code and a file that it came to its end.
 TOOL = """
 import pathlib, sys
-from utils.console import run_tool
+from command_line.console import run_tool
 from utils.errors import InputError
-from utils.progress import progress
+from command_line.progress import progress
 def tool(arguments):
     for i in progress(range(3000), desc="working", unit="item"):
         print("x" * 100)
@@ -70,7 +70,7 @@ def test_training_survives_the_end_of_its_reader(tiny, tmp_path):
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_any_name_can_be_printed_in_any_encoding(encoding):
-    code = "import sys; from utils.output import guarded_output\nwith guarded_output(): "
+    code = "import sys; from command_line.output import guarded_output\nwith guarded_output(): "
     code += "print('é 跳水 \\udce9', file=sys.stderr); print('跳')"
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, env=environment, timeout=60)

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from command_line.progress import Progress, duration, progress
 from utils import progress as module
-from utils.progress import Progress, duration, progress
 
 
 class Clock:

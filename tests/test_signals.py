@@ -15,10 +15,10 @@ from support.tiny import TINY_FLAGS
 
 import test as evaluating
 import train
+from command_line.console import run_tool
 from run.checkpoint import load_checkpoint
 from run.history import History
 from run.interrupt import Interrupt
-from utils.console import run_tool
 
 STOPPING = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 

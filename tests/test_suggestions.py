@@ -7,9 +7,9 @@ import pytest
 from support.paths import ROOT
 
 import main
+from command_line.suggestions import LONGEST_SHOWN, closest, shortened
 from options import ALIASES, FIRST_FLAGS, FLAGS, parse_flags
 from utils.errors import InputError
-from utils.suggestions import LONGEST_SHOWN, closest, shortened
 
 MEANT = {
     "--epochs": "--num_epochs",

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from command_line.progress import progress
 from data_tools.check.annotations import annotation_findings
 from data_tools.check.consistency import consistency_findings
 from data_tools.check.features import feature_findings
@@ -29,7 +30,6 @@ from formats.opening import open_feature_set
 from formats.problems import DataError, Kind, Problem
 from options import ActionnessOptions, DataOptions
 from utils.prefetch import prefetch
-from utils.progress import progress
 from utils.snippet_grid import SnippetGrid, frame_rate
 from utils.text_table import table
 

@@ -14,6 +14,7 @@ from support.layouts import object_array
 from support.strategies import COUNTS, odd_texts, odd_values
 from support.tiny import FEATURE_SIZE, write_tiny_set
 
+from command_line.console import run_tool
 from data_tools import convert, prepare
 from eval.detection import main as evaluate
 from formats.feature_files import FeatureFiles
@@ -21,7 +22,6 @@ from formats.feature_folders import features_in
 from formats.hdf5 import arrays_in_hdf5
 from formats.pickled import read_pickled
 from formats.problems import raise_problem
-from utils.console import run_tool
 
 STREAMS = ("rgb", "flow")
 NPY_HEADER = b"\x93NUMPY\x01\x00"

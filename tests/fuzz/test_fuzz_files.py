@@ -14,13 +14,13 @@ from support.strategies import damaged, damaged_text, odd_texts
 from support.tiny import FEATURE_SIZE, TINY_FLAGS, write_tiny_set
 
 import main
+from command_line.console import run_tool
 from data_tools import convert, prepare
 from formats.feature_files import FeatureFiles
 from formats.feature_folders import features_in
 from formats.hdf5 import arrays_in_hdf5
 from formats.pickled import read_pickled
 from formats.problems import raise_problem
-from utils.console import run_tool
 
 STREAMS = ("rgb", "flow")
 SNIPPETS = 5

@@ -10,8 +10,8 @@ from support.strategies import AMOUNTS, COUNTS, ODD_GRIDS, argument_texts, odd_v
 from support.tiny import TINY_FLAGS, TinySet, write_tiny_set
 
 import main
+from command_line.console import run_tool
 from options import FLAGS, as_plain, parse_flags, resolve
-from utils.console import run_tool
 
 # Where main.py would wait or write elsewhere, or what the tests set themselves
 OWN_FLAGS = {"data_path", "output_dir", "device", "compile", "dataset", "num_epochs", "num_iters"}

@@ -4,11 +4,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from command_line.output import guarded_output
+from command_line.signals import Stopper, stop_signals
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
-from utils.output import guarded_output
 from utils.printable import one_line
-from utils.signals import Stopper, stop_signals
 
 PACKAGES = ("torch", "numpy", "tqdm", "tensorboard")  # of requirements.txt
 

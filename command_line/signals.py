@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-from utils.early import leave
+from command_line.early import leave
 
 Handler = Callable[[int, FrameType | None], Any]
 

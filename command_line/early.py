@@ -1,11 +1,11 @@
 """Signals in the first moments of a program, while it is being loaded: one line, not a traceback from within an import.
 
-from utils.early import stop_quietly
+from command_line.early import stop_quietly
 
 if __name__ == "__main__":
     stop_quietly("main.py")     # then the other imports, which take a moment
 
-This module itself imports next to nothing. `utils.console.run_tool` takes over when the program begins.
+This module itself imports next to nothing. `command_line.console.run_tool` takes over when the program begins.
 """
 
 import _signal as signal  # type: ignore[import-not-found]  # the core of the module signal, which takes a moment to load

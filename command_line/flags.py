@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NoReturn, TypeVar
 
+from command_line.suggestions import closest, did_you_mean, shortened
 from utils.errors import InputError
 from utils.ranges import Interval
-from utils.suggestions import closest, did_you_mean, shortened
 
 Groups = TypeVar("Groups")  # a dataclass of groups of options
 
