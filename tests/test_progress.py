@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
+from command_line import progress as module
 from command_line.progress import Progress, duration, progress
-from utils import progress as module
 
 
 class Clock:
