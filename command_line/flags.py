@@ -21,8 +21,9 @@ import dataclasses
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, TypeVar
 
+from command_line.parser import CommandParser
 from command_line.suggestions import closest, did_you_mean, shortened
 from utils.errors import InputError
 from utils.ranges import Interval
@@ -119,21 +120,16 @@ class FlagTable(Generic[Groups]):
                     _check_text(name, text, flag.parse)
 
 
-class Parser(argparse.ArgumentParser):
-    """Parser of a table's flags. A mistake raises InputError; flags that were not typed are absent from the result."""
+class Parser(CommandParser):
+    """A parser of a table's flags; those that were not typed are absent from the result."""
 
     def __init__(
         self, prog: str, description: str, table: FlagTable[Any], *, opening: Callable[[], str] | None = None
     ) -> None:
         """`opening` makes the text before the flags, in place of a usage that would list them all."""
-        super().__init__(
-            prog=prog,
-            description=description,
-            argument_default=argparse.SUPPRESS,
-            allow_abbrev=False,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        self.table, self.opening = table, opening
+        shape = argparse.RawDescriptionHelpFormatter
+        super().__init__(prog, description, argument_default=argparse.SUPPRESS, formatter_class=shape)
+        self.table, self.opening, self.aliases = table, opening, table.aliases
 
     def add_options(self, names: Iterable[str]) -> None:
         groups: dict[str, Any] = {}
@@ -143,44 +139,10 @@ class Parser(argparse.ArgumentParser):
                 groups[flag.title] = self.add_argument_group(flag.title)
             groups[flag.title].add_argument(f"--{name}", help=_help(flag, self.table.presets), **_argument(flag))
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        parsed, unknown = self.parse_known_args(args, namespace)
-        self.refuse(unknown)
-        return parsed
-
-    def refuse(self, unknown: Sequence[str]) -> None:
-        """Raise InputError for words of the command line that no flag takes, if there are any."""
-        flags = [self._unknown(word) for word in unknown if word.startswith("-")]
-        if unknown:
-            self.error("; ".join(flags[:5]) or f"unrecognized arguments: {shortened(' '.join(unknown))}")
-
     def format_help(self) -> str:
         if self.opening:
             self.usage, self.description = f"{self.prog} [FLAG [VALUE]] ...", self.opening()
         return super().format_help()
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; --help lists the flags")
-
-    def _unknown(self, word: str) -> str:
-        """What is said of a flag that does not exist: --epochs, --batch-size=4."""
-        meant = closest(word.partition("=")[0], self._option_string_actions, self.table.aliases)
-        return f"unrecognized arguments: {shortened(word)}{did_you_mean(meant)}"
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        if action.choices is not None and value not in action.choices:
-            choices = [str(choice) for choice in action.choices]
-            meant = did_you_mean(closest(str(value), choices))
-            raise argparse.ArgumentError(
-                action, f"invalid choice: '{shortened(str(value))}' (choose from {', '.join(choices)}){meant}"
-            )
-
-    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
-        try:
-            return super()._get_value(action, arg_string)
-        except argparse.ArgumentError:
-            kind = "whole number" if action.type is int else "number" if action.type is float else "value"
-            raise argparse.ArgumentError(action, f"'{shortened(arg_string)}' is not a {kind}") from None
 
 
 def _flags(kind: type) -> Iterator[Flag]:

@@ -4,6 +4,7 @@ import argparse
 import pathlib
 from collections.abc import Sequence
 
+from command_line.parser import CommandParser
 from options import EvaluationOptions
 
 # The spans of tIoU that the field averages THUMOS'14 over.
@@ -11,7 +12,7 @@ AVERAGES = ("0.1:0.5", "0.3:0.7", "0.1:0.7")
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m eval.detection", description="Detection mAP of a result file.")
+    parser = CommandParser("python -m eval.detection", "Detection mAP of a result file.")
     parser.add_argument("--ground_truth", required=True, type=pathlib.Path, help="gt.json")
     parser.add_argument("--detections", required=True, type=pathlib.Path, help="result file, ActivityNet format")
     parser.add_argument("--subset", default="test", help="subset of the ground truth (default: test)")
@@ -52,4 +53,5 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of the table")
     parser.add_argument("--verbose", action="store_true", help="name every video and class in notes, not three")
-    return parser.parse_args(arguments)
+    parsed: argparse.Namespace = parser.parse_args(arguments)
+    return parsed

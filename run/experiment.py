@@ -13,6 +13,7 @@ import itertools
 import os
 import pathlib
 import re
+import shlex
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -173,9 +174,11 @@ def new_experiment(options: RunOptions, locks: contextlib.ExitStack, *, data_pat
     if existing and not options.overwrite:
         resuming = "--resume to continue it, " if experiment.last in existing else ""
         without = "" if resuming else " (--resume cannot continue it without its last.pt)"
+        place = shlex.join(["--exp_name", name, "--output_dir", str(output_dir)])
         raise InputError(
             f"{existing[0]} exists: --exp_name {name} has been trained; "
-            f"give {resuming}--overwrite to start over, or another --exp_name{without}"
+            f"give {resuming}--overwrite to start over, or another --exp_name{without}",
+            hint=f"to continue it: main.py --resume {place}" if resuming else "",
         )
     return experiment
 

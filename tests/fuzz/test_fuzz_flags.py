@@ -11,7 +11,7 @@ from support.tiny import TINY_FLAGS, TinySet, write_tiny_set
 
 import main
 from command_line.console import run_tool
-from options import FLAGS, as_plain, parse_flags, resolve
+from options import FLAGS, as_plain, check_saved, parse_flags, resolve
 
 # Where main.py would wait or write elsewhere, or what the tests set themselves
 OWN_FLAGS = {"data_path", "output_dir", "device", "compile", "dataset", "num_epochs", "num_iters"}
@@ -84,6 +84,7 @@ def test_any_saved_options_resolve_or_are_refused(saved, empty_folder):
     """Options as an altered checkpoint could hold them: of any type."""
 
     def resolve_saved(_):
+        check_saved(saved)  # as when a checkpoint is read
         strict_json(json.dumps(as_plain(resolve({}, saved))))
 
     promised(lambda a: run_tool("main.py", resolve_saved, a), [], empty_folder)

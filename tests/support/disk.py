@@ -12,9 +12,9 @@ def contents(folder: pathlib.Path) -> dict[str, bytes | None]:
 
 
 def complaint(code: int, err: str) -> str:
-    """The one line that main.py answers a mistake with; if there are others of the kind, they are listed before it."""
+    """The one line that main.py answers a mistake with. Others of the kind are listed before it; a way on may come after it."""
     assert code == 2, err
-    *others, line = err.splitlines()
+    *others, line = [line for line in err.splitlines() if not line.startswith("  -> ")]
     assert all(other.startswith("    ") for other in others) and bool(others) == line.endswith(", above)")
     assert line.startswith("main.py: error: ")
     return line

@@ -149,7 +149,7 @@ def promised(tool: Tool, arguments: Sequence[str], folder: pathlib.Path, *, enco
     lines = [line for line in outcome.err.splitlines() if not line.lower().startswith("warning")]
     assert max(map(len, lines), default=0) <= LONGEST_LINE, f"a line of {max(map(len, lines))} characters"
     if outcome.code == 2 and not outcome.out:
-        *others, error = lines
+        *others, error = lines[:-1] if lines[-1].startswith("  -> ") else lines
         assert "error: " in error and not error[0].isspace(), outcome.err[:1000]
         assert len(others) < MOST_LINES and all(line.startswith("    ") for line in others), outcome.err[:1000]
         assert contents(folder).keys() == before.keys(), "a refused command has written something"
