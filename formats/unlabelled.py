@@ -21,7 +21,7 @@ from formats.feature_set import Storage, StoredFeatures, StoredSet
 from formats.ground_truth import ground_truth_file, read_json
 from formats.hdf5 import SUFFIXES as HDF5_SUFFIXES
 from formats.hdf5 import arrays_in_hdf5, hdf5_files
-from formats.layouts import AUTO, LAYOUTS, UNFINISHED, recognise
+from formats.layouts import AUTO, LAYOUTS, UNFINISHED, listing, recognise
 from formats.names import SPLITS, known_name
 from formats.problems import DataError, Kind, Problem, Report, raise_problem
 from options import DataOptions
@@ -101,11 +101,7 @@ def read_folder(path: pathlib.Path, options: DataOptions, report: Report) -> tup
         layout = recognise(path, options.layout)
         return layout.name, layout.read(path, allow_pickle=options.allow_pickle, report=report)
     if not plain.fits(path):
-        names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir() if not entry.name.startswith("."))
-        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        raise InputError(
-            f"{path}: no features; looked for {plain.looked_for}, or a data set; found {shown or 'nothing'}"
-        )
+        raise InputError(f"{path}: no features; looked for {plain.looked_for}, or a data set; found {listing(path)}")
     return plain.name, plain.read(path, allow_pickle=options.allow_pickle, report=report)
 
 
