@@ -26,10 +26,10 @@ from formats.array_files import MemoryArray
 from formats.feature_files import FeatureFiles, Located
 from formats.problems import DataError, Kind, Report, raise_problem
 from formats.unlabelled import FoundVideos, find_videos
-from model import SAL, FoldedSAL, combined_sequence
+from model import FoldedSAL, combined_sequence
 from options import CALL_FLAGS, FLAGS, Options, resolve
 from run.checkpoint import Checkpoint, load_checkpoint, load_network
-from run.device import apply_precision, check_model_fits, choose_machine
+from run.device import apply_precision, choose_machine, network_maker
 from run.predicting import PredictedVideo, Predictions
 from run.weights import name_classes, num_classes, shape_flags
 from test import class_scores, localize, predict
@@ -77,17 +77,7 @@ class Localizer:
         self.classes, self.options, self.path = checkpoint.classes, options, path
         with _torch_unchanged():
             self.machine = choose_machine(options.run)
-
-            def make_model() -> SAL:
-                return SAL(
-                    options.model,
-                    num_classes=count,
-                    streams=options.data.streams,
-                    feature_size=options.data.feature_size,
-                    compute_dtype=self.machine.dtype,
-                )
-
-            check_model_fits(make_model, self.machine, training=False, compiled=False)
+            make_model = network_maker(options.model, options.data, self.machine, num_classes=count, training=False)
             self.network = FoldedOnce(load_network(make_model, checkpoint, path, device=self.machine.device))
 
     @classmethod

@@ -12,10 +12,9 @@ if __name__ == "__main__":
     stop_quietly("main.py")  # first of all: loading the rest takes a moment
 
 import contextlib
-import functools
 import pathlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from command_line.console import run_tool
@@ -45,7 +44,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     from eval.tables import per_class_table
     from layers.wide_adam import WideAdam
     from losses import AdaptiveMask
-    from run.device import choose_machine
+    from run.device import choose_machine, network_maker
     from run.experiment import begin_training
     from run.history import History
     from run.provenance import provenance
@@ -56,14 +55,17 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     initial = None if checkpoint else starting_checkpoint(options.run)
     machine = choose_machine(options.run)
     data = open_dataset(options.data, device=machine.device, splits=("train", "test"))
-    make_model = _network_of(options, machine, num_classes=len(data.classes), training=True)
+    compiled, count = options.run.compile, len(data.classes)
+    make_model = network_maker(
+        options.model, options.data, machine, num_classes=count, training=True, compiled=compiled
+    )
     _check_batches_fit(options, machine, data, training=True)
     torch.manual_seed(options.run.seed)
     model = make_model()
     start = take_over(model, initial, classes=data.classes) if initial else None
     initial = None  # as large as the model
     model = model.to(machine.device)
-    mask = AdaptiveMask(options.actionness, num_classes=len(data.classes)).to(machine.device)
+    mask = AdaptiveMask(options.actionness, num_classes=count).to(machine.device)
     adam, plain = options.optimisation, {**as_plain(options), "threads": machine.threads}
     origin = provenance(plain, machine, layout=data.layout, left_out=data.left_out)
     if start:
@@ -117,7 +119,7 @@ def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     from eval.tables import per_class_table
     from formats.annotations import labels_of
     from run.checkpoint import load_network
-    from run.device import choose_machine
+    from run.device import choose_machine, network_maker
     from run.experiment import begin_inference
     from run.provenance import provenance
     from run.weights import assume_classes, class_lines
@@ -133,7 +135,9 @@ def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     labels = labels_of(data.annotations, data.test.names)
     for line in class_lines(classes, known=known, data=data.classes, labels=labels, path=path):
         print(line)
-    make_model = _network_of(options, machine, num_classes=len(classes), training=False)
+    make_model = network_maker(
+        options.model, options.data, machine, num_classes=len(classes), training=False, compiled=options.run.compile
+    )
     _check_batches_fit(options, machine, data, training=False)
     model = load_network(make_model, checkpoint, path, device=machine.device)
     evaluation = _make_evaluator(model, data, options)()
@@ -200,23 +204,6 @@ def main(arguments: Sequence[str]) -> int:
     """Return the exit code: 0 done, 1 training could not continue, 2 invalid input; for --check_data see run_check."""
     let_threads_sleep()
     return run_tool("main.py", run, arguments, out_of_memory=OUT_OF_MEMORY)
-
-
-def _network_of(options: Options, machine: "Machine", *, num_classes: int, training: bool) -> "Callable[[], SAL]":
-    """The function that makes the network, which is known to fit but not made yet."""
-    from model import SAL
-    from run.device import check_model_fits
-
-    make_model = functools.partial(
-        SAL,
-        options.model,
-        num_classes=num_classes,
-        streams=options.data.streams,
-        feature_size=options.data.feature_size,
-        compute_dtype=machine.dtype,
-    )
-    check_model_fits(make_model, machine, training=training, compiled=options.run.compile)
-    return make_model
 
 
 def _check_batches_fit(options: Options, machine: "Machine", data: "Dataset", *, training: bool) -> None:

@@ -361,7 +361,7 @@ NEUTRAL_FLAGS = frozenset(
     }
 )
 # Flags that may move the last bits of what a run computes: --resume may change them, and says so.
-LAST_BIT_FLAGS = frozenset({"test_batch_size", "compile"})
+LAST_BIT_FLAGS = frozenset({"test_batch_size", "compile", "threads"})
 # Flags that say how long a run is: --resume may raise the one that the run was started with.
 LENGTH_FLAGS = frozenset({"num_epochs", "num_iters"})
 

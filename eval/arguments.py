@@ -20,8 +20,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--split",
         default="auto",
         metavar="FILE",
-        help="file with the names of the videos to evaluate, one a line; auto: split_test.txt beside the ground truth, as in "
-        "training, if there is one and the subset is tested on; none: all videos of the subset (default: auto)",
+        help="file with the names of the videos to evaluate, one a line; auto: the split file beside the ground truth that "
+        "training would test on, if there is one and it is about the subset; none: all of the subset (default: auto)",
     )
     parser.add_argument(
         "--missing",

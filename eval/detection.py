@@ -29,8 +29,9 @@ from numpy.typing import NDArray
 from command_line.console import run_tool
 from eval.arguments import AVERAGES, parse_arguments
 from eval.files import PairOptions, read_pair
-from eval.notes import UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, amount, notes_on, plural
+from eval.notes import UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, notes_on
 from eval.tables import map_table, per_class_table
+from formats.names import amount, plural
 from utils.errors import InputError
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.segments import Segments, temporal_iou

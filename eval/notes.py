@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from eval.files import NOT_EVALUATED, FilePair, is_empty
-from formats.names import fold, shown
+from formats.names import amount, fold, shown
 from formats.thumos14_quirks import is_ambiguous
 
 UNKNOWN_VIDEOS, UNKNOWN_CLASSES = "unknown_videos", "unknown_classes"
@@ -42,15 +42,6 @@ class Note:
     def as_plain(self) -> dict[str, Any]:
         """The fields that say something, for JSON."""
         return {name: value for name, value in vars(self).items() if value and name != "key"}
-
-
-def amount(count: int, what: str) -> str:
-    """ "1 class", "2 classes" """
-    return f"{count} {what if count == 1 else plural(what)}"
-
-
-def plural(what: str) -> str:
-    return what + ("es" if what.endswith("s") else "s")
 
 
 def notes_on(pair: FilePair) -> list[Note]:

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from formats.names import shown
 from formats.problems import DataError, Kind, Problem
 from formats.regular_files import check_regular
 from formats.torch_pickle import check_torch_pickle
@@ -267,9 +268,7 @@ def arrays_by_stream(where: object, arrays: Mapping[str, StoredArray]) -> dict[s
     chosen = named or streams
     if chosen and all(len(choice) == 1 for choice in chosen.values()):
         return {stream: array for stream, (array,) in chosen.items()}
-    keys = list(candidates or arrays)
-    names = ", ".join(f"'{key}'" for key in keys[:6]) + f" and {len(keys) - 6} more" * (len(keys) > 6)
-    what = f"holds {names or 'nothing'}"
+    what = f"holds {shown(candidates or arrays, most=6) or 'nothing'}"
     fix = "expected arrays named 'rgb' and 'flow', or a single one"
     raise DataError(Problem(kind=Kind.CONTENT, where=str(where), what=what, fix=fix))
 

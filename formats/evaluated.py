@@ -1,6 +1,6 @@
 """The videos that an evaluation compares, by the rules that training's own evaluations follow (formats/splits.py).
 
-file = split_file(ground_truth, annotations, subset="test")       # split_test.txt beside it, if training would read that
+file = split_file(ground_truth, annotations, subset="test")       # the split file beside it, if training would read that
 chosen = evaluated_videos(annotations, ground_truth, subset="test", listed_in=file)
 """
 
@@ -10,8 +10,15 @@ from dataclasses import dataclass
 
 from formats.left_out import Cause, Reason
 from formats.names import group_of, splits_of
-from formats.problems import raise_problem
-from formats.splits import Annotations, left_out_by_practice, read_split_file, unmarked_videos
+from formats.problems import Problem, raise_problem
+from formats.splits import (
+    Annotations,
+    left_out_by_practice,
+    read_split_file,
+    split_files,
+    splits_of_files,
+    unmarked_videos,
+)
 from utils.errors import InputError
 
 
@@ -28,21 +35,30 @@ class EvaluatedVideos:
 
 
 def split_file(ground_truth: pathlib.Path, annotations: Annotations, *, subset: str) -> pathlib.Path | None:
-    """split_test.txt in the folder of the set, if there is one and `subset` is the one that training tests on."""
+    """The split file in the folder of the set that lists the videos of `subset`, if that is one that training tests on.
+
+    It is the file of that name, else the one that training would read, unless that lists videos of other subsets alone.
+    """
     folder, group = ground_truth.parent, group_of(subset)
     if folder.name == "annotations":  # a folder of the set's (formats/ground_truth.py)
         folder = folder.parent
     groups = {known for known in (group, *map(group_of, _subsets(annotations))) if known}
-    is_test = group is not None and splits_of(groups)[group] == "test"
-    file = folder / "split_test.txt"
-    return file if is_test and file.exists() else None
+    files = split_files(folder)
+    split_of = splits_of_files(files.keys())
+    tested = [file for file_group, file in files.items() if split_of.get(file_group) == "test"]
+    if group is None or splits_of(groups)[group] != "test" or not tested:
+        return None
+    if group in files:
+        return files[group]
+    of_subset = set(_of_subset(annotations, subset))
+    return tested[0] if not of_subset or of_subset & {*read_split_file(tested[0], annotations, _overlook)} else None
 
 
 def evaluated_videos(
     annotations: Annotations, ground_truth: pathlib.Path, *, subset: str, listed_in: pathlib.Path | None
 ) -> EvaluatedVideos:
     """The videos of `subset`, however it is written; or those that a file lists. Raises InputError when there are none."""
-    of_subset = [video for video, entry in annotations.items() if _same_subset(entry.subset, subset)]
+    of_subset = _of_subset(annotations, subset)
     if listed_in:
         listed = read_split_file(listed_in, annotations, raise_problem)
         unknown = [video for video in listed if video not in annotations]
@@ -63,6 +79,14 @@ def evaluated_videos(
     left_out |= dict.fromkeys(unmarked, Reason(cause=Cause.WITHOUT_SEGMENTS))
     marked = tuple(video for video in names if video not in unmarked)
     return EvaluatedVideos(names=marked, listed_in=listed_in, left_out=left_out)
+
+
+def _of_subset(annotations: Annotations, subset: str) -> list[str]:
+    return [video for video, entry in annotations.items() if _same_subset(entry.subset, subset)]
+
+
+def _overlook(_: Problem) -> None:
+    """Read on: whoever reads the file to use it reports its problems."""
 
 
 def _same_subset(name: str, other: str) -> bool:

@@ -1,6 +1,7 @@
 """Folders of feature files: VIDEO.npy with both streams in it, or a file of each stream.
 
     features_in(folder, report)                 # {video: its files}
+    beside(file)                                # the same of the folder or folders that a file belongs to
     read_folder(folder, report)                 # the same, and where a missing file belongs
     groups = subset_folders(path)               # the folders train/, validation/, test/ ... in `path`
     read_subset_folders(path, groups, report)   # the features of both splits in them
@@ -30,6 +31,20 @@ Files = dict[str, pathlib.Path]  # name without suffix -> file
 def features_in(folder: pathlib.Path, report: Report) -> dict[str, Located]:
     """{video: files} of a folder with {rgb,flow}/VIDEO.npy, or with VIDEO.npy, or named in the other ways."""
     return dict(_read(folder, report))
+
+
+def beside(file: pathlib.Path) -> dict[str, Located]:
+    """{video: files} of what a file belongs to: its folder, or the folder that holds its stream's and the other's."""
+    folder = file.parent
+    for inner in (folder, folder.parent):
+        streams = stream_folders(inner.parent)
+        mine = any(inner in folders for folders in streams.values())
+        if mine and (inner == folder or len(streams) == len(STREAMS)):
+            folder = inner.parent
+            break
+    return dict(
+        _read(folder, lambda _: None, depth=1)
+    )  # more than one file of a video is a problem of those who name it
 
 
 def read_folder(folder: pathlib.Path, report: Report) -> StoredFeatures:

@@ -101,9 +101,9 @@ def arrays_in_hdf5(path: pathlib.Path) -> dict[str, Arrays]:
 
 
 def hdf5_files(path: pathlib.Path) -> list[pathlib.Path]:
-    return (
-        sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()) if path.is_dir() else []
-    )
+    """The HDF5 files in a folder itself; none where there is no such folder."""
+    entries = path.iterdir() if path.is_dir() else ()
+    return sorted(file for file in entries if file.suffix.lower() in SUFFIXES and file.is_file())
 
 
 def _set_files(path: pathlib.Path) -> dict[str, pathlib.Path]:

@@ -66,18 +66,19 @@ def recognise(path: pathlib.Path, name: str) -> Layout:
             return known[name]
         hint = f"; it looks like {names}" if fitting else ""
         raise InputError(
-            f"--layout {name}: looked for {known[name].looked_for} in {path}, found {_listing(path)}{hint}; "
+            f"--layout {name}: looked for {known[name].looked_for} in {path}, found {listing(path)}{hint}; "
             "check --data_path, or omit --layout"
         )
     if len(fitting) > 1:
         raise InputError(f"{path}: looks like {names}; choose one with --layout")
     if not fitting:
         wanted = "; ".join(f"{layout.name}: {layout.looked_for}" for layout in LAYOUTS)
-        raise InputError(f"{path}: no known layout. Looked for {wanted}. Found {_listing(path)}; see the README")
+        raise InputError(f"{path}: no known layout. Looked for {wanted}. Found {listing(path)}; see the README")
     return fitting[0]
 
 
-def _listing(path: pathlib.Path) -> str:
+def listing(path: pathlib.Path) -> str:
+    """What a folder holds, for messages."""
     names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir() if not entry.name.startswith("."))
     shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return shown or "nothing"

@@ -95,5 +95,14 @@ def shown(names: Iterable[str], *, most: int | None = 3) -> str:
     return ", ".join(quoted) + (f" and {len(listed) - len(quoted)} more" if len(quoted) < len(listed) else "")
 
 
+def amount(count: int, what: str) -> str:
+    """ "1 class", "2 classes" """
+    return f"{count} {what if count == 1 else plural(what)}"
+
+
+def plural(what: str) -> str:
+    return what + ("es" if what.endswith("s") else "s")
+
+
 def _nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)

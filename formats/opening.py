@@ -19,7 +19,7 @@ from formats.layouts import recognise
 from formats.left_out import Cause, Reason
 from formats.names import SPLITS, shown
 from formats.problems import DataError, Kind, Problem, Report, raise_problem
-from formats.splits import Splits, has_split_files, read_splits
+from formats.splits import Splits, read_splits, split_files
 from formats.unlabelled import all_features, read_folder
 from options import DataOptions
 from utils.errors import InputError
@@ -47,7 +47,7 @@ def open_feature_set(
         file = pathlib.Path(ground_truth) if ground_truth else ground_truth_file(path)
         stated = training or ground_truth or file.exists()
         annotations, source = read_annotations(file, report) if stated else {}, str(file)
-    if annotations or training or has_split_files(path):
+    if annotations or training or split_files(path):
         found = read_splits(path, annotations=annotations, ground_truth=source, report=report, needed=needed)
     else:
         names: dict[str, tuple[str, ...]] = {"train": (), "test": tuple(sorted(stored.storage.by_split["test"].videos))}

@@ -14,7 +14,7 @@ subsets of the ground truth do. A split_val.txt takes the place of the one that 
 
 import pathlib
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from formats.annotations import VideoAnnotation
@@ -35,8 +35,22 @@ class Splits:
     dropped: dict[str, Reason]  # annotated video in no split -> why
 
 
-def has_split_files(path: pathlib.Path) -> bool:
-    return bool(_split_files(path))
+def split_files(path: pathlib.Path) -> dict[str, pathlib.Path]:
+    """{group: its split file} of those that are in a set's folder. Raises InputError when a group has two."""
+    files: dict[str, pathlib.Path] = {}
+    for group, names in GROUPS.items():
+        found = [file for name in names if (file := path / f"split_{name}.txt").exists()]
+        if len(found) > 1:
+            raise InputError(f"{found[0]} and {found[1].name}: both list {group} videos; remove one")
+        files |= dict.fromkeys([group], found[0]) if found else {}
+    return files
+
+
+def splits_of_files(groups: Set[str]) -> dict[str, str]:
+    """{group: split} of the groups that have split files; those of train and test leave a third unused."""
+    if groups >= {"train", "test"}:
+        return {"train": "train", "test": "test"}
+    return splits_of(groups)
 
 
 def read_splits(
@@ -51,7 +65,7 @@ def read_splits(
 
     Raises InputError if one that is needed has no videos; `report` gets names listed twice.
     """
-    files = _split_files(path)
+    files = split_files(path)
     if files:
         splits = _from_files(path, files, annotations, report, needed=needed)
     else:
@@ -78,17 +92,6 @@ def left_out_by_practice(annotations: Annotations, *, listed: Container[str] = (
     return {video: reason for video in LEFT_OUT if video in annotations and video not in listed}
 
 
-def _split_files(path: pathlib.Path) -> dict[str, pathlib.Path]:
-    """{group: its split file} of those that are there. Raises InputError when a group has two."""
-    files: dict[str, pathlib.Path] = {}
-    for group, names in GROUPS.items():
-        found = [file for name in names if (file := path / f"split_{name}.txt").exists()]
-        if len(found) > 1:
-            raise InputError(f"{found[0]} and {found[1].name}: both list {group} videos; remove one")
-        files |= dict.fromkeys([group], found[0]) if found else {}
-    return files
-
-
 def _from_files(
     path: pathlib.Path,
     files: Mapping[str, pathlib.Path],
@@ -97,9 +100,7 @@ def _from_files(
     *,
     needed: Sequence[str],
 ) -> Splits:
-    split_of = splits_of(files.keys())
-    if files.keys() >= {"train", "test"}:  # then they are what to train and test on
-        split_of = {"train": "train", "test": "test"}
+    split_of = splits_of_files(files.keys())
     file_of = {split: files[group] for group, split in split_of.items()}
     file_of |= {split: path / f"split_{split}.txt" for split in SPLITS if split not in file_of}
     read = {split: file for split, file in file_of.items() if file.exists() or split in needed}

@@ -3,32 +3,34 @@
     found = find_videos([pathlib.Path("new/")], options.data)       # {video: its files}, and what a ground truth there states
     folder_of_features(path)                                        # the files of a folder that has no layout
 
-A file is one video, or one stream of it: VIDEO_rgb.npy, or VIDEO.npy in a folder rgb/. The other stream is looked for where it
-belongs, beside the first. Labels are ignored; frame rates and durations in a ground truth are used.
+A file is one video, or one stream of it: VIDEO_rgb.npy, or VIDEO.npy in a folder rgb/, or any other form that sets have
+(formats/feature_folders.py). The other stream is looked for where it belongs, beside the first. Labels are ignored; frame rates
+and durations in a ground truth are used.
 """
 
 import pathlib
-import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from formats.annotations import VideoAnnotation, parse_positive
-from formats.array_files import STREAMS, SUFFIXES, StoredArray
+from formats.array_files import STREAMS, SUFFIXES, StoredArray, stream_of
 from formats.feature_files import Located
-from formats.feature_folders import features_in
+from formats.feature_folders import beside, features_in
 from formats.feature_set import Storage, StoredFeatures, StoredSet
 from formats.ground_truth import ground_truth_file, read_json
-from formats.hdf5 import arrays_in_hdf5
-from formats.layouts import AUTO, LAYOUTS, UNFINISHED, recognise
+from formats.hdf5 import SUFFIXES as HDF5_SUFFIXES
+from formats.hdf5 import arrays_in_hdf5, hdf5_files
+from formats.layouts import AUTO, LAYOUTS, UNFINISHED, listing, recognise
 from formats.names import SPLITS, known_name
 from formats.problems import DataError, Kind, Problem, Report, raise_problem
 from options import DataOptions
 from utils.errors import InputError
 
-HDF5_SUFFIXES = (".h5", ".hdf5")
-_NAMED_STREAM = re.compile(rf"(?P<video>.+)[_.-](?P<stream>{'|'.join(STREAMS)})", re.IGNORECASE)
-
 Videos = dict[str, Located]
+Neighbours = dict[
+    pathlib.Path, tuple[dict[Any, str], dict[str, Located]]
+]  # folder -> {file: its video} and {video: files}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class FoundVideos:
 
 
 class FolderLayout:
-    """A folder of feature files that no layout of a set describes: VIDEO.npy or VIDEO_{rgb,flow}.npy, {rgb,flow}/, HDF5 files.
+    """A folder of feature files that no layout of a set describes: in any form of formats/feature_folders.py, or HDF5 files.
 
     It can't be a set to train on: nothing in it says what its videos show.
     """
@@ -52,9 +54,7 @@ class FolderLayout:
     looked_for = f"feature files ({', '.join((*SUFFIXES, *HDF5_SUFFIXES))}), or rgb/ and flow/ with such files"
 
     def fits(self, path: pathlib.Path) -> bool:
-        places = [path, *(path / stream for stream in STREAMS)]
-        files = (file for place in places if place.is_dir() for file in place.iterdir())
-        return any(file.suffix in (*SUFFIXES, *HDF5_SUFFIXES) and not file.name.startswith(".") for file in files)
+        return bool(hdf5_files(path) or features_in(path, lambda _: None))
 
     def read(self, path: pathlib.Path, *, allow_pickle: bool, report: Report) -> StoredSet:
         videos: Videos = {}
@@ -71,6 +71,7 @@ def find_videos(paths: Sequence[pathlib.Path], options: DataOptions, *, report: 
     """
     videos: Videos = {}
     annotations: dict[str, VideoAnnotation] = {}
+    neighbours: Neighbours = {}
     ground_truths = [pathlib.Path(options.ground_truth)] if options.ground_truth else []
     for path in paths:
         if not path.exists():
@@ -83,7 +84,7 @@ def find_videos(paths: Sequence[pathlib.Path], options: DataOptions, *, report: 
             if not options.ground_truth:
                 ground_truths += _ground_truth_in(path)
         elif path.is_file():
-            _add(videos, _videos_of_file(path), report)
+            _add(videos, _videos_of_file(path, neighbours), report)
         else:
             raise InputError(f"{path}: neither a file nor a folder; check the path")
     if not videos:
@@ -100,11 +101,7 @@ def read_folder(path: pathlib.Path, options: DataOptions, report: Report) -> tup
         layout = recognise(path, options.layout)
         return layout.name, layout.read(path, allow_pickle=options.allow_pickle, report=report)
     if not plain.fits(path):
-        names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir() if not entry.name.startswith("."))
-        shown = ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
-        raise InputError(
-            f"{path}: no features; looked for {plain.looked_for}, or a data set; found {shown or 'nothing'}"
-        )
+        raise InputError(f"{path}: no features; looked for {plain.looked_for}, or a data set; found {listing(path)}")
     return plain.name, plain.read(path, allow_pickle=options.allow_pickle, report=report)
 
 
@@ -155,59 +152,56 @@ def _stated_in(
 
 
 def _parts_of_folder(path: pathlib.Path, report: Report) -> Iterator[Mapping[str, Located]]:
+    neighbours: Neighbours = {}
     for video, located in features_in(path, report).items():
         joint = located.get("joint")
-        yield _videos_of_file(joint) if isinstance(joint, pathlib.Path) else {video: located}
-    for file in sorted(path.iterdir()):
-        if file.suffix in HDF5_SUFFIXES:
-            yield _videos_of_file(file)
+        yield _videos_of_file(joint, neighbours) if isinstance(joint, pathlib.Path) else {video: located}
+    for file in hdf5_files(path):
+        yield _videos_of_file(file, neighbours)
 
 
-def _videos_of_file(path: pathlib.Path) -> Mapping[str, Located]:
-    """The videos in a file. Raises InputError for a file of an unknown kind."""
-    video, stream = _stream_of(path)
-    if path.suffix in HDF5_SUFFIXES:
-        inside = arrays_in_hdf5(path)
-        return {name: _of_stream(arrays, stream) for name, arrays in inside.items()}
-    if path.suffix not in SUFFIXES:
+def _videos_of_file(path: pathlib.Path, neighbours: Neighbours) -> Mapping[str, Located]:
+    """The videos in a file, with their other stream beside it. Raises InputError for a file of an unknown kind."""
+    if path.suffix.lower() in HDF5_SUFFIXES:
+        return _videos_of_hdf5(path)
+    if path.suffix.lower() not in SUFFIXES:
         expected = ", ".join((*SUFFIXES, *HDF5_SUFFIXES))
         raise InputError(f"{path}: not a feature file; expected {expected}, or a folder")
+    file = path.absolute()
+    if not any(stream_of(name)[1] for name in (file.stem, file.parent.name, file.parent.parent.name)):
+        return {path.stem: {"joint": path}}
+    if file.parent not in neighbours:
+        found = beside(file)
+        neighbours[file.parent] = (
+            {place: video for video, located in found.items() for place in located.values()},
+            found,
+        )
+    video_of, found = neighbours[file.parent]
+    if file in video_of and "joint" not in found[video_of[file]]:
+        return {video_of[file]: found[video_of[file]]}
+    video, stream = stream_of(path.stem)
+    return {video: {stream: path}} if stream and video else {path.stem: {"joint": path}}
+
+
+def _videos_of_hdf5(path: pathlib.Path) -> Mapping[str, Located]:
+    """The videos in an HDF5 file, and their other streams in rgb.h5 or flow.h5 beside it."""
+    name, stream = stream_of(path.stem)
     if stream is None:
-        return {video: {"joint": path}}
-    located: dict[str, pathlib.Path | StoredArray] = {stream: path}
-    for other in STREAMS:
-        partner = _partner(path, other)
-        if other != stream and partner is not None:
-            located[other] = partner
-    return {video: {s: located[s] for s in STREAMS if s in located}}
-
-
-def _stream_of(path: pathlib.Path) -> tuple[str, str | None]:
-    """(video, stream) of a file: VIDEO_rgb.npy, or rgb/VIDEO.npy; the stream is None for a file of both."""
-    named = _NAMED_STREAM.fullmatch(path.stem)
-    if named:
-        return named["video"], named["stream"].lower()
-    for name in (path.absolute().parent.name, path.stem if path.suffix in HDF5_SUFFIXES else ""):
-        if name.lower() in STREAMS:
-            return path.stem, name.lower()
-    return path.stem, None
+        name, stream = stream_of(path.absolute().parent.name)
+        return {
+            video: _of_stream(arrays, stream if not name else None) for video, arrays in arrays_in_hdf5(path).items()
+        }
+    videos: dict[str, dict[str, pathlib.Path | StoredArray]] = {}
+    told = {file: stream_of(file.stem) for file in hdf5_files(path.parent)}
+    partners = {other: file for file, (rest, other) in told.items() if other and rest == name}
+    for other, file in {**partners, stream: path}.items():
+        for video, arrays in arrays_in_hdf5(file).items():
+            videos.setdefault(video, {}).update(_of_stream(arrays, other))
+    return {video: {s: located[s] for s in (*STREAMS, "joint") if s in located} for video, located in videos.items()}
 
 
 def _of_stream(arrays: Mapping[str, StoredArray], stream: str | None) -> Located:
     return {stream: arrays["joint"]} if stream and set(arrays) == {"joint"} else arrays
-
-
-def _partner(path: pathlib.Path, stream: str) -> pathlib.Path | None:
-    """The file of another stream of the same video, in the place that corresponds to `path`'s."""
-    named, folder = _NAMED_STREAM.fullmatch(path.stem), path.absolute().parent
-    if named:
-        start = path.stem[: named.start("stream")]
-        stems = [start + spelled for spelled in (stream, stream.upper(), stream.capitalize())]
-        candidates = [path.with_name(stem + suffix) for stem in stems for suffix in SUFFIXES]
-    else:
-        beside = [entry for entry in sorted(folder.parent.iterdir()) if entry.name.lower() == stream]
-        candidates = [entry / (path.stem + suffix) for entry in beside for suffix in SUFFIXES]
-    return next((file for file in candidates if file.is_file()), None)
 
 
 def _add(videos: Videos, more: Mapping[str, Located], report: Report) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from command_line.progress import progress
 from dataset import Dataset, Split, Video
 from formats.annotations import VideoAnnotation
+from formats.names import amount, shown
 from run.training_state import plain_dict
 
 Columns = Mapping[str, Sequence[Any]]  # of a split: "videos", their names, and a value per video in every other column
@@ -23,7 +24,6 @@ Columns = Mapping[str, Sequence[Any]]  # of a split: "videos", their names, and 
 # In the order in which changes are named; the last two say little where those before them changed.
 PARTS = ("labels", "segments", "durations", "frame rates", "lengths", "feature values", "feature files")
 SPLIT_WORDS = {"train": "training", "test": "test"}
-MOST_NAMED = 3  # videos in a message
 
 # Features that are looked at, in bytes as float32: about a second's work. Of a larger set, every video has its share.
 BYTES_LOOKED_AT = 2**29
@@ -94,11 +94,11 @@ def compare_digests(saved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[l
             # Of another length, a video has other rows.
             videos = [v for v in changed[part] if part != "feature values" or v not in changed["lengths"]]
             if videos:
-                changes.append(f"{part} of {_shown(videos, word)} changed")
+                changes.append(f"{part} of {_counted(videos, word)} changed")
         rewritten = [v for v in changed["feature files"] if v not in changed["feature values"] + changed["lengths"]]
         if rewritten:
             notes.append(
-                f"the feature files of {_shown(rewritten, word)} have other sizes or times; the values looked at are the same"
+                f"the feature files of {_counted(rewritten, word)} have other sizes or times; the values looked at are the same"
             )
     return changes, notes
 
@@ -107,14 +107,14 @@ def _class_changes(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator
     for what, one, other in (("classes are gone", saved, now), ("classes are new", now, saved)):
         names = sorted(set(one["classes"]) - set(other["classes"]))
         if names:
-            yield f"{what}: {_listed(names)}"
+            yield f"{what}: {shown(names)}"
 
 
 def _video_changes(before: Sequence[str], after: Sequence[str], word: str) -> Iterator[str]:
     for state, one, other in (("gone", before, set(after)), ("new", after, set(before))):
         videos = [video for video in one if video not in other]
         if videos:
-            yield f"{_shown(videos, word, verb=state)}"
+            yield f"{_counted(videos, word, verb=state)}"
     kept = set(before) & set(after)
     if [v for v in before if v in kept] != [v for v in after if v in kept]:
         yield f"the {word} videos stand in another order"
@@ -136,14 +136,9 @@ def _checked(columns: Any) -> Columns:
     return checked
 
 
-def _shown(videos: Sequence[str], word: str, *, verb: str = "") -> str:
-    """ "3 test videos are gone: a, b, c"; without a verb "3 test videos (a, b, c)"."""
-    count = f"{len(videos)} {word} video{'s' if len(videos) > 1 else ''}"
+def _counted(videos: Sequence[str], word: str, *, verb: str = "") -> str:
+    """ "3 test videos are gone: 'a', 'b', 'c'"; without a verb "3 test videos ('a', 'b', 'c')"."""
+    count = amount(len(videos), f"{word} video")
     if not verb:
-        return f"{count} ({_listed(videos)})"
-    return f"{count} {'are' if len(videos) > 1 else 'is'} {verb}: {_listed(videos)}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+        return f"{count} ({shown(videos)})"
+    return f"{count} {'are' if len(videos) > 1 else 'is'} {verb}: {shown(videos)}"

@@ -3,6 +3,7 @@
 --precision is the number format of the large matrix products. Weights, moments and losses are always float32.
 """
 
+import functools
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from command_line.suggestions import shortened
 from model import SAL
-from options import DataOptions, RunOptions
+from options import DataOptions, ModelOptions, RunOptions
 from utils.errors import InputError
 from utils.memory import check_fits
 from utils.processors import load, usable_cpus
@@ -64,6 +65,28 @@ def default_threads() -> int:
     if any(os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")):
         return torch.get_num_threads()
     return min(torch.get_num_threads(), usable_cpus())
+
+
+def network_maker(
+    model: ModelOptions,
+    data: DataOptions,
+    machine: Machine,
+    *,
+    num_classes: int,
+    training: bool,
+    compiled: bool = False,
+) -> Callable[[], SAL]:
+    """The function that makes the network, which is known to fit but not made yet. Raises InputError when it will not fit."""
+    make_model = functools.partial(
+        SAL,
+        model,
+        num_classes=num_classes,
+        streams=data.streams,
+        feature_size=data.feature_size,
+        compute_dtype=machine.dtype,
+    )
+    check_model_fits(make_model, machine, training=training, compiled=compiled)
+    return make_model
 
 
 def check_model_fits(make_model: Callable[[], SAL], machine: Machine, *, training: bool, compiled: bool) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from formats.names import amount
 from formats.problems import DataError, Problem
 from formats.result_file import write_detections
 from utils.atomic import whole_folder, write_file, write_json
@@ -107,7 +108,7 @@ class Predictions:
     detections: Segments  # by video, best first
 
     def __str__(self) -> str:
-        return f"{counted(len(self.detections), 'detection')} in {counted(len(self.videos), 'video')}"
+        return f"{amount(len(self.detections), 'detection')} in {amount(len(self.videos), 'video')}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -167,7 +168,7 @@ def video_lines(predictions: Predictions) -> Iterator[str]:
         what = one_line(predictions.classes[label])
         best.setdefault(video, f", best: {what} {start:.1f} to {end:.1f} s, score {score:.3f}")
     for position, one in enumerate(predictions.videos):
-        yield f"{one_line(one.name)} ({one.seconds:.1f} s): {counted(counts[position], 'detection')}{best.get(position, '')}"
+        yield f"{one_line(one.name)} ({one.seconds:.1f} s): {amount(counts[position], 'detection')}{best.get(position, '')}"
 
 
 def frame_rate_line(predictions: Predictions, *, given: float | None, typed: bool) -> str:
@@ -182,13 +183,9 @@ def frame_rate_line(predictions: Predictions, *, given: float | None, typed: boo
     parts = []
     if stated:
         span = f"{stated[0]:g}" if stated[0] == stated[-1] else f"{stated[0]:g} to {stated[-1]:g}"
-        parts.append(f"{span} frames per second, as a ground truth states for {counted(len(stated), 'video')}")
+        parts.append(f"{span} frames per second, as a ground truth states for {amount(len(stated), 'video')}")
     if assumed:
         parts.append(
-            f"{DEFAULT_FPS:g} frames per second ASSUMED for {counted(assumed, 'video')}; give --fps if it is another"
+            f"{DEFAULT_FPS:g} frames per second ASSUMED for {amount(assumed, 'video')}; give --fps if it is another"
         )
     return f"frame rate: {'; '.join(parts)}"
-
-
-def counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -51,7 +51,7 @@ def condition_notes(
     changed = [
         f"--{name} {_typed(before[name])} (now {_typed(options[name])})"
         for name in sorted(LAST_BIT_FLAGS)
-        if name in before and before[name] != options[name]
+        if before.get(name) not in (None, options[name])
     ]
     earlier = plain_dict(state.get("machine", machine), "machine", machine)
     if not all(isinstance(value, str) for value in earlier.values()):

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
+from formats.names import shown
 from model import SAL
 from options import RunOptions
 from run.checkpoint import Checkpoint, load_checkpoint
-from run.weights import listed, name_classes, num_classes, shape_flags
+from run.weights import name_classes, num_classes, shape_flags
 from utils.errors import InputError
 
 CLASSIFIERS = ("snippet_classifier", "video_classifier")
@@ -115,4 +116,4 @@ def _check_shapes(own: dict[str, torch.Tensor], checkpoint: Checkpoint, path: pa
 
 
 def _count_and_names(names: tuple[str, ...]) -> str:
-    return f"{len(names)} ({listed(names)})" if names else "none"
+    return f"{len(names)} ({shown(names, most=5)})" if names else "none"

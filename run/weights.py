@@ -5,7 +5,7 @@ checkpoint = name_classes(checkpoint, "classes.txt", path)
 """
 
 import pathlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from formats.annotations import class_names
 from formats.ground_truth import read_annotations
+from formats.names import shown
 from run.checkpoint import Checkpoint
 from utils.errors import InputError
 
@@ -90,17 +91,12 @@ def class_lines(
     unknown = data[len(classes) :]
     if unknown and not labels & set(classes):
         raise InputError(
-            f"{path}: knows none of the data's {len(unknown)} labels ({listed(unknown)}), but {listed(classes)}; use the model "
+            f"{path}: knows none of the data's {len(unknown)} labels ({shown(unknown)}), but {shown(classes)}; use the model "
             "of these classes, or --predict, which needs no labels"
         )
     if unknown:
-        lines.append(f"labels that the model does not know: {len(unknown)} ({listed(unknown)}); their AP is 0")
+        lines.append(f"labels that the model does not know: {len(unknown)} ({shown(unknown, most=5)}); their AP is 0")
     return lines
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def read_class_names(path: pathlib.Path) -> tuple[str, ...]:

@@ -4,30 +4,42 @@ import sys
 
 
 def train() -> int:
+    _stop_quietly("sal-train")
     from sal.program.main import main
 
     return int(main(sys.argv[1:]))
 
 
 def predict() -> int:
+    _stop_quietly("sal-predict")
     from sal.program.main import main
 
     return int(main(["--predict", *sys.argv[1:]]))
 
 
 def evaluate() -> int:
+    _stop_quietly("sal-evaluate")
     from sal.program.eval.detection import main
 
     return int(main(sys.argv[1:]))
 
 
 def prepare() -> int:
+    _stop_quietly("sal-prepare")
     from sal.program.data_tools.prepare import main
 
     return int(main(sys.argv[1:]))
 
 
 def convert() -> int:
+    _stop_quietly("sal-convert")
     from sal.program.data_tools.convert import main
 
     return int(main(sys.argv[1:]))
+
+
+def _stop_quietly(name: str) -> None:
+    """First of all: loading the rest takes a moment."""
+    from sal.program.command_line.early import stop_quietly
+
+    stop_quietly(name)

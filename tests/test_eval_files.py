@@ -217,6 +217,18 @@ def test_the_split_file_is_that_of_the_subset_that_is_tested_on(evaluate, tmp_pa
     assert evaluate(database, {"c": []}, "--subset", "train")["listed_in"] is None
 
 
+def test_a_split_file_of_another_subset_is_not_read(evaluate, tmp_path):
+    """Where both are labelled, each subset has the videos of its own file, or all of its own."""
+    database = {"a": annotated((1, 3), subset="val"), "b": annotated((5, 8)), "c": annotated((0, 1), subset="train")}
+    (tmp_path / "split_train.txt").write_text("c\n")
+    (tmp_path / "split_test.txt").write_text("b\n")
+    printed = evaluate(database, {"a": [found()]}, "--subset", "val")
+    assert printed["listed_in"] is None and printed["mAP"] == {"0.5": 1}
+    (tmp_path / "split_val.txt").write_text("a\n")
+    assert evaluate(database, {"a": [found()]}, "--subset", "val")["listed_in"] == str(tmp_path / "split_val.txt")
+    assert evaluate(database, {"b": []})["listed_in"] == str(tmp_path / "split_test.txt")
+
+
 # Segments
 
 

@@ -98,7 +98,7 @@ def test_labels_that_the_model_does_not_know(tiny, infer, tmp_path):
     known = infer(tiny.path, "--verbose")
     tiny.edit_gt(rename)
     out, _, results = infer(tiny.path, "--verbose")
-    assert "labels that the model does not know: 1 (Juggle); their AP is 0" in out
+    assert "labels that the model does not know: 1 ('Juggle'); their AP is 0" in out
     (row,) = [line.split() for line in out.splitlines() if line.startswith("Juggle")]
     assert set(row[1:]) == {"0.0"}
     assert results["mAP"]["0.1"] < known[2]["mAP"]["0.1"]
@@ -107,7 +107,7 @@ def test_labels_that_the_model_does_not_know(tiny, infer, tmp_path):
 def test_none_of_the_labels(tiny, refused_with, tmp_path):
     model = write_tiny_model(tmp_path / "other.pt", classes=("A", "B", "C"))
     line = refused_with(tiny.path, "--inference_only", "--model_file", str(model))
-    assert "other.pt: knows none of the data's 3 labels (Dive, Jump, Throw), but A, B, C" in line
+    assert "other.pt: knows none of the data's 3 labels ('Dive', 'Jump', 'Throw'), but 'A', 'B', 'C'" in line
 
 
 def test_the_assumed_order_of_a_bare_state_dict(tiny, infer, tmp_path):

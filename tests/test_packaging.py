@@ -63,6 +63,22 @@ def test_every_script_is_a_function():
         assert module == "sal.commands" and callable(getattr(commands, function)), name
 
 
+@pytest.mark.parametrize(("name", "module"), [("train", "main"), ("evaluate", "eval.detection")])
+def test_a_signal_while_a_command_is_loaded_is_one_line(name, module):
+    code = (
+        "import os, signal, sys\n"
+        "from sal import commands\n"
+        "class Signal:\n"
+        "    def find_spec(self, found, *_):\n"
+        f"        if found == 'sal.program.{module}':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Signal())\n"
+        f"commands.{name}()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, f"sal-{name}: interrupted\n")
+
+
 def test_the_oldest_packages_allowed_include_the_pinned_ones():
     pins = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().split())
     oldest = dict(line.split(">=") for line in PROJECT["project"]["dependencies"])

@@ -55,42 +55,42 @@ def shifted(entry):
 
 
 CHANGES = {
-    "segments": (lambda s: s.edit_gt(lambda d: shifted(d["test_0"])), "segments of 1 test video (test_0) changed"),
+    "segments": (lambda s: s.edit_gt(lambda d: shifted(d["test_0"])), "segments of 1 test video ('test_0') changed"),
     "labels": (
         lambda s: s.edit_gt(lambda d: d["train_1"]["annotations"][0].update(label="Dive")),
-        "labels of 1 training video (train_1) changed",
+        "labels of 1 training video ('train_1') changed",
     ),
     "durations": (
         lambda s: s.edit_gt(lambda d: d["test_1"].update(duration=99.0)),
-        "durations of 1 test video (test_1)",
+        "durations of 1 test video ('test_1')",
     ),
     "frame rates": (
         lambda s: s.edit_gt(lambda d: [entry.update(fps=30.0) for entry in d.values()]),
-        "frame rates of 4 test videos (test_0, test_1, test_2 and 1 more) changed",
+        "frame rates of 4 test videos ('test_0', 'test_1', 'test_2' and 1 more) changed",
     ),
     "feature values": (
         lambda s: change_features(s.feature("test", "rgb", "test_2"), lambda x: x * 1.01),
-        "feature values of 1 test video (test_2) changed",
+        "feature values of 1 test video ('test_2') changed",
     ),
     "one value": (
         lambda s: change_features(
             s.feature("train", "flow", "train_3"), lambda x: x + (np.arange(x.size) == 17).reshape(x.shape)
         ),
-        "feature values of 1 training video (train_3) changed",
+        "feature values of 1 training video ('train_3') changed",
     ),
     "lengths": (
         lambda s: [
             change_features(s.feature("train", stream, "train_0"), lambda x: x[:-1]) for stream in ("rgb", "flow")
         ],
-        "lengths of 1 training video (train_0) changed",
+        "lengths of 1 training video ('train_0') changed",
     ),
     "test video gone": (
         lambda s: drop(s, "test", "test_1", "test_3"),
-        "2 test videos are gone: test_1, test_3",
+        "2 test videos are gone: 'test_1', 'test_3'",
     ),
     "training video gone": (
         lambda s: drop(s, "train", "train_6"),
-        "1 training video is gone: train_6",
+        "1 training video is gone: 'train_6'",
     ),
     "order": (
         lambda s: (s.path / "split_train.txt").write_text("".join(f"train_{i}\n" for i in reversed(range(7)))),
@@ -98,7 +98,7 @@ CHANGES = {
     ),
     "class gone": (
         lambda s: s.edit_gt(lambda d: [n.update(label="Dive") for e in d.values() for n in e["annotations"]]),
-        "classes are gone: Jump, Throw",
+        "classes are gone: 'Jump', 'Throw'",
     ),
 }
 
@@ -144,7 +144,7 @@ def test_a_large_set_is_sampled_and_compared_in_the_same_rows(started, run, tmp_
     )
     CHANGES["training video gone"][0](started)
     fewer = data_digest(load_tiny_set(started.path), rows=6)
-    assert compare_digests(digest, fewer) == (["1 training video is gone: train_6"], [])
+    assert compare_digests(digest, fewer) == (["1 training video is gone: 'train_6'"], [])
 
 
 def test_the_files_of_earlier_versions_go_on_with_a_note(started, run, tmp_path, resumed):

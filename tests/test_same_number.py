@@ -40,6 +40,24 @@ def fewer_listed(tiny):
     (tiny.path / "split_test.txt").write_text("test_0\ntest_3\n")
 
 
+def listed_as_validation(tiny):
+    fewer_listed(tiny)
+    (tiny.path / "split_test.txt").rename(tiny.path / "split_val.txt")
+
+
+def listed_as_testing(tiny):
+    fewer_listed(tiny)
+    (tiny.path / "split_test.txt").rename(tiny.path / "split_testing.txt")
+
+
+def listed_of_other_subsets(tiny):
+    """ActivityNet's own ground truth, with split files of the usual names."""
+    activitynet_subsets(tiny)
+    tiny.edit_gt(lambda database: database.update(secret={"subset": "testing", "annotations": []}))
+    for split, count in (("train", 7), ("test", 2)):
+        (tiny.path / f"split_{split}.txt").write_text("".join(f"{split}_{i}\n" for i in range(count)))
+
+
 def activitynet_subsets(tiny):
     subsets = {"train": "training", "test": "validation"}
     tiny.edit_gt(lambda database: [entry.update(subset=subsets[entry["subset"]]) for entry in database.values()])
@@ -69,6 +87,9 @@ SETS = {
     "thumos, listed": (thumos_listed, [], []),
     "unmarked": (unmarked, [], []),
     "fewer listed": (fewer_listed, ["--skip_unusable"], []),
+    "listed as validation": (listed_as_validation, ["--skip_unusable"], []),
+    "listed as testing": (listed_as_testing, ["--skip_unusable"], []),
+    "listed, of other subsets": (listed_of_other_subsets, ["--skip_unusable"], ["--subset", "validation"]),
     "activitynet": (activitynet_subsets, [], ["--subset", "validation"]),
     "empty segment": (empty_segment, ["--skip_unusable"], ["--skip_empty"]),
     "only an empty segment": (only_an_empty_segment, ["--skip_unusable"], ["--skip_empty"]),

@@ -58,8 +58,8 @@ def test_training_starts_from_it(tiny, run, tmp_path):
     flags = ("--exp_name", "x", "--num_epochs", "1", "--lr", "1e-30", "--weight_decay", "0")
     outcome = run(tiny.path, "--init_from", str(model), *flags)
     assert outcome.code == 0, outcome.err
-    assert f"starting from {model}: classes taken over: 2 (Dive, Jump); starting fresh: 1 (Throw)" in outcome.out
-    assert "not used: 1 (Other)" in outcome.out
+    assert f"starting from {model}: classes taken over: 2 ('Dive', 'Jump'); starting fresh: 1 ('Throw')" in outcome.out
+    assert "not used: 1 ('Other')" in outcome.out
     given, trained = (load_checkpoint(file).model for file in (model, tmp_path / "out" / "x" / "best.pt"))
     torch.testing.assert_close(trained["encoder.conv.weight"], given["encoder.conv.weight"])
     torch.testing.assert_close(trained["snippet_classifier.weight"][:2], given["snippet_classifier.weight"][:2])

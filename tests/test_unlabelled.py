@@ -85,7 +85,28 @@ def write_hdf5(path):
     return path / "set.h5"
 
 
+def write_two_hdf5(path):
+    for stream, array in (("flow", flow()), ("rgb", rgb())):
+        with h5py.File(path / f"{stream}.h5", "w") as file:
+            file["a"] = array
+    return path / "rgb.h5"
+
+
+def write_streams(form):
+    """A writer of both streams under a name like "{stream}/a.npy"."""
+
+    def write(path):
+        save(path / form.format(stream="flow"), flow())
+        return save(path / form.format(stream="rgb"), rgb())
+
+    write.__name__ = form
+    return write
+
+
+FORMS = ["{stream}-a.npy", "a {stream}.npy", "i3d_{stream}/a.npy", "{stream}/a_{stream}.npy", "{stream}/Dive/a.npy"]
+FORMS += ["a/{stream}.npy", "Dive/a_{stream}.npy", "Dive/{stream}/a.npy"]
 FILES = [write_joint, write_npz, write_pt, write_pair, write_capital_pair, write_stream_folders, write_hdf5]
+FILES += [write_two_hdf5, *map(write_streams, FORMS)]
 
 
 @pytest.mark.parametrize("write", FILES, ids=lambda write: write.__name__)
@@ -106,6 +127,24 @@ def test_a_set_without_ground_truth(tmp_path, write, place):
     (tmp_path / place).mkdir(parents=True)
     write(tmp_path / place)
     assert_is_one_video(found(tmp_path).videos)
+
+
+@pytest.mark.parametrize("write", FILES, ids=lambda write: write.__name__)
+def test_all_files_by_name(tmp_path, write):
+    write(tmp_path)
+    assert_is_one_video(found(*sorted(file for file in tmp_path.rglob("*") if file.is_file())).videos)
+
+
+@pytest.mark.parametrize("name", ["rgb-a.npy", "a rgb.npy", "a_rgb.npy", "rgb/a.npy", "a/rgb.npy"])
+def test_one_stream_alone_is_never_taken_for_the_other(tmp_path, name):
+    (located,) = found(save(tmp_path / name, rgb())).videos.values()
+    assert located.keys() == {"rgb"}
+    with pytest.raises(InputError, match="no stream 'flow'"):
+        FeatureFiles("a", located, streams=("flow",), feature_size=3)
+
+
+def test_a_folder_far_above_that_is_called_like_a_stream(tmp_path):
+    assert_is_one_video(found(save(tmp_path / "flow" / "features" / "a.npy", joint())).videos)
 
 
 def test_both_streams_given_as_files(tmp_path):
