@@ -32,7 +32,7 @@ from formats.annotations import VideoAnnotation, labels_of
 from formats.array_files import STREAMS, StoredArray, plain_shape
 from formats.feature_files import FeatureFiles, Located, open_streams
 from formats.feature_folders import features_in
-from formats.names import SPLITS, shown, splits_of, unlabelled_group
+from formats.names import SPLITS, fold_video, shown, splits_of, unlabelled_group
 from formats.problems import DataError, Problem, raise_problem
 from formats.regular_files import check_regular
 from formats.spelling import similar_to, spelling_warnings
@@ -40,7 +40,7 @@ from options import FLAGS, DataOptions, resolve
 from utils.errors import InputError
 from utils.snippet_grid import frame_rate
 
-DATA_FLAGS = ("modal", "feature_size", *GRID_FLAGS)
+DATA_FLAGS = ("modal", "feature_size", "skip_unusable", *GRID_FLAGS)
 TEST_FRACTION, SEED = 0.3, 0  # of the draw, where the table names no subsets
 
 
@@ -72,12 +72,29 @@ def prepare(arguments: Sequence[str]) -> None:
     streams, folder, table, out = options.streams, flags["features"], flags["labels"], flags["out"]
     located = _features(folder, table=table, out=out)
     labels = read_labels(table)
-    _check_videos(labels, located, table=table, folder=folder)
     segments = read_segments(flags["annotations"], labels, table) if "annotations" in flags else {}
+    lost = [video for video in labels if video not in located]
+    if not options.skip_unusable or len(lost) == len(labels):
+        _refuse_lost(lost, labels, located, table=table, folder=folder)
+    labels = {video: entry for video, entry in labels.items() if video in located}
+    segments = {video: instances for video, instances in segments.items() if video in located}
     names = _splits(labels, table=table, flags=flags, marked=segments)
     used = [video for split in SPLITS for video in names[split]]
     feature_size = flags.get("feature_size") or _feature_size([located[video] for video in used], streams)
-    files = _inspect({video: located[video] for video in used}, streams=streams, feature_size=feature_size)
+    files, unequal = _inspect(
+        {video: located[video] for video in used},
+        streams=streams,
+        feature_size=feature_size,
+        skip_unusable=options.skip_unusable,
+    )
+    left = {split: tuple(video for video in members if video in files) for split, members in names.items()}
+    for split in SPLITS:
+        if names[split] and not left[split]:
+            raise InputError(
+                f"{table}: no {split} video is left, all have streams of different length; extract them again"
+            )
+    names = left
+    used = [video for video in used if video in files]
     annotations = {
         video: VideoAnnotation(
             subset="", instances=tuple(segments.get(video, ())), weak_labels=frozenset(labels[video].labels)
@@ -88,7 +105,14 @@ def prepare(arguments: Sequence[str]) -> None:
     write_set(out, {s: [files[v] for v in names[s]] for s in SPLITS}, annotations, streams=streams, origin=origin)
     lengths = {video: len(features) for video, features in files.items()}
     print(_summary(out, names=names, labels=labels, segments=segments, lengths=lengths))
-    for line in (*_left_out(labels, located, used, table), *_warnings(annotations, names, lengths, options)):
+    cut = [video for video, features in files.items() if features.cut]
+    for line in (
+        *_skipped("missing features", lost),
+        *_skipped("streams of different length", unequal),
+        *_left_out(labels, located, [*used, *unequal], table),
+        *_cut(cut),
+        *_warnings(annotations, names, lengths, options),
+    ):
         print(line)
     untrained = labels_of(annotations, names["test"]) - labels_of(annotations, names["train"])
     print(next_command(out, names=names, lengths=lengths, feature_size=feature_size, flags=flags, skip=bool(untrained)))
@@ -136,20 +160,28 @@ def _features(folder: pathlib.Path, *, table: pathlib.Path, out: pathlib.Path) -
     return videos
 
 
-def _check_videos(
+def _refuse_lost(
+    lost: Sequence[str],
     labels: Mapping[str, VideoLabels],
     located: Mapping[str, Located],
     *,
     table: pathlib.Path,
     folder: pathlib.Path,
 ) -> None:
-    def mistake(video: str) -> str:
-        fix = "get them or remove the line"
-        if pathlib.PurePath(video).stem in located:
-            fix = "write names without the file's suffix"
-        return f"{table} line {labels[video].line}: no features for video '{video}' in {folder}; {fix}"
+    """Refuse videos without features, naming those that are there under another name, or some that are there."""
+    if not lost:
+        return
+    alike: dict[str, list[str]] = {}
+    for name in located:
+        alike.setdefault(fold_video(name), []).append(name)
 
-    refuse([mistake(video) for video in labels if video not in located])
+    def mistake(video: str) -> str:
+        similar = alike.get(fold_video(video), [])
+        there = f"there are some of {shown(similar)}: write the name so" if similar else f"it has {shown(located)}"
+        fix = "" if similar else "; get them, remove the line, or leave such videos out with --skip_unusable"
+        return f"{table} line {labels[video].line}: no features for video '{video}' in {folder}, {there}{fix}"
+
+    refuse([mistake(video) for video in lost])
 
 
 def _splits(
@@ -199,6 +231,17 @@ def _check_labelled(labels: Mapping[str, VideoLabels], table: pathlib.Path, vide
             if not labels[video].labels
         ]
     )
+
+
+def _skipped(why: str, videos: Sequence[str]) -> Iterator[str]:
+    if videos:
+        yield f"left out, {why}: {len(videos)}, such as {shown(videos[:1])}"
+
+
+def _cut(videos: Sequence[str]) -> Iterator[str]:
+    if videos:
+        count = f"{len(videos)} video{'s' * (len(videos) > 1)}"
+        yield f"streams that differ by 1 or 2 snippets, cut to the shorter: {count}, such as {shown(videos[:1])}"
 
 
 def _left_out(
@@ -281,8 +324,13 @@ def _check_not_transposed(array: StoredArray, shapes: Sequence[tuple[int, ...]])
         )
 
 
-def _inspect(located: Mapping[str, Located], *, streams: tuple[str, ...], feature_size: int) -> dict[str, FeatureFiles]:
-    """Open the features of all videos. Raises DataError with every problem."""
+def _inspect(
+    located: Mapping[str, Located], *, streams: tuple[str, ...], feature_size: int, skip_unusable: bool
+) -> tuple[dict[str, FeatureFiles], list[str]]:
+    """Open the features of all videos; also return the videos that `skip_unusable` leaves out.
+
+    Raises DataError with every other problem, or when no video is left.
+    """
     files: dict[str, FeatureFiles] = {}
     problems: list[Problem] = []
     for video, places in progress(located.items(), desc="inspecting features", unit="video"):
@@ -290,9 +338,11 @@ def _inspect(located: Mapping[str, Located], *, streams: tuple[str, ...], featur
             files[video] = FeatureFiles(video, places, streams=streams, feature_size=feature_size)
         except DataError as error:
             problems.append(error.problem.of(video))
-    if problems:
-        raise DataError(problems[0], others=problems[1:])
-    return files
+    skipped = [problem for problem in problems if skip_unusable and problem.kind.costs_the_video]
+    fatal = [problem for problem in problems if problem not in skipped] or ([] if files else problems)
+    if fatal:
+        raise DataError(fatal[0], others=fatal[1:])
+    return files, [problem.video for problem in skipped]
 
 
 def _summary(

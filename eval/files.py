@@ -9,7 +9,7 @@ no number is wrong in silence (docs/evaluation.md).
 """
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -118,10 +118,13 @@ def read_pair(ground_truth: pathlib.Path, result_file: pathlib.Path, options: Pa
     annotations = read_annotations(ground_truth, problems.append, keep_empty=True)
     usable = without_empty(annotations) if options.skip_empty else annotations
     listed_in = _listed_in(ground_truth, usable, options)
-    chosen = evaluated_videos(usable, ground_truth, subset=options.subset, listed_in=listed_in)
-    for problem in problems:
-        if chosen.depends_on(problem.video) or problem.video not in annotations:
-            raise DataError(problem)
+    unread = [problem for problem in problems if problem.video not in annotations]  # nobody knows their subset
+    try:
+        chosen = evaluated_videos(usable, ground_truth, subset=options.subset, listed_in=listed_in)
+    except InputError:
+        _refuse(unread)  # rather than what they led to
+        raise
+    _refuse([*unread, *(p for p in problems if p.video in annotations and chosen.depends_on(p.video))])
     found = read_detections(result_file)
     pair = FilePair(
         options=options,
@@ -136,6 +139,11 @@ def read_pair(ground_truth: pathlib.Path, result_file: pathlib.Path, options: Pa
     if len(pair.truth) == 0:
         raise InputError(f"--subset {options.subset}: {ground_truth} has no annotated instances in it")
     return pair
+
+
+def _refuse(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise DataError(problems[0], others=problems[1:])
 
 
 def without_empty(annotations: Annotations) -> dict[str, VideoAnnotation]:

@@ -124,23 +124,34 @@ def _classes(pair: FilePair) -> Iterator[Note]:
     labels = pair.found.detections.label[pair.video_positions != NOT_EVALUATED]
     counts = dict(zip(pair.found.labels, np.bincount(labels, minlength=len(pair.found.labels)).tolist(), strict=True))
     with_truth = {pair.classes[label] for label in np.unique(pair.truth.label)}
-    no_class, unknown, unused = [], [], []
+    no_class, unknown, unused, contested = [], [], [], []
     for label in pair.found.labels:
         known = pair.class_of.known.get(label)
         if known is None and any(is_ambiguous(video, label) for video in pair.chosen.names):
             no_class.append(label)
         elif known is None:
-            unknown.append(label)
+            (contested if label in pair.class_of.contested else unknown).append(label)
         elif known not in with_truth:
             unused.append(label)
     kinds = (
         ("no_class", "no class but a mark of what nobody could classify, not evaluated", no_class),
         (UNKNOWN_CLASSES, "not in the ground truth, do not enter the mean (--strict refuses them)", unknown),
+        (
+            UNKNOWN_CLASSES,
+            "a class that is spelt in more than one way, not counted as it: spell it as the ground truth does",
+            contested,
+        ),
         ("classes_without_instances", "without instances in these videos, do not enter the mean", unused),
     )
     for key, what, found in kinds:
         if found:
-            yield Note(key=key, what=what, classes=tuple(found), detections=sum(counts[label] for label in found))
+            names = (
+                f"{label} may mean {' or '.join(pair.class_of.contested[label])}"
+                if label in pair.class_of.contested
+                else label
+                for label in found
+            )
+            yield Note(key=key, what=what, classes=tuple(names), detections=sum(counts[label] for label in found))
 
 
 def _segments(pair: FilePair) -> Iterator[Note]:

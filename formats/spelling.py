@@ -5,6 +5,7 @@ similar_to("Jmup", {"Jump", "Dive"})        # " (is it 'Jump'?)"
 """
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Iterator
 
 from formats.names import fold, shown
@@ -17,11 +18,14 @@ def spelling_warnings(classes: Iterable[str]) -> Iterator[str]:
         groups.setdefault(fold(label), []).append(label)
     for group in groups.values():
         if len(group) > 1:
-            names = " and ".join(shown([label]) for label in group)
+            look = {unicodedata.normalize("NFKC", label) for label in group}
+            written = group if len(look) == len(group) else [ascii(label)[1:-1] for label in group]
+            names = " and ".join(shown([label]) for label in written)
             yield f"{names} are different classes, but look like one spelt in {len(group)} ways; if so, spell it in one"
 
 
 def similar_to(label: str, known: Iterable[str]) -> str:
-    """A question in brackets if the label looks like a known one misspelt, else ""."""
-    close = difflib.get_close_matches(label, sorted(known), n=1, cutoff=0.7)
+    """A question in brackets if the label looks like a known one spelt in another way or misspelt, else ""."""
+    close = [name for name in sorted(known) if fold(name) == fold(label)][:1]
+    close = close or difflib.get_close_matches(label, sorted(known), n=1, cutoff=0.7)
     return f" (is it {shown(close)}?)" if close else ""

@@ -17,7 +17,7 @@ from data_tools.check.features import feature_findings
 from data_tools.check.findings import Finding, exit_code, render, summarize, summarize_by_kind
 from data_tools.check.report import check_data
 from data_tools.check.statistics import MeasuredVideo, measure, pooled
-from data_tools.check.times import TimedVideo, duration_findings
+from data_tools.check.times import TimedVideo, duration_findings, grid_warning
 from data_tools.demo_set import ensure_demo_set
 from formats.annotations import Instance, VideoAnnotation
 from formats.array_files import NpyArray
@@ -578,6 +578,22 @@ def timed(*videos):
         )
         for i, (duration, length) in enumerate(videos)
     ]
+
+
+@pytest.mark.parametrize("how", ["whole snippets alone", "padded at the ends", "a snippet begun is a snippet"])
+def test_overlapping_snippets_at_the_ends_are_no_contradiction(how):
+    """Of 16 frames, 4 apart, 3 more fit into a video that is padded: half a second, as much as one snippet lasts."""
+    count = {
+        "whole snippets alone": lambda frames: (frames - 16) // 4 + 1,
+        "padded at the ends": lambda frames: frames // 4,
+        "a snippet begun is a snippet": lambda frames: -(-frames // 4),
+    }[how]
+    frames = [251 + 37 * i for i in range(40)]
+    videos = timed(*((n / 25, count(n)) for n in frames))
+    grid = SnippetGrid(frames=16, stride=4)
+    assert grid_warning(videos, grid) is None and not list(duration_findings(videos, grid=grid))
+    slower = timed(*((n / 30, count(n)) for n in frames))
+    assert "--fps 30" in grid_warning(slower, grid)
 
 
 def test_durations_that_nothing_fits_and_features_of_one_length():

@@ -303,6 +303,23 @@ def test_a_video_of_unknown_subset_is_refused(refused, entry):
     assert "video 'c'" in refused({**TWO, "c": entry}, BOTH)
 
 
+def test_all_mistakes_of_a_ground_truth_are_listed(files, capsys):
+    database = {
+        **TWO,
+        "c": {"subset": ["test"]},
+        "d": annotated((1, "x"), (2,)),
+        "e": annotated((0, "y"), subset="train"),
+    }
+    assert main(files(database, BOTH)) == 2
+    *others, line = capsys.readouterr().err.splitlines()
+    assert "'c'" in line and line.endswith("(and 2 more, above)") and all("'d'" in other for other in others)
+
+
+def test_a_ground_truth_without_one_readable_video_says_why(refused):
+    line = refused({"a": {"subset": ["test"], "annotations": []}}, BOTH)
+    assert "video 'a': expected" in line and "(it has: )" not in line
+
+
 # Classes
 
 
@@ -335,10 +352,18 @@ def test_other_spellings_of_classes_are_matched_and_said(evaluate, label):
 
 def test_two_spellings_in_one_file_are_not_merged(evaluate):
     printed = evaluate(ONE, {"a": [found(), found("jump", score=1)]})
-    assert printed["mAP"] == {"0.5": 1} and printed["notes"]["unknown_classes"]["classes"] == ["jump"]
+    assert printed["mAP"] == {"0.5": 1} and printed["notes"]["unknown_classes"]["classes"] == ["jump may mean Jump"]
     database = {"a": annotated((1, 3)), "b": annotated((5, 8), label="jump")}
     printed = evaluate(database, {"a": [found()], "b": [found("jump", (5, 8))]})
     assert printed["notes"]["similar_classes"]["classes"] == ["Jump / jump"] and len(printed["per_class_AP"]) == 2
+
+
+@pytest.mark.parametrize("labels", [("jump", "JUMP"), ("Jump", "JUMP")])
+def test_spellings_that_compete_for_a_class_are_said_as_such(evaluate, refused, labels):
+    results = {"a": [found(label) for label in labels]}
+    note = evaluate(ONE, results)["notes"]["unknown_classes"]
+    assert "JUMP may mean Jump" in note["classes"] and "spelt in more than one way" in note["what"]
+    assert "'JUMP may mean Jump'" in refused(ONE, results, "--strict")
 
 
 # Averages and thresholds

@@ -130,6 +130,22 @@ def test_class_names_that_look_like_one(tiny, run, other):
     assert checked.code == 1 and f"'{other}'" in checked.out and "classes that look like one" in checked.out
 
 
+def test_spellings_that_look_the_same_are_told_apart(tiny, run):
+    names = ("caf\u00e9", "cafe\u0301")
+    for video, name in zip(("train_3", "train_4"), names, strict=True):
+        tiny.edit_gt(lambda database, v=video, n=name: database[v]["annotations"][0].update(label=n))
+    outcome = run(tiny.path, "--exp_name", "x", "--num_epochs", "1")
+    (warning,) = [line for line in outcome.out.splitlines() if line.startswith("warning: ")]
+    assert "'caf\\xe9'" in warning and "'cafe\\u0301'" in warning
+
+
+@pytest.mark.parametrize("other", ["dive", "DIVE ", "d_i-ve"])
+def test_a_label_that_only_test_videos_spell_so_names_both_spellings(tiny, run, other):
+    tiny.edit_gt(lambda database: database["test_0"]["annotations"][0].update(label=other))
+    line = complaint(2, run(tiny.path).err.split("\n  ->")[0])
+    assert f"'{other}'" in line and "(is it 'Dive'?)" in line
+
+
 def test_folding():
     assert fold("Long Jump") == fold("long_jump") == fold("LongJump") == fold("long-jump")
     assert fold("caf\u00e9") == fold("cafe\u0301") and fold("Run") != fold("Runs")

@@ -269,7 +269,7 @@ def test_the_table_may_say_who(prepared, own):
         (["video,label", "train_0,Dive,Jump"], "line 2: 3 columns, the first line has 2"),
         (["video,label", ",Dive"], "line 2: no video name"),
         (["video,label", "train_0,Dive", "stranger,Dive"], "line 3: no features for video 'stranger' in"),
-        (["video,label", "train_0.npy,Dive"], "write names without the file's suffix"),
+        (["video,label", "train_0.npy,Dive"], "there are some of 'train_0': write the name so"),
         (["video,label", "train_0,Dive;Dive"], "line 2: video 'train_0': label 'Dive' is repeated"),
         (["video,label", "train_0,Dive", "train_1,"], "line 3: video 'train_1' has no label"),
         (["video,label", "train_0,Dive", "train_1,Jump"], "every class needs a second video"),

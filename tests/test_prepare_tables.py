@@ -112,6 +112,58 @@ def test_missing_features_are_listed(prepared):
     assert code == 2 and len(err) == 11 and "no features for video 'w0'" in err[-1] and "and 20 more" in err[-2]
 
 
+@pytest.mark.parametrize("spelled", ["v_{}", "{}.mp4", "videos/{}.mp4"])
+def test_features_under_another_name_are_named(prepared, spelled):
+    code, _, err = prepared(["video,label", *(f"{spelled.format(row.split(',')[0])},Dive" for row in ROWS)])
+    assert (
+        code == 2
+        and f"no features for video '{spelled.format('v0')}'" in err[-1]
+        and "there are some of 'v0'" in err[-1]
+    )
+
+
+def test_missing_features_say_what_is_there(prepared):
+    code, _, err = prepared(["video,label", "w0,Dive", *ROWS])
+    assert code == 2 and "it has 'v0', 'v1', 'v2' and 4 more" in err[-1]
+
+
+def shorten(own, video, count):
+    file = own / "features" / "flow" / f"{video}.npy"
+    np.save(file, np.load(file)[:-count])
+
+
+def test_streams_that_were_cut_are_said(prepared, own):
+    shorten(own, "v1", 1)
+    code, out, _ = prepared(["video,label", *ROWS])
+    assert code == 0 and "streams that differ by 1 or 2 snippets, cut to the shorter: 1 video, such as 'v1'" in out
+
+
+def test_skipping_never_empties_a_split(prepared, own):
+    shorten(own, "v1", 5)
+    code, _, err = prepared(["video,label,subset", "v0,Dive,train", "v1,Dive,test"], "--skip_unusable")
+    assert code == 2 and "no test video is left" in err[-1]
+
+
+def test_missing_features_can_be_skipped(prepared):
+    code, out, _ = prepared(["video,label", "w0,Dive", *ROWS], "--skip_unusable")
+    assert code == 0 and "left out, missing features: 1, such as 'w0'" in out
+    code, _, err = prepared(["video,label", "w0,Dive"], "--skip_unusable")
+    assert code == 2 and "no features for video 'w0'" in err[-1]
+
+
+def test_streams_of_different_length_can_be_skipped(prepared, own):
+    shorten(own, "v1", 5)
+    table = ["video,label", *ROWS]
+    code, _, err = prepared(table)
+    assert code == 2 and "--skip_unusable" in err[-1]
+    code, out, err = prepared(table, "--skip_unusable")
+    assert (code, err) == (0, []) and "left out, streams of different length: 1, such as 'v1'" in out
+    names = [
+        line for split in ("train", "test") for line in (own / "my data" / f"split_{split}.txt").read_text().split()
+    ]
+    assert sorted(names) == ["v0", "v2", "v3", "v4", "v5", "v6"]
+
+
 @pytest.mark.parametrize("label", ["Di\x1b[31mve", "Di\x00ve", '"Di\nve"', "Di\x85ve"])
 def test_control_characters_are_refused(prepared, label):
     code, _, err = prepared(["video,label", f"v0,{label}", *ROWS[1:]])

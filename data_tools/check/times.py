@@ -15,7 +15,9 @@ from formats.annotations import VideoAnnotation
 from utils.segments import Floats
 from utils.snippet_grid import SnippetGrid
 
-LENGTH_TOLERANCE = 2.0  # snippets between a duration and its features
+# Snippets between a duration and its features; more if as many overlap, since some extractors add frames at the ends, of which
+# whole snippets are made.
+LENGTH_TOLERANCE = 2.0
 RATE_TOLERANCE = 0.05  # between all durations together and what the features' lengths and the frame rate make of them
 FEWEST_FOR_A_RATE, FEWEST_FOR_A_LINE = 3, 5  # videos
 FITS = 0.9  # share of the videos that another frame rate or stride must fit to be suggested
@@ -50,7 +52,7 @@ def duration_findings(videos: Sequence[TimedVideo], *, grid: SnippetGrid) -> Ite
     wrong = [video for video in known if not _fits(video, grid, video.fps)]
     yield from summarize(
         "warning",
-        f"durations and features that differ by more than {LENGTH_TOLERANCE:g} snippets",
+        f"durations and features that differ by more than {_tolerance(grid):g} snippets",
         [
             f"video '{video.video_id}': {video.annotation.duration:g} s at {video.fps:g} frames per second are "
             f"{grid.snippets(_duration(video), video.fps):.1f} snippets, its features have {video.num_snippets}"
@@ -124,7 +126,11 @@ def _advice(videos: Sequence[TimedVideo], grid: SnippetGrid) -> str:
 
 
 def _fits(video: TimedVideo, grid: SnippetGrid, fps: float) -> bool:
-    return abs(grid.snippets(_duration(video), fps) - video.num_snippets) <= LENGTH_TOLERANCE
+    return abs(grid.snippets(_duration(video), fps) - video.num_snippets) <= _tolerance(grid)
+
+
+def _tolerance(grid: SnippetGrid) -> float:
+    return max(LENGTH_TOLERANCE, grid.frames / grid.stride)
 
 
 def _duration(video: TimedVideo) -> float:
