@@ -237,7 +237,7 @@ class Trainer:
                     batches, RunContext(evaluate=evaluate, curves=curves, progress=progress, interrupt=interrupt)
                 )
             except Exception as error:
-                with contextlib.suppress(InputError):  # what ended the run is what its user should read
+                with contextlib.suppress(InputError, TrainingError):  # what ended the run is what its user should read
                     self._write_best()
                 if not is_out_of_memory(error):
                     raise
@@ -363,6 +363,9 @@ class Trainer:
         """
         self._check_weights()
         with self.clock.measured():
+            self.experiment.follow()
+            if not self.experiment.options.exists():  # somebody has emptied or removed the folder
+                self.experiment.write_options(self.saved_options)
             self._write_best()
             save_checkpoint(self.experiment.last, self._checkpoint(self._training_state()))
             self.history.write(step=self.step)
@@ -370,6 +373,7 @@ class Trainer:
     def _write_best(self) -> None:
         """Write the model and the detections of the best evaluation, and results.json, unless they are written."""
         if self.unsaved_best:
+            self.experiment.follow()
             save_checkpoint(self.experiment.best, self.unsaved_best.checkpoint)
             videos, classes = self.data.test.names, self.data.classes
             write_detections(self.experiment.detections, self.unsaved_best.detections, videos, classes)
@@ -410,7 +414,11 @@ class Trainer:
             notes.append(f"{self.experiment.best} of step {best.step} is gone; the next better model is written there")
         for note in notes:
             print(f"note: {note}")
-        if not self.history.is_written(step=self.step):
+        if (
+            self.total_steps > planned
+        ):  # now, so that --resume goes on to the new end without the flag, whenever it is killed
+            self.save()
+        elif not self.history.is_written(step=self.step):
             self.history.write(step=self.step)
 
     def _restore(self, state: Mapping[str, Any], *, planned: int) -> None:
@@ -441,6 +449,10 @@ class Trainer:
     def _training_state(self) -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         complete = self.step == self.total_steps and not self.run_options.keep_state
+        if (
+            not complete
+        ):  # a lengthened run can be saved before its first step, and so can parameters that no loss reaches
+            self.optimizer.make_moments()
         return {
             "step": self.step,
             **self.history.as_plain(),
