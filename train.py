@@ -40,7 +40,7 @@ from options import (
     RunOptions,
     resolve,
 )
-from run.checkpoint import Checkpoint, check_classes, load_model, save_checkpoint
+from run.checkpoint import Checkpoint, check_classes, load_checkpoint, load_model, save_checkpoint
 from run.compiling import TRIALS, check_same, compile_or_explain, trial_batches, unchanged, without_dropout
 from run.curves import CurveWriter, evaluation_curves
 from run.data_digest import data_digest
@@ -412,6 +412,11 @@ class Trainer:
         best = self.history.best
         if best and not self.experiment.best.exists():
             notes.append(f"{self.experiment.best} of step {best.step} is gone; the next better model is written there")
+        elif best and (ahead := self._ahead(best.step)):
+            notes.append(
+                f"{self.experiment.best} is of step {ahead}, later than {path}: the run was killed while it saved, and "
+                "writes that model again when it gets there"
+            )
         for note in notes:
             print(f"note: {note}")
         if (
@@ -420,6 +425,15 @@ class Trainer:
             self.save()
         elif not self.history.is_written(step=self.step):
             self.history.write(step=self.step)
+
+    def _ahead(self, step: int) -> int | None:
+        """The step of best.pt if it was written after last.pt, and is of another step than this one, that of the best model."""
+        if self.experiment.best.stat().st_mtime_ns < self.experiment.last.stat().st_mtime_ns:
+            return None
+        with contextlib.suppress(InputError):  # a damaged file is written again, too
+            saved = load_checkpoint(self.experiment.best).training.get("step")
+            return saved if isinstance(saved, int) and saved > step else None
+        return None
 
     def _restore(self, state: Mapping[str, Any], *, planned: int) -> None:
         """Raises ValueError, TypeError, KeyError or AttributeError when a value is not as `save` wrote it."""
