@@ -40,7 +40,7 @@ from options import (
     RunOptions,
     resolve,
 )
-from run.checkpoint import Checkpoint, check_classes, load_model, save_checkpoint
+from run.checkpoint import Checkpoint, check_classes, load_checkpoint, load_model, save_checkpoint
 from run.compiling import TRIALS, check_same, compile_or_explain, trial_batches, unchanged, without_dropout
 from run.curves import CurveWriter, evaluation_curves
 from run.data_digest import data_digest
@@ -237,7 +237,7 @@ class Trainer:
                     batches, RunContext(evaluate=evaluate, curves=curves, progress=progress, interrupt=interrupt)
                 )
             except Exception as error:
-                with contextlib.suppress(InputError):  # what ended the run is what its user should read
+                with contextlib.suppress(InputError, TrainingError):  # what ended the run is what its user should read
                     self._write_best()
                 if not is_out_of_memory(error):
                     raise
@@ -363,6 +363,9 @@ class Trainer:
         """
         self._check_weights()
         with self.clock.measured():
+            self.experiment.follow()
+            if not self.experiment.options.exists():  # somebody has emptied or removed the folder
+                self.experiment.write_options(self.saved_options)
             self._write_best()
             save_checkpoint(self.experiment.last, self._checkpoint(self._training_state()))
             self.history.write(step=self.step)
@@ -370,6 +373,7 @@ class Trainer:
     def _write_best(self) -> None:
         """Write the model and the detections of the best evaluation, and results.json, unless they are written."""
         if self.unsaved_best:
+            self.experiment.follow()
             save_checkpoint(self.experiment.best, self.unsaved_best.checkpoint)
             videos, classes = self.data.test.names, self.data.classes
             write_detections(self.experiment.detections, self.unsaved_best.detections, videos, classes)
@@ -408,10 +412,28 @@ class Trainer:
         best = self.history.best
         if best and not self.experiment.best.exists():
             notes.append(f"{self.experiment.best} of step {best.step} is gone; the next better model is written there")
+        elif best and (ahead := self._ahead(best.step)):
+            notes.append(
+                f"{self.experiment.best} is of step {ahead}, later than {path}: the run was killed while it saved, and "
+                "writes that model again when it gets there"
+            )
         for note in notes:
             print(f"note: {note}")
-        if not self.history.is_written(step=self.step):
+        if (
+            self.total_steps > planned
+        ):  # now, so that --resume goes on to the new end without the flag, whenever it is killed
+            self.save()
+        elif not self.history.is_written(step=self.step):
             self.history.write(step=self.step)
+
+    def _ahead(self, step: int) -> int | None:
+        """The step of best.pt if it was written after last.pt, and is of another step than this one, that of the best model."""
+        if self.experiment.best.stat().st_mtime_ns < self.experiment.last.stat().st_mtime_ns:
+            return None
+        with contextlib.suppress(InputError):  # a damaged file is written again, too
+            saved = load_checkpoint(self.experiment.best).training.get("step")
+            return saved if isinstance(saved, int) and saved > step else None
+        return None
 
     def _restore(self, state: Mapping[str, Any], *, planned: int) -> None:
         """Raises ValueError, TypeError, KeyError or AttributeError when a value is not as `save` wrote it."""
@@ -441,6 +463,10 @@ class Trainer:
     def _training_state(self) -> dict[str, Any]:
         cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
         complete = self.step == self.total_steps and not self.run_options.keep_state
+        if (
+            not complete
+        ):  # a lengthened run can be saved before its first step, and so can parameters that no loss reaches
+            self.optimizer.make_moments()
         return {
             "step": self.step,
             **self.history.as_plain(),

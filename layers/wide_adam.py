@@ -89,6 +89,12 @@ class WideAdam(torch.optim.Adam):
             increment_version(parameters)  # the fused kernel does not
         return loss
 
+    def make_moments(self) -> None:
+        """Give every parameter moments, zeros where it has none yet: those of its first step, for files written before it."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self._state_of(parameter)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Store the moments in the memory layout of their parameters, whatever wrote the file."""
         super().load_state_dict(state_dict)

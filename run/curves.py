@@ -1,4 +1,4 @@
-"""TensorBoard curves. Errors in the thread that writes them, such as a full disk, are reported as one clear error.
+"""TensorBoard curves. What keeps them from being written, such as a full disk, is said once; the run goes on without them.
 
 with CurveWriter(folder, first_step=1) as curves:
     curves.add({"loss/total": 1.5}, step)
@@ -7,12 +7,10 @@ with CurveWriter(folder, first_step=1) as curves:
 import pathlib
 import threading
 from collections.abc import Mapping
-from types import TracebackType
 
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from eval.summary import EvaluationSummary
-from utils.errors import InputError
 
 
 class CurveWriter:
@@ -21,35 +19,36 @@ class CurveWriter:
     def __init__(self, folder: pathlib.Path, *, first_step: int) -> None:
         self.folder = folder
         self._writer = SummaryWriter(str(folder), purge_step=first_step)
+        self._failed = False
         # The next call here raises the thread's error again: if the thread printed it, it would appear twice.
         self._thread_hook, threading.excepthook = threading.excepthook, self._on_thread_error
 
     def add(self, values: Mapping[str, float], step: int) -> None:
-        """Add {curve: value}. Raises InputError when it cannot be written."""
-        try:
-            for name, value in values.items():
-                self._writer.add_scalar(name, value, step)
-        except OSError as error:
-            raise self._refused(error) from None
+        """Add {curve: value}."""
+        if not self._failed:
+            try:
+                for name, value in values.items():
+                    self._writer.add_scalar(name, value, step)
+            except OSError as error:
+                self._give_up(error)
 
     def __enter__(self) -> "CurveWriter":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         try:
             self._writer.close()
         except OSError as error:
-            if kind is None:
-                raise self._refused(error) from None
+            self._give_up(error)
         finally:
             threading.excepthook = self._thread_hook
 
-    def _refused(self, error: OSError) -> InputError:
-        return InputError(
-            f"{self.folder}: curves can't be written ({error.strerror}); free some space or check the folder"
-        )
+    def _give_up(self, error: OSError) -> None:
+        if not self._failed:
+            self._failed = True
+            print(
+                f"note: {self.folder}: curves can't be written any more ({error.strerror}); the run goes on without them"
+            )
 
     def _on_thread_error(self, args: threading.ExceptHookArgs) -> None:
         if not isinstance(args.exc_value, OSError):

@@ -24,7 +24,7 @@ from run.checkpoint import Checkpoint, load_checkpoint
 from run.lock import FolderLock, InUse
 from run.weights import name_classes, shape_flags
 from utils.atomic import remove_leftovers, write_json
-from utils.errors import InputError
+from utils.errors import InputError, TrainingError
 from utils.segments import Segments
 
 # Options that say where a set is and how it lies on disk.
@@ -97,6 +97,18 @@ class Experiment:
                     inference.folder = kept / self.inference.name
                 return kept
         raise AssertionError("unreachable")
+
+    def follow(self) -> None:
+        """Write where the locked folder is now, if that has been renamed. Raises TrainingError when it is another process's."""
+        if self.lock:
+            before = self.folder
+            try:
+                self.lock.follow()
+            except (InUse, OSError) as error:
+                raise TrainingError(f"{error}; nothing more is written") from None
+            self.folder = self.lock.folder
+            if self.folder != before:
+                print(f"note: {before} has been renamed: the run goes on in {self.folder}")
 
     def lock_inference(self, locks: contextlib.ExitStack) -> None:
         """Lock the folder that `write_inference` writes into. Raises InUse when another process has it."""

@@ -42,6 +42,7 @@ class FolderLock:
         self.folder, self.new, self.instead = folder, new, instead
         self._made: list[pathlib.Path] = []
         self._descriptor: int | None = None
+        self._place: os.stat_result | None = None  # of the folder, which tells it from another of its name
         self._owns = False  # OWNER, where the file system has no locks
 
     def __enter__(self) -> "FolderLock":
@@ -84,6 +85,26 @@ class FolderLock:
         finally:
             earlier.__exit__()
 
+    def follow(self) -> None:
+        """Let `folder` be where the locked folder is now: somebody may have renamed it. One that was removed is made again.
+
+        Raises InUse when another process has it meanwhile, or when another folder stands in its place.
+        """
+        if self._descriptor is None or self._is_file(self._descriptor):
+            return
+        with contextlib.suppress(OSError):  # a removed file has no path, and some systems do not say
+            path = pathlib.Path(os.readlink(f"/proc/self/fd/{self._descriptor}"))
+            if os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(self._descriptor)):
+                self.folder = path.parent
+                return
+        with contextlib.suppress(FileNotFoundError):
+            if self._place and not os.path.samestat(os.stat(self.folder), self._place):
+                raise InUse(f"{self.folder}: is another folder now; the one that this process wrote into was removed")
+        os.close(self._descriptor)
+        self._descriptor, self._owns, self.new = None, False, False
+        self.__enter__()
+        self.keep()
+
     def _make(self, *, new: bool = False) -> None:
         missing = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         if new and not missing:
@@ -110,7 +131,7 @@ class FolderLock:
             if not taken:
                 os.close(descriptor)
         if taken:
-            self._descriptor = descriptor
+            self._descriptor, self._place = descriptor, os.stat(self.folder)
         return taken
 
     def _lock(self, descriptor: int) -> bool:

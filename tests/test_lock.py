@@ -5,16 +5,20 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 
 import pytest
+import torch
 from support.disk import complaint, contents
 from support.paths import ROOT
 
+import train
 from run import lock
+from run.checkpoint import load_checkpoint
 from run.lock import FILE, OWNER, FolderLock, Holder, InUse
 
 TWIN = """
@@ -219,6 +223,91 @@ def test_a_folder_without_checkpoints_keeps_what_is_in_it(tiny, run, tmp_path):
     assert run(tiny.path, "--exp_name", "x", "--num_epochs", "1").code == 0
     assert all((folder / name).read_text() == "precious" for name in ("notes.txt", "tensorboard/mine.txt", ".mine.tmp"))
     assert not (folder / ".last.pt.123.tmp").exists()
+
+
+# A folder that is renamed, removed or replaced under its run
+
+
+def during_a_step(monkeypatch, act, *, call=7):
+    """Call `act` before that step of a run of 12, which saves at the ends of epochs, and evaluates after steps 8 and 12."""
+    step, calls = train.train_step, []
+
+    def acting(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            act()
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(train, "train_step", acting)
+
+
+def test_a_run_follows_its_folder(tiny, run, tmp_path, monkeypatch):
+    """Another run takes the name at once: neither loses anything to the other."""
+    out, flags = tmp_path / "out", ("--save_minutes", "0")
+    assert run(tiny.path, "--exp_name", "whole", *flags).code == 0
+    theirs = {}
+
+    def take_its_name():
+        (out / "x").rename(out / "moved")
+        shutil.copytree(out / "whole", out / "x")
+        theirs.update(contents(out / "x"))
+
+    during_a_step(monkeypatch, take_its_name)
+    outcome = run(tiny.path, "--exp_name", "x", *flags)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.count(f"{out / 'x'} has been renamed: the run goes on in {out / 'moved'}") == 1
+    assert {
+        name: data for name, data in contents(out / "x").items() if name in theirs
+    } == theirs  # besides a file of curves
+    names = {path.name for path in (out / "moved").iterdir()}
+    assert names == {path.name for path in (out / "whole").iterdir()}
+    models = [load_checkpoint(out / name / "last.pt").model for name in ("whole", "moved")]
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_a_run_whose_folder_is_removed_makes_it_again_locked(tiny, run, tmp_path, monkeypatch):
+    folder = tmp_path / "out" / "x"
+    during_a_step(monkeypatch, lambda: shutil.rmtree(folder))
+    assert run(tiny.path, "--exp_name", "x", "--save_minutes", "0").code == 0
+    assert {"best.pt", "last.pt", "results.json", "options.json"} <= {path.name for path in folder.iterdir()}
+    assert not (folder / FILE).exists()
+    assert run(tiny.path, "--exp_name", "x", "--resume").code == 0
+
+
+def test_a_run_writes_nothing_into_another_folder_of_its_name(tiny, run, tmp_path, monkeypatch):
+    folder = tmp_path / "out" / "x"
+
+    def replace():
+        shutil.rmtree(folder)
+        folder.with_name("other").mkdir()  # of another inode, whatever the file system does with free ones
+        folder.mkdir()
+        (folder / "notes.txt").write_text("precious")
+
+    during_a_step(monkeypatch, replace)
+    outcome = run(tiny.path, "--exp_name", "x", "--save_minutes", "0")
+    assert outcome.code == 1 and "is another folder now" in outcome.err and outcome.err.count("\n") == 1
+    assert contents(folder) == {"notes.txt": b"precious"}
+
+
+def test_a_lock_file_that_is_removed_is_made_again(tmp_path):
+    with FolderLock(tmp_path / "x") as held:
+        (tmp_path / "x" / FILE).unlink()
+        held.follow()
+        with pytest.raises(InUse), FolderLock(tmp_path / "x"):
+            pass
+        (tmp_path / "x" / FILE).unlink()
+        with FolderLock(tmp_path / "x"), pytest.raises(InUse):
+            held.follow()
+
+
+def test_curves_that_cannot_be_written_do_not_end_a_run(tiny, run, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("run.curves.SummaryWriter.add_scalar", refuse)
+    outcome = run(tiny.path, "--exp_name", "x", "--log_steps", "1")
+    assert outcome.code == 0 and outcome.out.count("curves can't be written any more (No space left on device)") == 1
+    assert (tmp_path / "out" / "x" / "last.pt").exists()
 
 
 @pytest.mark.parametrize("name", ["--", "-x", "a\nb", "a\x1b[2J", "\u202eabc"])

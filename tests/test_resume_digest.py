@@ -1,5 +1,6 @@
 """--resume on other data, with other options, for longer: what changed is named, and nothing is lost."""
 
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,8 @@ import torch
 from support.disk import complaint, contents
 from support.tiny import load_tiny_set
 
+import main
+import train
 from run.checkpoint import load_checkpoint
 from run.data_digest import compare_digests, data_digest
 
@@ -228,3 +231,40 @@ def test_a_best_pt_that_is_gone_is_said(started, run, tmp_path):
     (tmp_path / "out" / "x" / "best.pt").unlink()
     outcome = run(started.path, "--exp_name", "x", "--resume", "--num_epochs", "2")
     assert outcome.code == 0 and "best.pt of step 8 is gone" in outcome.out
+
+
+def test_a_longer_run_that_stops_before_its_first_step_goes_on(started, run, tmp_path, monkeypatch):
+    """Its features are gone just then: the file saved with the new length has no moments of a step yet."""
+
+    def gone(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "features")
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_batches", gone)
+        outcome = run(started.path, "--exp_name", "x", "--resume", "--num_epochs", "3")
+    assert outcome.code == 2 and "saved at step" in outcome.err
+    outcome = run(started.path, "--exp_name", "x", "--resume", "--num_epochs", "3")
+    assert outcome.code == 0, outcome.err
+    assert load_checkpoint(last_pt(tmp_path)).training["step"] == 12
+
+
+def test_a_longer_run_that_is_killed_goes_on_to_its_new_end_without_the_flag(started, run, tmp_path, monkeypatch):
+    """And best.pt is of the evaluation that results.json calls the best."""
+    folder, save = last_pt(tmp_path).parent, train.save_checkpoint
+
+    def dies(path, checkpoint):
+        if path.name == "last.pt" and checkpoint.training["step"] > 8:
+            raise SystemError
+        save(path, checkpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_checkpoint", dies)
+        with pytest.raises(SystemError):
+            run(started.path, "--exp_name", "x", "--resume", "--num_epochs", "3", "--save_minutes", "0")
+    saved = load_checkpoint(last_pt(tmp_path))
+    assert saved.training["step"] == 8 and saved.options["num_epochs"] == 3
+    assert main.main(["--resume", "--exp_name", "x", "--output_dir", str(folder.parent)]) == 0
+    results = json.loads((folder / "results.json").read_text())
+    assert results["steps"] == 12
+    assert load_checkpoint(folder / "best.pt").training["best"]["step"] == results["best"]["step"]

@@ -9,6 +9,7 @@ import torch
 from support.tiny import TINY_FLAGS
 
 import main
+import train
 from run.checkpoint import load_checkpoint
 from run.saving import SaveClock
 
@@ -90,8 +91,6 @@ def test_the_best_model_is_that_of_its_step(tiny, run, tmp_path):
 
 
 def test_the_best_model_survives_what_ends_a_run(tiny, run, tmp_path, monkeypatch):
-    import train
-
     original, calls = train.sal_losses, []
 
     def spoiled(*args, **kwargs):
@@ -108,6 +107,24 @@ def test_the_best_model_survives_what_ends_a_run(tiny, run, tmp_path, monkeypatc
 
 
 # Kills
+
+
+def test_a_best_model_that_is_ahead_of_last_pt_is_said(tiny, run, tmp_path, monkeypatch):
+    """Until the run has come to its step again, results.json is of another model."""
+    save, flags = train.save_checkpoint, ("--exp_name", "x", "--save_minutes", "0", *FLAGS)
+
+    def dies(path, checkpoint):
+        if path.name == "last.pt" and checkpoint.training["step"] > 8:
+            raise SystemError
+        save(path, checkpoint)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_checkpoint", dies)
+        with pytest.raises(SystemError):
+            run(tiny.path, *flags)
+    outcome = run(tiny.path, *flags, "--resume")
+    assert outcome.code == 0 and outcome.out.count("best.pt is of step 9, later than") == 1
+    assert "later than" not in run(tiny.path, *flags, "--resume").out
 
 
 def killed_at(write, arguments):
