@@ -8,6 +8,11 @@
 Nothing is printed, and torch's settings and random numbers stay as the caller has them. Mistakes are ValueErrors.
 """
 
+if __name__ == "__main__":  # first, since the rest may need packages that are not there
+    from command_line.console import not_a_program
+
+    not_a_program("localizer.py", run="bash scripts/predict.sh or python main.py --predict FEATURES")
+
 import contextlib
 import os
 import pathlib

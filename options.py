@@ -286,7 +286,7 @@ _HABITS: Mapping[str, str] = MappingProxyType(
         "num_iters": "iters iter iterations steps num_steps n_steps max_steps max_iter max_iters num_iterations",
         "batch_size": "bs batch train_batch_size train_bs mini_batch_size",
         "test_batch_size": "val_batch_size eval_batch_size test_bs inference_batch_size",
-        "lr": "learning_rate base_lr init_lr",
+        "lr": "learning_rate lr_rate learn_rate base_lr init_lr",
         "weight_decay": "wd decay l2",
         "device": "gpu gpus gpu_id gpu_ids cuda device_id use_gpu cpu",
         "num_workers": "workers n_workers worker nworkers",
