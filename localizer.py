@@ -8,10 +8,15 @@
 Nothing is printed, and torch's settings and random numbers stay as the caller has them. Mistakes are ValueErrors.
 """
 
+if __name__ == "__main__":  # first, since the rest may need packages that are not there
+    from command_line.console import not_a_program
+
+    not_a_program("localizer.py", run="bash scripts/predict.sh or python main.py --predict FEATURES")
+
 import contextlib
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -22,12 +27,12 @@ from torch import Tensor
 
 from command_line.progress import progress
 from dataset import Batch, HostStore, Split, Video, inference_batches, inference_groups
-from formats.array_files import MemoryArray
+from formats.array_files import STREAMS, MemoryArray
 from formats.feature_files import FeatureFiles, Located
 from formats.problems import DataError, Kind, Report, raise_problem
 from formats.unlabelled import FoundVideos, find_videos
 from model import FoldedSAL, combined_sequence
-from options import CALL_FLAGS, FLAGS, Options, resolve
+from options import CALL_FLAGS, FLAGS, Options, fits, resolve
 from run.checkpoint import Checkpoint, load_checkpoint, load_network
 from run.device import apply_precision, choose_machine, network_maker
 from run.predicting import PredictedVideo, Predictions
@@ -35,10 +40,15 @@ from run.weights import name_classes, num_classes, shape_flags
 from test import class_scores, localize, predict
 from utils.errors import InputError
 from utils.prefetch import prefetch
+from utils.ranges import Interval
 from utils.segments import Segments
 from utils.snippet_grid import frame_rate
 
-Features = NDArray[Any] | Tensor | str | os.PathLike[str]  # of one video
+POSITIVE = Interval.parse("(0,inf)")
+Array = NDArray[Any] | Tensor
+Features = (
+    Array | Mapping[str, Array] | str | os.PathLike[str]
+)  # of one video; a mapping has its streams, "rgb" and "flow"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +84,10 @@ class Localizer:
             raise InputError(
                 f"{path}: names no classes; name its {count} in the order of its outputs, with --classes FILE"
             )
+        if len(checkpoint.classes) != count:
+            raise InputError(
+                f"{path}: names {len(checkpoint.classes)} classes, but has {count} outputs; use another copy"
+            )
         self.classes, self.options, self.path = checkpoint.classes, options, path
         with _torch_unchanged():
             self.machine = choose_machine(options.run)
@@ -85,7 +99,7 @@ class Localizer:
         cls,
         path: str | os.PathLike[str],
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         batch_size: int = 8,
         classes: str | os.PathLike[str] | None = None,
         **flags: Any,
@@ -100,7 +114,11 @@ class Localizer:
         if unknown:
             raise InputError(f"no option of a model is called {', '.join(sorted(unknown))}; main.py --help lists them")
         checkpoint = name_classes(load_checkpoint(file), os.fspath(classes) if classes else "", file)
-        given = {**flags, "device": device, "test_batch_size": batch_size}
+        given = {**flags, "device": str(device), "test_batch_size": batch_size}
+        given = {name: value.item() if isinstance(value, np.generic) else value for name, value in given.items()}
+        for name, value in given.items():
+            if not fits(FLAGS.flags[name], value):
+                raise InputError(f"{name}={value!r}: a {type(value).__name__} is no value of --{name}")
         return cls(checkpoint, file, resolve(given, checkpoint.options or shape_flags(checkpoint.model)))
 
     @overload
@@ -114,8 +132,9 @@ class Localizer:
     def __call__(self, features: Any, *, fps: float | None = None, duration: Any = None) -> Any:
         """Detections of one video, best first; of a list of videos a list of lists. Times in seconds.
 
-        An array is [snippets, channels], RGB first if the model takes two streams; a path is a file of one video.
-        `fps` is the frame rate of the features; None takes the checkpoint's --fps, else 25. Raises ValueError.
+        An array is [snippets, channels], RGB first if the model takes two streams; {"rgb": array, "flow": array} are these
+        streams apart; a path is a file of one video. `fps` is the frame rate of the features; None takes the checkpoint's
+        --fps, else 25. Raises ValueError.
         """
         videos = self._videos(features, fps=fps, duration=duration)
         detections, _ = self._detect(videos)
@@ -123,10 +142,14 @@ class Localizer:
         return lists if isinstance(features, list | tuple) else lists[0]
 
     def predict(
-        self, paths: str | os.PathLike[str] | list[str | os.PathLike[str]], *, fps: float | None = None
+        self, paths: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, fps: float | None = None
     ) -> dict[str, list[Detection]]:
         """{video: detections, best first} of all videos in files, folders, HDF5 files or data sets. Raises ValueError."""
-        places = paths if isinstance(paths, list) else [paths]
+        places: Sequence[Any] = paths if isinstance(paths, list | tuple) else [paths]
+        for place in places:
+            if not isinstance(place, str | os.PathLike):
+                raise InputError(f"predict: takes paths, not {type(place).__name__}; give arrays to the model itself")
+        fps = _frame_rate(fps)
         found = find_videos([pathlib.Path(place) for place in places], self.options.data)
         predictions = self.predictions(found, fps=fps)
         return dict(zip(predictions.names, self._records(predictions.detections, len(predictions.videos)), strict=True))
@@ -220,9 +243,14 @@ class Localizer:
     def _videos(self, features: Any, *, fps: float | None, duration: Any = None) -> list[Video]:
         several = isinstance(features, list | tuple)
         items = list(features) if several else [features]
-        durations = list(duration) if several and duration is not None else [duration] * len(items)
-        if len(durations) != len(items):
-            raise InputError(f"duration: {len(durations)} values for {len(items)} videos")
+        fps = _frame_rate(fps)
+        listed = isinstance(duration, Sequence | np.ndarray) and not isinstance(duration, str)
+        if several and duration is not None and not (listed and len(duration) == len(items)):
+            raise InputError(f"duration: expected a list of {len(items)}, a number or None for each video")
+        durations = [
+            _number(seconds, "duration", POSITIVE) for seconds in (duration if several and listed else [duration])
+        ]
+        durations = durations if duration is not None else [None] * len(items)
         names = [f"features[{i}]" if several else "features" for i in range(len(items))]
         return [
             self._one_video(item, name, fps=fps, duration=seconds)
@@ -236,13 +264,12 @@ class Localizer:
                 raise InputError(f"{os.fspath(features)}: holds {len(found.videos)} videos; give it to .predict")
             (video,) = self._open(found, fps=fps)
             return video if duration is None else replace(video, duration=duration)
-        if isinstance(features, Tensor):
-            tensor = features.detach().cpu()
-            features = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-        if not isinstance(features, np.ndarray):
-            kind = type(features).__name__
-            raise InputError(f"{name}: expected an array [snippets, channels], a tensor or a path, found {kind}")
-        located = {"joint": MemoryArray(where=name, array=features)}
+        if isinstance(features, Mapping):
+            if not features or not set(features) <= set(STREAMS):
+                raise InputError(f"{name}: expected the keys 'rgb' and 'flow', found {', '.join(map(repr, features))}")
+            located = {stream: _in_memory(f"{name} '{stream}'", array) for stream, array in features.items()}
+        else:
+            located = {"joint": _in_memory(name, features)}
         return self._video(name, located, fps=frame_rate(fps or self.options.data.fps, None), duration=duration)
 
     def _video(self, name: str, located: Located, *, fps: float, duration: float | None) -> Video:
@@ -252,7 +279,10 @@ class Localizer:
         except DataError as error:
             if error.problem.kind not in (Kind.SHAPE, Kind.NO_STREAM):
                 raise
-            raise DataError(replace(error.problem, fix=f"{self.path} takes {self._channels()}")) from None
+            fix = f"{self.path} takes {self._channels()}"
+            if len(data.streams) > 1 and isinstance(located.get("joint"), MemoryArray):
+                fix += '; {"rgb": array, "flow": array} is one video'
+            raise DataError(replace(error.problem, fix=fix)) from None
         labels = np.zeros(len(self.classes), np.float32)
         return Video(video_id=name, labels=labels, features=files, fps=fps, duration=duration)
 
@@ -333,15 +363,49 @@ class FoldedOnce(FoldedSAL):
             super().refold()
 
 
+def _number(value: Any, name: str, needed: Interval) -> float | None:
+    """A number of Python or numpy in an interval, as a float; None stays None. Raises InputError."""
+    if value is None:
+        return None
+    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not number or float(value) not in needed:
+        raise InputError(f"{name}={value!r}: expected a number in {needed}, or None")
+    return float(value)
+
+
+def _frame_rate(fps: Any) -> float | None:
+    return _number(fps, "fps", FLAGS.flags["fps"].interval or POSITIVE)
+
+
+def _in_memory(name: str, features: Any) -> MemoryArray:
+    """An array or tensor as features. Raises InputError for another type, and for tensors that numpy has no form of."""
+    if isinstance(features, Tensor):
+        if features.layout is not torch.strided or features.is_meta or features.is_nested or features.is_quantized:
+            raise InputError(
+                f"{name}: a tensor without plain values, {features.dtype} {features.layout}; make it dense"
+            )
+        tensor = features.detach().cpu().resolve_conj().resolve_neg()
+        features = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    if not isinstance(features, np.ndarray):
+        kind = type(features).__name__
+        raise InputError(f"{name}: expected an array [snippets, channels], a tensor or a path, found {kind}")
+    if isinstance(features, np.ma.MaskedArray) and np.ma.is_masked(features):
+        raise InputError(f"{name}: some of its values are masked; fill them, or leave their snippets out")
+    return MemoryArray(where=name, array=np.asarray(features))
+
+
 @contextlib.contextmanager
 def _torch_unchanged() -> Iterator[None]:
     """Give the caller back the settings that a network's device and precision change, and the random state."""
     cuda = torch.cuda.current_device() if torch.cuda.is_available() else None
     tf32, threads = torch.backends.cuda.matmul.allow_tf32, torch.get_num_threads()
+    dtype = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):
         try:
+            torch.set_default_dtype(torch.float32)
             yield
         finally:
+            torch.set_default_dtype(dtype)
             torch.backends.cuda.matmul.allow_tf32 = tf32
             torch.set_num_threads(threads)
             if cuda is not None:

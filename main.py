@@ -122,7 +122,7 @@ def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     from run.device import choose_machine, network_maker
     from run.experiment import begin_inference
     from run.provenance import provenance
-    from run.weights import assume_classes, class_lines
+    from run.weights import assume_classes, assumed_lines, class_lines
 
     experiment, path, options, checkpoint = begin_inference(flags)
     experiment.lock_inference(locks)
@@ -134,6 +134,8 @@ def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     classes = known or assume_classes(checkpoint, data.classes, path)
     labels = labels_of(data.annotations, data.test.names)
     for line in class_lines(classes, known=known, data=data.classes, labels=labels, path=path):
+        print(line)
+    for line in assumed_lines(checkpoint, options.data, path):
         print(line)
     make_model = network_maker(
         options.model, options.data, machine, num_classes=len(classes), training=False, compiled=options.run.compile
@@ -156,6 +158,7 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     from run.experiment import begin_inference
     from run.predicting import Skipped, frame_rate_line, results_folder, video_lines, write_predictions
     from run.provenance import provenance
+    from run.weights import assumed_lines
 
     _, path, options, checkpoint = begin_inference(flags)
     for note in checkpoint.notes:
@@ -166,11 +169,14 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     found = find_videos(features, options.data, report=skipped)
     model = Localizer(checkpoint, path, options)
     print(f"{path}: {len(model.classes)} classes, on {model.machine.device} ({model.machine.precision})")
+    for line in assumed_lines(checkpoint, options.data, path):
+        print(line)
     predictions = model.predictions(found, report=skipped, show=True)
     print(frame_rate_line(predictions, given=options.data.fps, typed="fps" in flags))
     for line in (*skipped.lines(), *video_lines(predictions)):
         print(line)
     origin = provenance(as_plain(options), model.machine, layout="unlabelled", left_out=skipped.counts())
+    del origin["data"]  # a set's place; these features are in options["predict"]
     origin |= {"model_file": str(path.absolute())}
     folder = write_predictions(folder, predictions, origin, named=bool(options.run.out))
     print(f"{predictions}; results in {folder}")

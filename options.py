@@ -286,7 +286,7 @@ _HABITS: Mapping[str, str] = MappingProxyType(
         "num_iters": "iters iter iterations steps num_steps n_steps max_steps max_iter max_iters num_iterations",
         "batch_size": "bs batch train_batch_size train_bs mini_batch_size",
         "test_batch_size": "val_batch_size eval_batch_size test_bs inference_batch_size",
-        "lr": "learning_rate base_lr init_lr",
+        "lr": "learning_rate lr_rate learn_rate base_lr init_lr",
         "weight_decay": "wd decay l2",
         "device": "gpu gpus gpu_id gpu_ids cuda device_id use_gpu cpu",
         "num_workers": "workers n_workers worker nworkers",
@@ -434,7 +434,7 @@ def check_saved(saved: Mapping[Any, Any]) -> None:
         if name not in FLAGS.flags:
             shown = repr(name[:40]) if isinstance(name, str) else f"of type {type(name).__name__}"
             raise InputError(f"its option {shown} is unknown to this version")
-        if not _fits(FLAGS.flags[name], value):
+        if not fits(FLAGS.flags[name], value):
             shown = f"{value!r:.40}, " if isinstance(value, str | float) else ""
             raise InputError(f"its option {name} is {shown}of type {type(value).__name__}")
     try:
@@ -443,8 +443,8 @@ def check_saved(saved: Mapping[Any, Any]) -> None:
         raise InputError(f"its options are not valid: {error}") from None
 
 
-def _fits(flag: Flag, value: Any) -> bool:
-    """Whether a plain value, of a file, is one of the kind that an option declares."""
+def fits(flag: Flag, value: Any) -> bool:
+    """Whether a plain value, of a file or a caller, is one of the kind that an option declares."""
     if flag.kind == tuple[str, ...]:
         texts = isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)
         return texts and len(value) >= min(len(flag.default), 1)

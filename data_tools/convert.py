@@ -5,14 +5,18 @@ python -m data_tools.convert SRC DST [--allow_pickle] [--layout wtalc] ...
 An interrupted run continues when started again. DST can't be read as a set until it is complete.
 """
 
+import pathlib
+import sys
+
+if __name__ == "__main__" and not __package__:  # run as a file: Python then looks for modules in this folder alone
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
 from command_line.early import stop_quietly
 
 if __name__ == "__main__":
-    stop_quietly("data_tools.convert")  # first of all: loading the rest takes a moment
+    stop_quietly("data_tools.convert")  # loading the rest takes a moment
 
 import os
-import pathlib
-import sys
 from collections import Counter
 from collections.abc import Sequence
 

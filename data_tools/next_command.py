@@ -15,6 +15,8 @@ from options import ActionnessOptions, DataOptions, EvaluationOptions, Optimisat
 from utils.snippet_grid import DEFAULT_FPS
 
 SHORTEST_T = 32
+SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "scripts"
+INSTALLED = {"train": "sal-train", "inference": "sal-train --inference_only"}
 GRID_FLAGS = ("snippet_frames", "snippet_stride", "fps")
 
 
@@ -36,7 +38,7 @@ def next_command(
     data, extra, batch = DataOptions(), ActionnessOptions.pseudo_extra, OptimisationOptions.batch_size
     given: dict[str, Any] = {"data_path": out}
     if not names["train"]:
-        return f"next: bash {_script('inference.sh')} {_as_flags(given)}\nfor the last experiment; --exp_name names another"
+        return f"next: {_script('inference')} {_as_flags(given)}\nfor the last experiment; --exp_name names another"
     longer = np.quantile([lengths[video] for video in names["train"]], 0.9)
     snippets = int(np.clip(longer, SHORTEST_T, data.num_segments))
     given["num_segments"] = snippets
@@ -51,7 +53,7 @@ def next_command(
     if feature_size != data.feature_size:
         given["feature_size"] = feature_size
     given |= {name: flags[name] for name in ("modal", *GRID_FLAGS) if name in flags}
-    command = f"next: bash {_script('train.sh')} {_as_flags(given)}" + " --skip_unusable" * skip
+    command = f"next: {_script('train')} {_as_flags(given)}" + " --skip_unusable" * skip
     lines = [command, "; ".join(why)]
     if not any(name in flags for name in GRID_FLAGS):
         lines.append(
@@ -62,10 +64,12 @@ def next_command(
 
 
 def _script(name: str) -> str:
-    """The path of a script as it is typed in the working folder."""
-    path = pathlib.Path(__file__).resolve().parent.parent / "scripts" / name
+    """A script of this folder as it is typed in the working folder; or the command that an installation has in its place."""
+    path = SCRIPTS / f"{name}.sh"
+    if not path.exists():
+        return INSTALLED[name]
     here = pathlib.Path.cwd()
-    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+    return f"bash {shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))}"
 
 
 def _as_flags(values: Mapping[str, object]) -> str:

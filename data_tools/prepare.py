@@ -7,13 +7,17 @@ labels. Segments, where somebody marked them, only serve to measure mAP on the t
 inference alone.
 """
 
+import pathlib
+import sys
+
+if __name__ == "__main__" and not __package__:  # run as a file: Python then looks for modules in this folder alone
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
 from command_line.early import stop_quietly
 
 if __name__ == "__main__":
-    stop_quietly("data_tools.prepare")  # first of all: loading the rest takes a moment
+    stop_quietly("data_tools.prepare")  # loading the rest takes a moment
 
-import pathlib
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any

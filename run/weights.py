@@ -14,8 +14,10 @@ from torch import Tensor
 from formats.annotations import class_names
 from formats.ground_truth import read_annotations
 from formats.names import shown
+from options import DataOptions
 from run.checkpoint import Checkpoint
 from utils.errors import InputError
+from utils.printable import one_line
 
 STREAMS = ("rgb", "flow")
 
@@ -56,6 +58,19 @@ def name_classes(checkpoint: Checkpoint, names_file: str, path: pathlib.Path) ->
     if checkpoint.classes and checkpoint.classes != names:
         raise InputError(f"--classes {names_file}: other names than {path} states; omit --classes")
     return replace(checkpoint, classes=names)
+
+
+def assumed_lines(checkpoint: Checkpoint, data: DataOptions, path: pathlib.Path) -> list[str]:
+    """What to tell of a state dict that states nothing but weights: the options that stand in, and the order of its classes."""
+    if checkpoint.options:
+        return []
+    lines = [
+        f"{path.name} states no options: those of --dataset {data.dataset} are assumed, T = {data.num_segments} snippets "
+        f"(--num_segments), short videos: {data.short_videos}; give the flags that it was trained with"
+    ]
+    if checkpoint.classes:
+        lines.append(f"its classes are taken to be in this order: {one_line(', '.join(checkpoint.classes))}")
+    return lines
 
 
 def assume_classes(checkpoint: Checkpoint, classes: tuple[str, ...], path: pathlib.Path) -> tuple[str, ...]:

@@ -5,6 +5,11 @@
 # environment (venv, conda) or the python3 on the PATH, as on Colab, if it has the packages; else .venv, which is made with the
 # pinned packages, once. Without the packages, SAL_PYTHON is what .venv is made with, instead of python3.
 
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    echo "setup.sh: a part of the other scripts; run one of them, such as scripts/train.sh, which sets up what it needs" >&2
+    exit 2
+fi
+
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 has_packages() {

@@ -159,3 +159,93 @@ def test_importable_beside_modules_of_the_same_names(tmp_path, model_file):
     done = subprocess.run([sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), 1e308, 1e-308, "30", True, [25, 30]])
+def test_a_frame_rate_that_is_none_is_refused(tmp_path, model, fps):
+    np.save(tmp_path / "a.npy", features(30))
+    for ask in (model, model.sequences):
+        with pytest.raises(ValueError, match=r"fps=.*expected a number"):
+            ask(features(30), fps=fps)
+    with pytest.raises(ValueError, match=r"fps=.*expected a number"):
+        model.predict(tmp_path / "a.npy", fps=fps)
+
+
+@pytest.mark.parametrize("duration", [0, -1, float("nan"), float("inf"), "3", [3]])
+def test_a_duration_that_is_none_is_refused(model, duration):
+    with pytest.raises(ValueError, match="duration="):
+        model(features(30), duration=duration)
+
+
+def test_durations_of_a_list_are_a_list(model):
+    array = features(30)
+    clipped, whole = model([array, array], duration=np.array([3.0, 100.0]), fps=np.float32(25))
+    assert max(found.end for found in clipped) == 3 < max(found.end for found in whole)
+    for wrong in (3, [3], [1, 2, 3]):
+        with pytest.raises(ValueError, match="duration: expected a list of 2"):
+            model([array, array], duration=wrong)
+
+
+def test_streams_apart_are_one_video(model):
+    array = features(30)
+    rgb, flow = array[:, :FEATURE_SIZE], array[:, FEATURE_SIZE:]
+    assert model({"flow": torch.from_numpy(flow), "rgb": rgb}) == model(array) == model([{"rgb": rgb, "flow": flow}])[0]
+    for wrong, said in (({"rgb": rgb}, "no stream 'flow'"), ({"RGB": rgb}, "'RGB'"), ({}, "keys 'rgb' and 'flow'")):
+        with pytest.raises(ValueError, match=said):
+            model(wrong)
+    with pytest.raises(ValueError, match=r'\{"rgb": array, "flow": array\} is one video'):
+        model((rgb, flow))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensor: tensor.to_sparse(),
+        lambda tensor: tensor.to("meta"),
+        lambda tensor: tensor.to(torch.complex64).conj(),
+        lambda tensor: np.ma.masked_less(tensor.numpy(), 0.5),
+    ],
+)
+def test_what_is_no_plain_array_is_a_value_error(model, change):
+    with pytest.raises(ValueError, match="features: "):
+        model(change(torch.from_numpy(features(30))))
+
+
+def test_paths_in_a_tuple_and_arrays_in_their_place(tmp_path, model):
+    np.save(tmp_path / "a.npy", features(30))
+    assert list(model.predict((tmp_path / "a.npy",))) == ["a"]
+    for wrong in (features(30), [features(30)], None, 3):
+        with pytest.raises(ValueError, match="predict: takes paths"):
+            model.predict(wrong)
+
+
+def test_a_torch_device_and_another_default_type(model, model_file):
+    array, expected = features(30), model(features(30))
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert Localizer.load(model_file, device=torch.device("cpu"))(array) == model(array) == expected
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_names_of_other_number_than_outputs_are_refused(tmp_path, model):
+    checkpoint = Checkpoint(model=tiny_network().state_dict(), options=OPTIONS, classes=CLASSES[:2])
+    save_checkpoint(tmp_path / "fewer.pt", checkpoint)
+    with pytest.raises(ValueError, match="names 2 classes, but has 3 outputs"):
+        Localizer.load(tmp_path / "fewer.pt")
+
+
+@pytest.mark.parametrize(
+    "option", [{"batch_size": 2.5}, {"top": 2.5}, {"min_score": "x"}, {"tious": (0.1,)}, {"average_tious": 1}]
+)
+def test_options_of_another_type_are_refused(model_file, option):
+    with pytest.raises(ValueError, match="is no value of --"):
+        Localizer.load(model_file, **option)
+
+
+def test_options_may_be_numbers_of_numpy(model_file):
+    assert (
+        len(Localizer.load(model_file, batch_size=np.int64(2), top=np.int32(1), min_score=np.float64(-1))(features(30)))
+        == 1
+    )

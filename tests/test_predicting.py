@@ -178,6 +178,22 @@ def test_a_bare_state_dict_needs_class_names(here):
     assert here.detections("bare") == here.detections("own")
 
 
+def test_what_is_assumed_of_a_bare_state_dict_is_said(here):
+    write_bare_model(here.path / "bare.pt")
+    (here.path / "names.txt").write_text("Throw\nJump\nDive\n")
+    flags = ("--classes", "names.txt", "--pseudo_extra", "2")
+    said = here.out("long.npy", *flags, "--num_segments", "24", "--out", "bare", model="bare.pt")
+    assert "bare.pt states no options: those of --dataset thumos14 are assumed, T = 24 snippets" in said
+    assert "its classes are taken to be in this order: Throw, Jump, Dive\n" in said
+    assert "assumed, T" not in here.out("long.npy", "--out", "own")
+
+
+def test_results_name_no_data_set(here):
+    here.out("long.npy", "--out", "out")
+    results = json.loads((here.path / "out" / "results.json").read_text())
+    assert "data" not in results and results["options"]["predict"] == ["long.npy"]
+
+
 @pytest.mark.parametrize(
     ("text", "complains"),
     [

@@ -290,6 +290,14 @@ def command(lengths):
     return resolve(parse_flags(flags_of(text.splitlines()[0])))
 
 
+@pytest.mark.parametrize(("train", "command"), [(("a", "b"), "sal-train"), ((), "sal-train --inference_only")])
+def test_an_installation_has_commands_in_place_of_scripts(monkeypatch, tmp_path, train, command):
+    monkeypatch.setattr("data_tools.next_command.SCRIPTS", tmp_path)
+    names = {"train": train, "test": ("c",)}
+    line = next_command(ROOT, names=names, lengths=dict.fromkeys("abc", 50), feature_size=1024, flags={}, skip=False)
+    assert line.startswith(f"next: {command} --data_path ")
+
+
 @pytest.mark.parametrize(("length", "segments", "extra"), [(5, 32, 1), (64, 64, 1), (200, 200, 5), (5000, 750, 17)])
 def test_the_next_command_keeps_the_share_of_pseudo_labels(length, segments, extra):
     options = command([length] * 8)

@@ -12,6 +12,13 @@ PINS = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text()
 TOOLS = ("bash", "dirname", "cat", "cmp", "rm", "mkdir", "sh")
 
 
+def test_it_is_no_script_of_its_own():
+    for arguments in ([], ["--help"], ["requirements.txt"]):
+        command = ["bash", str(ROOT / "scripts" / "setup.sh"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        assert (done.returncode, done.stdout) == (2, "") and "scripts/train.sh" in done.stderr
+
+
 class Machine:
     """A clone whose main.py says which Python runs it, and Pythons that have the packages they are given."""
 

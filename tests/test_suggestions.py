@@ -20,6 +20,7 @@ MEANT = {
     "--learning_rate": "--lr",
     "--learning-rate": "--lr",
     "-lr": "--lr",
+    "--lr-rate": "--lr",
     "--hidden-size": "--hidden_size",
     "--hidden": "--hidden_size",
     "--hidden_dim": "--hidden_size",
@@ -116,7 +117,9 @@ def test_the_examples_are_right():
         assert parse_flags(flags.split()) and purpose
 
 
-@pytest.mark.parametrize("file", ["train.py", "test.py", "model.py", "dataset.py", "losses.py", "options.py"])
+@pytest.mark.parametrize(
+    "file", ["train.py", "test.py", "model.py", "dataset.py", "losses.py", "options.py", "localizer.py"]
+)
 def test_a_module_says_what_to_run(file):
     """Also in a Python without torch, as the one on the PATH may be."""
     for python in ([sys.executable], [sys.executable, "-S"]):
@@ -124,6 +127,13 @@ def test_a_module_says_what_to_run(file):
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"{file} is a part of the program") and "main.py" in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("tool", ["prepare", "convert"])
+def test_tools_run_as_files_in_any_folder(tmp_path, tool):
+    command = [sys.executable, str(ROOT / "data_tools" / f"{tool}.py"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "") and f"data_tools.{tool}" in done.stdout
 
 
 def test_a_python_without_torch_is_told_where_one_is(capsys, monkeypatch):
