@@ -27,16 +27,21 @@ from formats.feature_files import FeatureFiles, Located
 from formats.problems import DataError, Kind, Report, raise_problem
 from formats.unlabelled import FoundVideos, find_videos
 from model import SAL, FoldedSAL, combined_sequence
-from options import CALL_FLAGS, FLAGS, Options, resolve
+from options import CALL_FLAGS, FLAGS, Options, check_kinds, resolve
 from run.checkpoint import Checkpoint, load_checkpoint, load_network
 from run.device import apply_precision, check_model_fits, choose_machine
 from run.predicting import PredictedVideo, Predictions
 from run.weights import name_classes, num_classes, shape_flags
 from test import class_scores, localize, predict
 from utils.errors import InputError
+from utils.printable import one_line
 from utils.prefetch import prefetch
+from utils.ranges import Interval
 from utils.segments import Segments
 from utils.snippet_grid import frame_rate
+
+FRAME_RATES = Interval.parse("[0.01,10000]")  # as --fps
+DURATIONS = Interval.parse("(0,1000000000]")  # seconds
 
 Features = NDArray[Any] | Tensor | str | os.PathLike[str]  # of one video
 
@@ -95,7 +100,7 @@ class Localizer:
         cls,
         path: str | os.PathLike[str],
         *,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         batch_size: int = 8,
         classes: str | os.PathLike[str] | None = None,
         **flags: Any,
@@ -110,7 +115,9 @@ class Localizer:
         if unknown:
             raise InputError(f"no option of a model is called {', '.join(sorted(unknown))}; main.py --help lists them")
         checkpoint = name_classes(load_checkpoint(file), os.fspath(classes) if classes else "", file)
-        given = {**flags, "device": device, "test_batch_size": batch_size}
+        given = {**flags, "device": str(device), "test_batch_size": batch_size}
+        given = {name: _plain(value) for name, value in given.items()}
+        check_kinds(given)
         return cls(checkpoint, file, resolve(given, checkpoint.options or shape_flags(checkpoint.model)))
 
     @overload
@@ -165,7 +172,7 @@ class Localizer:
         show: bool = False,
     ) -> Predictions:
         """Detections in all of these videos; `report` gets the problems of videos, which are then left out."""
-        videos = self._open(found, fps=fps, report=report)
+        videos = self._open(found, fps=_within(fps, "fps", FRAME_RATES), report=report)
         detections, read = self._detect(videos, report=report, show=show)
         if not read:
             raise InputError("no video is left whose features can be used")
@@ -230,9 +237,13 @@ class Localizer:
     def _videos(self, features: Any, *, fps: float | None, duration: Any = None) -> list[Video]:
         several = isinstance(features, list | tuple)
         items = list(features) if several else [features]
+        fps = _within(fps, "fps", FRAME_RATES)
+        if several and duration is not None and not isinstance(duration, list | tuple | np.ndarray):
+            raise InputError("duration: expected a list with a value per video")
         durations = list(duration) if several and duration is not None else [duration] * len(items)
         if len(durations) != len(items):
             raise InputError(f"duration: {len(durations)} values for {len(items)} videos")
+        durations = [_within(seconds, "duration", DURATIONS) for seconds in durations]
         names = [f"features[{i}]" if several else "features" for i in range(len(items))]
         return [
             self._one_video(item, name, fps=fps, duration=seconds)
@@ -247,8 +258,7 @@ class Localizer:
             (video,) = self._open(found, fps=fps)
             return video if duration is None else replace(video, duration=duration)
         if isinstance(features, Tensor):
-            tensor = features.detach().cpu()
-            features = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+            features = _tensor_values(features, name)
         if not isinstance(features, np.ndarray):
             kind = type(features).__name__
             raise InputError(f"{name}: expected an array [snippets, channels], a tensor or a path, found {kind}")
@@ -356,6 +366,31 @@ def _torch_unchanged() -> Iterator[None]:
             torch.set_num_threads(threads)
             if cuda is not None:
                 torch.cuda.set_device(cuda)
+
+
+def _within(value: Any, name: str, interval: Interval) -> float | None:
+    """A number as a float, None as it is. Raises InputError for what no video has, such as NaN or a negative frame rate."""
+    if value is None:
+        return None
+    value = _plain(value)
+    if isinstance(value, bool) or value not in interval:
+        raise InputError(f"{name} {one_line(repr(value), 60)}: must be a number in {interval}")
+    return float(value)
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy as Python's."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _tensor_values(tensor: Tensor, name: str) -> NDArray[Any]:
+    """Raises InputError for a tensor without plain values, such as a sparse or a quantized one."""
+    odd = tensor.is_nested or tensor.is_meta or tensor.is_quantized or tensor.layout is not torch.strided
+    if odd or tensor.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        kind = "nested" if tensor.is_nested else f"{tensor.layout} {tensor.device.type} {tensor.dtype}"
+        raise InputError(f"{name}: a tensor ({kind.replace('torch.', '')}) without plain values; give it as float32")
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:

@@ -22,6 +22,7 @@ from typing import Any
 
 from command_line.flags import Flag, FlagTable, Parser, group, option
 from utils.errors import InputError
+from utils.printable import one_line
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.snippet_grid import DEFAULT_FPS, SnippetGrid, topk_count
 
@@ -441,6 +442,15 @@ def check_saved(saved: Mapping[Any, Any]) -> None:
         resolve({}, saved)
     except InputError as error:
         raise InputError(f"its options are not valid: {error}") from None
+
+
+def check_kinds(values: Mapping[str, Any]) -> None:
+    """Raise InputError naming the first option whose value, of a Python program, is of another type than it declares."""
+    for name, value in values.items():
+        flag = FLAGS.flags[name]
+        if not _fits(flag, value):
+            kind = str(getattr(flag.kind, "__name__", flag.kind)).replace(" | None", "")
+            raise InputError(f"{name}={one_line(repr(value), 60)}: is of type {type(value).__name__}, not {kind}")
 
 
 def _fits(flag: Flag, value: Any) -> bool:

@@ -159,3 +159,41 @@ def test_importable_beside_modules_of_the_same_names(tmp_path, model_file):
     done = subprocess.run([sys.executable, "use.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1, 0, 1e308, 10**400, "25", True, [25]])
+def test_a_frame_rate_or_duration_of_no_video_is_refused(model, value):
+    """They would give no detections, or times before 0, without a word."""
+    for argument in ("fps", "duration"):
+        with pytest.raises(ValueError, match=f"{argument} .*: must be a number in "):
+            model(features(30), **{argument: value})
+    with pytest.raises(ValueError, match="fps"):
+        model.sequences(features(30), fps=value)
+
+
+def test_numbers_of_numpy_are_numbers(model, model_file):
+    assert model(features(30), fps=np.float32(30), duration=np.int64(9)) == model(features(30), fps=30, duration=9)
+    assert Localizer.load(model_file, device=torch.device("cpu"), batch_size=np.int64(2), top=np.int64(1))
+
+
+@pytest.mark.parametrize(
+    "flags", [{"soft_nms": "maybe"}, {"hidden_size": 8.5}, {"proposal_th": 5}, {"batch_size": None}, {"top": True}]
+)
+def test_options_of_another_type_are_refused(model_file, flags):
+    with pytest.raises(ValueError, match="is of type"):
+        Localizer.load(model_file, device="cpu", **flags)
+
+
+@pytest.mark.parametrize("size", [1e25, 1e30])
+def test_features_beyond_what_the_network_can_compute_with_are_an_error(model, size):
+    """They would give no detections, without a word."""
+    with pytest.raises(ValueError, match="not finite"):
+        model(features(30) * np.float32(size))
+
+
+def test_tensors_without_plain_values_are_refused(model):
+    tensor = torch.from_numpy(features(30))
+    odd = [tensor.to_sparse(), tensor.to("meta"), tensor.to(torch.complex64).conj(), tensor.to(torch.float8_e4m3fn)]
+    for value in odd:
+        with pytest.raises(ValueError, match="without plain values"):
+            model(value)
