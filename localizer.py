@@ -84,10 +84,6 @@ class Localizer:
             raise InputError(
                 f"{path}: names no classes; name its {count} in the order of its outputs, with --classes FILE"
             )
-        if len(checkpoint.classes) != count:
-            raise InputError(
-                f"{path}: names {len(checkpoint.classes)} classes, but has {count} outputs; use another copy"
-            )
         self.classes, self.options, self.path = checkpoint.classes, options, path
         with _torch_unchanged():
             self.machine = choose_machine(options.run)

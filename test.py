@@ -102,11 +102,18 @@ def predict(
 def _collector(
     arrived: Callable[[], tuple[NDArray[np.float32], ...]], batch: Batch, *, threshold: float
 ) -> Callable[[], list[Prediction]]:
-    lengths, rates, durations = batch.num_snippets, batch.fps, batch.durations  # keeps no reference to the features
+    # keeps no reference to the features
+    names, lengths, rates, durations = batch.video_ids, batch.num_snippets, batch.fps, batch.durations
 
     def collect() -> list[Prediction]:
         predictions = []
-        for scores, sequences, num_snippets, fps, duration in zip(*arrived(), lengths, rates, durations, strict=True):
+        for name, scores, sequences, num_snippets, fps, duration in zip(
+            names, *arrived(), lengths, rates, durations, strict=True
+        ):
+            if not (np.isfinite(scores).all() and np.isfinite(sequences).all()):
+                raise InputError(
+                    f"video '{name}': the network's output is not finite; are its features of the size of those trained on?"
+                )
             classes = predicted_classes(scores, threshold=threshold)
             predictions.append(
                 Prediction(

@@ -120,9 +120,15 @@ def _read_own(content: dict[Any, Any], path: pathlib.Path) -> Checkpoint:
         raise InputError(f"{path}: its classes are not different names; use another copy")
     if content["options"] and not classes:
         raise InputError(f"{path}: its classes are missing; use another copy")
+    if any("\ud800" <= character <= "\udfff" for name in classes for character in name):
+        raise InputError(f"{path}: its classes are not valid text; use another copy")
     check_weights(content["model"], path)
+    model = _renamed_once(content["model"], path)
+    bias = model.get("snippet_classifier.bias")
+    if classes and bias is not None and bias.shape != (len(classes),):
+        raise InputError(f"{path}: names {len(classes)} classes for {bias.numel()} outputs; use another copy")
     return Checkpoint(
-        model=_renamed_once(content["model"], path),
+        model=model,
         options=content["options"],
         classes=tuple(classes),
         training=content["training"],

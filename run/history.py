@@ -14,6 +14,7 @@ from typing import Any
 
 from eval.summary import EvaluationSummary
 from eval.tables import percent
+from formats.regular_files import check_regular
 from run.experiment import Experiment
 from run.training_state import plain_count, plain_dict, plain_number
 
@@ -174,9 +175,10 @@ class History:
     def is_written(self, *, step: int) -> bool:
         """Whether results.json is of this step and these evaluations: a kill can come between last.pt and it."""
         try:
+            check_regular(self.experiment.results)  # a pipe would be waited for
             written = json.loads(self.experiment.results.read_text(encoding="utf-8"))
             return bool(written["steps"] == step and written["history"] == self.as_plain()["history"])
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return self.last is None
 
     def _average_map(self, record: EvaluationRecord) -> float | None:

@@ -6,6 +6,7 @@ folder = write_predictions(folder, predictions, {"model_file": ...}, named=bool(
 
 import csv
 import errno
+import functools
 import io
 import itertools
 import os
@@ -110,7 +111,7 @@ class Predictions:
     def __str__(self) -> str:
         return f"{amount(len(self.detections), 'detection')} in {amount(len(self.videos), 'video')}"
 
-    @property
+    @functools.cached_property
     def names(self) -> tuple[str, ...]:
         return tuple(video.name for video in self.videos)
 
@@ -154,8 +155,9 @@ def _as_csv(predictions: Predictions) -> bytes:
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["video", "label", "start", "end", "score"])
+    names = predictions.names
     for video, label, *numbers in predictions.rows():
-        table.writerow([predictions.names[video], predictions.classes[label], *numbers])
+        table.writerow([names[video], predictions.classes[label], *numbers])
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 

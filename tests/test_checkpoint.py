@@ -11,7 +11,7 @@ import torch
 from support.disk import Exploit, contents
 from support.networks import build_model
 
-from options import resolve
+from options import as_plain, resolve
 from run.checkpoint import (
     Checkpoint,
     check_classes,
@@ -78,7 +78,7 @@ def test_published_state_dicts(tmp_path, encoder, zipped):
 def test_files_hold_published_state_dicts(tmp_path, modal):
     """What a file calls "model" loads as a published state dict does, and comes back under our names."""
     model = build_model(resolve({"feature_size": 4, "hidden_size": 8, "modal": modal}), 3)
-    save_checkpoint(tmp_path / "c.pt", Checkpoint(model=model.state_dict(), options={}, classes=("a",)))
+    save_checkpoint(tmp_path / "c.pt", Checkpoint(model=model.state_dict(), options={}, classes=("a", "b", "c")))
     inside = torch.load(tmp_path / "c.pt", weights_only=True)["model"]
     assert {"encoder.0.weight", "cls.0.bias", "action_flow.0.weight", "cls_flow.0.bias", "fc.weight"} < set(inside)
     assert same_tensors(from_published(inside), model.state_dict())
@@ -287,3 +287,12 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path, kind):
     with pytest.raises(InputError, match=str(path)):
         load_checkpoint(path)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("classes", [("Dive", "Jump"), ("Dive", "Jump", "Throw", "More"), ("Dive", "Jump", "\ud800")])
+def test_classes_that_are_not_those_of_the_outputs(tmp_path, classes):
+    """Fewer names broke --predict, more of them gave every detection to a class that may be another's."""
+    model = new_model(classes=3).state_dict()
+    save_checkpoint(tmp_path / "m.pt", Checkpoint(model=model, options=as_plain(OPTIONS), classes=classes))
+    with pytest.raises(InputError, match=r"m\.pt: (names . classes for 3 outputs|its classes are not valid text)"):
+        load_checkpoint(tmp_path / "m.pt")

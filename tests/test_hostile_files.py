@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from support import layouts
+from support.fuzz import memory_limit, time_limit
 from support.layouts import save_npy, write_hdf5, write_json, write_wtalc
 from support.tiny import FEATURE_SIZE, TinySet
 
@@ -491,3 +492,20 @@ def test_names_of_videos_that_are_paths(tmp_path, content, capsys, name):
     before = sorted(tmp_path.rglob("*"))
     assert convert([str(source), str(target), *flags]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1 and sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["pipe", "device", "nested"])
+def test_results_that_cannot_be_read_do_not_hold_up_a_resumed_run(tiny, run, tmp_path, place):
+    """They are written anew."""
+    assert run(tiny.path, "--exp_name", "x").code == 0
+    results = tmp_path / "out" / "x" / "results.json"
+    results.unlink()
+    if place == "pipe":
+        os.mkfifo(results)
+    elif place == "device":
+        results.symlink_to("/dev/zero")
+    else:
+        results.write_text("[" * 100_000)
+    with time_limit(10), memory_limit(2 << 30):
+        assert run(tiny.path, "--exp_name", "x", "--resume").code == 0
+    assert results.is_file() and not results.is_symlink() and "history" in json.loads(results.read_text())

@@ -232,7 +232,7 @@ def test_a_torch_device_and_another_default_type(model, model_file):
 def test_names_of_other_number_than_outputs_are_refused(tmp_path, model):
     checkpoint = Checkpoint(model=tiny_network().state_dict(), options=OPTIONS, classes=CLASSES[:2])
     save_checkpoint(tmp_path / "fewer.pt", checkpoint)
-    with pytest.raises(ValueError, match="names 2 classes, but has 3 outputs"):
+    with pytest.raises(ValueError, match="names 2 classes for 3 outputs"):
         Localizer.load(tmp_path / "fewer.pt")
 
 
