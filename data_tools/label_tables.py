@@ -4,8 +4,8 @@ video,label                 a video's labels; separate several by ";", or give e
 video,label,subset          the same, with the split that the video is in: train or test
 video,label,start,end       an action instance, in seconds
 
-Columns may be separated by commas, semicolons (then "1,5" is 1.5) or tabs, and have some other usual names; UTF-8 and UTF-16 are read. All wrong
-lines of a table are listed at once.
+Columns may be separated by commas, semicolons (then "1,5" is 1.5) or tabs, and have some other usual names; UTF-8 and UTF-16
+are read. All wrong lines of a table are listed at once.
 """
 
 import contextlib
