@@ -4,14 +4,15 @@ video,label                 a video's labels; separate several by ";", or give e
 video,label,subset          the same, with the split that the video is in: train or test
 video,label,start,end       an action instance, in seconds
 
-Columns may be separated by commas, semicolons or tabs, and have some other usual names; UTF-8 and UTF-16 are read. All wrong
-lines of a table are listed at once.
+Columns may be separated by commas, semicolons (then "1,5" is 1.5) or tabs, and have some other usual names; UTF-8 and UTF-16
+are read. All wrong lines of a table are listed at once.
 """
 
 import contextlib
 import csv
 import io
 import pathlib
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from formats.annotations import Instance, parse_segment
 from formats.names import group_of, is_plain_text
 from formats.problems import DataError
 from formats.regular_files import check_regular
+from formats.spelling import similar_to
 from utils.errors import InputError, first_of
 
 SEPARATORS = (",", ";", "\t")
@@ -30,6 +32,7 @@ COLUMNS = {
     "start": ("start", "start_time", "t_start", "begin", "start_(s)", "start_seconds"),
     "end": ("end", "end_time", "t_end", "stop", "end_(s)", "end_seconds"),
 }
+_DECIMAL = re.compile(r"^(-?\d+),(\d+)$")
 _COLUMN_OF = {name: column for column, names in COLUMNS.items() for name in names}
 
 
@@ -74,7 +77,8 @@ def read_segments(
             mistakes.append(f"{where} is not in {labels}; add it there or remove the line")
             continue
         if row["label"] not in videos[row["video"]].labels:
-            mistakes.append(f"{where} has label '{row['label']}', but not in {labels}; fix either")
+            similar = similar_to(row["label"], videos[row["video"]].labels)
+            mistakes.append(f"{where} has label '{row['label']}', but not in {labels}{similar}; fix either")
             continue
         try:
             start, end = parse_segment([row["start"], row["end"]], where=where)
@@ -118,6 +122,8 @@ def _rows(
             while len(row) > len(header) and not row[-1].strip():
                 row.pop()
             cells = dict(zip(header, map(str.strip, row), strict=False))
+            if separator == ";":  # where the comma is the decimal point, spreadsheets separate by semicolons
+                cells |= {name: _DECIMAL.sub(r"\1.\2", cells[name]) for name in ("start", "end") if name in cells}
             if len(row) != len(header):
                 mistakes.append(
                     f"{where}: {len(row)} columns, the first line has {len(header)}; put names with "

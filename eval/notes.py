@@ -124,7 +124,10 @@ def _classes(pair: FilePair) -> Iterator[Note]:
     labels = pair.found.detections.label[pair.video_positions != NOT_EVALUATED]
     counts = dict(zip(pair.found.labels, np.bincount(labels, minlength=len(pair.found.labels)).tolist(), strict=True))
     with_truth = {pair.classes[label] for label in np.unique(pair.truth.label)}
-    no_class, unknown, unused, contested = list[str](), list[str](), list[str](), list[str]()
+    no_class: list[str] = []
+    unknown: list[str] = []
+    unused: list[str] = []
+    contested: list[str] = []
     for label in pair.found.labels:
         known = pair.class_of.known.get(label)
         if known is None and any(is_ambiguous(video, label) for video in pair.chosen.names):

@@ -297,6 +297,8 @@ def _merged(parts: Iterable[Files], report: Report) -> Files:
 
 def _two_files(video: str, first: pathlib.Path, second: pathlib.Path, report: Report) -> None:
     what, fix = f"is a second file of video '{video}' beside {first}", "remove one of them"
+    if first.parent != second.parent:
+        fix += ", or, if they are its streams, name the folders rgb and flow"
     report(Problem(kind=Kind.TWO_FILES, where=str(second), what=what, fix=fix, video=video))
 
 

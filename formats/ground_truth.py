@@ -41,9 +41,9 @@ def read_json(path: pathlib.Path, *, duplicate_keys: bool = True) -> Any:
     """
     try:
         check_regular(path)
-        return json.loads(
-            path.read_text(encoding="utf-8-sig"), object_pairs_hook=None if duplicate_keys else _without_duplicates
-        )
+        data = path.read_bytes()
+        text = data.decode(json.detect_encoding(data))  # UTF-8, or the UTF-16 that some programs write
+        return json.loads(text, object_pairs_hook=None if duplicate_keys else _without_duplicates)
     except InputError:
         raise
     except OSError as error:

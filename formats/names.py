@@ -23,6 +23,7 @@ _EXTENSIONS = (
     *("npy", "npz", "pt", "pth", "pkl", "pickle", "h5", "hdf5", "mat", "bin", "csv", "json", "txt"),
 )
 _EXTENSION = re.compile(rf"(?<=.)(\.({'|'.join(_EXTENSIONS)}))+$", re.IGNORECASE)
+_PREFIXES = re.compile("^(v_)+(?=.)")  # one is usual; an id may itself begin so
 LONGEST_NAME = 230  # bytes; 255 is usual for a file's, with its suffix and that of a temporary file
 _GROUP_OF = {name: group for group, names in GROUPS.items() for name in names}
 
@@ -83,9 +84,10 @@ def fold(name: str) -> str:
 
 
 def fold_video(name: str, *, case: bool = False) -> str:
-    """A video's name without its path, a file's extension, a leading "v_", unicode form and, unless `case`, case."""
+    """A video's name without its path, a file's extension, every leading "v_", unicode form and, unless `case`, case."""
     base = _nfc(name).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1].strip()
-    return _EXTENSION.sub("", base if case else _nfc(base.casefold())).removeprefix("v_")
+    plain = _EXTENSION.sub("", base if case else _nfc(base.casefold()))
+    return _PREFIXES.sub("", plain)
 
 
 def shown(names: Iterable[str], *, most: int | None = 3) -> str:

@@ -87,6 +87,16 @@ def test_other_names_of_videos_are_matched_and_said(evaluate, spelled):
     assert evaluate(back, BOTH)["mAP"] == {"0.5": 1}
 
 
+def test_a_name_that_itself_begins_with_v(evaluate, refused):
+    """YouTube's ids may; result files put one more before every name."""
+    database = {"v_a": annotated((1, 3)), "b": annotated((5, 8))}
+    printed = evaluate(database, {"v_v_a": [found()], "v_b": [found(segment=(5, 8))]})
+    assert printed["mAP"] == {"0.5": 1} and len(printed["notes"]["respelled_videos"]["videos"]) == 2
+    assert evaluate({"v_v_a": annotated((1, 3))}, {"v_a": [found()]})["mAP"] == {"0.5": 1}
+    line = refused({"v_a": annotated((1, 3)), "a": annotated((5, 8))}, {"v_v_a": [found()], "v_a": []})
+    assert "'v_v_a' may be 'v_a', 'a'" in line
+
+
 def test_upper_case_and_unicode_forms(evaluate):
     database = {"Vid\u00e9o": annotated((1, 3))}
     for name in ("Vide\u0301o", "vid\u00e9o", "VIDE\u0301O"):

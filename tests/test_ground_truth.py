@@ -68,6 +68,14 @@ def test_json_of_an_unknown_form(refused, truth, summary):
     assert all(f'"{key}"' in line for key in ("database", "subset", "annotations", "label", "segment"))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_other_encodings(tmp_path, content, encoding):
+    """Windows' shell writes UTF-16."""
+    truth = own_json(content)
+    (tmp_path / "gt.json").write_bytes(json.dumps(truth, ensure_ascii=False).encode(encoding))
+    assert list(read_annotations(tmp_path / "gt.json")) == list(truth["database"])
+
+
 @pytest.mark.parametrize(
     "entry",
     [[], "train", {"subset": "train"}, {"annotations": []}, {"subset": "train", "annotations": {}}],

@@ -116,6 +116,15 @@ def test_subsets_may_have_spaces_around_them(tiny):
     assert len(load_tiny_set(tiny.path).train) == 7
 
 
+def test_streams_in_folders_of_other_names_are_not_to_be_removed(tiny, run):
+    """Following 'remove one of them' would lose half of the features."""
+    for split in ("train", "test"):
+        for stream, name in (("rgb", "spatial"), ("flow", "temporal")):
+            (tiny.path / "features" / split / stream).rename(tiny.path / "features" / split / name)
+    line = complaint(2, run(tiny.path).err)
+    assert "second file" in line and "or, if they are its streams, name the folders rgb and flow" in line
+
+
 # Class names
 
 

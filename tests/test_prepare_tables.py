@@ -1,6 +1,7 @@
 """data_tools.prepare and what people give it: tables of any program, splits in three, videos without labels, turned arrays."""
 
 import codecs
+import json
 import shlex
 
 import numpy as np
@@ -68,6 +69,28 @@ def test_tables_of_any_program(prepared, own, table):
     assert {v.video_id: data.annotations[v.video_id].labels for v in data.videos} == {
         f"v{i}": {CLASSES[i % 3]} for i in range(7)
     }
+
+
+def segments_of(own, table):
+    (own / "segments.csv").write_text("\n".join(table))
+    return ["--annotations", str(own / "segments.csv")]
+
+
+def test_decimal_commas_where_semicolons_separate(prepared, own):
+    """As spreadsheets write tables in half of the world."""
+    table = ["video;label;start;end", "v0;Dive;1,5;2,25", "v0;Dive;3;4.5"]
+    code, _, err = prepared(["video,label,subset", "v0,Dive,test", "v3,Dive,train"], *segments_of(own, table))
+    assert code == 0, err
+    database = json.loads((own / "my data" / "gt.json").read_text())["database"]
+    assert [note["segment"] for note in database["v0"]["annotations"]] == [[1.5, 2.25], [3, 4.5]]
+    for wrong in (["video\tlabel\tstart\tend", "v0\tDive\t1,500\t2,500"], ["video;label;start;end", "v0;Dive;1,5,0;2"]):
+        code, _, err = prepared(["video,label", *ROWS], *segments_of(own, wrong))
+        assert code == 2 and "is not [start, end] in seconds" in err[-1]
+
+
+def test_a_segment_with_another_spelling_names_both(prepared, own):
+    code, _, err = prepared(["video,label", *ROWS], *segments_of(own, ["video,label,start,end", "v0,dive,1,2"]))
+    assert code == 2 and "'dive'" in err[-1] and "(is it 'Dive'?)" in err[-1]
 
 
 def test_several_labels_in_a_table_with_semicolons(prepared, own):
