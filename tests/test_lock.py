@@ -300,6 +300,16 @@ def test_a_lock_file_that_is_removed_is_made_again(tmp_path):
             held.follow()
 
 
+def test_an_inference_removes_what_a_killed_one_has_left(tiny, run, tmp_path):
+    assert run(tiny.path, "--exp_name", "x", "--num_epochs", "1").code == 0
+    folder = tmp_path / "out" / "x" / "inference"
+    folder.mkdir()
+    for name in (".results.json.25f9b622.tmp", ".detections.json.25f9b622.tmp", ".mine.tmp"):
+        (folder / name).write_text("half")
+    assert run(tiny.path, "--inference_only", "--exp_name", "x").code == 0
+    assert {path.name for path in folder.iterdir()} == {".mine.tmp", "detections.json", "results.json"}
+
+
 def test_curves_that_cannot_be_written_do_not_end_a_run(tiny, run, tmp_path, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
