@@ -322,6 +322,8 @@ class Trainer:
         epoch = math.ceil(self.step / self.steps_per_epoch)
         record = EvaluationRecord(step=self.step, epoch=epoch, summary=evaluation.summary)
         improved = self.history.add(record)
+        if context.progress.bar:
+            context.progress.show(**context.progress.numbers | {"best": self.history.headline()})
         if improved:
             copied = self._checkpoint({"step": self.step, "best": record.as_plain()}, copied=True)
             self.unsaved_best = BestModel(checkpoint=copied, detections=evaluation.detections)
