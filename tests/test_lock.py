@@ -20,6 +20,7 @@ import train
 from run import lock
 from run.checkpoint import load_checkpoint
 from run.lock import FILE, OWNER, FolderLock, Holder, InUse
+from utils.errors import InputError
 
 TWIN = """
 import pathlib, sys, time
@@ -263,6 +264,38 @@ def test_a_run_follows_its_folder(tiny, run, tmp_path, monkeypatch):
     assert names == {path.name for path in (out / "whole").iterdir()}
     models = [load_checkpoint(out / name / "last.pt").model for name in ("whole", "moved")]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_a_folder_that_is_renamed_while_its_run_saves(tiny, run, tmp_path, monkeypatch):
+    out, save, calls = tmp_path / "out", train.save_checkpoint, []
+
+    def renamed(path, checkpoint):
+        calls.append(1)
+        if len(calls) == 3:
+            (out / "x").rename(out / "moved")
+            (out / "moved" / ".last.pt.25f9b622.tmp").write_text("half")
+            raise InputError("no such file")
+        save(path, checkpoint)
+
+    monkeypatch.setattr(train, "save_checkpoint", renamed)
+    outcome = run(tiny.path, "--exp_name", "x", "--save_minutes", "0")
+    assert outcome.code == 0, outcome.err
+    names = {path.name for path in (out / "moved").iterdir()}
+    assert {"best.pt", "last.pt", "results.json"} < names and not any(name.endswith(".tmp") for name in names)
+
+
+@pytest.mark.parametrize("put", [os.mkdir, os.mkfifo, lambda path: os.symlink("/etc/passwd", path)])
+def test_what_is_put_in_the_place_of_the_lock_file_does_not_end_a_run(tiny, run, tmp_path, monkeypatch, put):
+    path = tmp_path / "out" / "x" / FILE
+
+    def replace():
+        path.unlink()
+        put(path)
+
+    during_a_step(monkeypatch, replace)
+    assert run(tiny.path, "--exp_name", "x", "--save_minutes", "0").code == 0
+    assert load_checkpoint(path.with_name("last.pt")).training["step"] == 12
+    assert run(tiny.path, "--exp_name", "x", "--resume").code == 2
 
 
 def test_a_run_whose_folder_is_removed_makes_it_again_locked(tiny, run, tmp_path, monkeypatch):
