@@ -381,6 +381,7 @@ class Trainer:
             self.experiment.write_options(self.saved_options)
         self._write_best()
         save_checkpoint(self.experiment.last, self._checkpoint(self._training_state()))
+        self.experiment.follow()  # a large last.pt takes a while
         self.history.write(step=self.step)
 
     def _write_best(self) -> None:
