@@ -322,6 +322,8 @@ class Trainer:
         epoch = math.ceil(self.step / self.steps_per_epoch)
         record = EvaluationRecord(step=self.step, epoch=epoch, summary=evaluation.summary)
         improved = self.history.add(record)
+        if context.progress.bar:
+            context.progress.show(**context.progress.numbers | {"best": self.history.headline()})
         if improved:
             copied = self._checkpoint({"step": self.step, "best": record.as_plain()}, copied=True)
             self.unsaved_best = BestModel(checkpoint=copied, detections=evaluation.detections)
@@ -364,11 +366,23 @@ class Trainer:
         self._check_weights()
         with self.clock.measured():
             self.experiment.follow()
-            if not self.experiment.options.exists():  # somebody has emptied or removed the folder
-                self.experiment.write_options(self.saved_options)
-            self._write_best()
-            save_checkpoint(self.experiment.last, self._checkpoint(self._training_state()))
-            self.history.write(step=self.step)
+            folder = self.experiment.folder
+            try:
+                self._write_all()
+            except InputError:
+                self.experiment.follow()
+                if self.experiment.folder == folder:
+                    raise
+                self.experiment.remove_unfinished()  # it was renamed just now
+                self._write_all()
+
+    def _write_all(self) -> None:
+        if not self.experiment.options.exists():  # somebody has emptied or removed the folder
+            self.experiment.write_options(self.saved_options)
+        self._write_best()
+        save_checkpoint(self.experiment.last, self._checkpoint(self._training_state()))
+        self.experiment.follow()  # a large last.pt takes a while
+        self.history.write(step=self.step)
 
     def _write_best(self) -> None:
         """Write the model and the detections of the best evaluation, and results.json, unless they are written."""

@@ -128,6 +128,9 @@ class Experiment:
     def write_inference(
         self, detections: Segments, results: dict[str, Any], *, videos: tuple[str, ...], classes: tuple[str, ...]
     ) -> None:
+        """Write into the locked folder, where a killed call may have left half a file."""
+        for name in ("detections.json", "results.json"):
+            remove_leftovers(self.inference, name)
         write_detections(self.inference / "detections.json", detections, videos, classes)
         write_json(self.inference / "results.json", results, indent=2)
 

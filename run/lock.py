@@ -98,6 +98,9 @@ class FolderLock:
                 self.folder = path.parent
                 return
         with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(os.stat(self.folder / FILE, follow_symlinks=False).st_mode):
+                return  # whatever was put there, nobody can lock it
+        with contextlib.suppress(FileNotFoundError):
             if self._place and not os.path.samestat(os.stat(self.folder), self._place):
                 raise InUse(f"{self.folder}: is another folder now; the one that this process wrote into was removed")
         os.close(self._descriptor)

@@ -20,6 +20,7 @@ import train
 from run import lock
 from run.checkpoint import load_checkpoint
 from run.lock import FILE, OWNER, FolderLock, Holder, InUse
+from utils.errors import InputError
 
 TWIN = """
 import pathlib, sys, time
@@ -265,6 +266,38 @@ def test_a_run_follows_its_folder(tiny, run, tmp_path, monkeypatch):
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
 
 
+def test_a_folder_that_is_renamed_while_its_run_saves(tiny, run, tmp_path, monkeypatch):
+    out, save, calls = tmp_path / "out", train.save_checkpoint, []
+
+    def renamed(path, checkpoint):
+        calls.append(1)
+        if len(calls) == 3:
+            (out / "x").rename(out / "moved")
+            (out / "moved" / ".last.pt.25f9b622.tmp").write_text("half")
+            raise InputError("no such file")
+        save(path, checkpoint)
+
+    monkeypatch.setattr(train, "save_checkpoint", renamed)
+    outcome = run(tiny.path, "--exp_name", "x", "--save_minutes", "0")
+    assert outcome.code == 0, outcome.err
+    names = {path.name for path in (out / "moved").iterdir()}
+    assert {"best.pt", "last.pt", "results.json"} < names and not any(name.endswith(".tmp") for name in names)
+
+
+@pytest.mark.parametrize("put", [os.mkdir, os.mkfifo, lambda path: os.symlink("/etc/passwd", path)])
+def test_what_is_put_in_the_place_of_the_lock_file_does_not_end_a_run(tiny, run, tmp_path, monkeypatch, put):
+    path = tmp_path / "out" / "x" / FILE
+
+    def replace():
+        path.unlink()
+        put(path)
+
+    during_a_step(monkeypatch, replace)
+    assert run(tiny.path, "--exp_name", "x", "--save_minutes", "0").code == 0
+    assert load_checkpoint(path.with_name("last.pt")).training["step"] == 12
+    assert run(tiny.path, "--exp_name", "x", "--resume").code == 2
+
+
 def test_a_run_whose_folder_is_removed_makes_it_again_locked(tiny, run, tmp_path, monkeypatch):
     folder = tmp_path / "out" / "x"
     during_a_step(monkeypatch, lambda: shutil.rmtree(folder))
@@ -298,6 +331,16 @@ def test_a_lock_file_that_is_removed_is_made_again(tmp_path):
         (tmp_path / "x" / FILE).unlink()
         with FolderLock(tmp_path / "x"), pytest.raises(InUse):
             held.follow()
+
+
+def test_an_inference_removes_what_a_killed_one_has_left(tiny, run, tmp_path):
+    assert run(tiny.path, "--exp_name", "x", "--num_epochs", "1").code == 0
+    folder = tmp_path / "out" / "x" / "inference"
+    folder.mkdir()
+    for name in (".results.json.25f9b622.tmp", ".detections.json.25f9b622.tmp", ".mine.tmp"):
+        (folder / name).write_text("half")
+    assert run(tiny.path, "--inference_only", "--exp_name", "x").code == 0
+    assert {path.name for path in folder.iterdir()} == {".mine.tmp", "detections.json", "results.json"}
 
 
 def test_curves_that_cannot_be_written_do_not_end_a_run(tiny, run, tmp_path, monkeypatch):

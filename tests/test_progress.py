@@ -91,3 +91,29 @@ def test_many_short_epochs_do_not_fill_the_log(tiny, run):
     seldom = ("--detection_inf_step", "1000", "--save_epochs", "1000", "--log_steps", "1000")
     out = run(tiny.path, "--exp_name", "x", "--num_epochs", "300", "--batch_size", "7", *seldom).out
     assert out.count("training: step") == 150
+
+
+def test_the_bar_of_a_run_shows_the_best_of_all_evaluations_at_its_end(tiny, run, monkeypatch):
+    shown = []
+
+    class Bar(Progress):
+        def __init__(self, **options):
+            super().__init__(**options)
+            self.bar = self  # which keeps what is set
+
+        def update(self, count=1):
+            self.done += count
+
+        def set_postfix(self, numbers):
+            shown.append(numbers)
+
+        def clear(self):
+            pass
+
+        refresh = close = clear
+
+    monkeypatch.setattr("train.Progress", Bar)
+    outcome = run(tiny.path, "--exp_name", "x")
+    assert outcome.code == 0
+    best = next(line.split()[-1] for line in outcome.out.splitlines() if line.startswith("best "))
+    assert best in shown[-1]["best"] and shown[-1]["loss"]
