@@ -2,9 +2,9 @@
 
 python -m data_tools.prepare --features DIR --labels labels.csv --out DATA [--annotations segments.csv]
 
-DIR holds rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO.npy with both side by side (.npz, .pt too). Training only needs video-level
-labels. Segments, where somebody marked them, only serve to measure mAP on the test videos. Videos without labels make a set for
-inference alone.
+DIR holds rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO.npy with both side by side, or any other form in docs/data.md, HDF5 too.
+Training only needs video-level labels. Segments, where somebody marked them, only serve to measure mAP on the test videos.
+Videos without labels make a set for inference alone.
 """
 
 import pathlib
@@ -36,10 +36,12 @@ from formats.annotations import VideoAnnotation, labels_of
 from formats.array_files import STREAMS, StoredArray, plain_shape
 from formats.feature_files import FeatureFiles, Located, open_streams
 from formats.feature_folders import features_in
-from formats.names import SPLITS, fold_video, shown, splits_of, unlabelled_group
+from formats.layouts import listing
+from formats.names import SPLITS, fold_video, known_name, shown, splits_of, unlabelled_group
 from formats.problems import DataError, Problem, raise_problem
 from formats.regular_files import check_regular
 from formats.spelling import similar_to, spelling_warnings
+from formats.unlabelled import features_in_any_form
 from options import FLAGS, DataOptions, resolve
 from utils.errors import InputError
 from utils.snippet_grid import frame_rate
@@ -74,12 +76,13 @@ def prepare(arguments: Sequence[str]) -> None:
     flags = vars(parser.parse_args(arguments))
     options = resolve({name: flags[name] for name in DATA_FLAGS if name in flags}).data
     streams, folder, table, out = options.streams, flags["features"], flags["labels"], flags["out"]
-    located = _features(folder, table=table, out=out)
+    stored = _features(folder, table=table, out=out)
     labels = read_labels(table)
+    located = {video: stored[name] for video in labels if (name := known_name(video, stored)) is not None}
     segments = read_segments(flags["annotations"], labels, table) if "annotations" in flags else {}
     lost = [video for video in labels if video not in located]
     if not options.skip_unusable or len(lost) == len(labels):
-        _refuse_lost(lost, labels, located, table=table, folder=folder)
+        _refuse_lost(lost, labels, stored, table=table, folder=folder)
     labels = {video: entry for video, entry in labels.items() if video in located}
     segments = {video: instances for video, instances in segments.items() if video in located}
     names = _splits(labels, table=table, flags=flags, marked=segments)
@@ -113,7 +116,7 @@ def prepare(arguments: Sequence[str]) -> None:
     for line in (
         *_skipped("missing features", lost),
         *_skipped("streams of different length", unequal),
-        *_left_out(labels, located, [*used, *unequal], table),
+        *_left_out(labels, located, stored, [*used, *unequal], table),
         *_cut(cut),
         *_warnings(annotations, names, lengths, options),
     ):
@@ -157,17 +160,22 @@ def _features(folder: pathlib.Path, *, table: pathlib.Path, out: pathlib.Path) -
     for place in (folder.resolve(), table.resolve()):
         if place.is_relative_to(out.resolve()):
             raise InputError(f"--out {out}: holds {place}, which the set is made from; name another folder")
+    # VIDEO_rgb.npy without its partner is a stream of VIDEO, unless the table names it in full.
     videos = features_in(folder, raise_problem)
+    videos = {**features_in_any_form(folder, (lambda _: None) if videos else raise_problem), **videos}
     if not videos:
-        wanted = " or ".join(f"{stream}/VIDEO.npy" for stream in STREAMS)
-        raise InputError(f"--features {folder}: holds no features; expected {wanted}, or VIDEO.npy with both")
+        wanted = " and ".join(f"{stream}/VIDEO.npy" for stream in STREAMS)
+        raise InputError(
+            f"--features {folder}: holds no features; expected {wanted}, or VIDEO.npy with both, or HDF5 files; it has "
+            f"{listing(folder)}"
+        )
     return videos
 
 
 def _refuse_lost(
     lost: Sequence[str],
     labels: Mapping[str, VideoLabels],
-    located: Mapping[str, Located],
+    stored: Mapping[str, Located],
     *,
     table: pathlib.Path,
     folder: pathlib.Path,
@@ -176,12 +184,12 @@ def _refuse_lost(
     if not lost:
         return
     alike: dict[str, list[str]] = {}
-    for name in located:
+    for name in stored:
         alike.setdefault(fold_video(name), []).append(name)
 
     def mistake(video: str) -> str:
         similar = alike.get(fold_video(video), [])
-        there = f"there are some of {shown(similar)}: write the name so" if similar else f"it has {shown(located)}"
+        there = f"there are some of {shown(similar)}: write the name so" if similar else f"it has {shown(stored)}"
         fix = "" if similar else "; get them, remove the line, or leave such videos out with --skip_unusable"
         return f"{table} line {labels[video].line}: no features for video '{video}' in {folder}, {there}{fix}"
 
@@ -249,12 +257,17 @@ def _cut(videos: Sequence[str]) -> Iterator[str]:
 
 
 def _left_out(
-    labels: Mapping[str, VideoLabels], located: Mapping[str, Located], used: Sequence[str], table: pathlib.Path
+    labels: Mapping[str, VideoLabels],
+    located: Mapping[str, Located],
+    stored: Mapping[str, Located],
+    used: Sequence[str],
+    table: pathlib.Path,
 ) -> Iterator[str]:
     unused = sorted(labels.keys() - set(used))
     if unused:
         yield f"left out: {len(unused)} videos of subset {labels[unused[0]].subset}, which has no labels"
-    unnamed = sorted(located.keys() - labels.keys())
+    places = {str(place) for of_video in located.values() for place in of_video.values()}
+    unnamed = sorted(v for v, of_video in stored.items() if not places & set(map(str, of_video.values())))
     if unnamed:
         yield f"left out: {len(unnamed)} videos with features that {table} does not name, such as {shown(unnamed[:1])}"
 

@@ -57,11 +57,16 @@ class FolderLayout:
         return bool(hdf5_files(path) or features_in(path, lambda _: None))
 
     def read(self, path: pathlib.Path, *, allow_pickle: bool, report: Report) -> StoredSet:
-        videos: Videos = {}
-        for part in _parts_of_folder(path, report):
-            _add(videos, part, report)
-        expected = str(path / "{video}.npy")
+        videos, expected = features_in_any_form(path, report), str(path / "{video}.npy")
         return StoredSet(storage=Storage.undivided(StoredFeatures(videos=videos, expected=expected, joint=True)))
+
+
+def features_in_any_form(path: pathlib.Path, report: Report) -> Videos:
+    """{video: its files} of a folder of feature files, HDF5 files among them; `report` gets videos that have two."""
+    videos: Videos = {}
+    for part in _parts_of_folder(path, report):
+        _add(videos, part, report)
+    return videos
 
 
 def find_videos(paths: Sequence[pathlib.Path], options: DataOptions, *, report: Report = raise_problem) -> FoundVideos:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -340,3 +341,43 @@ def test_report_of_some_with_and_some_without():
     assert "video accuracy: not computed" in evaluation_report({"best": nothing})
     labelled = dataclasses.replace(nothing, video_accuracy=0.5)
     assert evaluation_report({"best": labelled}).splitlines()[1] == "video accuracy: best 50.0 %"
+
+
+def one_stream_by_name(features):
+    for video in VIDEOS:
+        (features / "rgb" / f"{video}.npy").rename(features / f"{video}_rgb.npy")
+    for stream in ("rgb", "flow"):
+        shutil.rmtree(features / stream)
+
+
+def two_hdf5_files(features):
+    for stream in ("rgb", "flow"):
+        with h5py.File(features / f"{stream}.h5", "w") as file:
+            for video in VIDEOS:
+                file[video] = np.load(features / stream / f"{video}.npy")
+        shutil.rmtree(features / stream)
+
+
+def with_v(features):
+    for file in [*features.rglob("*.npy")]:
+        file.rename(file.with_name(f"v_{file.name}"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "flags"), [(one_stream_by_name, ["--modal", "rgb"]), (two_hdf5_files, []), (with_v, [])]
+)
+def test_features_in_the_forms_that_sets_have(prepared, own, spoil, flags):
+    spoil(own / "features")
+    code, out, err = prepared(*flags)
+    assert (code, err) == (0, []) and "5 training and 2 test videos" in out and "left out" not in out
+
+
+def test_one_stream_of_two_is_named_with_the_flag_that_fits(prepared, own):
+    one_stream_by_name(own / "features")
+    assert "--modal rgb would fit" in refusal(prepared())
+
+
+def test_what_is_there_is_said(prepared, own):
+    write_csv(own / "labels.csv", "video,label", "clip,Dive", "train_0,Dive")
+    line = refusal(prepared())
+    assert "no features for video 'clip'" in line and "it has 'train_0', 'train_1', 'train_2' and 4 more" in line
