@@ -7,6 +7,7 @@ A file is one video, or one stream of it: VIDEO_rgb.npy, or VIDEO.npy in a folde
 belongs, beside the first. Labels are ignored; frame rates and durations in a ground truth are used.
 """
 
+import os
 import pathlib
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from formats.annotations import VideoAnnotation, parse_positive
 from formats.array_files import STREAMS, SUFFIXES, StoredArray
 from formats.feature_files import Located
-from formats.feature_folders import features_in
+from formats.feature_folders import DEEPEST, features_in
 from formats.feature_set import Storage, StoredFeatures, StoredSet
 from formats.ground_truth import ground_truth_file, read_json
 from formats.hdf5 import arrays_in_hdf5
@@ -35,6 +36,7 @@ Videos = dict[str, Located]
 class FoundVideos:
     videos: Mapping[str, Located]  # in the order found
     annotations: Mapping[str, VideoAnnotation]  # of some of them; only frame rates and durations count
+    notes: tuple[str, ...] = ()  # what in the folders was not read
 
     def stated(self, video: str) -> VideoAnnotation:
         """What a ground truth states of a video; nothing if none does."""
@@ -44,6 +46,7 @@ class FoundVideos:
 
 class FolderLayout:
     """A folder of feature files that no layout of a set describes: VIDEO.npy or VIDEO_{rgb,flow}.npy, {rgb,flow}/, HDF5 files.
+    If it holds none of these, the folders in it may: CLASS/VIDEO.npy, VIDEO/rgb.npy.
 
     It can't be a set to train on: nothing in it says what its videos show.
     """
@@ -52,9 +55,8 @@ class FolderLayout:
     looked_for = f"feature files ({', '.join((*SUFFIXES, *HDF5_SUFFIXES))}), or rgb/ and flow/ with such files"
 
     def fits(self, path: pathlib.Path) -> bool:
-        places = [path, *(path / stream for stream in STREAMS)]
-        files = (file for place in places if place.is_dir() for file in place.iterdir())
-        return any(file.suffix in (*SUFFIXES, *HDF5_SUFFIXES) and not file.name.startswith(".") for file in files)
+        inside = any(file.suffix in HDF5_SUFFIXES and not file.name.startswith(".") for file in path.iterdir())
+        return inside or bool(features_in(path, lambda problem: None))
 
     def read(self, path: pathlib.Path, *, allow_pickle: bool, report: Report) -> StoredSet:
         videos: Videos = {}
@@ -71,12 +73,18 @@ def find_videos(paths: Sequence[pathlib.Path], options: DataOptions, *, report: 
     """
     videos: Videos = {}
     annotations: dict[str, VideoAnnotation] = {}
+    plain: list[pathlib.Path] = []
     ground_truths = [pathlib.Path(options.ground_truth)] if options.ground_truth else []
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
         if path.is_dir():
-            _, stored = read_folder(path, options, report)
+            layout, stored = read_folder(path, options, report)
+            stored_in = (
+                p for split in SPLITS for v in stored.storage.by_split[split].videos.values() for p in v.values()
+            )
+            if layout == FolderLayout.name or all(isinstance(place, pathlib.Path) for place in stored_in):
+                plain.append(path)
             for split in SPLITS if stored.storage.divided else SPLITS[:1]:
                 _add(videos, stored.storage.by_split[split].videos, report)
             annotations |= stored.annotations or {}
@@ -90,7 +98,24 @@ def find_videos(paths: Sequence[pathlib.Path], options: DataOptions, *, report: 
         raise InputError(f"{', '.join(map(str, paths))}: no features of any video; check the path")
     for file in ground_truths:
         annotations |= _stated_in(file, videos, required=bool(options.ground_truth), report=report)
-    return FoundVideos(videos=videos, annotations=annotations)
+    notes = tuple(note for path in plain for note in _not_read(path, videos))
+    return FoundVideos(videos=videos, annotations=annotations, notes=notes)
+
+
+def _not_read(path: pathlib.Path, videos: Videos) -> Iterator[str]:
+    """A note on the feature files in a folder, and in the folders in it, that belong to no video found."""
+    places = (getattr(place, "path", place) for located in videos.values() for place in located.values())
+    used = {os.path.realpath(str(place)) for place in places}
+    left = []
+    for folder, inner, names in os.walk(path):
+        deep = len(pathlib.Path(folder).relative_to(path).parts) == DEEPEST
+        inner[:] = [] if deep else sorted(name for name in inner if not name.startswith("."))
+        files = (os.path.join(folder, name) for name in sorted(names) if not name.startswith("."))
+        kind = (*SUFFIXES, *HDF5_SUFFIXES)
+        left += [file for file in files if file.lower().endswith(kind) and os.path.realpath(file) not in used]
+    if left:
+        shown = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+        yield f"{path}: not read: {shown}; to predict on these too, name them or their folders"
 
 
 def read_folder(path: pathlib.Path, options: DataOptions, report: Report) -> tuple[str, StoredSet]:
@@ -166,10 +191,10 @@ def _parts_of_folder(path: pathlib.Path, report: Report) -> Iterator[Mapping[str
 def _videos_of_file(path: pathlib.Path) -> Mapping[str, Located]:
     """The videos in a file. Raises InputError for a file of an unknown kind."""
     video, stream = _stream_of(path)
-    if path.suffix in HDF5_SUFFIXES:
+    if path.suffix.lower() in HDF5_SUFFIXES:
         inside = arrays_in_hdf5(path)
         return {name: _of_stream(arrays, stream) for name, arrays in inside.items()}
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         expected = ", ".join((*SUFFIXES, *HDF5_SUFFIXES))
         raise InputError(f"{path}: not a feature file; expected {expected}, or a folder")
     if stream is None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from formats.problems import DataError, Problem
+from formats.problems import DataError, Kind, Problem
 from formats.result_file import write_detections
 from utils.atomic import whole_folder, write_file, write_json
 from utils.errors import InputError
@@ -23,6 +23,7 @@ from utils.printable import one_line
 from utils.segments import Segments
 from utils.snippet_grid import DEFAULT_FPS
 
+LEAVE_OUT = f", {Kind.LENGTHS.advice}"  # some problems say so by themselves
 PREDICTIONS = "predictions"  # the folder of all results, in the working folder
 _OF_AN_EXPERIMENT = ("best.pt", "last.pt", "options.json")
 
@@ -78,9 +79,10 @@ class Skipped:
         self.problems: list[Problem] = []
 
     def __call__(self, problem: Problem) -> None:
+        fix = problem.fix.removesuffix(LEAVE_OUT)
         if not self.allowed:
-            raise DataError(replace(problem, fix=f"{problem.fix}, or leave such videos out with --skip_unusable"))
-        self.problems.append(problem)
+            raise DataError(replace(problem, fix=f"{fix}{LEAVE_OUT}"))
+        self.problems.append(replace(problem, fix=fix))
 
     def lines(self) -> list[str]:
         return [f"left out: {one_line(str(problem))}" for problem in self.problems]
