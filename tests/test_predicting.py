@@ -223,6 +223,45 @@ def test_a_bare_state_dict_needs_class_names(here):
     assert here.detections("bare") == here.detections("own")
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("names.json", '["Throw", "Jump", "Dive"]'),
+        ("names.txt", "7 Throw\n9 Jump\n12 Dive\n"),
+        ("names.txt", "0\tThrow\r\n1\tJump\r\n2\tDive"),
+        ("names.txt", "1: Throw\n2: Jump\n3: Dive"),
+    ],
+)
+def test_class_names_in_the_forms_that_are_around(here, file, text):
+    write_bare_model(here.path / "bare.pt")
+    (here.path / file).write_text(text)
+    assert "in this order: Throw, Jump, Dive\n" in here.out(
+        "long.npy", "--classes", file, "--out", "x", model="bare.pt"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("names.json", '{"Throw": 0}', "neither a list of names nor a ground truth"),
+        ("names.json", '["Throw", 3, "Dive"]', "neither a list of names nor a ground truth"),
+        ("names.txt", "2 Dive\n0 Throw\n1 Jump", "numbered, but not in ascending order"),
+        ("names.txt", "1 Dive\n1 Throw\n1 Jump", "numbered, but not in ascending order"),
+    ],
+)
+def test_class_names_in_no_order(here, file, text, said):
+    write_bare_model(here.path / "bare.pt")
+    (here.path / file).write_text(text)
+    assert said in here.refused("long.npy", "--classes", file, model="bare.pt")
+
+
+def test_names_that_begin_with_numbers_stay(here):
+    write_bare_model(here.path / "bare.pt")
+    (here.path / "names.txt").write_text("100m run\n4 x 100m\nDive")
+    said = here.out("long.npy", "--classes", "names.txt", "--out", "x", model="bare.pt")
+    assert "in this order: 100m run, 4 x 100m, Dive\n" in said
+
+
 def test_what_is_assumed_of_a_bare_state_dict_is_said(here):
     write_bare_model(here.path / "bare.pt")
     (here.path / "names.txt").write_text("Throw\nJump\nDive\n")
