@@ -170,7 +170,9 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
         print(line)
     predictions = model.predictions(found, report=skipped, show=True)
     print(frame_rate_line(predictions, given=options.data.fps, typed="fps" in flags))
-    notes = (f"note: {one_line(note)}" for note in found.notes)
+    notes = [f"note: {one_line(note)}" for note in found.notes]
+    if predictions.warning:
+        notes.insert(0, f"warning: {predictions.warning}")
     for line in (*notes, *skipped.lines(), *video_lines(predictions)):
         print(line)
     origin = provenance(as_plain(options), model.machine, layout="unlabelled", left_out=skipped.counts())

@@ -107,6 +107,7 @@ class Predictions:
     videos: tuple[PredictedVideo, ...]
     classes: tuple[str, ...]
     detections: Segments  # by video, best first
+    warning: str | None = None  # why all times may be wrong
 
     def __str__(self) -> str:
         return f"{counted(len(self.detections), 'detection')} in {counted(len(self.videos), 'video')}"

@@ -165,6 +165,14 @@ def test_files_of_a_folder_that_are_not_read_are_named(here):
     assert "note: new: not read: new/more/b.npy, new/more/c.npy; to predict on these too" in here.out("new")
 
 
+def test_durations_that_contradict_the_features_are_said(here):
+    (here.path / "new").mkdir()
+    shutil.copy("long.npy", "new/a.npy")  # 32 s
+    for duration, said in ((31.5, False), (5, True)):
+        (here.path / "new" / "gt.json").write_text(json.dumps({"database": {"a": {"duration": duration}}}))
+        assert ("warning: the durations of 1 of 1 videos contradict their features" in here.out("new")) == said
+
+
 def test_a_file_beside_folders_of_streams_is_named(here):
     for i, stream in enumerate(("rgb", "flow")):
         (here.path / "new" / stream).mkdir(parents=True)
