@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from command_line.progress import progress
+from data_tools.check.times import TimedVideo, grid_warning
 from dataset import Batch, HostStore, Split, Video, inference_batches, inference_groups
 from formats.array_files import STREAMS, MemoryArray
 from formats.feature_files import FeatureFiles, Located
@@ -179,6 +180,15 @@ class Localizer:
         if not read:
             raise InputError("no video is left whose features can be used")
         grid, kept = self.options.data.grid, [videos[position] for position in read]
+        timed = [
+            TimedVideo(
+                video_id=video.video_id,
+                annotation=found.stated(video.video_id),
+                num_snippets=video.num_snippets,
+                fps=video.fps,
+            )
+            for video in kept
+        ]
         return Predictions(
             videos=tuple(
                 PredictedVideo(
@@ -190,6 +200,7 @@ class Localizer:
                 for video in kept
             ),
             classes=self.classes,
+            warning=grid_warning(timed, grid),
             detections=replace(detections, video=np.searchsorted(read, detections.video)),
         )
 

@@ -159,6 +159,7 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     from run.predicting import Skipped, frame_rate_line, results_folder, video_lines, write_predictions
     from run.provenance import provenance
     from run.weights import assumed_lines
+    from utils.printable import one_line
 
     _, path, options, checkpoint = begin_inference(flags)
     for note in checkpoint.notes:
@@ -173,7 +174,10 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
         print(line)
     predictions = model.predictions(found, report=skipped, show=True)
     print(frame_rate_line(predictions, given=options.data.fps, typed="fps" in flags))
-    for line in (*skipped.lines(), *video_lines(predictions)):
+    notes = [f"note: {one_line(note)}" for note in found.notes]
+    if predictions.warning:
+        notes.insert(0, f"warning: {predictions.warning}")
+    for line in (*notes, *skipped.lines(), *video_lines(predictions)):
         print(line)
     origin = provenance(as_plain(options), model.machine, layout="unlabelled", left_out=skipped.counts())
     del origin["data"]  # a set's place; these features are in options["predict"]

@@ -8,6 +8,7 @@ A file is one video, or one stream of it: VIDEO_rgb.npy, or VIDEO.npy in a folde
 and durations in a ground truth are used.
 """
 
+import os
 import pathlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 from formats.annotations import VideoAnnotation, parse_positive
 from formats.array_files import STREAMS, SUFFIXES, StoredArray, stream_of
 from formats.feature_files import Located
-from formats.feature_folders import beside, features_in
+from formats.feature_folders import DEEPEST, beside, features_in
 from formats.feature_set import Storage, StoredFeatures, StoredSet
 from formats.ground_truth import ground_truth_file, read_json
 from formats.hdf5 import SUFFIXES as HDF5_SUFFIXES
@@ -37,6 +38,7 @@ Neighbours = dict[
 class FoundVideos:
     videos: Mapping[str, Located]  # in the order found
     annotations: Mapping[str, VideoAnnotation]  # of some of them; only frame rates and durations count
+    notes: tuple[str, ...] = ()  # what in the folders was not read
 
     def stated(self, video: str) -> VideoAnnotation:
         """What a ground truth states of a video; nothing if none does."""
@@ -77,12 +79,18 @@ def find_videos(paths: Sequence[pathlib.Path], options: DataOptions, *, report: 
     videos: Videos = {}
     annotations: dict[str, VideoAnnotation] = {}
     neighbours: Neighbours = {}
+    plain: list[pathlib.Path] = []
     ground_truths = [pathlib.Path(options.ground_truth)] if options.ground_truth else []
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; check the path")
         if path.is_dir():
-            _, stored = read_folder(path, options, report)
+            layout, stored = read_folder(path, options, report)
+            stored_in = (
+                p for split in SPLITS for v in stored.storage.by_split[split].videos.values() for p in v.values()
+            )
+            if layout == FolderLayout.name or all(isinstance(place, pathlib.Path) for place in stored_in):
+                plain.append(path)
             for split in SPLITS if stored.storage.divided else SPLITS[:1]:
                 _add(videos, stored.storage.by_split[split].videos, report)
             annotations |= stored.annotations or {}
@@ -96,7 +104,24 @@ def find_videos(paths: Sequence[pathlib.Path], options: DataOptions, *, report: 
         raise InputError(f"{', '.join(map(str, paths))}: no features of any video; check the path")
     for file in ground_truths:
         annotations |= _stated_in(file, videos, required=bool(options.ground_truth), report=report)
-    return FoundVideos(videos=videos, annotations=annotations)
+    notes = tuple(note for path in plain for note in _not_read(path, videos))
+    return FoundVideos(videos=videos, annotations=annotations, notes=notes)
+
+
+def _not_read(path: pathlib.Path, videos: Videos) -> Iterator[str]:
+    """A note on the feature files in a folder, and in the folders in it, that belong to no video found."""
+    places = (getattr(place, "path", place) for located in videos.values() for place in located.values())
+    used = {os.path.realpath(str(place)) for place in places}
+    left = []
+    for folder, inner, names in os.walk(path):
+        deep = len(pathlib.Path(folder).relative_to(path).parts) == DEEPEST
+        inner[:] = [] if deep else sorted(name for name in inner if not name.startswith("."))
+        files = (os.path.join(folder, name) for name in sorted(names) if not name.startswith("."))
+        kind = (*SUFFIXES, *HDF5_SUFFIXES)
+        left += [file for file in files if file.lower().endswith(kind) and os.path.realpath(file) not in used]
+    if left:
+        shown = ", ".join(left[:3]) + (f" and {len(left) - 3} more" if len(left) > 3 else "")
+        yield f"{path}: not read: {shown}; to predict on these too, name them or their folders"
 
 
 def read_folder(path: pathlib.Path, options: DataOptions, report: Report) -> tuple[str, StoredSet]:

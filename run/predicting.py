@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from formats.names import amount
-from formats.problems import DataError, Problem
+from formats.problems import DataError, Kind, Problem
 from formats.result_file import write_detections
 from utils.atomic import whole_folder, write_file, write_json
 from utils.errors import InputError
@@ -25,6 +25,7 @@ from utils.printable import one_line
 from utils.segments import Segments
 from utils.snippet_grid import DEFAULT_FPS
 
+LEAVE_OUT = f", {Kind.LENGTHS.advice}"  # some problems say so by themselves
 PREDICTIONS = "predictions"  # the folder of all results, in the working folder
 _OF_AN_EXPERIMENT = ("best.pt", "last.pt", "options.json")
 
@@ -80,9 +81,10 @@ class Skipped:
         self.problems: list[Problem] = []
 
     def __call__(self, problem: Problem) -> None:
+        fix = problem.fix.removesuffix(LEAVE_OUT)
         if not self.allowed:
-            raise DataError(replace(problem, fix=f"{problem.fix}, or leave such videos out with --skip_unusable"))
-        self.problems.append(problem)
+            raise DataError(replace(problem, fix=f"{fix}{LEAVE_OUT}"))
+        self.problems.append(replace(problem, fix=fix))
 
     def lines(self) -> list[str]:
         return [f"left out: {one_line(str(problem))}" for problem in self.problems]
@@ -107,6 +109,7 @@ class Predictions:
     videos: tuple[PredictedVideo, ...]
     classes: tuple[str, ...]
     detections: Segments  # by video, best first
+    warning: str | None = None  # why all times may be wrong
 
     def __str__(self) -> str:
         return f"{amount(len(self.detections), 'detection')} in {amount(len(self.videos), 'video')}"

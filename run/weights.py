@@ -5,20 +5,22 @@ checkpoint = name_classes(checkpoint, "classes.txt", path)
 """
 
 import pathlib
-from collections.abc import Mapping, Set
+import re
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
 from formats.annotations import class_names
-from formats.ground_truth import read_annotations
+from formats.ground_truth import read_annotations, read_json
 from formats.names import shown
 from options import DataOptions
 from run.checkpoint import Checkpoint
 from utils.errors import InputError
 from utils.printable import one_line
 
+_NUMBERED = re.compile(r"(?P<number>[0-9]{1,6})[\s.,;:)]\s*(?P<name>\S.*)")
 STREAMS = ("rgb", "flow")
 
 
@@ -115,9 +117,12 @@ def class_lines(
 
 
 def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
-    """The names in a text file, one per line in the order of the model's outputs; of a ground truth in JSON, sorted."""
+    """The names in a text file or a JSON list, in the order of the model's outputs; of a ground truth in JSON, sorted.
+
+    Numbers before all names, as in THUMOS'14's list of classes, are left out. Raises InputError, also for numbers out of order.
+    """
     if path.suffix.lower() == ".json":
-        names = class_names(read_annotations(path, lambda problem: None))
+        names = _names_in_json(path)
     elif not path.is_file():
         raise InputError(f"--classes {path}: no such file; expected one with a class name per line")
     else:
@@ -126,10 +131,33 @@ def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise InputError(f"--classes {path}: can't be read ({reason}); expected one class name per line") from None
-        names = tuple(line.strip() for line in lines if line.strip())
+        names = _without_numbers([line.strip() for line in lines if line.strip()], path)
     if not names:
         raise InputError(f"--classes {path}: names no class; expected one per line, or a ground truth in JSON")
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:
         raise InputError(f"--classes {path}: '{twice}' is listed twice; every class has its own line")
     return names
+
+
+def _names_in_json(path: pathlib.Path) -> tuple[str, ...]:
+    content = read_json(path)
+    if isinstance(content, list) and all(isinstance(name, str) and name.strip() for name in content):
+        return tuple(content)
+    if not (isinstance(content, dict) and "database" in content):
+        raise InputError(f"--classes {path}: neither a list of names nor a ground truth; expected one of them")
+    return class_names(read_annotations(path, lambda problem: None))
+
+
+def _without_numbers(lines: Sequence[str], path: pathlib.Path) -> tuple[str, ...]:
+    """The names of lines such as "7 BaseballPitch", if all are of this form."""
+    numbered = [_NUMBERED.fullmatch(line) for line in lines]
+    found = [line for line in numbered if line]
+    if len(found) < max(len(lines), 2):
+        return tuple(lines)
+    numbers = [int(line["number"]) for line in found]
+    if numbers != sorted(set(numbers)):
+        raise InputError(
+            f"--classes {path}: its lines are numbered, but not in ascending order; put them in the model's order"
+        )
+    return tuple(line["name"] for line in found)

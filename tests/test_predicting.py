@@ -152,6 +152,59 @@ def test_one_unusable_video(here, array, complains):
     assert list(json.loads((here.path / "x" / "results.json").read_text())["left_out"].values()) == [1]
 
 
+def test_how_to_leave_a_video_out_is_said_once(here):
+    for stream, length in (("rgb", 9), ("flow", 5)):
+        np.save(f"v_{stream}.npy", np.ones((length, FEATURE_SIZE), np.float32))
+    assert here.refused("v_rgb.npy").count("--skip_unusable") == 1
+    assert "--skip_unusable" not in here.out("v_rgb.npy", "long.npy", "--skip_unusable")
+
+
+def test_files_of_a_folder_that_are_not_read_are_named(here):
+    (here.path / "new" / "more").mkdir(parents=True)
+    shutil.copy("long.npy", "new/a.npy")
+    assert "not read" not in here.out("new")
+    for name in ("b", "c"):
+        shutil.copy("long.npy", f"new/more/{name}.npy")
+    assert "note: new: not read: new/more/b.npy, new/more/c.npy; to predict on these too" in here.out("new")
+
+
+def test_durations_that_contradict_the_features_are_said(here):
+    (here.path / "new").mkdir()
+    shutil.copy("long.npy", "new/a.npy")  # 32 s
+    for duration, said in ((31.5, False), (5, True)):
+        (here.path / "new" / "gt.json").write_text(json.dumps({"database": {"a": {"duration": duration}}}))
+        assert ("warning: the durations of 1 of 1 videos contradict their features" in here.out("new")) == said
+
+
+def test_a_file_beside_folders_of_streams_is_named(here):
+    for i, stream in enumerate(("rgb", "flow")):
+        (here.path / "new" / stream).mkdir(parents=True)
+        np.save(here.path / "new" / stream / "a.npy", np.load("long.npy")[:, i * FEATURE_SIZE :][:, :FEATURE_SIZE])
+    assert "not read" not in here.out("new")
+    shutil.copy("long.npy", "new/c.NPY")
+    assert "note: new: not read: new/c.NPY" in here.out("new")
+    assert here.out("new", "new/c.NPY", "--out", "out") and set(here.detections("out")) == {"a", "c"}
+
+
+@pytest.mark.parametrize("names", [("Dive/a.npy", "Jump/b.npy"), ("x/y/a.npy", "x/y/b.npy")])
+def test_folders_in_a_folder(here, names):
+    for name in names:
+        (here.path / "new" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy("long.npy", here.path / "new" / name)
+    assert "not read" not in here.out("new", "--out", "out") and set(here.detections("out")) == {"a", "b"}
+
+
+def test_a_folder_for_each_video(here):
+    for name in ("a", "b"):
+        (here.path / "new" / name).mkdir(parents=True)
+        for i, stream in enumerate(("rgb", "flow")):
+            np.save(
+                here.path / "new" / name / f"{stream}.npy", np.load("long.npy")[:, i * FEATURE_SIZE :][:, :FEATURE_SIZE]
+            )
+    here.out("new", "--out", "out")
+    assert set(here.detections("out")) == {"a", "b"}
+
+
 def test_a_nan_in_a_snippet_that_is_not_drawn(here):
     features = np.load("long.npy")
     features[1] = np.nan  # 24 of 50 snippets are drawn: 0, 2, 4 ..
@@ -179,6 +232,45 @@ def test_a_bare_state_dict_needs_class_names(here):
     here.out("long.npy", "--classes", "names.txt", "--out", "bare", *t, model="bare.pt")
     here.out("long.npy", "--out", "own")
     assert here.detections("bare") == here.detections("own")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("names.json", '["Throw", "Jump", "Dive"]'),
+        ("names.txt", "7 Throw\n9 Jump\n12 Dive\n"),
+        ("names.txt", "0\tThrow\r\n1\tJump\r\n2\tDive"),
+        ("names.txt", "1: Throw\n2: Jump\n3: Dive"),
+    ],
+)
+def test_class_names_in_the_forms_that_are_around(here, file, text):
+    write_bare_model(here.path / "bare.pt")
+    (here.path / file).write_text(text)
+    assert "in this order: Throw, Jump, Dive\n" in here.out(
+        "long.npy", "--classes", file, "--out", "x", model="bare.pt"
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "said"),
+    [
+        ("names.json", '{"Throw": 0}', "neither a list of names nor a ground truth"),
+        ("names.json", '["Throw", 3, "Dive"]', "neither a list of names nor a ground truth"),
+        ("names.txt", "2 Dive\n0 Throw\n1 Jump", "numbered, but not in ascending order"),
+        ("names.txt", "1 Dive\n1 Throw\n1 Jump", "numbered, but not in ascending order"),
+    ],
+)
+def test_class_names_in_no_order(here, file, text, said):
+    write_bare_model(here.path / "bare.pt")
+    (here.path / file).write_text(text)
+    assert said in here.refused("long.npy", "--classes", file, model="bare.pt")
+
+
+def test_names_that_begin_with_numbers_stay(here):
+    write_bare_model(here.path / "bare.pt")
+    (here.path / "names.txt").write_text("100m run\n4 x 100m\nDive")
+    said = here.out("long.npy", "--classes", "names.txt", "--out", "x", model="bare.pt")
+    assert "in this order: 100m run, 4 x 100m, Dive\n" in said
 
 
 def test_what_is_assumed_of_a_bare_state_dict_is_said(here):
