@@ -12,6 +12,7 @@ from command_line.early import stop_quietly
 if __name__ == "__main__":
     stop_quietly("data_tools.prepare")  # first of all: loading the rest takes a moment
 
+import os
 import pathlib
 import sys
 from collections import Counter
@@ -126,8 +127,9 @@ def _features(folder: pathlib.Path, *, table: pathlib.Path, out: pathlib.Path) -
     if not folder.is_dir():
         raise InputError(f"--features {folder}: no such folder; check the path")
     check_regular(table)
+    target = os.path.realpath(out)  # which a loop of links does not break, unlike resolve()
     for place in (folder.resolve(), table.resolve()):
-        if place.is_relative_to(out.resolve()):
+        if place.is_relative_to(target):
             raise InputError(f"--out {out}: holds {place}, which the set is made from; name another folder")
     videos = features_in(folder, raise_problem)
     if not videos:
