@@ -18,6 +18,7 @@ from command_line.early import stop_quietly
 if __name__ == "__main__":
     stop_quietly("data_tools.prepare")  # loading the rest takes a moment
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -157,8 +158,9 @@ def _features(folder: pathlib.Path, *, table: pathlib.Path, out: pathlib.Path) -
     if not folder.is_dir():
         raise InputError(f"--features {folder}: no such folder; check the path")
     check_regular(table)
+    target = os.path.realpath(out)  # which a loop of links does not break, unlike resolve()
     for place in (folder.resolve(), table.resolve()):
-        if place.is_relative_to(out.resolve()):
+        if place.is_relative_to(target):
             raise InputError(f"--out {out}: holds {place}, which the set is made from; name another folder")
     # VIDEO_rgb.npy without its partner is a stream of VIDEO, unless the table names it in full.
     videos = features_in(folder, raise_problem)

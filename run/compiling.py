@@ -26,8 +26,9 @@ TRIAL_SEED = 0  # of the features of the trial: the same outcome every time
 # How far compiled numbers may be from uncompiled ones, as a share of their norm. Sums are taken in another order, which may
 # move a snippet in or out of a top-k. A gradient that is lost, or counts twice, is off by more.
 TOLERANCES = {"fp32": 0.005, "tf32": 0.02, "bf16": 0.05}
-# The same for what is close to zero because its terms cancel: this share of all gradients counts as its norm.
-SMALL_SHARE = 0.01
+# The same for what is close to zero because its terms cancel: this share of the norm of all of them counts as its norm. The
+# smallest gradient of the published networks, that of the video classifier, is 0.0003 of all.
+SMALL_SHARE, SMALL_SHARE_OF_GRADIENTS = 0.01, 0.002
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -100,10 +101,15 @@ def unchanged(model: nn.Module, mask: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def check_same(compiled: Mapping[str, Tensor], uncompiled: Mapping[str, Tensor], model: SAL) -> None:
-    """Raise ResultsDifferError naming the first tensor that differs by more than its rounding explains."""
+def check_same(
+    compiled: Mapping[str, Tensor], uncompiled: Mapping[str, Tensor], model: SAL, *, small_share: float = SMALL_SHARE
+) -> None:
+    """Raise ResultsDifferError naming the first tensor that differs by more than its rounding explains.
+
+    Tensors that are given together should be of one kind: beside a large loss every gradient would be small.
+    """
     tolerance = TOLERANCES[_precision(model)]
-    small = SMALL_SHARE * torch.stack([value.norm() for value in uncompiled.values()]).norm().item()
+    small = small_share * torch.stack([value.norm() for value in uncompiled.values()]).norm().item()
     for name, expected in uncompiled.items():
         norm = max(expected.norm().item(), small)
         difference = (compiled[name] - expected).norm().item()

@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from formats.names import is_text
 from formats.result_file import write_detections
 from options import Options, RunOptions, check_unchanged, resolve, unresolved
 from run.checkpoint import Checkpoint, load_checkpoint
@@ -179,6 +180,8 @@ def new_experiment(options: RunOptions, locks: contextlib.ExitStack, *, data_pat
     Raises InputError when the named one is in use, or already has checkpoints and may not be overwritten.
     """
     output_dir, name = pathlib.Path(options.output_dir), options.exp_name
+    if not is_text(options.output_dir):
+        raise InputError(f"--output_dir {output_dir}: not UTF-8, as the files of curves need it; name another folder")
     if not name:
         return _unused_experiment(output_dir / default_name(data_path), locks)
     folder = output_dir / name
@@ -202,14 +205,21 @@ def _unused_experiment(folder: pathlib.Path, locks: contextlib.ExitStack) -> Exp
     """Lock a folder that nobody has: this one, or one with a number after its name."""
     for number in itertools.count(1):
         candidate = folder.with_name(f"{folder.name}-{number}") if number > 1 else folder
-        with contextlib.suppress(FileExistsError, InUse):
+        try:
             return Experiment(candidate, locks.enter_context(FolderLock(candidate, new=True)))
+        except InUse:
+            pass
+        except FileExistsError:
+            if not folder.parent.is_dir():  # no name would be free there
+                raise InputError(
+                    f"--output_dir {folder.parent}: not a folder, and none can be made; is it a link that leads nowhere?"
+                ) from None
     raise AssertionError("unreachable")
 
 
 def default_name(data_path: str) -> str:
     """A name that tells what is trained on, and when: that of the data's folder, as far as it is plain, and the time."""
-    name = re.sub(r"[^\w.-]+", "_", pathlib.Path(data_path).resolve().name).strip("._-")[:50]
+    name = re.sub(r"[^\w.-]+", "_", os.path.basename(os.path.realpath(data_path))).strip("._-")[:50]
     return f"{name or 'data'}_{time.strftime('%Y%m%d-%H%M%S')}"
 
 

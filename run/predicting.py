@@ -61,10 +61,10 @@ def _name_of(path: pathlib.Path) -> str:
 
 def _check_place(folder: pathlib.Path, model: pathlib.Path) -> None:
     """Raise InputError when the folder lies in an experiment's, or can't be made."""
-    place = folder.resolve()
+    place = pathlib.Path(os.path.realpath(folder))  # which a loop of links does not break, unlike resolve()
     for parent in (place, *place.parents):
         holds = [name for name in _OF_AN_EXPERIMENT if (parent / name).is_file()]
-        if len(holds) > 1 or (parent == model.resolve().parent and parent == place):
+        if len(holds) > 1 or (str(parent) == os.path.dirname(os.path.realpath(model)) and parent == place):
             raise InputError(f"--out {folder}: {parent} is a trained experiment's folder; name another place")
     existing = next(parent for parent in (place, *place.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):

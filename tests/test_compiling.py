@@ -9,6 +9,7 @@ import pytest
 import torch
 from support.networks import build_batch, build_model, build_objective
 
+import train
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
 from model import FoldedSAL, second_order_pooling
@@ -133,6 +134,31 @@ def test_a_step_with_other_numbers_is_not_taken(monkeypatch, capsys, change):
     assert step == it.__call__
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("--compile: the training step stays uncompiled: the ") and "is rounding" in line
+
+
+PARAMETERS = [name for name, _ in build_model(OPTIONS, 3).named_parameters()]
+
+
+@pytest.mark.parametrize("factor", [0.0, 2.0])
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_one_wrong_gradient_is_enough(monkeypatch, capsys, name, factor):
+    """Also the smallest one, at the widest tolerance: the loss is many times as large as all gradients together."""
+    monkeypatch.setattr("run.compiling._precision", lambda model: "bf16")
+    it = build_objective(resolve({**SIZES, "feature_size": 64, "hidden_size": 64, "num_segments": 100}), 20)
+    parameter, original, calls = it.model.get_parameter(name), train.gradient_of, []
+
+    def compiled(*tensors):
+        calls.append(1)
+        return it(*tensors)
+
+    def gradient_of(other):
+        gradient = original(other)
+        return factor * gradient if calls and other is parameter else gradient
+
+    monkeypatch.setattr("torch.compile", lambda function, mode: compiled)
+    monkeypatch.setattr(train, "gradient_of", gradient_of)
+    assert compile_objective(it, [2], 100) == it.__call__
+    assert f"the gradient of {name} would differ" in capsys.readouterr().out
 
 
 def test_a_right_step_is_taken(monkeypatch, capsys):

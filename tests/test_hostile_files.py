@@ -20,7 +20,9 @@ from support import layouts
 from support.fuzz import memory_limit, time_limit
 from support.layouts import save_npy, write_hdf5, write_json, write_wtalc
 from support.tiny import FEATURE_SIZE, TinySet
+from support.trained import write_tiny_model
 
+import main
 from data_tools.check.report import check_data
 from data_tools.convert import main as convert
 from data_tools.prepare import main as prepare
@@ -509,3 +511,37 @@ def test_results_that_cannot_be_read_do_not_hold_up_a_resumed_run(tiny, run, tmp
     with time_limit(10), memory_limit(2 << 30):
         assert run(tiny.path, "--exp_name", "x", "--resume").code == 0
     assert results.is_file() and not results.is_symlink() and "history" in json.loads(results.read_text())
+
+
+@pytest.mark.parametrize("target", ["/nowhere/at/all", "link"])
+def test_an_output_folder_that_leads_nowhere(tiny, run, tmp_path, capsys, target):
+    """Such as to a disk that is not there: the search for a free name never ended."""
+    (tmp_path / "link").symlink_to(target)
+    with time_limit(10):
+        outcome = run(tiny.path, "--output_dir", str(tmp_path / "link"))
+    assert outcome.code == 2 and f"--output_dir {tmp_path / 'link'}: not a folder" in outcome.err
+    assert (tmp_path / "link").is_symlink() and not (tmp_path / "out").exists()
+
+
+def test_links_in_circles_are_one_line(tiny, run, tmp_path, capsys):
+    (tmp_path / "link").symlink_to("link")
+    write_tiny_model(tmp_path / "m.pt")
+    np.save(tmp_path / "v.npy", np.ones((9, 2 * FEATURE_SIZE), np.float32))
+    link = str(tmp_path / "link")
+    (tmp_path / "l.csv").write_text("video,label\nv,a\n")
+    predict = ["--predict", str(tmp_path / "v.npy"), "--model_file", str(tmp_path / "m.pt"), "--out"]
+    for code in (
+        main.main([*predict, link]),
+        main.main([*predict, f"{link}/a"]),
+        run(link).code,
+        prepare(["--features", str(tmp_path), "--labels", str(tmp_path / "l.csv"), "--out", link]),
+    ):
+        assert code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_output_folder_that_is_not_utf8(tiny, run, tmp_path):
+    """TensorBoard could not write there, and said so in a traceback."""
+    outcome = run(tiny.path, "--output_dir", str(tmp_path / "\udcff"))
+    assert outcome.code == 2 and "not UTF-8" in outcome.err and len(outcome.err.splitlines()) == 1
+    assert not (tmp_path / "\udcff").exists()

@@ -59,7 +59,7 @@ def write_json(path: pathlib.Path, content: Any, *, indent: int | None = None) -
 @contextlib.contextmanager
 def whole_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A new folder to fill, which becomes `path` when the block ends; nothing of it stays when the block fails."""
-    final = path.resolve()
+    final = pathlib.Path(os.path.realpath(path))  # unlike resolve(), an OSError where links go round in circles
     final.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(final.parent, final.name)
     with (

@@ -43,6 +43,7 @@ SPARE_MEMORY = 4 << 30  # bytes that one case may allocate
 LONGEST_LINE = 2500  # characters: a screen
 MOST_LINES = 12  # an error is one line; other mistakes in the same input may stand before it, indented
 SHOWN_CONTROLS = "\n\t"  # the control characters that may reach a terminal
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 Tool = Callable[[Sequence[str]], int]
 
@@ -181,8 +182,10 @@ def called(tool: Tool, arguments: Sequence[str], *, encoding: str = "utf-8") -> 
 
 
 def unsafe_characters(text: str) -> list[str]:
-    """The control characters in a text that would reach the terminal, such as the escape that begins a colour."""
-    return sorted({c for c in text if unicodedata.category(c) in ("Cc", "Cs") and c not in SHOWN_CONTROLS})
+    """What a text would do to the terminal: control characters, and those that turn the direction of writing."""
+    return sorted(
+        {c for c in text if (unicodedata.category(c) in ("Cc", "Cs") and c not in SHOWN_CONTROLS) or c in TURNING}
+    )
 
 
 def check_json_files(folder: pathlib.Path, *, since: dict[str, bytes | None]) -> None:
