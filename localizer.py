@@ -41,7 +41,6 @@ from run.weights import name_classes, num_classes, shape_flags
 from test import class_scores, localize, predict
 from utils.errors import InputError
 from utils.prefetch import prefetch
-from utils.printable import one_line
 from utils.ranges import Interval
 from utils.segments import Segments
 from utils.snippet_grid import frame_rate
