@@ -41,6 +41,7 @@ from run.weights import name_classes, num_classes, shape_flags
 from test import class_scores, localize, predict
 from utils.errors import InputError
 from utils.prefetch import prefetch
+from utils.printable import one_line
 from utils.ranges import Interval
 from utils.segments import Segments
 from utils.snippet_grid import frame_rate
@@ -374,10 +375,10 @@ def _number(value: Any, name: str, needed: Interval) -> float | None:
     """A number of Python or numpy in an interval, as a float; None stays None. Raises InputError."""
     if value is None:
         return None
-    number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not number or float(value) not in needed:
-        raise InputError(f"{name}={value!r}: expected a number in {needed}, or None")
-    return float(value)
+    number = value.item() if isinstance(value, np.generic) else value
+    if isinstance(number, bool) or number not in needed:
+        raise InputError(f"{name}={one_line(repr(value), 60)}: expected a number in {needed}, or None")
+    return float(number)
 
 
 def _frame_rate(fps: Any) -> float | None:
