@@ -61,14 +61,16 @@ def evaluated_videos(
     of_subset = _of_subset(annotations, subset)
     if listed_in:
         listed = read_split_file(listed_in, annotations, raise_problem)
-        unknown = [video for video in listed if video not in annotations]
-        if unknown:
+        names = tuple(video for video in listed if video in annotations)
+        if not names:
             raise InputError(
-                f"{listed_in}: video '{unknown[0]}' is not in {ground_truth}; add it there or remove it here"
+                f"{listed_in}: {ground_truth} has none of its videos, '{listed[0]}' for one; compare the names"
             )
-        names = listed
         reason, others = Reason(cause=Cause.NOT_LISTED, detail=listed_in.name), set(of_subset) - set(listed)
         left_out = {video: reason for video in of_subset if video in others}
+        # As --skip_unusable does in training.
+        unknown = Reason(cause=Cause.LISTED_ALONE, detail=listed_in.name)
+        left_out |= {video: unknown for video in listed if video not in annotations}
     else:
         left_out = {video: reason for video, reason in left_out_by_practice(annotations).items() if video in of_subset}
         names = tuple(video for video in of_subset if video not in left_out)

@@ -16,6 +16,7 @@ class Cause(StrEnum):
     COMMON_PRACTICE = "left out of THUMOS'14 by common practice"
     WITHOUT_SEGMENTS = "test videos without segments"
     NOT_LISTED = "not listed in {detail}"
+    LISTED_ALONE = "listed in {detail}, but not in the ground truth"
     UNKNOWN_SUBSET = "subset '{detail}' is neither training, validation nor test"
     IN_NO_SPLIT = "annotated videos in no split"
     UNUSED_SPLIT = "listed in {detail}, which is neither trained nor tested on"

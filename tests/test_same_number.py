@@ -77,6 +77,11 @@ def without_features(tiny):
         tiny.feature("test", stream, "test_1").unlink()
 
 
+def listed_alone(tiny):
+    with open(tiny.path / "split_test.txt", "a") as file:
+        file.write("unheard_of\n")
+
+
 def short_durations(tiny):
     tiny.edit_gt(lambda database: [entry.update(duration=9.5) for entry in database.values()])
 
@@ -94,6 +99,7 @@ SETS = {
     "empty segment": (empty_segment, ["--skip_unusable"], ["--skip_empty"]),
     "only an empty segment": (only_an_empty_segment, ["--skip_unusable"], ["--skip_empty"]),
     "without features": (without_features, ["--skip_unusable"], ["--missing", "skip"]),
+    "listed, not annotated": (listed_alone, ["--skip_unusable"], []),
     "short durations": (short_durations, [], []),
 }
 
