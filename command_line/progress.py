@@ -3,7 +3,7 @@
 for video in progress(videos, desc="reading features", unit="video"): ...
 
 with Progress(total=100, desc="training", unit="step") as shown:
-    shown.update(loss="0.31"); shown.report()
+    shown.update(); shown.show(loss="0.31"); shown.report()
 """
 
 import sys

@@ -9,12 +9,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
+from data_tools.fitting import fitting_extra, fitting_segments
 from options import ActionnessOptions, DataOptions, EvaluationOptions, OptimisationOptions
 from utils.snippet_grid import DEFAULT_FPS
 
-SHORTEST_T = 32
 SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "scripts"
 INSTALLED = {"train": "sal-train", "inference": "sal-train --inference_only"}
 GRID_FLAGS = ("snippet_frames", "snippet_stride", "fps")
@@ -39,12 +37,11 @@ def next_command(
     given: dict[str, Any] = {"data_path": out}
     if not names["train"]:
         return f"next: {_script('inference')} {_as_flags(given)}\nfor the last experiment; --exp_name names another"
-    longer = np.quantile([lengths[video] for video in names["train"]], 0.9)
-    snippets = int(np.clip(longer, SHORTEST_T, data.num_segments))
+    snippets = min(fitting_segments([lengths[video] for video in names["train"]]), data.num_segments)
     given["num_segments"] = snippets
     why = [f"T = {snippets} fits the videos' lengths"]
     if snippets != data.num_segments:
-        given["pseudo_extra"] = round(extra * snippets / data.num_segments)
+        given["pseudo_extra"] = fitting_extra(snippets)
         why.append(f"--pseudo_extra is the published {extra} of {data.num_segments} snippets as a share")
     steps = math.ceil(len(names["train"]) / batch)
     if steps > EvaluationOptions.detection_inf_step:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from eval.files import NOT_EVALUATED, FilePair, is_empty
-from formats.names import amount, fold, shown
+from formats.names import amount, shown
+from formats.spelling import spelt_alike
 from formats.thumos14_quirks import is_ambiguous
 
 UNKNOWN_VIDEOS, UNKNOWN_CLASSES = "unknown_videos", "unknown_classes"
@@ -63,10 +64,7 @@ def _spellings(pair: FilePair) -> Iterator[Note]:
             what="classes matched under the ground truth's name for them",
             classes=tuple(f"{found} = {known}" for found, known in pair.class_of.respelled.items()),
         )
-    alike = defaultdict(list)
-    for name in pair.classes:
-        alike[fold(name)].append(name)
-    similar = tuple(" / ".join(names) for names in alike.values() if len(names) > 1)
+    similar = tuple(" / ".join(names) for names in spelt_alike(pair.classes))
     if similar:
         yield Note(key="similar_classes", what="spelled alike in the ground truth, evaluated as two", classes=similar)
 

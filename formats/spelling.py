@@ -11,17 +11,21 @@ from collections.abc import Iterable, Iterator
 from formats.names import fold, shown
 
 
-def spelling_warnings(classes: Iterable[str]) -> Iterator[str]:
-    """A warning for every group of classes whose names differ only in case, spaces, underscores, hyphens or Unicode form."""
+def spelt_alike(classes: Iterable[str]) -> list[list[str]]:
+    """The groups of classes whose names differ only in case, spaces, underscores, hyphens or Unicode form."""
     groups: dict[str, list[str]] = {}
     for label in sorted(set(classes)):
         groups.setdefault(fold(label), []).append(label)
-    for group in groups.values():
-        if len(group) > 1:
-            look = {unicodedata.normalize("NFKC", label) for label in group}
-            written = group if len(look) == len(group) else [ascii(label)[1:-1] for label in group]
-            names = " and ".join(shown([label]) for label in written)
-            yield f"{names} are different classes, but look like one spelt in {len(group)} ways; if so, spell it in one"
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def spelling_warnings(classes: Iterable[str]) -> Iterator[str]:
+    """A warning for every such group."""
+    for group in spelt_alike(classes):
+        look = {unicodedata.normalize("NFKC", label) for label in group}
+        written = group if len(look) == len(group) else [ascii(label)[1:-1] for label in group]
+        names = " and ".join(shown([label]) for label in written)
+        yield f"{names} are different classes, but look like one spelt in {len(group)} ways; if so, spell it in one"
 
 
 def similar_to(label: str, known: Iterable[str]) -> str:

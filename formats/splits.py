@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 from formats.annotations import VideoAnnotation
 from formats.left_out import Cause, Reason
+from formats.name_lists import read_names
 from formats.names import GROUPS, SPLITS, group_of, known_name, splits_of, unlabelled_group
 from formats.problems import Kind, Problem, Report
-from formats.regular_files import check_regular
 from formats.thumos14_quirks import LEFT_OUT
 from utils.errors import InputError
 
@@ -122,14 +122,8 @@ def _from_files(
 
 def read_split_file(path: pathlib.Path, annotations: Annotations, report: Report) -> tuple[str, ...]:
     """The names in a split file, as the ground truth spells them."""
-    try:
-        check_regular(path)
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"{path}: can't be read ({reason}); expected one video name per line") from None
-    stripped = [line.strip() for line in lines if line.strip()]
-    names = [known_name(name, annotations) or name for name in stripped]
+    listed = read_names(path, where=str(path), of="video")
+    names = [known_name(name, annotations) or name for name in listed]
     if not names:
         raise InputError(f"{path}: names no video; expected one video name per line")
     for name, count in Counter(names).items():

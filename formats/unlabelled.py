@@ -1,7 +1,7 @@
 """Features without labels: the videos in any files and folders a user names, to predict on.
 
     found = find_videos([pathlib.Path("new/")], options.data)       # {video: its files}, and what a ground truth there states
-    folder_of_features(path)                                        # the files of a folder that has no layout
+    features_in_any_form(path, report)                              # {video: its files} of a folder that has no layout
 
 A file is one video, or one stream of it: VIDEO_rgb.npy, or VIDEO.npy in a folder rgb/, or any other form that sets have
 (formats/feature_folders.py). The other stream is looked for where it belongs, beside the first. Labels are ignored; frame rates

@@ -13,7 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from formats.annotations import class_names
+from formats.array_files import STREAMS
 from formats.ground_truth import read_annotations, read_json
+from formats.name_lists import read_names
 from formats.names import shown
 from options import DataOptions
 from run.checkpoint import Checkpoint
@@ -21,7 +23,6 @@ from utils.errors import InputError
 from utils.printable import one_line
 
 _NUMBERED = re.compile(r"(?P<number>[0-9]{1,6})[\s.,;:)]\s*(?P<name>\S.*)")
-STREAMS = ("rgb", "flow")
 
 
 def shape_flags(state: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -126,12 +127,7 @@ def read_class_names(path: pathlib.Path) -> tuple[str, ...]:
     elif not path.is_file():
         raise InputError(f"--classes {path}: no such file; expected one with a class name per line")
     else:
-        try:
-            lines = path.read_text(encoding="utf-8-sig").split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise InputError(f"--classes {path}: can't be read ({reason}); expected one class name per line") from None
-        names = _without_numbers([line.strip() for line in lines if line.strip()], path)
+        names = _without_numbers(read_names(path, where=f"--classes {path}", of="class"), path)
     if not names:
         raise InputError(f"--classes {path}: names no class; expected one per line, or a ground truth in JSON")
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from support.disk import complaint, contents
+from support.failing import dies_in_last_pt_after
 from support.tiny import load_tiny_set
 
 import main
@@ -251,15 +252,9 @@ def test_a_longer_run_that_stops_before_its_first_step_goes_on(started, run, tmp
 
 def test_a_longer_run_that_is_killed_goes_on_to_its_new_end_without_the_flag(started, run, tmp_path, monkeypatch):
     """And best.pt is of the evaluation that results.json calls the best."""
-    folder, save = last_pt(tmp_path).parent, train.save_checkpoint
-
-    def dies(path, checkpoint):
-        if path.name == "last.pt" and checkpoint.training["step"] > 8:
-            raise SystemError
-        save(path, checkpoint)
-
+    folder = last_pt(tmp_path).parent
     with monkeypatch.context() as patch:
-        patch.setattr(train, "save_checkpoint", dies)
+        patch.setattr(train, "save_checkpoint", dies_in_last_pt_after(8))
         with pytest.raises(SystemError):
             run(started.path, "--exp_name", "x", "--resume", "--num_epochs", "3", "--save_minutes", "0")
     saved = load_checkpoint(last_pt(tmp_path))

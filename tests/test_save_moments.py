@@ -6,6 +6,7 @@ import signal
 
 import pytest
 import torch
+from support.failing import dies_in_last_pt_after
 from support.tiny import TINY_FLAGS
 
 import main
@@ -111,15 +112,9 @@ def test_the_best_model_survives_what_ends_a_run(tiny, run, tmp_path, monkeypatc
 
 def test_a_best_model_that_is_ahead_of_last_pt_is_said(tiny, run, tmp_path, monkeypatch):
     """Until the run has come to its step again, results.json is of another model."""
-    save, flags = train.save_checkpoint, ("--exp_name", "x", "--save_minutes", "0", *FLAGS)
-
-    def dies(path, checkpoint):
-        if path.name == "last.pt" and checkpoint.training["step"] > 8:
-            raise SystemError
-        save(path, checkpoint)
-
+    flags = ("--exp_name", "x", "--save_minutes", "0", *FLAGS)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "save_checkpoint", dies)
+        patch.setattr(train, "save_checkpoint", dies_in_last_pt_after(8))
         with pytest.raises(SystemError):
             run(tiny.path, *flags)
     outcome = run(tiny.path, *flags, "--resume")

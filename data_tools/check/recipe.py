@@ -5,10 +5,9 @@ for finding in recipe_findings(videos, options.data, options.actionness): ...   
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from data_tools.check.findings import Finding, summarize
 from data_tools.check.statistics import MeasuredVideo
+from data_tools.fitting import fitting_extra, fitting_segments, usual_length
 from options import ActionnessOptions, DataOptions
 
 FAR = 2.0  # factor between T and the lengths of all videos from which on snippets are repeated, or most are never seen at once
@@ -28,14 +27,14 @@ def recipe_findings(
 
 
 def _against_lengths(data: DataOptions, lengths: Sequence[int]) -> Iterator[Finding]:
-    t, usual = data.num_segments, int(np.quantile(lengths, 0.9))
+    t, usual, fitting = data.num_segments, usual_length(lengths), fitting_segments(lengths)
     example = [f"the videos have {min(lengths):,} to {max(lengths):,} snippets, 90 % of them at most {usual:,}"]
     if data.short_videos == "stretch" and max(lengths) * FAR < t:
         yield from summarize(
             "warning",
             f"--num_segments {t} is far more than any video has",
             example,
-            advice=f"every snippet is repeated: --num_segments {max(usual, 32)} would fit; lower --pseudo_extra with it",
+            advice=f"every snippet is repeated: --num_segments {fitting} would fit; lower --pseudo_extra with it",
         )
     elif min(lengths) > FAR_LONGER * t:
         yield from summarize(
@@ -48,7 +47,7 @@ def _against_lengths(data: DataOptions, lengths: Sequence[int]) -> Iterator[Find
 
 def _pseudo_labels(t: int, actionness: ActionnessOptions) -> Iterator[Finding]:
     count, extra = actionness.label_count(t), actionness.pseudo_extra
-    fitting = round(ActionnessOptions.pseudo_extra * t / DataOptions.num_segments)
+    fitting = fitting_extra(t)
     if count > PSEUDO_SHARE * t and extra > fitting:
         yield from summarize(
             "warning",
