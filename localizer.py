@@ -197,6 +197,7 @@ class Localizer:
                     seconds=video.duration or grid.end(video.num_snippets, video.fps),
                     fps=video.fps,
                     fps_stated=found.stated(video.video_id).fps is not None,
+                    cut=video.features.cut if isinstance(video.features, FeatureFiles) else 0,
                 )
                 for video in kept
             ),

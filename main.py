@@ -153,6 +153,7 @@ def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
 
 
 def run_prediction(flags: Mapping[str, Any]) -> None:
+    from formats.inspection import cut_lines
     from formats.unlabelled import find_videos
     from localizer import Localizer
     from run.experiment import begin_inference
@@ -177,7 +178,8 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     notes = [f"note: {one_line(note)}" for note in found.notes]
     if predictions.warning:
         notes.insert(0, f"warning: {predictions.warning}")
-    for line in (*notes, *skipped.lines(), *video_lines(predictions)):
+    cut = cut_lines([video.name for video in predictions.videos if video.cut])
+    for line in (*notes, *cut, *skipped.lines(), *video_lines(predictions)):
         print(line)
     origin = provenance(as_plain(options), model.machine, layout="unlabelled", left_out=skipped.counts())
     del origin["data"]  # a set's place; these features are in options["predict"]

@@ -37,6 +37,7 @@ from formats.annotations import VideoAnnotation, labels_of
 from formats.array_files import STREAMS, StoredArray, plain_shape
 from formats.feature_files import FeatureFiles, Located, open_streams
 from formats.feature_folders import features_in
+from formats.inspection import cut_lines
 from formats.layouts import listing
 from formats.names import SPLITS, fold_video, known_name, shown, splits_of, unlabelled_group
 from formats.problems import DataError, Problem, raise_problem
@@ -118,7 +119,7 @@ def prepare(arguments: Sequence[str]) -> None:
         *_skipped("missing features", lost),
         *_skipped("streams of different length", unequal),
         *_left_out(labels, located, stored, [*used, *unequal], table),
-        *_cut(cut),
+        *cut_lines(cut),
         *_warnings(annotations, names, lengths, options),
     ):
         print(line)
@@ -250,12 +251,6 @@ def _check_labelled(labels: Mapping[str, VideoLabels], table: pathlib.Path, vide
 def _skipped(why: str, videos: Sequence[str]) -> Iterator[str]:
     if videos:
         yield f"left out, {why}: {len(videos)}, such as {shown(videos[:1])}"
-
-
-def _cut(videos: Sequence[str]) -> Iterator[str]:
-    if videos:
-        count = f"{len(videos)} video{'s' * (len(videos) > 1)}"
-        yield f"streams that differ by 1 or 2 snippets, cut to the shorter: {count}, such as {shown(videos[:1])}"
 
 
 def _left_out(

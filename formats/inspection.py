@@ -5,11 +5,13 @@ files = usable_features(feature_set, split, video, options, left_out=left_out)  
 """
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from formats.feature_files import TRANSPOSE, TRANSPOSED, FeatureFiles, looks_transposed, open_streams
 from formats.feature_set import FeatureSet
 from formats.left_out import Cause, Reason
+from formats.names import shown
 from formats.problems import DataError, Kind
 from options import DataOptions
 
@@ -45,6 +47,13 @@ def usable_features(
         return None
     left_out[Reason(cause=Cause.CUT_STREAM)] += files.cut > 0
     return files
+
+
+def cut_lines(videos: Sequence[str]) -> Iterator[str]:
+    """What to tell of these videos, whose streams were cut; nothing of none."""
+    if videos:
+        count = f"{len(videos)} video{'s' * (len(videos) > 1)}"
+        yield f"streams that differ by 1 or 2 snippets, cut to the shorter: {count}, such as {shown(videos[:1])}"
 
 
 def _look_transposed(feature_set: FeatureSet, split: str, video: str) -> bool:

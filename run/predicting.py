@@ -100,6 +100,7 @@ class PredictedVideo:
     seconds: float  # its length, as a ground truth states it, or else by its snippets
     fps: float  # the frame rate of its features
     fps_stated: bool  # whether a ground truth states that
+    cut: int = 0  # snippets of the longer stream that were left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +133,10 @@ def write_predictions(
 
     Returns the folder. If another call has just made it, and the user did not name it, that is the next one that is free.
     """
-    videos = {video.name: {"seconds": video.seconds, "fps": video.fps} for video in predictions.videos}
+    videos = {
+        video.name: {"seconds": video.seconds, "fps": video.fps} | ({"cut": video.cut} if video.cut else {})
+        for video in predictions.videos
+    }
     results = {
         "classes": list(predictions.classes),
         "videos": videos,

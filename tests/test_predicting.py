@@ -72,6 +72,16 @@ def test_one_file_in_one_command(here):
     assert results["options"]["hidden_size"] == 8 and "torch" in results["versions"]
 
 
+def test_a_stream_that_is_cut_is_said(here):
+    rgb, flow = np.hsplit(np.load(here.path / "long.npy"), 2)
+    np.save(here.path / "pair_rgb.npy", rgb)
+    np.save(here.path / "pair_flow.npy", flow[:-1])
+    out = here.out("pair_rgb.npy")
+    assert "streams that differ by 1 or 2 snippets, cut to the shorter: 1 video, such as 'pair'" in out
+    results = json.loads((here.path / "predictions/pair_rgb/results.json").read_text())
+    assert results["videos"]["pair"]["cut"] == 1
+
+
 def test_every_video_is_listed(here):
     here.out("long.npy", "short.npy", "--min_score", "1e6", "--out", "empty")
     assert here.detections("empty") == {"long": [], "short": []}
