@@ -1,7 +1,7 @@
 """Two-stream features with video-level labels, in any layout of formats/, and the batches made of them.
 
     data = load_dataset(path, options.data, device=device)
-    for batch in train_batches(data.train, options.data, ...): batch.features      # [B,T,D] on the device
+    for batch in train_batches(data.train, options.data, ...): batch.features      # Snippets [B,T,D] on the device
 
 Features are kept on the device that trains (cache "device"), in memory ("ram"), or in their files ("mmap").
 """
@@ -30,6 +30,7 @@ from formats.inspection import usable_features
 from formats.left_out import Cause, Reason
 from formats.names import SPLITS
 from formats.opening import open_usable_set
+from layers.snippets import Part, Placement, Snippets
 from options import DataOptions, OptimisationOptions
 from utils.errors import InputError
 from utils.memory import check_fits, free_bytes
@@ -42,6 +43,9 @@ _Key = TypeVar("_Key")
 
 # With --cache auto, features that need more than this share of a GPU's free memory stay off it: the model needs the rest.
 DEVICE_SHARE = 0.5
+
+# Distinct snippets that are computed together, in test: enough to be fast, few enough that memory does not grow with batches.
+PART_ROWS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,29 +74,65 @@ class Store(Protocol):
 
     device: torch.device
 
-    def prepare(self, positions: Sequence[int], indices: Indices) -> Tensor:
-        """Do the part of the work that needs no device: videos [B], snippets [B,T] -> input of `deliver`."""
+    def prepare(self, positions: Sequence[int], indices: Indices) -> Callable[[], Snippets]:
+        """Do the part of the work that needs no device, for videos [B] and their snippets [B,T].
 
-    def deliver(self, prepared: Tensor) -> Tensor:
-        """Turn the result of `prepare` into features [B,T,D], float32, on the device."""
+        The returned function does the rest: features [B,T,D], float32, on the device.
+        """
 
 
 class HostStore:
-    """Features in memory or in files: a batch is assembled on the host, then copied."""
+    """Features in memory or in files. On a CPU a batch has each snippet once; a GPU gets all T, since its shapes never change."""
 
     def __init__(self, videos: Sequence[Video], device: torch.device) -> None:
         self.videos, self.device = videos, device
 
-    def prepare(self, positions: Sequence[int], indices: Indices) -> Tensor:
+    def prepare(self, positions: Sequence[int], indices: Indices) -> Callable[[], Snippets]:
         videos = [self.videos[position] for position in positions]
-        pinned = self.device.type == "cuda"
-        features = torch.empty(*indices.shape, videos[0].features.shape[1], pin_memory=pinned)
-        for video, index, out in zip(videos, indices, features.numpy(), strict=True):
-            video.sample(index, out)
-        return features
+        if self.device.type == "cuda":
+            features = torch.empty(*indices.shape, videos[0].features.shape[1], pin_memory=True)
+            for video, index, out in zip(videos, indices, features.numpy(), strict=True):
+                video.sample(index, out)
+            return lambda: Snippets.of(features.to(self.device, non_blocking=True))
+        parts = [
+            _part([videos[i] for i in group], chosen, placed) for group, chosen, placed in distinct_snippets(indices)
+        ]
+        return lambda: Snippets(tuple(parts))
 
-    def deliver(self, prepared: Tensor) -> Tensor:
-        return prepared.to(self.device, non_blocking=True)
+
+def distinct_snippets(indices: Indices) -> Iterator[tuple[range, list[Indices], Placement]]:
+    """Some neighbours of a batch [B,T] at a time: their distinct snippets, video by video, and where these are placed."""
+    distinct = [np.unique(index, return_inverse=True) for index in indices]
+    for group in grouped([len(chosen) for chosen, _ in distinct], most=PART_ROWS):
+        ends = np.cumsum([len(distinct[i][0]) for i in group])
+        first = np.append(0, ends[:-1])
+        placement = Placement(np.stack([distinct[i][1] for i in group]) + first[:, None], int(ends[-1]))
+        yield group, [distinct[i][0] for i in group], placement
+
+
+def _part(videos: Sequence[Video], distinct: Sequence[Indices], placement: Placement) -> Part:
+    """The distinct snippets of some videos. One video that is used whole is not copied."""
+    features = videos[0].features
+    if len(videos) == 1 and len(features) == placement.num_rows and isinstance(features, np.ndarray):
+        if features.dtype == np.float32 and features.flags.writeable:  # torch warns of others
+            return Part(torch.from_numpy(features), placement)
+    rows = np.empty((placement.num_rows, features.shape[1]), np.float32)
+    first = 0
+    for video, chosen in zip(videos, distinct, strict=True):
+        video.sample(chosen, rows[first : first + len(chosen)])
+        first += len(chosen)
+    return Part(torch.from_numpy(rows), placement)
+
+
+def grouped(sizes: Sequence[int], *, most: int) -> list[range]:
+    """Neighbours in groups whose sizes add up to at most `most`, or that have one member."""
+    groups, first, total = list[range](), 0, 0
+    for i, size in enumerate(sizes):
+        if i > first and total + size > most:
+            groups.append(range(first, i))
+            first, total = i, 0
+        total += size
+    return [*groups, range(first, len(sizes))]
 
 
 class DeviceStore:
@@ -108,13 +148,19 @@ class DeviceStore:
         for first, video in zip(self.first.tolist(), shown, strict=True):
             self.rows[first : first + video.num_snippets] = torch.from_numpy(_in_memory(video.features))
 
-    def prepare(self, positions: Sequence[int], indices: Indices) -> Tensor:
-        rows = torch.from_numpy(indices + self.first[positions, None])
-        return rows.pin_memory() if self.device.type == "cuda" else rows
+    def prepare(self, positions: Sequence[int], indices: Indices) -> Callable[[], Snippets]:
+        if self.device.type == "cuda":
+            numbers = torch.from_numpy(indices + self.first[positions, None]).pin_memory()
+            return lambda: Snippets.of(self._select(numbers.flatten()).view(*numbers.shape, -1))
+        first = self.first[list(positions)]
+        parts = [
+            (torch.from_numpy(np.concatenate([first[i] + rows for i, rows in zip(group, chosen, strict=True)])), placed)
+            for group, chosen, placed in distinct_snippets(indices)
+        ]
+        return lambda: Snippets(tuple(Part(self._select(numbers), placed) for numbers, placed in parts))
 
-    def deliver(self, prepared: Tensor) -> Tensor:
-        index = prepared.flatten().to(self.device, non_blocking=True)
-        return self.rows.index_select(0, index).view(*prepared.shape, -1).float()
+    def _select(self, numbers: Tensor) -> Tensor:
+        return self.rows.index_select(0, numbers.to(self.device, non_blocking=True)).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +198,7 @@ class Dataset:
 
 
 class Batch(NamedTuple):
-    features: Tensor  # [B,T,D]
+    features: Snippets  # [B,T,D]
     labels: Tensor  # [B,C]
     video_ids: tuple[str, ...]
     num_snippets: tuple[int, ...]  # before resampling
@@ -363,15 +409,15 @@ def _batches(
     store = split.store
     pinned = store.device.type == "cuda"
 
-    def prepare(key: _Key) -> tuple[Tensor, Tensor, list[Video]]:
+    def prepare(key: _Key) -> tuple[Callable[[], Snippets], Tensor, list[Video]]:
         positions, indices = choose(key)
         videos = [split.videos[position] for position in positions]
         labels = torch.from_numpy(np.stack([video.labels for video in videos]))
         return store.prepare(positions, indices), labels.pin_memory() if pinned else labels, videos
 
-    for prepared, labels, videos in prefetch(prepare, keys, threads=threads):
+    for deliver, labels, videos in prefetch(prepare, keys, threads=threads):
         yield Batch(
-            features=store.deliver(prepared),
+            features=deliver(),
             labels=labels.to(store.device, non_blocking=True),
             video_ids=tuple(video.video_id for video in videos),
             num_snippets=tuple(video.num_snippets for video in videos),

@@ -32,7 +32,7 @@ from formats.array_files import STREAMS, MemoryArray
 from formats.feature_files import FeatureFiles, Located
 from formats.problems import DataError, Kind, Report, raise_problem
 from formats.unlabelled import FoundVideos, find_videos
-from model import FoldedSAL, combined_sequence
+from model import combined_sequence
 from options import CALL_FLAGS, FLAGS, Options, fits, resolve
 from run.checkpoint import Checkpoint, load_checkpoint, load_network
 from run.device import apply_precision, choose_machine, network_maker
@@ -90,7 +90,7 @@ class Localizer:
         with _torch_unchanged():
             self.machine = choose_machine(options.run)
             make_model = network_maker(options.model, options.data, self.machine, num_classes=count, training=False)
-            self.network = FoldedOnce(load_network(make_model, checkpoint, path, device=self.machine.device))
+            self.network = load_network(make_model, checkpoint, path, device=self.machine.device)
 
     @classmethod
     def load(
@@ -161,7 +161,7 @@ class Localizer:
         videos = self._videos(features, fps=fps)
         found: dict[int, Sequences] = {}
         with self._computing():
-            self.network.eval().refold()
+            self.network.eval()
             for positions, batch in self._batches(videos, raise_problem, show=False):
                 found |= zip(positions, self._curves(batch), strict=True)
         curves = [found[position] for position in range(len(videos))]
@@ -362,14 +362,6 @@ class Localizer:
             if self.machine.device.type == "cuda":
                 torch.cuda.set_device(self.machine.device)
             yield
-
-
-class FoldedOnce(FoldedSAL):
-    """A folded network whose weights never change again: folding takes half a second for the published sizes."""
-
-    def refold(self) -> None:
-        if self.folded is None:
-            super().refold()
 
 
 def _number(value: Any, name: str, needed: Interval) -> float | None:

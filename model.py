@@ -1,11 +1,7 @@
 """The SAL network: multilevel semantic learning (MSL) and the actionness branches of AAL.
 
     model = SAL(options.model, num_classes=20, streams=("rgb", "flow"), feature_size=1024)
-    output = model(features)            # features [B,T,D], RGB channels first, flow second
-
-    network = FoldedSAL(model)          # for test: the same outputs, from half the wide weights
-    network.refold()
-    output = network(features)
+    output = model(features)            # features [B,T,D] or layers.snippets.Snippets, RGB channels first, flow second
 
 Letters: B videos, T snippets, D feature channels, H hidden channels, C classes. Everything inside is snippet-major
 ([B,T,H], not [B,H,T]), so that nothing needs a transposition (layers/temporal_conv.py).
@@ -25,9 +21,10 @@ from torch import Tensor, nn
 
 from layers.dropout import Dropout
 from layers.mixup import add_partner
-from layers.second_order import SMALLEST_NORM, SecondOrderPooling, SymmetricHalf, bilinear_pool, signed_sqrt_
+from layers.second_order import SecondOrderPooling
+from layers.snippets import Snippets
 from layers.temporal_conv import TemporalConv
-from layers.wide_linear import WideLinear, clear_deferred, wide_linear
+from layers.wide_linear import WideLinear, clear_deferred
 from options import ModelOptions
 
 
@@ -60,12 +57,6 @@ def second_order_pooling(x: Tensor, *, eps: float) -> Tensor:
     return q
 
 
-def folded_second_order_pooling(x: Tensor, half: SymmetricHalf, *, eps: float) -> Tensor:
-    """The half that determines the symmetric Q, for layers folded to match: [B,T,H] -> [B,H(H+1)/2]."""
-    rooted = signed_sqrt_(half.take(bilinear_pool(x)), eps)
-    return rooted / half.norm(rooted).clamp_min(SMALLEST_NORM)
-
-
 def propagate_semantics(encoded: Tensor, semantics: Tensor, actionness: Tensor) -> Tensor:
     """Add the video's semantics [B,H] to its snippets [B,T,H], weighted by each snippet's actionness [B,T]."""
     return encoded + actionness.unsqueeze(2) * semantics.unsqueeze(1)
@@ -79,7 +70,7 @@ class Encoder(nn.Module):
         self.conv = TemporalConv(channels, hidden_size, kernel_size)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Snippets) -> Tensor:
         return self.activate(self.conv(x))
 
     def activate(self, convolved: Tensor) -> Tensor:
@@ -100,10 +91,10 @@ class ActionnessBranch(nn.Module):
         self.encoder = Encoder(channels, hidden_size, kernel_size=kernel_size, dropout=dropout)
         self.scorer = TemporalConv(hidden_size, 1, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Snippets) -> Tensor:
         return self.score(self.activate(self.convolve(x)))
 
-    def convolve(self, x: Tensor) -> Tensor:
+    def convolve(self, x: Tensor | Snippets) -> Tensor:
         """[B,T,D] -> [B,T,H], before the activation: the input of `mixed`."""
         convolved: Tensor = self.encoder.conv(x)
         return convolved
@@ -155,7 +146,7 @@ class SAL(nn.Module):
         nn.init.kaiming_normal_(self.video_semantics.weight)
         nn.init.zeros_(self.video_semantics.bias)
 
-    def forward(self, features: Tensor) -> SalOutput:
+    def forward(self, features: Tensor | Snippets) -> SalOutput:
         """Run the network. Raises ValueError when the number of channels differs from the model's."""
         joint, streams = self.split(features)
         convolved = {s: branch.convolve(streams[s]) for s, branch in self.branches.items()}
@@ -192,12 +183,14 @@ class SAL(nn.Module):
         """The actionness branches by stream, typed."""
         return cast(dict[str, ActionnessBranch], dict(self.actionness.items()))
 
-    def split(self, features: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def split(self, features: Tensor | Snippets) -> tuple[Tensor | Snippets, dict[str, Tensor | Snippets]]:
         """Features [B,T,D] as inputs of the wide convolutions: all channels, and those of each stream."""
         if features.shape[-1] != self.channels:
             raise ValueError(f"features have {features.shape[-1]} channels, the model takes {self.channels}")
         features = features.to(self.compute_dtype)
-        return features, dict(zip(self.streams, features.split(self.feature_size, dim=2), strict=True))
+        return features, dict(
+            zip(self.streams, features.split([self.feature_size] * len(self.streams), -1), strict=True)
+        )
 
     def fuse(self, stream_actionness: dict[str, Tensor]) -> Tensor:
         """Fused actionness A [B,T]; with a single stream, its actionness."""
@@ -208,73 +201,6 @@ class SAL(nn.Module):
 
     def _pool(self, encoded: Tensor) -> Tensor:
         return second_order_pooling(encoded, eps=self.options.sqrt_eps)
-
-
-class FoldedSAL(nn.Module):
-    """SAL for test: the same outputs within rounding, from half the wide weights, and only the outputs that test needs.
-
-    The half that determines the symmetric Q goes through both wide layers in one product. Their folded weight is allocated at
-    the first `refold` and keeps its address, which CUDA graphs rely on. After a change of the wide layers, `forward` raises
-    until they are folded again; a change through `.data`, or of weights made in inference mode, goes unnoticed.
-
-    The caller chooses `eval()`. It also puts the SAL into evaluation mode: whoever goes on training calls `model.train()`.
-    """
-
-    weight: Tensor | None  # [H+C,H(H+1)/2], first the semantics' rows, then the classifier's
-    bias: Tensor | None  # [H+C]
-
-    def __init__(self, model: SAL) -> None:
-        super().__init__()
-        self.model = model
-        self.upper = SymmetricHalf(model.options.hidden_size)
-        self.folded: tuple[tuple[int, int], ...] | None = None  # the state of the weights that were folded
-        self.register_buffer("weight", None, persistent=False)
-        self.register_buffer("bias", None, persistent=False)
-
-    @torch.no_grad()
-    def refold(self) -> None:
-        """Fold the current weights of the wide layers: half a second for the published sizes on 2 CPU cores."""
-        layers = (self.model.video_semantics, self.model.video_classifier)
-        sizes, device = [layer.out_features for layer in layers], layers[0].weight.device
-        if self.weight is None or self.bias is None or self.weight.device != device:
-            self.upper.to(device)
-            with torch.inference_mode(False):  # so that it can be written in any mode
-                self.weight = torch.empty(sum(sizes), len(self.upper), device=device)
-                self.bias = torch.empty(sum(sizes), device=device)
-        parts = zip(layers, self.weight.split(sizes), self.bias.split(sizes), strict=True)
-        for layer, weight, bias in parts:
-            self.upper.fold(layer.weight, out=weight)
-            bias.copy_(layer.bias)
-        self.folded = self._wide_state()
-
-    def check_folded(self) -> None:
-        """Raise RuntimeError unless the wide layers are folded as they are now. Reads nothing from the device."""
-        if self.folded is None:
-            raise RuntimeError("the wide layers are not folded yet; call refold() before forward")
-        if self.folded != self._wide_state():
-            raise RuntimeError("the wide layers have changed since they were folded; call refold() before forward")
-
-    def _wide_state(self) -> tuple[tuple[int, int], ...]:
-        """Address and version of each parameter of the wide layers; tensors of inference mode have no version."""
-        layers = (self.model.video_semantics, self.model.video_classifier)
-        parameters = [parameter for layer in layers for parameter in layer.parameters()]
-        return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters)
-
-    def forward(self, features: Tensor) -> SalOutput:
-        """Features [B,T,D] -> SalOutput, as from SAL in test. Raises ValueError as SAL does, RuntimeError as `check_folded`."""
-        if not torch.compiler.is_compiling():  # a compiled function is checked by its caller
-            self.check_folded()
-        assert self.weight is not None and self.bias is not None
-        joint, streams = self.model.split(features)
-        encoded = self.model.encoder(joint)
-        stream_actionness = {s: branch(streams[s]) for s, branch in self.model.branches.items()}
-        actionness = self.model.fuse(stream_actionness)
-
-        half = folded_second_order_pooling(encoded, self.upper, eps=self.model.options.sqrt_eps)
-        sizes = [self.model.options.hidden_size, self.model.num_classes]
-        semantics, video_logits = wide_linear(half, self.weight, self.bias).split(sizes, dim=1)
-        cas = self.model.snippet_classifier(propagate_semantics(encoded, semantics, actionness))
-        return SalOutput(cas=cas, actionness=actionness, stream_actionness=stream_actionness, video_logits=video_logits)
 
 
 def topk_mean(values: Tensor, by: Tensor, k: int) -> Tensor:

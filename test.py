@@ -1,6 +1,6 @@
 """Test: predict -> localize -> evaluate, three steps over plain records. Nothing here knows about training.
 
-predictions = predict(FoldedSAL(model), batches, fusion=options.fusion, localization=options.localization)
+predictions = predict(model, batches, fusion=options.fusion, localization=options.localization)
 detections = localize(predictions, options.localization, grid=options.data.grid)
 evaluation = Evaluator(model, data, ...)()              # all three, with mAP and video accuracy
 """
@@ -18,7 +18,7 @@ from itertools import groupby
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from command_line.progress import progress
 from dataset import Batch, Dataset, inference_batch_sizes, inference_batches, inference_groups
@@ -29,7 +29,8 @@ from localization.clipping import clip_to_video
 from localization.nms import nms
 from localization.proposals import generate_proposals
 from localization.selection import select_detections
-from model import SAL, FoldedSAL, SalOutput, combined_sequence, topk_mean
+from layers.snippets import Snippets
+from model import SAL, SalOutput, combined_sequence, topk_mean
 from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions
 from run.compiling import check_same, compile_or_explain, trial_batches
 from run.device import fetch
@@ -80,11 +81,10 @@ def predicted_classes(scores: NDArray[np.float32], *, threshold: float) -> NDArr
 
 @torch.inference_mode()
 def predict(
-    network: FoldedSAL, batches: Iterable[Batch], *, fusion: FusionOptions, localization: LocalizationOptions
+    network: "Network", batches: Iterable[Batch], *, fusion: FusionOptions, localization: LocalizationOptions
 ) -> list[Prediction]:
     """Return one Prediction per video, in order, with the current weights. Puts the network into evaluation mode."""
     network.eval()
-    network.refold()
     predictions: list[Prediction] = []
     collect: Callable[[], list[Prediction]] | None = None
     for batch in batches:
@@ -199,29 +199,30 @@ def named_outputs(output: SalOutput) -> dict[str, Tensor]:
     return {"the cas": output.cas, "the video logits": output.video_logits, **streams}
 
 
-class CompiledSAL(FoldedSAL):
-    """FoldedSAL, compiled for batches of these sizes and T snippets; it runs uncompiled if that fails, and for any other T."""
+class CompiledSAL(nn.Module):
+    """SAL in test, compiled for batches of these sizes and T snippets; it runs uncompiled if that fails, and for any other T."""
 
     def __init__(self, model: SAL, *, batch_sizes: Sequence[int], num_segments: int) -> None:
-        super().__init__(model)
-        self.num_segments = num_segments
-        uncompiled = super().forward
+        super().__init__()
+        self.model, self.num_segments = model, num_segments
 
         @torch.inference_mode()
         def trial(compiled: Callable[[Tensor], SalOutput]) -> None:
             self.eval()
-            self.refold()
             for features in trial_batches(model, batch_sizes=batch_sizes, num_segments=num_segments):
-                check_same(named_outputs(compiled(features)), named_outputs(uncompiled(features)), model)
+                check_same(named_outputs(compiled(features)), named_outputs(model(features)), model)
 
         device = next(model.parameters()).device
-        self.compiled = compile_or_explain(uncompiled, trial, device, what="the test forward")
+        self.compiled = compile_or_explain(model.forward, trial, device, what="the test forward")
 
-    def forward(self, features: Tensor) -> SalOutput:
+    def forward(self, features: Snippets) -> SalOutput:
         if features.shape[1] == self.num_segments:
-            self.check_folded()
-            return self.compiled(features)
-        return super().forward(features)
+            return self.compiled(features.dense())
+        output: SalOutput = self.model(features)
+        return output
+
+
+Network = SAL | CompiledSAL
 
 
 class Evaluator:
@@ -243,9 +244,9 @@ class Evaluator:
         batch_size = evaluation.test_batch_size
         if compiled:
             sizes = inference_batch_sizes(data.test, data_options, batch_size=batch_size)
-            self.network: FoldedSAL = CompiledSAL(model, batch_sizes=sizes, num_segments=data_options.num_segments)
+            self.network: Network = CompiledSAL(model, batch_sizes=sizes, num_segments=data_options.num_segments)
         else:
-            self.network = FoldedSAL(model)
+            self.network = model
         self.groups = inference_groups(data.test, data_options, batch_size=batch_size)
         self.truth = ground_truth_segments(data.annotations, data.test.names, data.classes)
         self.labels = np.stack([video.labels for video in data.test]) > 0  # [V,C]

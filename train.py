@@ -26,6 +26,7 @@ from torch import Tensor
 from command_line.progress import Progress
 from dataset import Batch, Dataset, steps_per_epoch, train_batch_sizes, train_batches
 from formats.result_file import write_detections
+from layers.snippets import Snippets
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
 from losses import ActionnessTargets, AdaptiveMask, actionness_targets, sal_losses, weighted_total
@@ -77,7 +78,7 @@ class StepResult:
 
 
 class Objective:
-    """features [B,T,D], labels [B,C] -> StepResult whose losses[-1] is to be minimised. Updates the mask's statistics."""
+    """Features [B,T,D], as a tensor or as Snippets, and labels [B,C] -> StepResult whose losses[-1] is to be minimised. Updates the mask's statistics."""
 
     def __init__(
         self,
@@ -91,7 +92,7 @@ class Objective:
         self.model, self.mask = model, mask
         self.losses, self.actionness, self.fusion = losses, actionness, fusion
 
-    def __call__(self, features: Tensor, labels: Tensor) -> StepResult:
+    def __call__(self, features: Tensor | Snippets, labels: Tensor) -> StepResult:
         output = self.model(features)
         targets = actionness_targets(output, self.mask, self.actionness)
         losses = sal_losses(output, labels, targets, losses=self.losses, fusion=self.fusion)
@@ -99,7 +100,7 @@ class Objective:
         return StepResult(names=tuple(losses), losses=torch.stack(list(losses.values())), targets=targets)
 
 
-ComputeStep = Callable[[Tensor, Tensor], StepResult]  # an Objective, possibly compiled
+ComputeStep = Callable[[Tensor | Snippets, Tensor], StepResult]  # an Objective, possibly compiled
 
 
 def train_step(compute: ComputeStep, optimizer: WideAdam, batch: Batch) -> StepResult:
@@ -115,7 +116,7 @@ def train_step(compute: ComputeStep, optimizer: WideAdam, batch: Batch) -> StepR
     return dataclasses.replace(result, losses=result.losses.detach().clone())
 
 
-def forward_backward(compute: ComputeStep, features: Tensor, labels: Tensor) -> StepResult:
+def forward_backward(compute: ComputeStep, features: Tensor | Snippets, labels: Tensor) -> StepResult:
     """Losses and gradients. The whole result is held until `backward` is done: CUDA graphs allow no less of it in a replay."""
     result = compute(features, labels)
     result.losses[-1].backward()
@@ -127,7 +128,7 @@ def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segm
 
     A trial comes first: with dropout as in training, and without, where loss and gradients must be the uncompiled ones.
     """
-    model = objective.model
+    model, step = objective.model, objective.__call__
 
     def run(compute: ComputeStep, features: Tensor) -> StepResult:
         model.zero_grad()
@@ -147,7 +148,7 @@ def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segm
             model.train()
             with without_dropout(model):
                 features = next(trial_batches(model, batch_sizes=batch_sizes, num_segments=num_segments))
-                expected = numbers(objective.__call__, features)
+                expected = numbers(step, features)
                 for _ in range(TRIALS):
                     loss, gradients = numbers(compiled, features)
                     check_same(loss, expected[0], model)
@@ -156,7 +157,8 @@ def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segm
                 run(compiled, features)
 
     device = next(model.parameters()).device
-    return compile_or_explain(objective.__call__, trial, device, what="the training step")
+    compiled = compile_or_explain(step, trial, device, what="the training step")
+    return step if compiled is step else lambda features, labels: compiled(Snippets.of(features).dense(), labels)
 
 
 @dataclass(frozen=True, kw_only=True)

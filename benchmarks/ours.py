@@ -18,12 +18,13 @@ from benchmarks.inputs import Sizes, VideoSequences
 from dataset import Batch, HostStore, Split, Video, inference_batches, inference_groups, random_indices, uniform_indices
 from eval.detection import evaluate_detections
 from layers.dropout import Dropout
+from layers.snippets import Snippets
 from layers.temporal_conv import taps_first, temporal_conv
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
 from localization.nms import nms
 from losses import AdaptiveMask
-from model import SAL, FoldedSAL, combined_sequence
+from model import SAL, combined_sequence
 from options import resolve
 from run.checkpoint import to_published
 from test import Prediction, class_scores, localize, predict
@@ -137,7 +138,7 @@ def resample(video: Video, num_segments: int, generator: np.random.Generator | N
 def predict_videos(model: SAL, features: Tensor) -> list[Prediction]:
     """Predictions of one test batch [B,T,D]."""
     batch = _batch(features, features.new_zeros(len(features), 0))
-    return predict(FoldedSAL(model), [batch], fusion=RECIPE.fusion, localization=RECIPE.localization)
+    return predict(model, [batch], fusion=RECIPE.fusion, localization=RECIPE.localization)
 
 
 class TestForward:
@@ -146,8 +147,7 @@ class TestForward:
     __test__ = False  # not a test, whatever pytest makes of its name
 
     def __init__(self, model: SAL) -> None:
-        self.network = FoldedSAL(model).eval()
-        self.network.refold()
+        self.network = model.eval()
 
     def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
         output = self.network(features)
@@ -160,7 +160,7 @@ def predict_set(model: SAL, videos: Split, sizes: Sizes) -> list[Prediction]:
     options = dataclasses.replace(RECIPE.data, num_segments=sizes.num_segments)
     groups = inference_groups(videos, options, batch_size=sizes.test_batch_size)
     batches = inference_batches(videos, groups, options)
-    return predict(FoldedSAL(model), batches, fusion=RECIPE.fusion, localization=RECIPE.localization)
+    return predict(model, batches, fusion=RECIPE.fusion, localization=RECIPE.localization)
 
 
 def predicted(prediction: Prediction) -> tuple[Tensor, Tensor, list[int]]:
@@ -204,7 +204,7 @@ def _batch(features: Tensor, labels: Tensor) -> Batch:
     count, t = features.shape[:2]
     names = tuple(str(i) for i in range(count))
     return Batch(
-        features=features,
+        features=Snippets.of(features),
         labels=labels,
         video_ids=names,
         num_snippets=(t,) * count,

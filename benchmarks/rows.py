@@ -235,7 +235,6 @@ def test_forward_rows(bench: Bench) -> list[Row]:
             error=largest(errors),
             note=f"ours in batches of {count}",
         ),
-        timed_row("folding the wide layers", bench.time(forward.network.refold), note="once per evaluation"),
     ]
 
 

@@ -11,10 +11,11 @@ large batch. Q alone is enough for the backward pass: with g the gradient of Q, 
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from layers.products import batched_product
 
 SMALLEST_NORM = 1e-12  # as in torch.nn.functional.normalize
-FOLD_ROWS = 8  # rows of a weight that are folded at a time, to save memory
 
 
 def signed_sqrt_(x: Tensor, eps: float) -> Tensor:
@@ -25,7 +26,7 @@ def signed_sqrt_(x: Tensor, eps: float) -> Tensor:
 
 def bilinear_pool(x: Tensor) -> Tensor:
     """[B,T,H] -> C [B,H,H], float32 at least."""
-    pooled = torch.bmm(x.transpose(1, 2), x)
+    pooled = batched_product(x.mT, x.mT)
     return pooled.to(torch.promote_types(x.dtype, torch.float32)).div_(x.shape[1] ** 2)
 
 
@@ -50,39 +51,4 @@ class SecondOrderPooling(torch.autograd.Function):
         grad_c.div_(q.abs().mul_(2 * norm**2)).masked_fill_(q == 0, 0)
         grad_c = grad_c.view(-1, h, h)
         both = (grad_c + grad_c.mT).div_(x.shape[1] ** 2).to(x.dtype)
-        return torch.bmm(x, both), None
-
-
-class SymmetricHalf(nn.Module):
-    """The entries j >= i of symmetric [H,H] matrices, row by row: H(H+1)/2 numbers that determine the matrix."""
-
-    position: Tensor  # [H(H+1)/2], of each entry in the flat matrix
-    diagonal: Tensor  # [H], of each diagonal entry in the half, where its row begins
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-        rows, columns = torch.triu_indices(size, size)
-        row = torch.arange(size)
-        self.register_buffer("position", rows * size + columns, persistent=False)
-        self.register_buffer("diagonal", row * size - row * (row - 1) // 2, persistent=False)
-
-    def __len__(self) -> int:
-        return len(self.position)
-
-    def take(self, matrices: Tensor) -> Tensor:
-        """[B,H,H] -> [B,H(H+1)/2]"""
-        return matrices.flatten(1).index_select(1, self.position)
-
-    def norm(self, half: Tensor) -> Tensor:
-        """L2 norm of the full matrices: [B,H(H+1)/2] -> [B,1]"""
-        squares = 2 * half.square().sum(1, keepdim=True) - half[:, self.diagonal].square().sum(1, keepdim=True)
-        return squares.sqrt()
-
-    def fold(self, weight: Tensor, *, out: Tensor) -> None:
-        """Fold weights [N,H*H] of a full matrix into `out` [N,H(H+1)/2] for its half: w_ij + w_ji, and w_ii once."""
-        for first in range(0, len(weight), FOLD_ROWS):
-            matrices = weight[first : first + FOLD_ROWS].view(-1, self.size, self.size)
-            both = matrices + matrices.mT
-            both.diagonal(dim1=1, dim2=2).mul_(0.5)
-            out[first : first + FOLD_ROWS] = self.take(both)
+        return batched_product(x, both), None  # both is symmetric

@@ -13,7 +13,6 @@ import main
 from dataset import Video, inference_batches, inference_groups, inference_indices, random_indices, train_batches
 from formats.annotations import Instance, VideoAnnotation
 from losses import AdaptiveMask
-from model import FoldedSAL
 from options import FLAGS, parse_flags, resolve
 from reference import formulas
 from run.checkpoint import to_published
@@ -161,7 +160,7 @@ def test_top_k_of_every_length():
         video = Video(video_id="v", labels=np.zeros(C, np.float32), features=batch_features[0].numpy(), fps=25.0)
         split = host_split([video])
         batches = inference_batches(split, inference_groups(split, options.data, batch_size=1), options.data)
-        (prediction,) = predict(FoldedSAL(model), batches, fusion=options.fusion, localization=options.localization)
+        (prediction,) = predict(model, batches, fusion=options.fusion, localization=options.localization)
         np.testing.assert_allclose(prediction.class_scores, expected, rtol=1e-4)
         assert prediction.sequences.shape[1] == length and prediction.num_snippets == length
         np.testing.assert_allclose(prediction.sequences, q[0].T[prediction.classes], rtol=1e-4)
@@ -222,7 +221,7 @@ def test_a_batch_has_one_length_and_every_video_is_in_one():
     stretched = inference_groups(videos, recipe(short_videos="stretch").data, batch_size=3)
     assert stretched == [[0, 1, 2], [3, 4, 5], [6, 7, 8], [9]]
     for batch in inference_batches(videos, groups, options):
-        for features, name, count in zip(batch.features, batch.video_ids, batch.num_snippets, strict=True):
+        for features, name, count in zip(batch.features.dense(), batch.video_ids, batch.num_snippets, strict=True):
             (video,) = (v for v in videos if v.video_id == name)
             assert count == video.num_snippets and len(features) == min(count, 50)
             assert np.array_equal(features.numpy(), video.features[inference_indices(count, 50, short_videos="keep")])

@@ -10,9 +10,10 @@ import torch
 from support.networks import build_batch, build_model, build_objective
 
 import train
+from layers.snippets import Snippets
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
-from model import FoldedSAL, second_order_pooling
+from model import second_order_pooling
 from options import resolve
 from test import CompiledSAL
 from train import compile_objective, train_step
@@ -85,26 +86,26 @@ def test_the_real_compiler_takes_the_step():
 
 def test_compiled_test_forward_is_the_plain_one(eager_backend):
     model = build_model(OPTIONS, 3).eval()
-    plain, compiled = FoldedSAL(model), CompiledSAL(model, batch_sizes=[2, 1], num_segments=24)
+    compiled = CompiledSAL(model, batch_sizes=[2, 1], num_segments=24)
+    assert compiled.compiled != model.forward
     with torch.inference_mode():
         for change in (0.0, 0.1):  # new weights are in the next evaluation
             model.video_semantics.weight += change
-            plain.refold(), compiled.refold()
             for count in (2, 1):
                 features = batch(count, count).features
-                expected, actual = plain(features), compiled(features)
+                expected, actual = model(features), compiled(features)
                 torch.testing.assert_close(actual.cas, expected.cas)
                 torch.testing.assert_close(actual.video_logits, expected.video_logits)
 
 
 def test_only_its_own_number_of_snippets_runs_compiled(eager_backend, monkeypatch):
     network = CompiledSAL(build_model(OPTIONS, 3), batch_sizes=[1], num_segments=24)
-    assert network.compiled != FoldedSAL.forward.__get__(network)
+    assert network.compiled != network.model.forward
     compiled, lengths = network.compiled, []
     monkeypatch.setattr(network, "compiled", lambda x: lengths.append(x.shape[1]) or compiled(x))
     with torch.inference_mode():
         for length in (24, 7, 24):
-            assert network(torch.rand(1, length, 12)).cas.shape == (1, length, 3)
+            assert network(Snippets.of(torch.rand(1, length, 12))).cas.shape == (1, length, 3)
     assert lengths == [24, 24]
 
 
@@ -221,13 +222,12 @@ def test_the_trial_leaves_everything_as_it_was(monkeypatch, change):
 def test_a_test_forward_with_other_numbers_is_not_taken(monkeypatch, capsys):
     compiled_wrongly(monkeypatch, lambda output: dataclasses.replace(output, video_logits=output.video_logits * 1.1))
     model = build_model(OPTIONS, 3).eval()
-    network, plain = CompiledSAL(model, batch_sizes=[2], num_segments=24), FoldedSAL(model)
+    network = CompiledSAL(model, batch_sizes=[2], num_segments=24)
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("--compile: the test forward stays uncompiled: the video logits would differ")
-    features = torch.rand(2, 24, 12)
+    features = Snippets.of(torch.rand(2, 24, 12))
     with torch.inference_mode():
-        network.refold(), plain.refold()
-        assert torch.equal(network(features).video_logits, plain(features).video_logits)
+        assert torch.equal(network(features).video_logits, model(features).video_logits)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

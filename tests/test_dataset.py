@@ -43,7 +43,7 @@ def batches(split, *, seed=1, first=0, last=8, workers=0, drop_last=False):
 
 def assert_same_batches(a, b):
     assert [batch.video_ids for batch in a] == [batch.video_ids for batch in b]
-    assert all(torch.equal(x.features, y.features) for x, y in zip(a, b, strict=True))
+    assert all(torch.equal(x.features.dense(), y.features.dense()) for x, y in zip(a, b, strict=True))
 
 
 @pytest.mark.parametrize("cache", ["ram", "mmap", "device"])
@@ -146,7 +146,7 @@ def test_snippets_are_drawn_anew_every_epoch(tiny):
     videos = host_split(load(tiny).train.videos[:2])
     first, second = batches(videos, last=2)
     order = [second.video_ids.index(name) for name in first.video_ids]
-    assert not torch.equal(first.features, second.features[order])
+    assert not torch.equal(first.features.dense(), second.features.dense()[order])
 
 
 def test_test_batches_are_uniform_and_in_order(tiny):
@@ -155,7 +155,7 @@ def test_test_batches_are_uniform_and_in_order(tiny):
     steps = list(inference_batches(videos, inference_groups(videos, options, batch_size=3), options))
     assert [b.video_ids for b in steps] == [("test_0", "test_1", "test_2"), ("test_3",)]
     for batch in steps:
-        for features, name, count in zip(batch.features, batch.video_ids, batch.num_snippets, strict=True):
+        for features, name, count in zip(batch.features.dense(), batch.video_ids, batch.num_snippets, strict=True):
             (video,) = (v for v in videos if v.video_id == name)
             assert count == video.num_snippets
             assert np.array_equal(features.numpy(), sample(video, uniform_indices(count, 20)))
@@ -206,7 +206,7 @@ def test_dropping_the_last_batch_starts_a_new_epoch(tiny):
 def test_labels_and_lengths_go_with_their_videos(tiny):
     videos = {v.video_id: v for v in load(tiny).train.videos}
     for batch in batches(host_split(videos.values())):
-        assert batch.features.dtype == batch.labels.dtype == torch.float32
+        assert batch.features.dense().dtype == batch.labels.dtype == torch.float32
         assert batch.labels.tolist() == [videos[name].labels.tolist() for name in batch.video_ids]
         assert batch.num_snippets == tuple(videos[name].num_snippets for name in batch.video_ids)
         assert batch.fps == tuple(videos[name].fps for name in batch.video_ids)

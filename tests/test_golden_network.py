@@ -17,7 +17,6 @@ from losses import (
     sal_losses,
     weighted_total,
 )
-from model import FoldedSAL
 from options import resolve
 from run.checkpoint import from_published, to_published
 
@@ -118,9 +117,7 @@ def test_activitynet_forward():
     features = torch.from_numpy(recipe.features(3, 50, 2048, key=2))
     with torch.no_grad():
         assert_forward(golden, model(features))
-        network = FoldedSAL(model).eval()
-        network.refold()
-        output = network(features)
+        output = model.eval()(features)
     assert_close("cas in test", output.cas, golden["forward/cas"])
     assert_close("video logits in test", output.video_logits, golden["forward/sc"])
 

@@ -12,7 +12,6 @@ from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
 from model import (
     SAL,
-    FoldedSAL,
     combined_sequence,
     propagate_semantics,
     second_order_pooling,
@@ -21,7 +20,6 @@ from model import (
 from options import ModelOptions
 from reference import loops
 from run.checkpoint import to_published
-from test import CompiledSAL
 from utils.snippet_grid import topk_count
 
 SMALL = {"num_classes": 4, "streams": ("rgb", "flow"), "feature_size": 5}
@@ -51,12 +49,12 @@ def test_temporal_conv_gradients(taps):
 def test_taps_lie_first_in_memory_and_nowhere_else():
     weight = torch.randn(4, 5, 3)
     kept = taps_first(weight)
-    assert torch.equal(kept, weight) and kept.stride() == (1, 4, 20)
+    assert torch.equal(kept, weight) and kept.stride() == (5, 1, 20)
     model = small_model()
     conv = model.encoder.conv
-    assert conv.weight.stride() == (1, 8, 80)  # 10 channels in, 8 out
+    assert conv.weight.stride() == (10, 1, 80)  # 10 channels in, 8 out
     conv(torch.randn(1, 4, 10)).sum().backward()
-    assert conv.weight.grad.stride() == (1, 8, 80)
+    assert conv.weight.grad.stride() == (10, 1, 80)
 
 
 @pytest.mark.parametrize("taps", [1, 3])
@@ -73,93 +71,6 @@ def test_temporal_conv_layer_begins_as_the_librarys(taps):
 def test_temporal_conv_layer_of_a_sum():
     layer, x, y = TemporalConv(5, 6, 3), torch.randn(2, 9, 5), torch.randn(2, 9, 5)
     torch.testing.assert_close(layer.output_for_sum(layer(x) + layer(y)), layer(x + y), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("streams", [("rgb", "flow"), ("flow",)])
-@pytest.mark.parametrize("hidden", [1, 8])
-def test_the_folded_network_gives_what_the_network_gives(streams, hidden):
-    model = small_model(streams=streams, hidden_size=hidden).eval()
-    features = torch.randn(3, 7, 5 * len(streams))
-    network = FoldedSAL(model)
-    network.refold()
-    expected, actual = model(features), network(features)
-    for name in ("cas", "actionness", "video_logits"):
-        torch.testing.assert_close(getattr(actual, name), getattr(expected, name), rtol=1e-5, atol=1e-6)
-    assert list(actual.stream_actionness) == list(streams)
-    for stream in streams:
-        torch.testing.assert_close(actual.stream_actionness[stream], expected.stream_actionness[stream])
-
-
-def test_refolding_follows_the_weights_and_keeps_its_place():
-    """True also of a network that was first folded in inference mode, as evaluation does."""
-    model, features = small_model().eval(), torch.randn(3, 7, 10)
-    network = FoldedSAL(model)
-    assert network.weight is None and set(network.state_dict()) == {f"model.{name}" for name in model.state_dict()}
-    with torch.inference_mode():
-        network.refold()
-    before, places = network(features), (network.weight.data_ptr(), network.bias.data_ptr())
-    for layer in (model.video_semantics, model.video_classifier):
-        torch.nn.init.normal_(layer.weight)
-        torch.nn.init.normal_(layer.bias)
-    with pytest.raises(RuntimeError, match="changed since they were folded"):
-        network(features)
-    network.refold()
-    assert (network.weight.data_ptr(), network.bias.data_ptr()) == places
-    expected, actual = model(features), network(features)
-    torch.testing.assert_close(actual.cas, expected.cas, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(actual.video_logits, expected.video_logits, rtol=1e-5, atol=1e-6)
-    assert not torch.allclose(actual.cas, before.cas)
-
-
-def step_of_training(model):
-    optimizer = WideAdam(model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=0.0)
-    model.train()(torch.randn(2, 7, 10)).video_logits.sum().backward()
-    optimizer.step()
-
-
-CHANGES = {
-    "a step": step_of_training,
-    "loading": lambda model: model.load_state_dict(small_model().state_dict()),
-    "other tensors": lambda model: model.load_state_dict(small_model().state_dict(), assign=True),
-    "in place, in inference mode": torch.inference_mode()(lambda model: model.video_classifier.bias.zero_()),
-    "another weight": lambda model: setattr(model.video_classifier, "weight", torch.nn.Parameter(torch.zeros(4, 64))),
-}
-
-
-@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-@pytest.mark.parametrize("kind", ["folded", "compiled"])
-def test_a_folded_network_does_not_go_stale_unnoticed(change, kind, monkeypatch):
-    model, features = small_model(), torch.randn(1, 7, 10)
-    network = FoldedSAL(model)
-    if kind == "compiled":
-        monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
-        network = CompiledSAL(model, batch_sizes=[1], num_segments=7)
-    network.eval()
-    network.refold()
-    with torch.inference_mode():
-        network(features)
-    change(model)
-    with pytest.raises(RuntimeError, match="changed since they were folded; call refold"), torch.inference_mode():
-        network(features)
-    network.eval()
-    network.refold()
-    with torch.inference_mode():
-        torch.testing.assert_close(network(features).cas, model(features).cas, rtol=1e-5, atol=1e-6)
-
-
-def test_a_network_that_was_never_folded_says_so():
-    with pytest.raises(RuntimeError, match="not folded yet; call refold"):
-        FoldedSAL(small_model())(torch.randn(1, 7, 10))
-
-
-def test_a_network_made_in_inference_mode_is_folded():
-    """Its weights have no versions to compare."""
-    features = torch.randn(1, 7, 10)
-    with torch.inference_mode():
-        model = small_model().eval()
-        network = FoldedSAL(model)
-        network.refold()
-        torch.testing.assert_close(network(features).cas, model(features).cas, rtol=1e-5, atol=1e-6)
 
 
 def test_zero_grad_clears_all_gradients():

@@ -8,7 +8,7 @@ from support.networks import random_output
 from dataset import Batch
 from localization.nms import nms
 from localization.proposals import generate_proposals
-from model import SAL, FoldedSAL, combined_sequence
+from model import SAL, combined_sequence
 from options import FusionOptions, LocalizationOptions, ModelOptions
 from reference import loops
 from test import Prediction, class_scores, localize, predict, predicted_classes
@@ -106,7 +106,7 @@ def test_predict_is_the_forward_pass_of_each_video(batch_size):
         )
         for i, part in zip(range(0, 5, batch_size), features.split(batch_size), strict=True)
     ]
-    found = predict(FoldedSAL(model), batches, fusion=fusion, localization=OPTIONS)
+    found = predict(model, batches, fusion=fusion, localization=OPTIONS)
     assert [p.num_snippets for p in found] == list(range(5))
     assert [p.fps for p in found] == [25.0 + i for i in range(5)]
     assert [p.duration for p in found] == [100.0 + i for i in range(5)]

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 import train
 from dataset import Batch
+from layers.snippets import Snippets
 from layers.wide_adam import WideAdam
 from options import resolve
 from run.checkpoint import load_checkpoint
@@ -274,9 +275,9 @@ def test_main_reports_no_bug_as_a_mistake(tiny, run, monkeypatch):
 def test_a_step_asks_the_device_for_nothing():
     """Fake tensors have no values: whoever reads one, or branches on one, fails."""
     options = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2})
-    with FakeTensorMode():
+    with FakeTensorMode(allow_non_fake_inputs=True):  # those that say where snippets are
         batch = Batch(
-            features=torch.empty(2, 24, 12),
+            features=Snippets.of(torch.empty(2, 24, 12)),
             labels=torch.empty(2, 3),
             video_ids=("a", "b"),
             num_snippets=(24, 24),
@@ -299,7 +300,7 @@ def test_a_loss_that_is_not_finite_is_noticed_though_losses_are_read_late(tiny, 
     def poisoned(objective, optimizer, batch):
         calls.append(1)
         factor = float("nan") if len(calls) == 6 else 1.0
-        return original(objective, optimizer, batch._replace(features=batch.features * factor))
+        return original(objective, optimizer, batch._replace(features=Snippets.of(batch.features.dense() * factor)))
 
     monkeypatch.setattr(train, "train_step", poisoned)
     outcome = run(

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 
 from dataset import Batch, HostStore, Split, Video
+from layers.snippets import Snippets
 from losses import AdaptiveMask
 from model import SAL, SalOutput
 from options import Options
@@ -29,7 +30,7 @@ def build_batch(features: torch.Tensor, labels: torch.Tensor) -> Batch:
     """A batch [B,T,D] with labels [B,C], of videos of T snippets."""
     count, t = features.shape[:2]
     return Batch(
-        features=features,
+        features=Snippets.of(features),
         labels=labels,
         video_ids=("v",) * count,
         num_snippets=(t,) * count,
