@@ -82,7 +82,7 @@ class Store(Protocol):
 
 
 class HostStore:
-    """Features in memory or in files. On a CPU a batch has each snippet once; a GPU gets all T, since its shapes never change."""
+    """Features in memory or in files. On a CPU a batch has each snippet once, on a GPU all T: its shapes never change."""
 
     def __init__(self, videos: Sequence[Video], device: torch.device) -> None:
         self.videos, self.device = videos, device
@@ -113,9 +113,9 @@ def distinct_snippets(indices: Indices) -> Iterator[tuple[range, list[Indices], 
 def _part(videos: Sequence[Video], distinct: Sequence[Indices], placement: Placement) -> Part:
     """The distinct snippets of some videos. One video that is used whole is not copied."""
     features = videos[0].features
-    if len(videos) == 1 and len(features) == placement.num_rows and isinstance(features, np.ndarray):
-        if features.dtype == np.float32 and features.flags.writeable:  # torch warns of others
-            return Part(torch.from_numpy(features), placement)
+    whole = len(videos) == 1 and len(features) == placement.num_rows
+    if whole and isinstance(features, np.ndarray) and features.dtype == np.float32 and features.flags.writeable:
+        return Part(torch.from_numpy(features), placement)  # torch would warn of an array that is not writeable
     rows = np.empty((placement.num_rows, features.shape[1]), np.float32)
     first = 0
     for video, chosen in zip(videos, distinct, strict=True):

@@ -59,7 +59,7 @@ def second_order_pooling(x: Tensor, *, eps: float) -> Tensor:
 
 def propagate_semantics(encoded: Tensor, semantics: Tensor, actionness: Tensor) -> Tensor:
     """Add the video's semantics [B,H] to its snippets [B,T,H], weighted by each snippet's actionness [B,T]."""
-    return encoded + actionness.unsqueeze(2) * semantics.unsqueeze(1)
+    return torch.addcmul(encoded, actionness.unsqueeze(2), semantics.unsqueeze(1))
 
 
 class Encoder(nn.Module):
@@ -75,7 +75,7 @@ class Encoder(nn.Module):
 
     def activate(self, convolved: Tensor) -> Tensor:
         """Everything after the convolution: [B,T,H] -> [B,T,H]."""
-        activated: Tensor = self.dropout(F.relu(convolved))
+        activated: Tensor = self.dropout(F.relu(convolved, inplace=not self.training))  # training needs both, for mix-up
         return activated
 
 

@@ -25,11 +25,11 @@ from dataset import Batch, Dataset, inference_batch_sizes, inference_batches, in
 from eval.detection import evaluate_detections
 from eval.summary import EvaluationSummary, summarize, video_accuracy
 from formats.annotations import ground_truth_segments
+from layers.snippets import Snippets
 from localization.clipping import clip_to_video
 from localization.nms import nms
 from localization.proposals import generate_proposals
 from localization.selection import select_detections
-from layers.snippets import Snippets
 from model import SAL, SalOutput, combined_sequence, topk_mean
 from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions
 from run.compiling import check_same, compile_or_explain, trial_batches
@@ -200,7 +200,7 @@ def named_outputs(output: SalOutput) -> dict[str, Tensor]:
 
 
 class CompiledSAL(nn.Module):
-    """SAL in test, compiled for batches of these sizes and T snippets; it runs uncompiled if that fails, and for any other T."""
+    """SAL, compiled for test batches of these sizes and T snippets; uncompiled if that fails, and for any other T."""
 
     def __init__(self, model: SAL, *, batch_sizes: Sequence[int], num_segments: int) -> None:
         super().__init__()

@@ -78,7 +78,7 @@ class StepResult:
 
 
 class Objective:
-    """Features [B,T,D], as a tensor or as Snippets, and labels [B,C] -> StepResult whose losses[-1] is to be minimised. Updates the mask's statistics."""
+    """(features [B,T,D], labels [B,C]) -> StepResult whose losses[-1] is to be minimised. Updates the mask's statistics."""
 
     def __init__(
         self,

@@ -56,7 +56,7 @@ class Placement:
         return self._made(shifts, device)[0]
 
     def shares(self, shifts: range, device: torch.device) -> Bags:
-        """The transpose of `neighbours`: for each row and shift the sum over the snippets that took it, [B * T] -> [R * shifts]."""
+        """The transpose of `neighbours`: for each row and shift the sum over the snippets that took it."""
         return self._made(shifts, device)[1]
 
     def _made(self, shifts: range, device: torch.device) -> tuple[Bags, Bags]:

@@ -46,8 +46,8 @@ def temporal_conv(x: Tensor | Snippets, weight: Tensor, bias: Tensor) -> Tensor:
         if torch.compiler.is_compiling():  # which finds its own way
             return F.conv1d(x.mT, weight, bias, padding=weight.shape[2] // 2).mT
     parts = Snippets.of(x).parts
-    outputs = [_GatheredProducts.apply(part.rows, weight, bias, part.placement) for part in parts]
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    out: Tensor = _GatheredProducts.apply(weight, bias, [p.placement for p in parts], *(p.rows for p in parts))
+    return out
 
 
 def taps_first(weight: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ def taps_first(weight: Tensor) -> Tensor:
 
 def _groups(weight: Tensor) -> list[tuple[range, Tensor]]:
     """The taps' shifts in time and their weights [taps * H, D], a few taps at a time."""
-    h, d, taps = weight.shape
+    _, d, taps = weight.shape
     shifts = range(-(taps // 2), taps // 2 + 1)
     firsts = range(0, taps, TAPS_AT_ONCE)
     matrices = weight.permute(2, 0, 1)
@@ -65,33 +65,39 @@ def _groups(weight: Tensor) -> list[tuple[range, Tensor]]:
 
 
 class _GatheredProducts(torch.autograd.Function):
-    """apply(rows [R,D], weight [H,D,k], bias [H], placement of B * T snippets) -> [B,T,H]"""
+    """apply(weight [H,D,k], bias [H], placements, rows [R,D] of each part) -> [B,T,H]"""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, placement: Placement) -> Tensor:
-        h = len(weight)
-        out = None
-        for shifts, matrix in _groups(weight):
-            shares = product(rows, matrix).view(-1, h)
-            sums = placement.neighbours(shifts, rows.device).sums(shares)
-            out = sums if out is None else out.add_(sums)
-        assert out is not None
-        ctx.save_for_backward(rows, weight)
-        ctx.placement = placement
-        return out.add_(bias).view(*placement.shape, h)
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, placements: list[Placement], *parts: Tensor) -> Tensor:
+        h, t = len(weight), placements[0].shape[1]
+        sizes = [placement.shape[0] for placement in placements]
+        out = parts[0].new_empty(sum(sizes), t, h)
+        for rows, placement, target in zip(parts, placements, out.split(sizes), strict=True):
+            total = bias
+            for shifts, matrix in _groups(weight):
+                shares = product(rows, matrix).view(-1, h)
+                total = torch.add(total, placement.neighbours(shifts, rows.device).sums(shares), out=target.view(-1, h))
+        ctx.save_for_backward(weight, *parts)
+        ctx.placements, ctx.sizes = placements, sizes
+        return out
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        rows, weight = ctx.saved_tensors
-        placement: Placement = ctx.placement
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        weight, *parts = ctx.saved_tensors
+        grad = grad_outputs[0].contiguous()
         h, d, _ = weight.shape
-        grad = grad_outputs[0].reshape(-1, h)
-        grad_taps, grad_rows = [], None
-        for shifts, matrix in _groups(weight):
-            shares = placement.shares(shifts, rows.device).sums(grad).view(len(rows), -1)
-            grad_taps.append(product(shares.t(), rows.t()).view(len(shifts), h, d))
-            if ctx.needs_input_grad[0]:
-                through = product(shares, matrix.t())
-                grad_rows = through if grad_rows is None else grad_rows.add_(through)
-        together = grad_taps[0] if len(grad_taps) == 1 else torch.cat(grad_taps)
-        return grad_rows, together.permute(1, 2, 0), grad.sum(0), None
+        through: list[Tensor | None] = [None] * len(parts)
+        grad_taps: list[Tensor | None] = [None for _ in _groups(weight)]
+        for i, (rows, placement, part_grad) in enumerate(zip(parts, ctx.placements, grad.split(ctx.sizes), strict=True)):
+            for j, (shifts, matrix) in enumerate(_groups(weight)):
+                shares = placement.shares(shifts, rows.device).sums(part_grad.view(-1, h)).view(len(rows), -1)
+                grad_taps[j] = _plus(grad_taps[j], product(shares.t(), rows.t()))
+                if ctx.needs_input_grad[3 + i]:
+                    through[i] = _plus(through[i], product(shares, matrix.t()))
+        stacked = [taps.view(-1, h, d) for taps in grad_taps if taps is not None]
+        together = stacked[0] if len(stacked) == 1 else torch.cat(stacked)
+        return together.permute(1, 2, 0), grad.sum((0, 1)), None, *through
+
+
+def _plus(total: Tensor | None, more: Tensor) -> Tensor:
+    return more if total is None else total.add_(more)

@@ -44,7 +44,7 @@ def load(path, modal="all", *, splits=SPLITS, **options):
 def rows(data, split, position, indices):
     """Snippets of a video, from wherever they are."""
     store = (data.train if split == "train" else data.test).store
-    return store.deliver(store.prepare([position], indices[None]))[0].numpy()
+    return store.prepare([position], indices[None])().dense()[0].numpy()
 
 
 def assert_same(data, content, *, modal="all", rounding=0.0, train=tuple(TRAIN), test=tuple(TEST)):

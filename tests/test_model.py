@@ -1,7 +1,5 @@
 """The network's parts against plain loops and the library's own layers."""
 
-import functools
-
 import pytest
 import torch
 import torch.nn.functional as F
