@@ -32,6 +32,7 @@ from formats.array_files import STREAMS, MemoryArray
 from formats.feature_files import FeatureFiles, Located
 from formats.problems import DataError, Kind, Report, raise_problem
 from formats.unlabelled import FoundVideos, find_videos
+from layers.products import current_library, use_library
 from model import combined_sequence
 from options import CALL_FLAGS, FLAGS, Options, fits, resolve
 from run.checkpoint import Checkpoint, load_checkpoint, load_network
@@ -359,6 +360,7 @@ class Localizer:
         with _torch_unchanged():
             apply_precision(self.machine.precision)
             torch.set_num_threads(self.machine.threads)
+            use_library(self.machine.products)
             if self.machine.device.type == "cuda":
                 torch.cuda.set_device(self.machine.device)
             yield
@@ -399,7 +401,7 @@ def _in_memory(name: str, features: Any) -> MemoryArray:
 def _torch_unchanged() -> Iterator[None]:
     """Give the caller back the settings that a network's device and precision change, and the random state."""
     cuda = torch.cuda.current_device() if torch.cuda.is_available() else None
-    tf32, threads = torch.backends.cuda.matmul.allow_tf32, torch.get_num_threads()
+    tf32, threads, library = torch.backends.cuda.matmul.allow_tf32, torch.get_num_threads(), current_library()
     dtype = torch.get_default_dtype()
     with torch.random.fork_rng(devices=[]):
         try:
@@ -409,6 +411,7 @@ def _torch_unchanged() -> Iterator[None]:
             torch.set_default_dtype(dtype)
             torch.backends.cuda.matmul.allow_tf32 = tf32
             torch.set_num_threads(threads)
+            use_library(library)
             if cuda is not None:
                 torch.cuda.set_device(cuda)
 

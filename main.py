@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from command_line.console import run_tool
 from options import Options, as_plain, parse_flags, resolve
-from utils.processors import let_threads_sleep
+from utils.processors import settle_in
 
 # Each command imports what it needs, so that --help and a mistyped flag don't wait for torch.
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     initial = None  # as large as the model
     model = model.to(machine.device)
     mask = AdaptiveMask(options.actionness, num_classes=count).to(machine.device)
-    adam, plain = options.optimisation, {**as_plain(options), "threads": machine.threads}
+    adam, plain = options.optimisation, {**as_plain(options), "threads": machine.threads, "products": machine.products}
     origin = provenance(plain, machine, layout=data.layout, left_out=data.left_out)
     if start:
         print(start)
@@ -93,8 +93,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     experiment.write_options(plain)
     print(
         f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
-        f"steps {trainer.step} to {trainer.total_steps} on {machine.device} ({machine.precision}, threads: {machine.threads}), "
-        f"features: {data.cache}"
+        f"steps {trainer.step} to {trainer.total_steps} on {machine}, features: {data.cache}"
     )
     if machine.busy:
         print(machine.busy)
@@ -214,7 +213,7 @@ def run(arguments: Sequence[str]) -> int | None:
 
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code: 0 done, 1 training could not continue, 2 invalid input; for --check_data see run_check."""
-    let_threads_sleep()
+    settle_in()
     return run_tool("main.py", run, arguments, out_of_memory=OUT_OF_MEMORY)
 
 

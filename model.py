@@ -75,7 +75,9 @@ class Encoder(nn.Module):
 
     def activate(self, convolved: Tensor) -> Tensor:
         """Everything after the convolution: [B,T,H] -> [B,T,H]."""
-        activated: Tensor = self.dropout(F.relu(convolved, inplace=not self.training))  # training needs both, for mix-up
+        activated: Tensor = self.dropout(
+            F.relu(convolved, inplace=not self.training)
+        )  # training needs both, for mix-up
         return activated
 
 

@@ -135,6 +135,7 @@ class RunOptions:
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
     compile: bool = option(False, "torch.compile the training step and the forward pass in test: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
     threads: int | None = option(None, "CPU threads of torch; another number moves the last bits of results; --resume keeps the experiment's", range="[1,1024]", shown="as many as CPUs, or OMP_NUM_THREADS")
+    products: str = option("auto", "library of large float32 matrix products on a CPU: torch's BLAS, or oneDNN; another one moves the last bits of results; auto: BLAS unless oneDNN is clearly faster, measured at the start; --resume keeps the experiment's", choices=("auto", "blas", "onednn"))
     seed: int = option(1, "seed of the weights, batches and dropout", range="[0,4294967296)")
     verbose: bool = option(False, "print every evaluation, which is done anyway where there is no terminal, and AP per class at the end")
     save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,1000000000]")
@@ -254,7 +255,7 @@ class EvaluationOptions:
 
     detection_inf_step: int = option(10, "steps between evaluations on the test split", range="[1,1000000000]")
     eval_from_epoch: int = option(2, "first epoch, counted from 1, with evaluations; the last step always has one", range="[1,1000000000]")
-    test_batch_size: int = option(8, "videos per forward pass in test", range="[1,1000000]")
+    test_batch_size: int = option(32, "videos per forward pass in test", range="[1,1000000]")
     tious: str = option("0.1:0.7:0.1", "tIoU thresholds of the mAP, first:last:step", parse=parse_grid)
     average_tious: tuple[str, ...] = option(("0.1:0.5", "0.1:0.7"), "ranges of tIoU that the mAP is averaged over; the last one chooses the best model", parse=parse_span)
 
@@ -291,6 +292,7 @@ _HABITS: Mapping[str, str] = MappingProxyType(
         "device": "gpu gpus gpu_id gpu_ids cuda device_id use_gpu cpu",
         "num_workers": "workers n_workers worker nworkers",
         "threads": "num_threads n_threads cpu_threads cpus",
+        "products": "mkl blas onednn mkldnn matmul gemm",
         "seed": "manual_seed random_seed rng_seed",
         "data_path": "data data_dir data_root dataset_path dataset_dir dataset_root root path feature_path features input",
         "dataset": "dataset_name data_name recipe config preset",
@@ -343,6 +345,7 @@ CALL_FLAGS = frozenset(
         "allow_pickle",
         "device",
         "threads",
+        "products",
         "verbose",
     }
 )
@@ -361,7 +364,7 @@ NEUTRAL_FLAGS = frozenset(
     }
 )
 # Flags that may move the last bits of what a run computes: --resume may change them, and says so.
-LAST_BIT_FLAGS = frozenset({"test_batch_size", "compile", "threads"})
+LAST_BIT_FLAGS = frozenset({"test_batch_size", "compile", "threads", "products"})
 # Flags that say how long a run is: --resume may raise the one that the run was started with.
 LENGTH_FLAGS = frozenset({"num_epochs", "num_iters"})
 

@@ -1,5 +1,5 @@
 """What measures speed and memory: `python -m benchmarks.run`. Nothing of the method depends on it."""
 
-from utils.processors import let_threads_sleep
+from utils.processors import settle_in
 
-let_threads_sleep()  # as main.py does, and like there before torch is imported
+settle_in()  # as main.py does, and like there before torch is imported

@@ -1,6 +1,6 @@
 """Large matrix products on a CPU, by the faster of the libraries that torch brings.
 
-    use_library(fastest_library())      # once, before the first product
+    use_library(fastest_library(torch.get_num_threads()))      # once, before the first product
     product(a, b)                       # [M,K] by [N,K] -> a b^T [M,N]
 
 `torch.mm` calls the BLAS that torch was built with; a 1 x 1 convolution is the same product by oneDNN. Which of them knows a
@@ -10,6 +10,7 @@ different orders: another library moves last bits.
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Literal
 
 import torch
@@ -17,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Library = Literal["blas", "onednn"]
-LIBRARIES: tuple[Library, ...] = ("blas", "onednn")
 
 # oneDNN is taken only when it is ahead by this factor: near 1, chance would decide, and change last bits from run to run.
 CLEARLY_FASTER = 1.2
@@ -52,12 +52,13 @@ def use_library(library: Library) -> None:
     _library = library
 
 
-def fastest_library() -> Library:
-    """Time both kinds of product of a training step by either library: a twentieth of a second or two."""
+@cache
+def fastest_library(threads: int) -> Library:
+    """Time both kinds of product of a training step by either library, with that many threads: a tenth of a second, once."""
     if not torch.backends.mkldnn.is_available():
         return "blas"
     rows, channels, outputs = TRIAL_SIZES
-    x, weight, grad = torch.rand(rows, channels), torch.rand(outputs, channels), torch.rand(rows, outputs)
+    x, weight, grad = torch.ones(rows, channels), torch.ones(outputs, channels), torch.ones(rows, outputs)
 
     def seconds(multiply: Callable[[Tensor, Tensor], Tensor]) -> float:
         times = []

@@ -88,7 +88,9 @@ class _GatheredProducts(torch.autograd.Function):
         h, d, _ = weight.shape
         through: list[Tensor | None] = [None] * len(parts)
         grad_taps: list[Tensor | None] = [None for _ in _groups(weight)]
-        for i, (rows, placement, part_grad) in enumerate(zip(parts, ctx.placements, grad.split(ctx.sizes), strict=True)):
+        for i, (rows, placement, part_grad) in enumerate(
+            zip(parts, ctx.placements, grad.split(ctx.sizes), strict=True)
+        ):
             for j, (shifts, matrix) in enumerate(_groups(weight)):
                 shares = placement.shares(shifts, rows.device).sums(part_grad.view(-1, h)).view(len(rows), -1)
                 grad_taps[j] = _plus(grad_taps[j], product(shares.t(), rows.t()))

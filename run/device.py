@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from command_line.suggestions import shortened
+from layers.products import Library, fastest_library, use_library
 from model import SAL
 from options import DataOptions, ModelOptions, RunOptions
 from utils.errors import InputError
@@ -38,6 +39,10 @@ class Machine:
     precision: str  # fp32, tf32 or bf16
     dtype: torch.dtype  # of the wide convolutions and the pooling
     threads: int  # of torch, on the CPU
+    products: Library  # of large products on a CPU
+
+    def __str__(self) -> str:
+        return f"{self.device} ({self.precision}, products: {self.products}, threads: {self.threads})"
 
     @property
     def busy(self) -> str:
@@ -49,12 +54,24 @@ class Machine:
 
 
 def choose_machine(options: RunOptions) -> Machine:
-    """Resolve --device, --precision and --threads, and apply them. Raises InputError when this machine does not have them."""
+    """Resolve --device, --precision, --threads and --products, and apply them. Raises InputError for what is not here."""
     device = pick_device(options.device)
     precision = choose_precision(options.precision, device)
     threads = options.threads or default_threads()
     torch.set_num_threads(threads)
-    return Machine(device=device, precision=precision, dtype=apply_precision(precision), threads=threads)
+    products = choose_products(options.products, device, precision)
+    use_library(products)
+    dtype = apply_precision(precision)
+    return Machine(device=device, precision=precision, dtype=dtype, threads=threads, products=products)
+
+
+def choose_products(name: str, device: torch.device, precision: str) -> Library:
+    """Resolve --products. Raises InputError when torch was built without oneDNN and it is asked for."""
+    if name == "onednn" and not torch.backends.mkldnn.is_available():
+        raise InputError("--products onednn: this torch was built without oneDNN; give --products blas or auto")
+    if name == "auto":
+        return fastest_library(torch.get_num_threads()) if device.type == "cpu" and precision == "fp32" else "blas"
+    return "onednn" if name == "onednn" else "blas"
 
 
 def default_threads() -> int:

@@ -150,7 +150,10 @@ def begin_training(
     experiment.lock = locks.enter_context(FolderLock(experiment.folder))  # before reading what a run may be writing
     checkpoint = load_checkpoint(experiment.last)
     check_unchanged(flags, checkpoint.options or {})
-    kept = {"threads": (checkpoint.options or {}).get("threads")}  # another number would move last bits
+    saved = checkpoint.options or {}
+    kept: dict[str, Any] = {
+        name: saved[name] for name in ("threads", "products") if name in saved
+    }  # others would move last bits
     return experiment, resolve({**kept, **flags, "exp_name": experiment.folder.name}, checkpoint.options), checkpoint
 
 

@@ -23,6 +23,7 @@ def provenance(
         "device": str(machine.device),
         "precision": machine.precision,
         "threads": machine.threads,
+        "products": machine.products,
         "versions": versions(),
         "git_commit": git_commit(),
         "options": dict(options),

@@ -169,7 +169,7 @@ def test_what_moves_last_bits_is_said(started, run):
     flags = ("--exp_name", "x", "--resume", "--num_epochs", "2")
     assert "note" not in run(started.path, *flags).out
     outcome = run(started.path, *flags, "--test_batch_size", "1", "--num_workers", "0")
-    assert "--test_batch_size 8 (now 1)" in outcome.out and "num_workers" not in outcome.out
+    assert "--test_batch_size 32 (now 1)" in outcome.out and "num_workers" not in outcome.out
 
 
 def test_another_machine_is_said(started, run, tmp_path):

@@ -12,12 +12,15 @@ def usable_cpus() -> int:
     return bound if quota is None else max(1, min(bound, int(quota)))
 
 
-def let_threads_sleep() -> None:
-    """Let OpenMP's threads sleep while they wait for each other; call it before torch is imported. The user's choice stands.
+def settle_in() -> None:
+    """Set what OpenMP and torch read from the environment; call it before torch is imported. The user's choice stands.
 
-    By default they keep their CPUs busy: when others need these too, each waits for a thread that isn't running.
+    OpenMP's threads sleep while they wait for each other. By default they keep their CPUs busy: when others need these too,
+    each waits for a thread that isn't running. Large tensors ask Linux for huge pages: mapping them in small ones costs more
+    than many an operation on them, and weights of half a gigabyte outgrow the table of small pages.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 def load() -> float:
