@@ -24,7 +24,8 @@ from options import DataOptions, EvaluationOptions, ModelOptions, OptimisationOp
 from utils.segments import Segments
 
 DURATIONS = pathlib.Path(__file__).resolve().parent.parent.parent / "shared/data/thumos14/durations.json"
-TEST_PREFIX = "video_test"
+TRAIN_PREFIX, TEST_PREFIX = "video_validation", "video_test"
+MOST_VIDEOS = 200  # of a split that stand for it
 DURATION_MEDIAN, DURATION_SPREAD = 161.7, 0.84  # of the test videos: seconds, standard deviation of the logarithm
 SECOND_CLASS_SHARE = 32 / 210  # of the test videos that have two classes
 
@@ -62,6 +63,7 @@ class Sizes:
     videos: int = 210
     instances: int = sum(TRUTH_COUNTS)
     detections: int = sum(DETECTION_COUNTS)
+    typical_videos: int = 16  # that stand for a split's lengths
     scaled_videos: int = 3  # that the plain network sees in the test pass; its time is scaled up from these
 
 
@@ -76,6 +78,7 @@ QUICK = Sizes(
     videos=6,
     instances=60,
     detections=300,
+    typical_videos=4,
     scaled_videos=2,
 )
 
@@ -165,11 +168,20 @@ def test_set(sizes: Sizes) -> TestSet:
 test_set.__test__ = False  # type: ignore[attr-defined]  # see TestSet
 
 
-def video_durations(count: int) -> NDArray[np.float64]:
-    """Seconds [count]: those of the test split where its file exists, otherwise drawn from the same distribution."""
+def typical_lengths(count: int, *, prefix: str) -> NDArray[np.int64]:
+    """Snippets [count] of videos that stand for those of a split: its quantiles, the long ones between the short ones."""
+    durations = np.sort(video_durations(MOST_VIDEOS, prefix=prefix))
+    quantiles = durations[((np.arange(count) + 0.5) / count * len(durations)).astype(int)]
+    order = np.argsort(np.abs(2 * np.arange(count) - count + 0.5), kind="stable")  # from the middle outwards
+    lengths: NDArray[np.int64] = np.maximum(1, (quantiles[order] * SNIPPETS_PER_SECOND).astype(np.int64))
+    return lengths
+
+
+def video_durations(count: int, *, prefix: str = TEST_PREFIX) -> NDArray[np.float64]:
+    """Seconds [count]: those of a split where its file exists, otherwise drawn from the test split's distribution."""
     if DURATIONS.exists():
         known = json.loads(DURATIONS.read_text())
-        lengths = [float(known[video]) for video in sorted(known) if video.startswith(TEST_PREFIX)]
+        lengths = [float(known[video]) for video in sorted(known) if video.startswith(prefix)]
         if len(lengths) >= count:
             return np.array(lengths[:count])
     return _lengths(np.random.default_rng(5), (DURATION_MEDIAN, DURATION_SPREAD), count)

@@ -69,10 +69,10 @@ def new_optimizer(model: SAL) -> WideAdam:
 class TrainingStep:
     """A training step on one batch, in parts or whole."""
 
-    def __init__(self, model: SAL, features: Tensor, labels: Tensor) -> None:
+    def __init__(self, model: SAL, features: Tensor | Snippets, labels: Tensor) -> None:
         self.model = model.train()
         self.batch = _batch(features, labels)
-        self.mask = new_mask(model, features.device)
+        self.mask = new_mask(model, labels.device)
         self.optimizer = new_optimizer(model)
         self.objective = Objective(
             model, self.mask, losses=RECIPE.losses, actionness=RECIPE.actionness, fusion=RECIPE.fusion
@@ -84,6 +84,10 @@ class TrainingStep:
         """The losses of the last forward by name, the total included."""
         assert self.result is not None
         return dict(zip(self.result.names, self.result.losses, strict=True))
+
+    def take(self, features: Snippets) -> None:
+        """Go on with another batch of as many videos."""
+        self.batch = self.batch._replace(features=features)
 
     def forward(self) -> None:
         self.result = self.objective(self.batch.features, self.batch.labels)
@@ -141,6 +145,23 @@ def predict_videos(model: SAL, features: Tensor) -> list[Prediction]:
     return predict(model, [batch], fusion=RECIPE.fusion, localization=RECIPE.localization)
 
 
+def resampled_batches(videos: Split, sizes: Sizes, *, batch_size: int, training: bool) -> list[Snippets]:
+    """The features of these videos, in batches, resampled as in training or in test."""
+    generator, t = np.random.default_rng(0), sizes.num_segments
+    batches = []
+    for first in range(0, len(videos), batch_size):
+        positions = list(range(first, min(first + batch_size, len(videos))))
+        counts = [videos.videos[position].num_snippets for position in positions]
+        indices = [
+            random_indices(n, t, generator, short_videos=RECIPE.data.short_videos)
+            if training
+            else uniform_indices(n, t)
+            for n in counts
+        ]
+        batches.append(videos.store.prepare(positions, np.stack(indices))())
+    return batches
+
+
 class TestForward:
     """The network's part of a test batch [B,T,D]: outputs, combined sequences, class scores."""
 
@@ -149,7 +170,7 @@ class TestForward:
     def __init__(self, model: SAL) -> None:
         self.network = model.eval()
 
-    def __call__(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, features: Tensor | Snippets) -> tuple[Tensor, Tensor]:
         output = self.network(features)
         sequences = combined_sequence(output, RECIPE.fusion.weights)
         return class_scores(output, sequences, fusion=RECIPE.fusion, beta=RECIPE.localization.beta), sequences
@@ -199,9 +220,9 @@ def map_of(truth: Segments, detections: Segments, num_classes: int, tious: tuple
     return evaluate_detections(truth, detections, num_classes=num_classes, tious=tious).map
 
 
-def _batch(features: Tensor, labels: Tensor) -> Batch:
-    """A batch of videos as long as T."""
-    count, t = features.shape[:2]
+def _batch(features: Tensor | Snippets, labels: Tensor) -> Batch:
+    """A batch of videos, said to be as long as T."""
+    count, t, _ = features.shape
     names = tuple(str(i) for i in range(count))
     return Batch(
         features=Snippets.of(features),

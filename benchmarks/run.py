@@ -18,16 +18,20 @@ from typing import Any
 
 import torch
 
+from benchmarks import real_lengths
+from benchmarks import rows as all_rows
 from benchmarks.inputs import FULL, QUICK
-from benchmarks.rows import GROUPS, TOLERANCE, Bench, Row
+from benchmarks.rows import TOLERANCE, Bench, Row
 from benchmarks.timing import Budget, Limits, measure_limits
 from command_line.console import run_tool
-from run.device import apply_precision, choose_precision, pick_device
+from layers.products import use_library
+from run.device import apply_precision, choose_precision, choose_products, pick_device
 from run.provenance import git_commit, versions
 from utils.atomic import write_text
 from utils.errors import InputError
 from utils.text_table import table
 
+GROUPS = {**all_rows.GROUPS, **real_lengths.GROUPS}
 QUICK_BUDGET = Budget(min_runs=1, max_runs=1, seconds=0.0)
 HEADER = ("operation", "ours", "n", "plain", "n", "ratio", "share of limit", "apart")
 GIGA = 1e9
@@ -59,6 +63,8 @@ def report_speed(argv: Sequence[str]) -> int:
     device = pick_device(args.device)
     precision = choose_precision(args.precision, device)
     apply_precision(precision)
+    products = choose_products("auto", device, precision)
+    use_library(products)
 
     limits = measure_limits(device, quick=args.quick)
     bench = Bench(
@@ -67,10 +73,10 @@ def report_speed(argv: Sequence[str]) -> int:
         limits=limits,
         budget=QUICK_BUDGET if args.quick else Budget(),
     )
-    machine = machine_info(device)
+    machine = {**machine_info(device), "products": products}
     print(
         f"{machine['device']}, {machine['threads']} threads, torch {machine['torch']}; limits: {limits_text(limits)} "
-        f"({precision})"
+        f"({precision}, products: {products})"
     )
     rows: list[Row] = []
     for name in names:

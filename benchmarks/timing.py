@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import torch
 
+from layers.products import by_convolution
+
 KIBIBYTE = 1024  # the kernel's unit for resident memory on Linux
 FLOAT_BYTES = 4
 MATRIX_SIZE = {"cpu": 2048, "cuda": 8192}  # rows of a square product that is limited by arithmetic
@@ -47,7 +49,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    flops: float  # per second, in a large float32 matrix product under the current precision
+    flops: float  # per second, in a large float32 matrix product under the current precision, by the faster library
     bandwidth: float  # bytes read and written per second in a large copy
 
     def floor(self, *, flops: float = 0.0, moved: float = 0.0) -> float:
@@ -87,7 +89,10 @@ def measure_limits(device: torch.device, *, quick: bool = False) -> Limits:
     """The machine's limits, each the best of several runs: what it can do, not what it does on average."""
     size = QUICK_MATRIX_SIZE if quick else MATRIX_SIZE[device.type]
     left, right, product = (torch.rand(size, size, device=device) for _ in range(3))
-    flops = 2 * size**3 / _fastest(lambda: torch.mm(left, right, out=product), device)
+    works: list[Callable[[], object]] = [lambda: torch.mm(left, right, out=product)]
+    if device.type == "cpu" and torch.backends.mkldnn.is_available():
+        works.append(lambda: by_convolution(left, right))
+    flops = 2 * size**3 / min(_fastest(work, device) for work in works)
     count = (QUICK_COPY_BYTES if quick else COPY_BYTES[device.type]) // FLOAT_BYTES
     source, target = (torch.ones(count, device=device) for _ in range(2))
     bandwidth = 2 * FLOAT_BYTES * count / _fastest(lambda: target.copy_(source), device)

@@ -32,13 +32,13 @@ _library: Library = "blas"
 
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a b^T: [M,K] by [N,K] -> [M,N], row by row in memory. Has no gradient of its own."""
-    return _by_convolution(a, b) if _takes_onednn(a, b) else torch.mm(a, b.t())
+    return by_convolution(a, b) if _takes_onednn(a, b) else torch.mm(a, b.t())
 
 
 def batched_product(a: Tensor, b: Tensor) -> Tensor:
     """`product` of each pair: [B,M,K] by [B,N,K] -> [B,M,N]."""
     if len(a) and _takes_onednn(a[0], b[0]):
-        return torch.stack([_by_convolution(*pair) for pair in zip(a, b, strict=True)])
+        return torch.stack([by_convolution(*pair) for pair in zip(a, b, strict=True)])
     return torch.bmm(a, b.mT)
 
 
@@ -69,7 +69,7 @@ def fastest_library(threads: int) -> Library:
             times.append(time.perf_counter() - start)
         return min(times)
 
-    blas, onednn = seconds(lambda a, b: torch.mm(a, b.t())), seconds(_by_convolution)
+    blas, onednn = seconds(lambda a, b: torch.mm(a, b.t())), seconds(by_convolution)
     return "onednn" if onednn * CLEARLY_FASTER < blas else "blas"
 
 
@@ -78,7 +78,7 @@ def _takes_onednn(a: Tensor, b: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _by_convolution(a: Tensor, b: Tensor) -> Tensor:
+def by_convolution(a: Tensor, b: Tensor) -> Tensor:
     """As `product`. The rows of one operand are the pixels of an image, those of the other the filters."""
     if (
         a.stride(0) == 1 and a.stride(1) != 1

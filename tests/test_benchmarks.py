@@ -22,6 +22,7 @@ EXPECTED_ROWS = (
     *("post-processing, a video", "NMS of 60 proposals", "mAP of 300 detections"),
     *(f"test pass: {part}" for part in ("network", "post-processing", "mAP", "whole, 6 videos")),
     *("peak memory: training step", "peak memory: test forward"),
+    *("step: whole, real lengths", "test forward, a video, real lengths"),
 )
 
 

@@ -48,7 +48,7 @@ def test_either_library_gives_the_product(sizes, monkeypatch):
 @needs_onednn
 def test_onednn_takes_large_float32_products_alone(monkeypatch):
     calls = []
-    monkeypatch.setattr(products, "_by_convolution", lambda a, b: calls.append(a.dtype) or a @ b.t())
+    monkeypatch.setattr(products, "by_convolution", lambda a, b: calls.append(a.dtype) or a @ b.t())
     use_library("onednn")
     small, large = torch.ones(2, 3), torch.ones(64, 1024)
     product(small, small)
@@ -75,7 +75,7 @@ def test_only_a_clear_advantage_counts(monkeypatch, onednn_takes, chosen):
         return multiply
 
     monkeypatch.setattr(products.torch, "mm", lambda a, b: taking(1.0)(a, b.t()))
-    monkeypatch.setattr(products, "_by_convolution", taking(onednn_takes))
+    monkeypatch.setattr(products, "by_convolution", taking(onednn_takes))
     assert fastest_library.__wrapped__(1) == chosen
 
 
