@@ -1,6 +1,6 @@
 """Arrays as the field stores them, one per video or stream, behind one interface; nothing is ever unpickled.
 
-    NpyArray(path)              VIDEO.npy, memory-mapped
+    NpyArray(path)              VIDEO.npy, memory-mapped, or read block by block
     NpzArray(path, key="rgb")   one member of VIDEO.npz
     TorchArray(path, key=None)  VIDEO.pt: a tensor, or one of a dict of tensors; loaded with weights_only
     MemoryArray(...)            already read
@@ -8,6 +8,7 @@
 
     array.header()              # shape and type, without the values where the format allows it
     array.rows(indices)         # [len(indices),D]; slice(None) reads everything
+    row_blocks(array)           # everything, a block of rows at a time, as the format gives it best
 
 A format that only one layout uses is in that layout's file (Hdf5Array in formats/hdf5.py). No file stays open: an open memory
 map holds a file descriptor, of which a process has about a thousand.
@@ -23,7 +24,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, BinaryIO, Literal, Protocol
 
 import numpy as np
 import torch
@@ -45,6 +46,8 @@ _STREAM_FIRST = re.compile(r"(?P<stream>rgb|flow)[-_. ]+(?P<rest>.+)", re.IGNORE
 # Recorded features shrink by less than ten times. An archive that grows more than this is no longer features.
 MOST_PACKED = 200
 LARGEST_UNCHECKED = 64_000_000  # bytes, of which even zeros do no harm
+
+BLOCK_BYTES = 2**20  # of a file that are read at a time: as much as stays in a processor's cache until it is used
 
 Rows = Indices | slice
 Header = tuple[tuple[int, ...], np.dtype[Any]]
@@ -76,11 +79,27 @@ class NpyArray:
         return str(self.path)
 
     def header(self) -> Header:
-        array = _map_npy(self.path)
-        return array.shape, array.dtype
+        with _open_npy(self.path) as (_, shape, _, dtype):
+            return shape, dtype
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
-        return np.asarray(_map_npy(self.path)[chosen])
+        with _open_npy(self.path) as (file, shape, order, dtype):
+            mapped = np.memmap(file, dtype, mode="r", offset=file.tell(), shape=shape, order=order)
+        return np.asarray(mapped[chosen])
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """All rows in order, some at a time; the next block takes the place of the one before."""
+        with _open_npy(self.path) as (file, shape, order, dtype):
+            if order == "C":
+                row_bytes = max(1, array_bytes(shape[1:], dtype))
+                block = np.empty((min(shape[0], max(1, BLOCK_BYTES // row_bytes)), *shape[1:]), dtype)
+                for first in range(0, shape[0], max(1, len(block))):
+                    rows = block[: shape[0] - first]
+                    if file.readinto(rows) != rows.nbytes:  # it has been cut since it was opened
+                        raise EOFError
+                    yield rows
+                return
+        yield self.rows(slice(None))
 
 
 @dataclass(frozen=True)
@@ -225,6 +244,14 @@ def arrays_in(path: pathlib.Path) -> dict[str, StoredArray]:
     return arrays_by_stream(path, {key: TorchArray(path, key=key) for key in named})
 
 
+def row_blocks(array: StoredArray) -> Iterator[NDArray[Any]]:
+    """All rows of an array, once and in order; a block is to be used before the next is asked for."""
+    if isinstance(array, NpyArray):
+        yield from array.blocks()
+    else:
+        yield array.rows(slice(None))
+
+
 def read_npy_header(file: IO[bytes]) -> Header:
     """Read a .npy file up to its values."""
     shape, _, dtype = _read_npy_start(file)
@@ -352,8 +379,12 @@ def _load_torch(path: pathlib.Path) -> Any:
             raise DataError(Problem(kind=Kind.PICKLED, where=str(path), what=what, fix="save plain tensors")) from None
 
 
-def _map_npy(path: pathlib.Path) -> NDArray[Any]:
-    """Map the file into memory. Raises DataError for anything but a complete .npy file without pickled objects."""
+@contextlib.contextmanager
+def _open_npy(path: pathlib.Path) -> Iterator[tuple[BinaryIO, tuple[int, ...], Literal["C", "F"], np.dtype[Any]]]:
+    """The file at its values, with their shape, order and type.
+
+    Raises DataError for anything but a complete .npy file without pickled objects.
+    """
     check_regular(path)
     with open(path, "rb") as file:
         start = file.read(6)
@@ -367,15 +398,13 @@ def _map_npy(path: pathlib.Path) -> NDArray[Any]:
             shape, order, dtype = _read_npy_start(file)
             if dtype.hasobject:
                 raise DataError(_pickled(path))
-            offset, size = file.tell(), os.fstat(file.fileno()).st_size
-            extra = size - offset - array_bytes(shape, dtype)
+            extra = os.fstat(file.fileno()).st_size - file.tell() - array_bytes(shape, dtype)
             if extra < 0 or min(shape, default=0) < 0:
                 raise EOFError
-            if not extra:
-                array: NDArray[Any] = np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
-                return array
-    what = f"{extra:,} bytes more than its header states"
-    raise DataError(Problem(kind=Kind.DAMAGED, where=str(path), what=what, fix="write it again"))
+            if extra:
+                what = f"{extra:,} bytes more than its header states"
+                raise DataError(Problem(kind=Kind.DAMAGED, where=str(path), what=what, fix="write it again"))
+            yield file, shape, order, dtype
 
 
 def _read_npy_start(file: IO[bytes]) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:
