@@ -34,11 +34,14 @@ from options import DataOptions, OptimisationOptions
 from utils.errors import InputError
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
+from utils.processors import usable_cpus
 from utils.segments import Indices
 from utils.snippet_grid import frame_rate
 
 _Choice = tuple[list[int], Indices]  # positions of a batch's videos [B], and of their snippets [B,T]
 _Key = TypeVar("_Key")
+
+MOST_READERS = 8  # threads that read a set into memory; more would wait for the memory
 
 # With --cache auto, features that need more than this share of a GPU's free memory stay off it: the model needs the rest.
 DEVICE_SHARE = 0.5
@@ -104,9 +107,8 @@ class DeviceStore:
         lengths = np.array([video.num_snippets for video in videos], np.int64)
         self.first = np.cumsum(lengths) - lengths  # [V] first row of each video
         self.rows = torch.empty(int(lengths.sum()), videos[0].features.shape[1], dtype=dtype, device=device)
-        shown = progress(videos, desc=f"features to {device}", unit="video")
-        for first, video in zip(self.first.tolist(), shown, strict=True):
-            self.rows[first : first + video.num_snippets] = torch.from_numpy(_in_memory(video.features))
+        for first, features in zip(self.first.tolist(), _read(videos, desc=f"features to {device}"), strict=True):
+            self.rows[first : first + len(features)] = torch.from_numpy(features)
 
     def prepare(self, positions: Sequence[int], indices: Indices) -> Tensor:
         rows = torch.from_numpy(indices + self.first[positions, None])
@@ -247,10 +249,17 @@ def _all_half(videos: Iterable[Video]) -> bool:
 
 def _make_split(videos: Sequence[Video], cache: str, device: torch.device) -> Split:
     if cache == "ram":
-        shown = progress(videos, desc="reading features", unit="video")
-        videos = [replace(video, features=_in_memory(video.features)) for video in shown]
+        loaded = _read(videos, desc="reading features")
+        videos = [replace(video, features=features) for video, features in zip(videos, loaded, strict=True)]
     store = DeviceStore(videos, device) if cache == "device" and videos else HostStore(videos, device)
     return Split(videos=tuple(videos), store=store)
+
+
+def _read(videos: Sequence[Video], *, desc: str) -> Iterator[NDArray[np.floating]]:
+    """The features of one video after another, read by threads ahead of the caller."""
+    threads = min(usable_cpus(), MOST_READERS)
+    loaded = prefetch(_in_memory, [video.features for video in videos], threads=threads)
+    return progress(loaded, desc=desc, unit="video", total=len(videos))
 
 
 def _in_memory(features: NDArray[np.floating] | FeatureFiles) -> NDArray[np.floating]:
