@@ -43,10 +43,10 @@ def kaiming_normal_linear(kind: type[Layer], width: int, channels: int) -> Layer
             nn.init.kaiming_normal_(layer.weight)
             nn.init.zeros_(layer.bias)
         return layer
-    layer = kind(width, channels, device="meta").to_empty(device="cpu")
+    layer = kind(width, channels, device="meta")
+    layer.weight, layer.bias = nn.Parameter(torch.empty(channels, width)), nn.Parameter(torch.zeros(channels))
     skip_draws(count + channels, torch.default_generator)
     normal_(layer.weight, std=nn.init.calculate_gain("leaky_relu", 0) / math.sqrt(width))
-    nn.init.zeros_(layer.bias)
     return layer
 
 
