@@ -79,6 +79,9 @@ class Store(Protocol):
     def deliver(self, prepared: Tensor) -> Tensor:
         """Turn the result of `prepare` into features [B,T,D], float32, on the device."""
 
+    def look(self, position: int, indices: Indices) -> NDArray[np.float32]:
+        """The snippets at `indices` of one video [n,D], on the host."""
+
 
 class HostStore:
     """Features in memory or in files: a batch is assembled on the host, then copied."""
@@ -96,6 +99,12 @@ class HostStore:
 
     def deliver(self, prepared: Tensor) -> Tensor:
         return prepared.to(self.device, non_blocking=True)
+
+    def look(self, position: int, indices: Indices) -> NDArray[np.float32]:
+        video = self.videos[position]
+        features = np.empty((len(indices), video.features.shape[1]), np.float32)
+        video.sample(indices, features)
+        return features
 
 
 class DeviceStore:
@@ -117,6 +126,11 @@ class DeviceStore:
     def deliver(self, prepared: Tensor) -> Tensor:
         index = prepared.flatten().to(self.device, non_blocking=True)
         return self.rows.index_select(0, index).view(*prepared.shape, -1).float()
+
+    def look(self, position: int, indices: Indices) -> NDArray[np.float32]:
+        rows = torch.from_numpy(indices + self.first[position]).to(self.device)
+        features: NDArray[np.float32] = self.rows.index_select(0, rows).float().cpu().numpy()
+        return features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,9 +271,13 @@ def _make_split(videos: Sequence[Video], cache: str, device: torch.device) -> Sp
 
 def _read(videos: Sequence[Video], *, desc: str) -> Iterator[NDArray[np.floating]]:
     """The features of one video after another, read by threads ahead of the caller."""
-    threads = min(usable_cpus(), MOST_READERS)
-    loaded = prefetch(_in_memory, [video.features for video in videos], threads=threads)
+    loaded = prefetch(_in_memory, [video.features for video in videos], threads=readers())
     return progress(loaded, desc=desc, unit="video", total=len(videos))
+
+
+def readers() -> int:
+    """The number of threads that go through a set's features."""
+    return min(usable_cpus(), MOST_READERS)
 
 
 def _in_memory(features: NDArray[np.floating] | FeatureFiles) -> NDArray[np.floating]:
