@@ -12,7 +12,6 @@ if __name__ == "__main__":  # first, since the rest may need packages that are n
     not_a_program("dataset.py", run="python main.py --check_data")
 
 import pathlib
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -26,12 +25,10 @@ from torch import Tensor
 from command_line.progress import progress
 from formats.annotations import VideoAnnotation, labels_of
 from formats.feature_files import FeatureFiles
-from formats.inspection import usable_features
+from formats.inspection import InspectedSet, inspect_set
 from formats.left_out import Cause, Reason
 from formats.names import SPLITS
-from formats.opening import open_usable_set
 from options import DataOptions, OptimisationOptions
-from utils.errors import InputError
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
 from utils.processors import usable_cpus
@@ -183,6 +180,7 @@ def load_dataset(
     device: torch.device,
     splits: tuple[str, ...] = SPLITS,
     classes: tuple[str, ...] | None = None,
+    inspected: InspectedSet | None = None,
 ) -> Dataset:
     """Read and check everything. The classes are the labels of all videos in a split, sorted. Other splits stay empty.
 
@@ -190,37 +188,21 @@ def load_dataset(
 
     `options.fps` is the frame rate of all features; None takes each video's own from the ground truth, DEFAULT_FPS where it
     has none. `options.skip_unusable` leaves out what would otherwise be refused: videos without features, empty segments.
-    Values are checked as they are read: now, or with cache "mmap" when they are first needed. Raises InputError naming the
-    file, the video and what to do, or the bytes that a cache needs and those that are free.
+    Values are checked as they are read: now, or with cache "mmap" when they are first needed. `inspected` is the set as
+    `inspect_set` gave it, where that is done. Raises InputError naming the file, the video and what to do, or the bytes that a
+    cache needs and those that are free.
     """
-    feature_set, left_out = open_usable_set(path, options, splits=splits)
+    inspected = inspected or inspect_set(path, options, splits=splits)
+    feature_set, left_out = inspected.feature_set, dict(inspected.left_out)
     if classes is None:
         classes = feature_set.classes
     else:
         labels = labels_of(feature_set.annotations, [video for split in splits for video in feature_set.names[split]])
         classes = (*classes, *sorted(labels - set(classes)))
-    work = [(split, video) for split in splits for video in feature_set.names[split]]
-    videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
-    unused: Counter[Reason] = Counter()
-    for split, name in progress(work, desc="inspecting features", unit="video"):
-        entry = feature_set.annotations[name]
-        features = usable_features(feature_set, split, name, options, left_out=unused)
-        if features is None:
-            continue
-        videos[split].append(
-            Video(
-                video_id=name,
-                labels=np.array([label in entry.labels for label in classes], np.float32),
-                features=features,
-                fps=frame_rate(options.fps, entry.fps),
-                duration=entry.duration,
-                files=features.paths,
-            )
-        )
-    for split in splits:
-        if not videos[split]:
-            raise InputError(f"{path}: no {split} video is left; none of them has usable features")
-    left_out |= {str(reason): count for reason, count in unused.items() if count}
+    videos = {
+        split: [_video(name, files, feature_set.annotations[name], classes, options) for name, files in found.items()]
+        for split, found in inspected.files.items()
+    }
     if len(videos["train"]) < len(feature_set.names["train"]) and "train" in splits:
         trained = labels_of(feature_set.annotations, [video.video_id for video in videos["train"]])
         left_out[str(Reason(cause=Cause.UNTRAINED_CLASS))] = len(set(classes) - trained)
@@ -235,6 +217,19 @@ def load_dataset(
         layout=feature_set.layout,
         notes=tuple(dict.fromkeys(note for split in splits if (note := feature_set.storage.by_split[split].note))),
         left_out={reason: count for reason, count in left_out.items() if count},
+    )
+
+
+def _video(
+    name: str, files: FeatureFiles, entry: VideoAnnotation, classes: Sequence[str], options: DataOptions
+) -> Video:
+    return Video(
+        video_id=name,
+        labels=np.array([label in entry.labels for label in classes], np.float32),
+        features=files,
+        fps=frame_rate(options.fps, entry.fps),
+        duration=entry.duration,
+        files=files.paths,
     )
 
 

@@ -37,6 +37,10 @@ def run_training(flags: Mapping[str, Any]) -> None:
 
 
 def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
+    from formats.early import open_early
+
+    # First of all, so that threads read the features while torch is imported. Only last.pt tells what a resumed run reads.
+    inspected = None if flags.get("resume") else open_early(resolve(flags).data, locks)
     import torch
 
     from data_tools.opening import open_dataset
@@ -54,7 +58,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     experiment, options, checkpoint = begin_training(flags, locks)
     initial = None if checkpoint else starting_checkpoint(options.run)
     machine = choose_machine(options.run)
-    data = open_dataset(options.data, device=machine.device, splits=("train", "test"))
+    data = open_dataset(options.data, device=machine.device, splits=("train", "test"), inspected=inspected)
     compiled, count = options.run.compile, len(data.classes)
     make_model = network_maker(
         options.model, options.data, machine, num_classes=count, training=True, compiled=compiled

@@ -12,6 +12,7 @@ from data_tools.check.times import TimedVideo, grid_warning
 from data_tools.demo_set import ensure_demo_set
 from dataset import Dataset, load_dataset
 from formats.annotations import labels_of
+from formats.inspection import InspectedSet
 from formats.layouts import check_layout
 from formats.names import shown
 from formats.spelling import similar_to, spelling_warnings
@@ -31,10 +32,16 @@ def data_folder(options: DataOptions) -> pathlib.Path:
 
 
 def open_dataset(
-    options: DataOptions, *, device: torch.device, splits: tuple[str, ...], classes: tuple[str, ...] | None = None
+    options: DataOptions,
+    *,
+    device: torch.device,
+    splits: tuple[str, ...],
+    classes: tuple[str, ...] | None = None,
+    inspected: InspectedSet | None = None,
 ) -> Dataset:
-    """Load the set, print what is left out and whether times look wrong. `classes`: see load_dataset. Raises InputError."""
-    data = load_dataset(data_folder(options), options, device=device, splits=splits, classes=classes)
+    """Load the set, print what is left out and whether times look wrong. For the rest see load_dataset. Raises InputError."""
+    path = data_folder(options)
+    data = load_dataset(path, options, device=device, splits=splits, classes=classes, inspected=inspected)
     for reason, count in data.left_out.items():
         print(f"left out, {reason}: {count}")
     for note in data.notes:

@@ -15,6 +15,7 @@ map holds a file descriptor, of which a process has about a thousand.
 """
 
 import contextlib
+import io
 import math
 import os
 import pathlib
@@ -24,10 +25,9 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, BinaryIO, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from formats.names import shown
@@ -37,6 +37,9 @@ from formats.torch_pickle import check_torch_pickle
 from utils.errors import InputError
 from utils.memory import check_fits, is_out_of_memory
 from utils.segments import Indices
+
+if TYPE_CHECKING:
+    import torch  # elsewhere only where it is needed: loading it takes longer than opening a set
 
 SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 STREAMS = ("rgb", "flow")  # in the order of a joint array's channels
@@ -53,12 +56,11 @@ Rows = Indices | slice
 Header = tuple[tuple[int, ...], np.dtype[Any]]
 
 _NUMPY_TYPES = {  # numpy has no bfloat16; float32 holds it exactly
-    torch.float16: np.float16,
-    torch.bfloat16: np.float32,
-    torch.float32: np.float32,
-    torch.float64: np.float64,
+    "torch.float16": np.float16,
+    "torch.bfloat16": np.float32,
+    "torch.float32": np.float32,
+    "torch.float64": np.float64,
 }
-_TORCH_TYPES = {torch.bfloat16: torch.float32}
 
 
 class StoredArray(Protocol):
@@ -95,7 +97,7 @@ class NpyArray:
                 block = np.empty((min(shape[0], max(1, BLOCK_BYTES // row_bytes)), *shape[1:]), dtype)
                 for first in range(0, shape[0], max(1, len(block))):
                     rows = block[: shape[0] - first]
-                    if file.readinto(rows) != rows.nbytes:  # it has been cut since it was opened
+                    if file.readinto(rows.data) != rows.nbytes:  # it has been cut since it was opened
                         raise EOFError
                     yield rows
                 return
@@ -128,7 +130,7 @@ class NpzArray:
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
         shape, dtype = self.header()
-        check_fits(array_bytes(shape, dtype), torch.device("cpu"), what=f"{self}: takes", instead="save it as .npy")
+        check_fits(array_bytes(shape, dtype), None, what=f"{self}: takes", instead="save it as .npy")
         with reading(self, "member of an .npz file"), np.load(self.path, allow_pickle=False) as archive:
             rows: NDArray[Any] = archive[self.key][chosen]
         return rows
@@ -144,18 +146,27 @@ class TorchArray:
 
     def header(self) -> Header:
         tensor = self._tensor()
-        return tuple(tensor.shape), np.dtype(_NUMPY_TYPES[tensor.dtype])
+        return tuple(tensor.shape), np.dtype(_NUMPY_TYPES[str(tensor.dtype)])
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
+        import torch
+
         tensor = self._tensor()[chosen if isinstance(chosen, slice) else torch.from_numpy(chosen)]
-        rows: NDArray[Any] = tensor.to(_TORCH_TYPES.get(tensor.dtype, tensor.dtype)).numpy()
+        rows: NDArray[Any] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
         return rows
 
-    def _tensor(self) -> torch.Tensor:
+    def _tensor(self) -> "torch.Tensor":
+        import torch
+
         content = _load_torch(self.path)
         with reading(self, "tensor of a .pt file"):  # the file may have been replaced since its arrays were listed
             tensor: torch.Tensor = (content if self.key is None else content[self.key]).detach()
-        if tensor.dtype not in _NUMPY_TYPES or tensor.layout is not torch.strided or tensor.is_meta or tensor.is_nested:
+        if (
+            str(tensor.dtype) not in _NUMPY_TYPES
+            or tensor.layout is not torch.strided
+            or tensor.is_meta
+            or tensor.is_nested
+        ):
             kind = " ".join(str(part).removeprefix("torch.") for part in (tensor.dtype, tensor.layout))
             raise DataError(wrong_type(self, kind.removesuffix(" strided")))
         stored, used = tensor.untyped_storage().nbytes(), tensor.numel() * tensor.element_size()
@@ -232,6 +243,8 @@ def arrays_in(path: pathlib.Path) -> dict[str, StoredArray]:
         with reading(path, ".npz file"), zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         return arrays_by_stream(path, {key: NpzArray(path, key=key) for key in keys})
+    import torch
+
     content = _load_torch(path)
     if isinstance(content, torch.Tensor):
         return {"joint": TorchArray(path, key=None)}
@@ -343,6 +356,8 @@ def reading(where: object, format_name: str) -> Iterator[None]:
 
 
 def _is_named_tensor(key: object, value: object) -> bool:
+    import torch
+
     return isinstance(key, str) and isinstance(value, torch.Tensor)
 
 
@@ -356,6 +371,8 @@ def _may_be_features(array: StoredArray) -> bool:
 
 
 def _load_torch(path: pathlib.Path) -> Any:
+    import torch
+
     check_regular(path)
     with reading(path, ".pt file"):
         with open(path, "rb") as file:
@@ -380,7 +397,9 @@ def _load_torch(path: pathlib.Path) -> Any:
 
 
 @contextlib.contextmanager
-def _open_npy(path: pathlib.Path) -> Iterator[tuple[BinaryIO, tuple[int, ...], Literal["C", "F"], np.dtype[Any]]]:
+def _open_npy(
+    path: pathlib.Path,
+) -> Iterator[tuple[io.BufferedReader, tuple[int, ...], Literal["C", "F"], np.dtype[Any]]]:
     """The file at its values, with their shape, order and type.
 
     Raises DataError for anything but a complete .npy file without pickled objects.

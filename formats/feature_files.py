@@ -3,17 +3,27 @@
 files = FeatureFiles("VIDEO", {"rgb": path, "flow": path}, streams=("rgb", "flow"), feature_size=1024)   # reads only headers
 files.load()                # [L,D], everything
 files[indices]              # [len(indices),D]; files are open only during this call
+files.load_early(pool)      # load() will return, or raise, what a thread has made of it by then
 """
 
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.array_files import STREAMS, StoredArray, arrays_in, plain_shape, row_blocks, without_single_axes, wrong_type
+from formats.array_files import (
+    STREAMS,
+    StoredArray,
+    arrays_in,
+    plain_shape,
+    row_blocks,
+    without_single_axes,
+    wrong_type,
+)
 from formats.problems import DataError, Kind, Problem
 from utils.segments import Indices
 
@@ -69,6 +79,7 @@ class FeatureFiles:
             )
         half = all(dtype == np.float16 for _, dtype in checked)
         self.dtype: np.dtype[Any] = np.dtype(np.float16 if half else np.float32)
+        self._early: Future[NDArray[np.floating]] | None = None
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -84,6 +95,14 @@ class FeatureFiles:
 
     def load(self) -> NDArray[np.floating]:
         """Read everything: each value once, checked and copied while it is in the processor's cache."""
+        early, self._early = self._early, None
+        return early.result() if early else self._load()
+
+    def load_early(self, pool: Executor) -> None:
+        """Have a thread begin what the next `load` is to return."""
+        self._early = pool.submit(self._load)
+
+    def _load(self) -> NDArray[np.floating]:
         out = np.empty(self.shape, self.dtype)
         for part, length, target in self._targets(out):
             first = 0

@@ -54,7 +54,9 @@ def normal_(weight: Tensor, *, std: float) -> None:
     """weight.normal_(0, std), by as many threads as torch has: a contiguous float32 tensor with 16 n elements."""
     values, generator = weight.detach().view(-1), torch.default_generator
     threads = min(torch.get_num_threads(), MOST_THREADS)
-    part = -(-len(values) // (threads * WORDS)) * WORDS  # whole states, so that every thread is as many of them further on
+    part = (
+        -(-len(values) // (threads * WORDS)) * WORDS
+    )  # whole states, so that every thread is as many of them further on
     generators = []
     for _ in range(0, len(values), part):
         generators.append(torch.Generator().set_state(generator.get_state()))
@@ -93,7 +95,7 @@ def _advanced(words: NDArray[np.uint32], states: int) -> NDArray[np.uint32]:
 def _following(words: NDArray[np.uint32], states: int) -> NDArray[np.uint32]:
     """The words of the next states, one after another."""
     twister = np.random.MT19937()
-    state = dict(twister.state)
+    state = twister.state
     state["state"] = {"key": words, "pos": WORDS}
     twister.state = state
     made = []

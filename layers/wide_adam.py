@@ -28,7 +28,7 @@ PRODUCT_BLOCK_BYTES = 64 * 2**20
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
-# What Adam does itself: its methods as they are called import torch's compiler at their first call, which takes as long as torch.
+# What Adam itself does. Called as they stand, these methods import torch's compiler, which takes as long as importing torch.
 _add_param_group, _zero_grad, _state_dict, _load_state_dict = (
     inspect.unwrap(getattr(torch.optim.Adam, name))
     for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")

@@ -68,7 +68,7 @@ def _sampled(split: Split, position: int, rows: int) -> int:
     """A checksum of rows that are spread over a video, the first and the last included, from where they are kept."""
     length = split.videos[position].num_snippets
     chosen = np.unique(np.linspace(0, length - 1, min(rows, length)).astype(np.int64))
-    return zlib.crc32(split.store.look(position, chosen))
+    return zlib.crc32(split.store.look(position, chosen).data)
 
 
 def _stamp(file: pathlib.Path) -> tuple[int, int]:
