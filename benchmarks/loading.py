@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.inputs import video_durations
 from command_line.console import run_tool
 from command_line.progress import Progress
 from formats.array_files import STREAMS
@@ -60,6 +59,8 @@ def report_loading(argv: Sequence[str]) -> None:
 
 
 def make_set(path: pathlib.Path, videos: dict[str, int], *, channels: int = DataOptions.feature_size) -> None:
+    from benchmarks.inputs import video_durations  # imports torch, which the measured process is to do in its turn
+
     generator = np.random.default_rng(0)
     lengths = iter(np.maximum(1, video_durations(sum(videos.values())) * SNIPPETS_PER_SECOND).astype(int).tolist())
     database = {}
