@@ -12,7 +12,6 @@ if __name__ == "__main__":  # first, since the rest may need packages that are n
     not_a_program("dataset.py", run="python main.py --check_data")
 
 import pathlib
-from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -26,20 +25,21 @@ from torch import Tensor
 from command_line.progress import progress
 from formats.annotations import VideoAnnotation, labels_of
 from formats.feature_files import FeatureFiles
-from formats.inspection import usable_features
+from formats.inspection import inspect_set
 from formats.left_out import Cause, Reason
 from formats.names import SPLITS
-from formats.opening import open_usable_set
 from layers.snippets import Part, Placement, Snippets
 from options import DataOptions, OptimisationOptions
-from utils.errors import InputError
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
+from utils.processors import usable_cpus
 from utils.segments import Indices
 from utils.snippet_grid import frame_rate
 
 _Choice = tuple[list[int], Indices]  # positions of a batch's videos [B], and of their snippets [B,T]
 _Key = TypeVar("_Key")
+
+MOST_READERS = 8  # threads that read a set into memory; more would wait for the memory
 
 # With --cache auto, features that need more than this share of a GPU's free memory stay off it: the model needs the rest.
 DEVICE_SHARE = 0.5
@@ -80,6 +80,9 @@ class Store(Protocol):
         The returned function does the rest: features [B,T,D], float32, on the device.
         """
 
+    def look(self, position: int, indices: Indices) -> NDArray[np.float32]:
+        """The snippets at `indices` of one video [n,D], on the host."""
+
 
 class HostStore:
     """Features in memory or in files. On a CPU a batch has each snippet once, on a GPU all T: its shapes never change."""
@@ -98,6 +101,12 @@ class HostStore:
             _part([videos[i] for i in group], chosen, placed) for group, chosen, placed in distinct_snippets(indices)
         ]
         return lambda: Snippets(tuple(parts))
+
+    def look(self, position: int, indices: Indices) -> NDArray[np.float32]:
+        video = self.videos[position]
+        features = np.empty((len(indices), video.features.shape[1]), np.float32)
+        video.sample(indices, features)
+        return features
 
 
 def distinct_snippets(indices: Indices) -> Iterator[tuple[range, list[Indices], Placement]]:
@@ -144,9 +153,8 @@ class DeviceStore:
         lengths = np.array([video.num_snippets for video in videos], np.int64)
         self.first = np.cumsum(lengths) - lengths  # [V] first row of each video
         self.rows = torch.empty(int(lengths.sum()), videos[0].features.shape[1], dtype=dtype, device=device)
-        shown = progress(videos, desc=f"features to {device}", unit="video")
-        for first, video in zip(self.first.tolist(), shown, strict=True):
-            self.rows[first : first + video.num_snippets] = torch.from_numpy(_in_memory(video.features))
+        for first, features in zip(self.first.tolist(), _read(videos, desc=f"features to {device}"), strict=True):
+            self.rows[first : first + len(features)] = torch.from_numpy(features)
 
     def prepare(self, positions: Sequence[int], indices: Indices) -> Callable[[], Snippets]:
         if self.device.type == "cuda":
@@ -161,6 +169,11 @@ class DeviceStore:
 
     def _select(self, numbers: Tensor) -> Tensor:
         return self.rows.index_select(0, numbers.to(self.device, non_blocking=True)).float()
+
+    def look(self, position: int, indices: Indices) -> NDArray[np.float32]:
+        rows = torch.from_numpy(indices + self.first[position]).to(self.device)
+        features: NDArray[np.float32] = self.rows.index_select(0, rows).float().cpu().numpy()
+        return features
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,34 +236,17 @@ def load_dataset(
     Values are checked as they are read: now, or with cache "mmap" when they are first needed. Raises InputError naming the
     file, the video and what to do, or the bytes that a cache needs and those that are free.
     """
-    feature_set, left_out = open_usable_set(path, options, splits=splits)
+    inspected = inspect_set(path, options, splits=splits)
+    feature_set, left_out = inspected.feature_set, dict(inspected.left_out)
     if classes is None:
         classes = feature_set.classes
     else:
         labels = labels_of(feature_set.annotations, [video for split in splits for video in feature_set.names[split]])
         classes = (*classes, *sorted(labels - set(classes)))
-    work = [(split, video) for split in splits for video in feature_set.names[split]]
-    videos: dict[str, list[Video]] = {split: [] for split in SPLITS}
-    unused: Counter[Reason] = Counter()
-    for split, name in progress(work, desc="inspecting features", unit="video"):
-        entry = feature_set.annotations[name]
-        features = usable_features(feature_set, split, name, options, left_out=unused)
-        if features is None:
-            continue
-        videos[split].append(
-            Video(
-                video_id=name,
-                labels=np.array([label in entry.labels for label in classes], np.float32),
-                features=features,
-                fps=frame_rate(options.fps, entry.fps),
-                duration=entry.duration,
-                files=features.paths,
-            )
-        )
-    for split in splits:
-        if not videos[split]:
-            raise InputError(f"{path}: no {split} video is left; none of them has usable features")
-    left_out |= {str(reason): count for reason, count in unused.items() if count}
+    videos = {
+        split: [_video(name, files, feature_set.annotations[name], classes, options) for name, files in found.items()]
+        for split, found in inspected.files.items()
+    }
     if len(videos["train"]) < len(feature_set.names["train"]) and "train" in splits:
         trained = labels_of(feature_set.annotations, [video.video_id for video in videos["train"]])
         left_out[str(Reason(cause=Cause.UNTRAINED_CLASS))] = len(set(classes) - trained)
@@ -265,6 +261,19 @@ def load_dataset(
         layout=feature_set.layout,
         notes=tuple(dict.fromkeys(note for split in splits if (note := feature_set.storage.by_split[split].note))),
         left_out={reason: count for reason, count in left_out.items() if count},
+    )
+
+
+def _video(
+    name: str, files: FeatureFiles, entry: VideoAnnotation, classes: Sequence[str], options: DataOptions
+) -> Video:
+    return Video(
+        video_id=name,
+        labels=np.array([label in entry.labels for label in classes], np.float32),
+        features=files,
+        fps=frame_rate(options.fps, entry.fps),
+        duration=entry.duration,
+        files=files.paths,
     )
 
 
@@ -293,10 +302,21 @@ def _all_half(videos: Iterable[Video]) -> bool:
 
 def _make_split(videos: Sequence[Video], cache: str, device: torch.device) -> Split:
     if cache == "ram":
-        shown = progress(videos, desc="reading features", unit="video")
-        videos = [replace(video, features=_in_memory(video.features)) for video in shown]
+        loaded = _read(videos, desc="reading features")
+        videos = [replace(video, features=features) for video, features in zip(videos, loaded, strict=True)]
     store = DeviceStore(videos, device) if cache == "device" and videos else HostStore(videos, device)
     return Split(videos=tuple(videos), store=store)
+
+
+def _read(videos: Sequence[Video], *, desc: str) -> Iterator[NDArray[np.floating]]:
+    """The features of one video after another, read by threads ahead of the caller."""
+    loaded = prefetch(_in_memory, [video.features for video in videos], threads=readers())
+    return progress(loaded, desc=desc, unit="video", total=len(videos))
+
+
+def readers() -> int:
+    """The number of threads that go through a set's features."""
+    return min(usable_cpus(), MOST_READERS)
 
 
 def _in_memory(features: NDArray[np.floating] | FeatureFiles) -> NDArray[np.floating]:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from layers.drawing import kaiming_normal_linear
 from layers.dropout import Dropout
 from layers.mixup import add_partner
 from layers.second_order import SecondOrderPooling
@@ -142,11 +143,7 @@ class SAL(nn.Module):
         self.actionness = nn.ModuleDict(branches)
         self.snippet_classifier = TemporalConv(h, c, 1)
         self.video_classifier = WideLinear(h * h, c)
-        self.video_semantics = WideLinear(h * h, h)
-        if self.video_semantics.weight.is_meta:  # about to be loaded; drawing unused numbers would take a second
-            return
-        nn.init.kaiming_normal_(self.video_semantics.weight)
-        nn.init.zeros_(self.video_semantics.bias)
+        self.video_semantics = kaiming_normal_linear(WideLinear, h * h, h)
 
     def forward(self, features: Tensor | Snippets) -> SalOutput:
         """Run the network. Raises ValueError when the number of channels differs from the model's."""

@@ -1,6 +1,6 @@
 """Arrays as the field stores them, one per video or stream, behind one interface; nothing is ever unpickled.
 
-    NpyArray(path)              VIDEO.npy, memory-mapped
+    NpyArray(path)              VIDEO.npy, memory-mapped, or read block by block
     NpzArray(path, key="rgb")   one member of VIDEO.npz
     TorchArray(path, key=None)  VIDEO.pt: a tensor, or one of a dict of tensors; loaded with weights_only
     MemoryArray(...)            already read
@@ -8,12 +8,14 @@
 
     array.header()              # shape and type, without the values where the format allows it
     array.rows(indices)         # [len(indices),D]; slice(None) reads everything
+    row_blocks(array)           # everything, a block of rows at a time, as the format gives it best
 
 A format that only one layout uses is in that layout's file (Hdf5Array in formats/hdf5.py). No file stays open: an open memory
 map holds a file descriptor, of which a process has about a thousand.
 """
 
 import contextlib
+import io
 import math
 import os
 import pathlib
@@ -23,10 +25,9 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, Literal, Protocol
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from formats.names import shown
@@ -37,6 +38,9 @@ from utils.errors import InputError
 from utils.memory import check_fits, is_out_of_memory
 from utils.segments import Indices
 
+if TYPE_CHECKING:
+    import torch  # elsewhere only where it is needed: loading it takes longer than opening a set
+
 SUFFIXES = (".npy", ".npz", ".pt", ".pth")
 STREAMS = ("rgb", "flow")  # in the order of a joint array's channels
 _STREAM_LAST = re.compile(r"(?:(?P<rest>.+)[-_. ]+)?(?P<stream>rgb|flow)", re.IGNORECASE)
@@ -46,16 +50,17 @@ _STREAM_FIRST = re.compile(r"(?P<stream>rgb|flow)[-_. ]+(?P<rest>.+)", re.IGNORE
 MOST_PACKED = 200
 LARGEST_UNCHECKED = 64_000_000  # bytes, of which even zeros do no harm
 
+BLOCK_BYTES = 2**20  # of a file that are read at a time: as much as stays in a processor's cache until it is used
+
 Rows = Indices | slice
 Header = tuple[tuple[int, ...], np.dtype[Any]]
 
 _NUMPY_TYPES = {  # numpy has no bfloat16; float32 holds it exactly
-    torch.float16: np.float16,
-    torch.bfloat16: np.float32,
-    torch.float32: np.float32,
-    torch.float64: np.float64,
+    "torch.float16": np.float16,
+    "torch.bfloat16": np.float32,
+    "torch.float32": np.float32,
+    "torch.float64": np.float64,
 }
-_TORCH_TYPES = {torch.bfloat16: torch.float32}
 
 
 class StoredArray(Protocol):
@@ -76,11 +81,27 @@ class NpyArray:
         return str(self.path)
 
     def header(self) -> Header:
-        array = _map_npy(self.path)
-        return array.shape, array.dtype
+        with _open_npy(self.path) as (_, shape, _, dtype):
+            return shape, dtype
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
-        return np.asarray(_map_npy(self.path)[chosen])
+        with _open_npy(self.path) as (file, shape, order, dtype):
+            mapped = np.memmap(file, dtype, mode="r", offset=file.tell(), shape=shape, order=order)
+        return np.asarray(mapped[chosen])
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """All rows in order, some at a time; the next block takes the place of the one before."""
+        with _open_npy(self.path) as (file, shape, order, dtype):
+            if order == "C":
+                row_bytes = max(1, array_bytes(shape[1:], dtype))
+                block = np.empty((min(shape[0], max(1, BLOCK_BYTES // row_bytes)), *shape[1:]), dtype)
+                for first in range(0, shape[0], max(1, len(block))):
+                    rows = block[: shape[0] - first]
+                    if file.readinto(rows.data) != rows.nbytes:  # it has been cut since it was opened
+                        raise EOFError
+                    yield rows
+                return
+        yield self.rows(slice(None))
 
 
 @dataclass(frozen=True)
@@ -109,7 +130,7 @@ class NpzArray:
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
         shape, dtype = self.header()
-        check_fits(array_bytes(shape, dtype), torch.device("cpu"), what=f"{self}: takes", instead="save it as .npy")
+        check_fits(array_bytes(shape, dtype), None, what=f"{self}: takes", instead="save it as .npy")
         with reading(self, "member of an .npz file"), np.load(self.path, allow_pickle=False) as archive:
             rows: NDArray[Any] = archive[self.key][chosen]
         return rows
@@ -125,18 +146,27 @@ class TorchArray:
 
     def header(self) -> Header:
         tensor = self._tensor()
-        return tuple(tensor.shape), np.dtype(_NUMPY_TYPES[tensor.dtype])
+        return tuple(tensor.shape), np.dtype(_NUMPY_TYPES[str(tensor.dtype)])
 
     def rows(self, chosen: Rows) -> NDArray[Any]:
+        import torch
+
         tensor = self._tensor()[chosen if isinstance(chosen, slice) else torch.from_numpy(chosen)]
-        rows: NDArray[Any] = tensor.to(_TORCH_TYPES.get(tensor.dtype, tensor.dtype)).numpy()
+        rows: NDArray[Any] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
         return rows
 
-    def _tensor(self) -> torch.Tensor:
+    def _tensor(self) -> "torch.Tensor":
+        import torch
+
         content = _load_torch(self.path)
         with reading(self, "tensor of a .pt file"):  # the file may have been replaced since its arrays were listed
             tensor: torch.Tensor = (content if self.key is None else content[self.key]).detach()
-        if tensor.dtype not in _NUMPY_TYPES or tensor.layout is not torch.strided or tensor.is_meta or tensor.is_nested:
+        if (
+            str(tensor.dtype) not in _NUMPY_TYPES
+            or tensor.layout is not torch.strided
+            or tensor.is_meta
+            or tensor.is_nested
+        ):
             kind = " ".join(str(part).removeprefix("torch.") for part in (tensor.dtype, tensor.layout))
             raise DataError(wrong_type(self, kind.removesuffix(" strided")))
         stored, used = tensor.untyped_storage().nbytes(), tensor.numel() * tensor.element_size()
@@ -213,6 +243,8 @@ def arrays_in(path: pathlib.Path) -> dict[str, StoredArray]:
         with reading(path, ".npz file"), zipfile.ZipFile(path) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
         return arrays_by_stream(path, {key: NpzArray(path, key=key) for key in keys})
+    import torch
+
     content = _load_torch(path)
     if isinstance(content, torch.Tensor):
         return {"joint": TorchArray(path, key=None)}
@@ -223,6 +255,14 @@ def arrays_in(path: pathlib.Path) -> dict[str, StoredArray]:
         raise DataError(Problem(kind=Kind.CONTENT, where=str(path), what=what, fix="save only these"))
     named = [key for key, value in content.items() if _is_named_tensor(key, value)]
     return arrays_by_stream(path, {key: TorchArray(path, key=key) for key in named})
+
+
+def row_blocks(array: StoredArray) -> Iterator[NDArray[Any]]:
+    """All rows of an array, once and in order; a block is to be used before the next is asked for."""
+    if isinstance(array, NpyArray):
+        yield from array.blocks()
+    else:
+        yield array.rows(slice(None))
 
 
 def read_npy_header(file: IO[bytes]) -> Header:
@@ -316,6 +356,8 @@ def reading(where: object, format_name: str) -> Iterator[None]:
 
 
 def _is_named_tensor(key: object, value: object) -> bool:
+    import torch
+
     return isinstance(key, str) and isinstance(value, torch.Tensor)
 
 
@@ -329,6 +371,8 @@ def _may_be_features(array: StoredArray) -> bool:
 
 
 def _load_torch(path: pathlib.Path) -> Any:
+    import torch
+
     check_regular(path)
     with reading(path, ".pt file"):
         with open(path, "rb") as file:
@@ -352,8 +396,14 @@ def _load_torch(path: pathlib.Path) -> Any:
             raise DataError(Problem(kind=Kind.PICKLED, where=str(path), what=what, fix="save plain tensors")) from None
 
 
-def _map_npy(path: pathlib.Path) -> NDArray[Any]:
-    """Map the file into memory. Raises DataError for anything but a complete .npy file without pickled objects."""
+@contextlib.contextmanager
+def _open_npy(
+    path: pathlib.Path,
+) -> Iterator[tuple[io.BufferedReader, tuple[int, ...], Literal["C", "F"], np.dtype[Any]]]:
+    """The file at its values, with their shape, order and type.
+
+    Raises DataError for anything but a complete .npy file without pickled objects.
+    """
     check_regular(path)
     with open(path, "rb") as file:
         start = file.read(6)
@@ -367,15 +417,13 @@ def _map_npy(path: pathlib.Path) -> NDArray[Any]:
             shape, order, dtype = _read_npy_start(file)
             if dtype.hasobject:
                 raise DataError(_pickled(path))
-            offset, size = file.tell(), os.fstat(file.fileno()).st_size
-            extra = size - offset - array_bytes(shape, dtype)
+            extra = os.fstat(file.fileno()).st_size - file.tell() - array_bytes(shape, dtype)
             if extra < 0 or min(shape, default=0) < 0:
                 raise EOFError
-            if not extra:
-                array: NDArray[Any] = np.memmap(path, dtype, mode="r", offset=offset, shape=shape, order=order)
-                return array
-    what = f"{extra:,} bytes more than its header states"
-    raise DataError(Problem(kind=Kind.DAMAGED, where=str(path), what=what, fix="write it again"))
+            if extra:
+                what = f"{extra:,} bytes more than its header states"
+                raise DataError(Problem(kind=Kind.DAMAGED, where=str(path), what=what, fix="write it again"))
+            yield file, shape, order, dtype
 
 
 def _read_npy_start(file: IO[bytes]) -> tuple[tuple[int, ...], Literal["C", "F"], np.dtype[Any]]:

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from formats.array_files import STREAMS, StoredArray, arrays_in, plain_shape, without_single_axes, wrong_type
+from formats.array_files import (
+    STREAMS,
+    StoredArray,
+    arrays_in,
+    plain_shape,
+    row_blocks,
+    without_single_axes,
+    wrong_type,
+)
 from formats.problems import DataError, Kind, Problem
 from utils.segments import Indices
 
@@ -83,11 +91,15 @@ class FeatureFiles:
         return self.shape[0] * self.shape[1] * self.dtype.itemsize
 
     def load(self) -> NDArray[np.floating]:
+        """Read everything: each value once, checked and copied while it is in the processor's cache."""
         out = np.empty(self.shape, self.dtype)
         for part, length, target in self._targets(out):
-            rows = part.array.rows(slice(None))
-            self._check_length(part, len(rows), expected=length)
-            self._copy(part, rows[: len(self)], indices=np.arange(len(self)), target=target)
+            first = 0
+            for rows in row_blocks(part.array):
+                place = target[first : first + len(rows)]
+                self._copy(part, rows[: len(place)], indices=np.arange(first, first + len(place)), target=place)
+                first += len(rows)
+            self._check_length(part, first, expected=length)
         return out
 
     def __getitem__(self, indices: Indices) -> NDArray[np.floating]:
@@ -113,9 +125,9 @@ class FeatureFiles:
     def _copy(self, part: Part, rows: NDArray[Any], *, indices: Indices, target: NDArray[np.floating]) -> None:
         with np.errstate(over="ignore"):  # a large float64 is infinite in a float32 batch
             target[:] = rows[:, part.columns]
-        finite = np.isfinite(target).all(1)
+        finite = np.isfinite(target)
         if not finite.all():
-            snippet = int(indices[np.flatnonzero(~finite)[0]])
+            snippet = int(indices[np.flatnonzero(~finite.all(1))[0]])
             what = f"NaN or infinity in the features of video '{self.video_id}', first at snippet {snippet}"
             raise self._error(part, kind=Kind.NOT_FINITE, what=what, fix="extract them again or drop the video")
 

@@ -1,21 +1,51 @@
 """The features of a set's videos, inspected one after another: only headers are read.
 
+inspected = inspect_set(path, options.data)         # the set, and the features of all its usable videos
+
 left_out: Counter[Reason] = Counter()
 files = usable_features(feature_set, split, video, options, left_out=left_out)      # None: the video is left out
 """
 
+import pathlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from command_line.progress import progress
 from formats.feature_files import TRANSPOSE, TRANSPOSED, FeatureFiles, looks_transposed, open_streams
 from formats.feature_set import FeatureSet
 from formats.left_out import Cause, Reason
-from formats.names import shown
+from formats.names import SPLITS, shown
+from formats.opening import open_usable_set
 from formats.problems import DataError, Kind
 from options import DataOptions
+from utils.errors import InputError
 
 COMPARED = 8  # videos whose shapes are compared with that of one that does not fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectedSet:
+    feature_set: FeatureSet
+    files: dict[str, dict[str, FeatureFiles]]  # split -> video -> its features, without videos that are left out
+    left_out: dict[str, int]  # reason -> number of videos or segments left out
+
+
+def inspect_set(path: pathlib.Path, options: DataOptions, *, splits: tuple[str, ...] = SPLITS) -> InspectedSet:
+    """Open a set and inspect the features of `splits`. Raises InputError, also when a split is left without videos."""
+    feature_set, left_out = open_usable_set(path, options, splits=splits)
+    work = [(split, video) for split in splits for video in feature_set.names[split]]
+    found: dict[str, dict[str, FeatureFiles]] = {split: {} for split in SPLITS}
+    unused: Counter[Reason] = Counter()
+    for split, video in progress(work, desc="inspecting features", unit="video"):
+        files = usable_features(feature_set, split, video, options, left_out=unused)
+        if files is not None:
+            found[split][video] = files
+    for split in splits:
+        if not found[split]:
+            raise InputError(f"{path}: no {split} video is left; none of them has usable features")
+    left_out |= {str(reason): count for reason, count in unused.items() if count}
+    return InspectedSet(feature_set=feature_set, files=found, left_out=left_out)
 
 
 def inspect_features(feature_set: FeatureSet, split: str, video: str, options: DataOptions) -> FeatureFiles:

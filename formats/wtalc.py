@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from formats.annotations import Instance, VideoAnnotation, parse_positive, parse_segment
@@ -102,9 +101,7 @@ def _read_columns(folder: pathlib.Path, *, allow_pickle: bool) -> _Columns:
 def _read_features(path: pathlib.Path, *, allow_pickle: bool) -> list[Any]:
     if path.exists():
         size = path.stat().st_size
-        check_fits(
-            size, torch.device("cpu"), what=f"{path}: takes", instead="it can only be read all at once, so free memory"
-        )
+        check_fits(size, None, what=f"{path}: takes", instead="it can only be read all at once, so free memory")
     return _entries(path, read_pickled(path, allowed=allow_pickle))
 
 

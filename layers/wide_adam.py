@@ -10,6 +10,7 @@ While it exists, the wide weights have no `.grad`. The gradient of a block of ro
 is still in the processor's cache. On a GPU a block is the entire layer, freed after its update.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,6 +27,12 @@ BLOCK_BYTES = 8 * 2**20
 PRODUCT_BLOCK_BYTES = 64 * 2**20
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+# What Adam itself does. Called as they stand, these methods import torch's compiler, which takes as long as importing torch.
+_add_param_group, _zero_grad, _state_dict, _load_state_dict = (
+    inspect.unwrap(getattr(torch.optim.Adam, name))
+    for name in ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
+)
 
 
 class WideAdam(torch.optim.Adam):
@@ -48,11 +55,11 @@ class WideAdam(torch.optim.Adam):
         super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, fused=True)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        super().add_param_group(param_group)
+        _add_param_group(self, param_group)
         self._taken_over += [defer_gradient(weight) for weight in self.param_groups[-1]["params"]]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        super().zero_grad(set_to_none)
+        _zero_grad(self, set_to_none)
         for group in self.param_groups:
             clear_deferred(group["params"])
 
@@ -95,9 +102,13 @@ class WideAdam(torch.optim.Adam):
             for parameter in group["params"]:
                 self._state_of(parameter)
 
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = _state_dict(self)
+        return state
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Store the moments in the memory layout of their parameters, whatever wrote the file."""
-        super().load_state_dict(state_dict)
+        _load_state_dict(self, state_dict)
         for parameter, state in self.state.items():
             for name in MOMENTS:
                 state[name] = torch.empty_like(parameter).copy_(state[name])

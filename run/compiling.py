@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
-import torch._inductor.config
 from torch import Tensor, nn
 
 from layers.dropout import Dropout
@@ -44,7 +43,9 @@ def compile_or_explain(
 
     The trial leaves the random generators as they were.
     """
-    torch._inductor.config.fallback_random = True  # so that dropout draws as it does uncompiled
+    from torch._inductor import config  # here, since it takes as long as torch itself
+
+    config.fallback_random = True  # so that dropout draws as it does uncompiled
     try:
         compiled = cast(
             Function, torch.compile(function, mode="reduce-overhead" if device.type == "cuda" else "default")

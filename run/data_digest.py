@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from command_line.progress import progress
-from dataset import Dataset, Split, Video
+from dataset import Dataset, Split, readers
 from formats.annotations import VideoAnnotation
 from formats.names import amount, shown
 from run.training_state import plain_dict
+from utils.prefetch import prefetch
 
 Columns = Mapping[str, Sequence[Any]]  # of a split: "videos", their names, and a value per video in every other column
 
@@ -48,7 +49,9 @@ def data_digest(data: Dataset, *, rows: int | None = None) -> dict[str, Any]:
 
 def _columns(split: Split, annotations: Mapping[str, VideoAnnotation], *, rows: int) -> dict[str, list[Any]]:
     columns: dict[str, list[Any]] = {"videos": list(split.names), **{part: [] for part in PARTS}}
-    for video in progress(split.videos, desc="comparing features", unit="video", leave=False):
+    sampled = prefetch(lambda position: _sampled(split, position, rows), range(len(split)), threads=readers())
+    shown = progress(sampled, desc="comparing features", unit="video", total=len(split), leave=False)
+    for video, checksum in zip(split, shown, strict=True):
         entry = annotations[video.video_id]
         instances = sorted((i.label, float(i.start), float(i.end)) for i in entry.instances)
         columns["labels"].append(_hash(sorted(entry.labels)))
@@ -56,17 +59,16 @@ def _columns(split: Split, annotations: Mapping[str, VideoAnnotation], *, rows: 
         columns["durations"].append(entry.duration)
         columns["frame rates"].append(float(video.fps))
         columns["lengths"].append([int(size) for size in video.features.shape])
-        columns["feature values"].append(_sampled(video, rows))
+        columns["feature values"].append(checksum)
         columns["feature files"].append(_hash([_stamp(file) for file in video.files]))
     return columns
 
 
-def _sampled(video: Video, rows: int) -> int:
-    """A checksum of rows that are spread over a video, the first and the last included."""
-    chosen = np.unique(np.linspace(0, video.num_snippets - 1, min(rows, video.num_snippets)).astype(np.int64))
-    values = np.empty((len(chosen), video.features.shape[1]), np.float32)
-    video.sample(chosen, values)
-    return zlib.crc32(values.tobytes())
+def _sampled(split: Split, position: int, rows: int) -> int:
+    """A checksum of rows that are spread over a video, the first and the last included, from where they are kept."""
+    length = split.videos[position].num_snippets
+    chosen = np.unique(np.linspace(0, length - 1, min(rows, length)).astype(np.int64))
+    return zlib.crc32(split.store.look(position, chosen).data)
 
 
 def _stamp(file: pathlib.Path) -> tuple[int, int]:

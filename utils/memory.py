@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 _MEMORY_INFO = pathlib.Path("/proc/meminfo")
 
 
-def free_bytes(device: "torch.device") -> int | None:
-    """Bytes that a program can still allocate on a device; None where the system does not say."""
-    if device.type == "cuda":
+def free_bytes(device: "torch.device | None") -> int | None:
+    """Bytes that a program can still allocate on a device, None for the host; None where the system does not say."""
+    if device and device.type == "cuda":
         import torch
 
         free, _ = torch.cuda.mem_get_info(device)
@@ -30,11 +30,13 @@ def free_bytes(device: "torch.device") -> int | None:
     return free if in_container is None else min(free, in_container)
 
 
-def check_fits(needed: int, device: "torch.device", *, what: str, instead: str) -> None:
+def check_fits(needed: int, device: "torch.device | None", *, what: str, instead: str) -> None:
     """Raise InputError with the needed and the free bytes, and what to do instead, when `needed` bytes are not free."""
     free = free_bytes(device)
     if free is not None and needed > free:
-        raise InputError(f"{what} {format_bytes(needed)} on {device}, {format_bytes(free)} are free; {instead}")
+        raise InputError(
+            f"{what} {format_bytes(needed)} on {device or 'cpu'}, {format_bytes(free)} are free; {instead}"
+        )
 
 
 def format_bytes(count: int) -> str:
