@@ -23,10 +23,10 @@ OPTIONS = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pse
 
 @pytest.fixture(autouse=True)
 def exact():
-    before = torch.backends.cuda.matmul.allow_tf32
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     apply_precision("fp32")
     yield
-    torch.backends.cuda.matmul.allow_tf32 = before
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def steps_on(device, *, compiled=False):
