@@ -18,8 +18,10 @@ from typing import Any
 
 import torch
 
+from benchmarks import rows as parts
+from benchmarks.gpu import gpu_rows
 from benchmarks.inputs import FULL, QUICK
-from benchmarks.rows import GROUPS, TOLERANCE, Bench, Row
+from benchmarks.rows import TOLERANCE, Bench, Row
 from benchmarks.timing import Budget, Limits, measure_limits
 from command_line.console import run_tool
 from run.device import apply_precision, choose_precision, pick_device
@@ -28,6 +30,7 @@ from utils.atomic import write_text
 from utils.errors import InputError
 from utils.text_table import table
 
+GROUPS = {**parts.GROUPS, "gpu": gpu_rows}
 QUICK_BUDGET = Budget(min_runs=1, max_runs=1, seconds=0.0)
 HEADER = ("operation", "ours", "n", "plain", "n", "ratio", "share of limit", "apart")
 GIGA = 1e9
