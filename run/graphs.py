@@ -31,9 +31,8 @@ class Result(Protocol):
 
 
 R = TypeVar("R", bound=Result)
-Record = Callable[
-    [Callable[[], R]], tuple[R, Callable[[], None]]
-]  # work -> its result, and what computes that anew, in place
+# From work to its result, and to what computes that anew in the same memory.
+Record = Callable[[Callable[[], R]], tuple[R, Callable[[], None]]]
 
 
 def has_graphs(device: torch.device) -> bool:
@@ -117,20 +116,22 @@ class CudaRecorder:
     """Captures into graphs that share their working memory, since they never run at the same time."""
 
     def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
+        self.last: torch.cuda.CUDAGraph | None = None  # held, since memory without a graph can't be shared any more
 
     def __call__(self, work: Callable[[], R]) -> tuple[R, Callable[[], None]]:
         graph = torch.cuda.CUDAGraph()
         # Threads that prepare batches go on pinning memory, which would end a capture in the default mode.
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+        pool = self.last.pool() if self.last else None
+        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
             result = work()
+        self.last = graph
         return result, graph.replay
 
 
 def _numbers(optimizer: WideAdam) -> tuple[Any, ...]:
     """The numbers of every group of parameters that a graph has fixed."""
-    names = ("lr", "betas", "eps", "weight_decay")
-    return tuple(tuple(group[name] for name in names) for group in optimizer.param_groups)
+    groups = optimizer.param_groups
+    return tuple((group["lr"], *group["betas"], group["eps"], group["weight_decay"]) for group in groups)
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, Tensor]:

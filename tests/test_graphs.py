@@ -1,5 +1,6 @@
 """A training step as a CUDA graph, with a stand-in for the graph: the eager numbers to the bit, whatever happens in between."""
 
+import contextlib
 import copy
 
 import pytest
@@ -12,7 +13,7 @@ from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
 from options import resolve
 from run.checkpoint import load_checkpoint
-from run.graphs import GraphedStep
+from run.graphs import CudaRecorder, GraphedStep
 from train import train_step
 
 OPTIONS = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2, "dropout": 0.5})
@@ -144,6 +145,34 @@ def test_a_failed_capture_leaves_the_run_eager(capsys, when):
     out = capsys.readouterr().out
     reason = "the training step runs without a graph: RuntimeError: operation not permitted"
     assert out == f"note: --cuda_graph: {reason}\n" and graphed.step.failed
+
+
+def test_how_a_gpu_is_asked_to_capture(monkeypatch):
+    """Graphs share memory with one that is still there, and threads that pin memory don't end a capture."""
+    asked = []
+
+    class Graph:
+        def pool(self):
+            return self
+
+        def replay(self):
+            asked.append((self, "replayed"))
+
+    @contextlib.contextmanager
+    def capture(graph, *, pool, capture_error_mode):
+        asked.append((graph, pool, capture_error_mode))
+        yield
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    record = CudaRecorder()
+    for work in ("first", "second"):
+        result, replay = record(lambda work=work: work)
+        assert result == work
+        replay()
+    (first, *how), replayed, (second, *then), _ = asked
+    assert how == [None, "thread_local"] and then == [first, "thread_local"] and replayed == (first, "replayed")
+    assert second is record.last is not first
 
 
 def test_a_run_is_the_same_with_graphs(tiny, run, tmp_path, monkeypatch):
