@@ -401,15 +401,16 @@ def _in_memory(name: str, features: Any) -> MemoryArray:
 def _torch_unchanged() -> Iterator[None]:
     """Give the caller back the settings that a network's device and precision change, and the random state."""
     cuda = torch.cuda.current_device() if torch.cuda.is_available() else None
-    tf32, threads, library = torch.backends.cuda.matmul.allow_tf32, torch.get_num_threads(), current_library()
-    dtype = torch.get_default_dtype()
+    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+    library = current_library()
     with torch.random.fork_rng(devices=[]):
         try:
             torch.set_default_dtype(torch.float32)
             yield
         finally:
             torch.set_default_dtype(dtype)
-            torch.backends.cuda.matmul.allow_tf32 = tf32
+            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
             torch.set_num_threads(threads)
             use_library(library)
             if cuda is not None:

@@ -98,9 +98,9 @@ def _top_indicator(values: Tensor, k: int) -> Tensor:
 
 
 def video_cross_entropy(logits: Tensor, labels: Tensor, *, eps: float) -> Tensor:
-    """CE of [B,C] logits against multi-hot labels [B,C] that share one unit of probability."""
+    """CE of [...,B,C] logits against multi-hot labels [B,C] that share one unit of probability: [...]."""
     share = labels / labels.sum(1, keepdim=True) + eps
-    return -(share * F.log_softmax(logits, dim=1)).sum(1).mean()
+    return -(share * F.log_softmax(logits, dim=-1)).sum(-1).mean(-1)
 
 
 def mil_loss(output: SalOutput, labels: Tensor, *, losses: LossOptions, fusion: FusionOptions) -> Tensor:
@@ -119,15 +119,15 @@ def background_loss(cas_bg: Tensor, *, ratio: float) -> Tensor:
 
 
 def masked_gce(prob: Tensor, label: Tensor, weight: Tensor, *, q: float, eps: float) -> Tensor:
-    """Masked generalized cross entropy of probabilities against labels under weights, all [B,T].
+    """Masked generalized cross entropy of probabilities against labels under weights, all [...,B,T]: [...].
 
     Action and background snippets are averaged separately, so that few of one kind count as much as many of the other.
     """
     action, background = weight * label, weight * (1 - label)
     action_term = action * (1 - (prob + eps) ** q) / q
     background_term = background * (1 - (1 - prob + eps) ** q) / q
-    per_video = action_term.sum(1) / (action.sum(1) + eps) + background_term.sum(1) / (background.sum(1) + eps)
-    return per_video.mean()
+    per_video = action_term.sum(-1) / (action.sum(-1) + eps) + background_term.sum(-1) / (background.sum(-1) + eps)
+    return per_video.mean(-1)
 
 
 def mutual_loss(stream_actionness: Mapping[str, Tensor]) -> Tensor:
@@ -139,20 +139,27 @@ def mutual_loss(stream_actionness: Mapping[str, Tensor]) -> Tensor:
 def sal_losses(
     output: SalOutput, labels: Tensor, targets: ActionnessTargets, *, losses: LossOptions, fusion: FusionOptions
 ) -> dict[str, Tensor]:
-    """Every term, unweighted. labels [B,C] multi-hot, at least one class per video."""
+    """Every term, unweighted. labels [B,C] multi-hot, at least one class per video.
 
-    def gce(streams: Mapping[str, Tensor], label: Tensor, weight: Tensor) -> Tensor:
-        terms = [masked_gce(a, label, weight, q=losses.q_val, eps=losses.gce_eps) for a in streams.values()]
-        return torch.stack(terms).sum()
-
-    video_logits = [output.video_logits, *output.stream_video_logits.values()]
+    What has the same formula is computed at once: on a GPU a step costs what its operations cost to start.
+    """
+    plain, mixed = (
+        torch.stack(list(a.values())) for a in (output.stream_actionness, output.mixed_actionness)
+    )  # [S,B,T]
+    label, weight = (
+        torch.stack(pair).unsqueeze(1)  # [2,1,B,T], the same for every stream
+        for pair in ((targets.label, targets.mixed_label), (targets.weight, targets.mixed_weight))
+    )
+    gce = masked_gce(torch.stack([plain, mixed]), label, weight, q=losses.q_val, eps=losses.gce_eps)  # [2,S]
+    act, mix = gce.sum(1).unbind()
+    video_logits = torch.stack([output.video_logits, *output.stream_video_logits.values()])
     return {
         "mil": mil_loss(output, labels, losses=losses, fusion=fusion),
         "bg": background_loss(output.cas_bg, ratio=losses.bg_ratio),
-        "act": gce(output.stream_actionness, targets.label, targets.weight),
-        "mix": gce(output.mixed_actionness, targets.mixed_label, targets.mixed_weight),
+        "act": act,
+        "mix": mix,
         "mutual": mutual_loss(output.stream_actionness),
-        "so": torch.stack([video_cross_entropy(s, labels, eps=losses.label_eps) for s in video_logits]).sum(),
+        "so": video_cross_entropy(video_logits, labels, eps=losses.label_eps).sum(),
     }
 
 

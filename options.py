@@ -134,6 +134,7 @@ class RunOptions:
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
     compile: bool = option(False, "torch.compile the training step and the forward pass in test: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
+    cuda_graph: bool = option(True, "on a GPU, take the training step as one CUDA graph instead of hundreds of launches; --compile makes graphs of its own")
     threads: int | None = option(None, "CPU threads of torch; another number moves the last bits of results; --resume keeps the experiment's", range="[1,1024]", shown="as many as CPUs, or OMP_NUM_THREADS")
     products: str = option("auto", "library of large float32 matrix products on a CPU: torch's BLAS, or oneDNN; another one moves the last bits of results; auto: BLAS unless oneDNN is clearly faster, measured at the start; --resume keeps the experiment's", choices=("auto", "blas", "onednn"))
     seed: int = option(1, "seed of the weights, batches and dropout", range="[0,4294967296)")
@@ -364,7 +365,7 @@ NEUTRAL_FLAGS = frozenset(
     }
 )
 # Flags that may move the last bits of what a run computes: --resume may change them, and says so.
-LAST_BIT_FLAGS = frozenset({"test_batch_size", "compile", "threads", "products"})
+LAST_BIT_FLAGS = frozenset({"test_batch_size", "compile", "cuda_graph", "threads", "products"})
 # Flags that say how long a run is: --resume may raise the one that the run was started with.
 LENGTH_FLAGS = frozenset({"num_epochs", "num_iters"})
 

@@ -26,6 +26,7 @@ from torch import Tensor
 from command_line.progress import Progress
 from dataset import Batch, Dataset, steps_per_epoch, train_batch_sizes, train_batches
 from formats.result_file import write_detections
+from layers.rank_adam import unusable
 from layers.snippets import Snippets
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
@@ -54,6 +55,7 @@ from run.compiling import (
 from run.curves import CurveWriter, evaluation_curves
 from run.data_digest import data_digest
 from run.experiment import Experiment
+from run.graphs import GraphedStep, has_graphs
 from run.history import EvaluationRecord, History
 from run.interrupt import Interrupt
 from run.resuming import check_data, condition_notes, rows_looked_at
@@ -214,6 +216,11 @@ class Trainer:
         if run_options.compile:
             sizes = train_batch_sizes(data.train, optimisation)
             self.compute = compile_objective(objective, sizes, data_options.num_segments)
+        self.take_step: Callable[[Batch], StepResult] = self._eager_step
+        if run_options.cuda_graph and not run_options.compile and has_graphs(self.device):
+            self.take_step = GraphedStep(self._eager_step, model=self.model, mask=self.mask, optimizer=optimizer)
+        if run_options.verbose and self.device.type == "cuda" and (reason := unusable(self.device)):
+            print(f"note: the gradients of the wide layers are formed before Adam uses them: {reason}")
         self.digest = data_digest(data)
         self.clock = SaveClock(minutes=run_options.save_minutes)
         self.unsaved_best: BestModel | None = None
@@ -267,7 +274,7 @@ class Trainer:
             with self._saved_if_data_break():
                 batch = next(batches)
             self.model.train()
-            result = train_step(self.compute, self.optimizer, batch)
+            result = self.take_step(batch)
             self.step += 1
             pending = PendingLosses(step=self.step, videos=batch.video_ids, names=result.names, losses=result.losses)
             self.pending.append(pending)
@@ -298,6 +305,9 @@ class Trainer:
             if saving or context.interrupt.requested or (self.unsaved_best and self.clock.is_due()):
                 self.save()
             self._stop_if_asked(context.interrupt)
+
+    def _eager_step(self, batch: Batch) -> StepResult:
+        return train_step(self.compute, self.optimizer, batch)
 
     def _stop_if_asked(self, interrupt: Interrupt) -> None:
         """Raise TrainingError on an interrupt, once everything is saved, unless the run is complete."""

@@ -8,6 +8,7 @@ rows.py knows the project through these functions alone.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -21,12 +22,13 @@ from layers.dropout import Dropout
 from layers.snippets import Snippets
 from layers.temporal_conv import taps_first, temporal_conv
 from layers.wide_adam import WideAdam
-from layers.wide_linear import gradient_of
+from layers.wide_linear import deferred_gradient, gradient_of, wide_linear
 from localization.nms import nms
 from losses import AdaptiveMask
 from model import SAL, combined_sequence
 from options import resolve
 from run.checkpoint import to_published
+from run.graphs import GraphedStep, Record
 from test import Prediction, class_scores, localize, predict
 from train import Objective, StepResult, train_step
 from utils.segments import Segments
@@ -102,10 +104,62 @@ class TrainingStep:
     def whole(self) -> StepResult:
         return train_step(self.objective, self.optimizer, self.batch)
 
+    def graphed(self, record: Record[StepResult] | None = None) -> GraphedStep[StepResult]:
+        """The whole step as one CUDA graph; `record` stands in for that."""
+
+        def step(batch: Batch) -> StepResult:
+            return train_step(self.objective, self.optimizer, batch)
+
+        return GraphedStep(step, model=self.model, mask=self.mask, optimizer=self.optimizer, record=record)
+
     def gradients(self) -> dict[str, Tensor]:
         """The gradients of the last backward by published name."""
         gradients = {name: gradient_of(p) for name, p in parameters(self.model).items()}
         return {name: gradient for name, gradient in gradients.items() if gradient is not None}
+
+
+class WideLayer:
+    """The widest layer's weight [H,H*H] with a batch of inputs x [B,H*H] and gradients of its outputs g [B,H]."""
+
+    def __init__(self, sizes: Sizes, device: torch.device) -> None:
+        h, batch = sizes.hidden_size, sizes.batch_size
+        torch.manual_seed(0)
+        self.weight = torch.nn.Parameter(torch.randn(h, h * h, device=device) / h)
+        self.x, self.g = (torch.randn(batch, width, device=device) / h for width in (h * h, h))
+
+    def forward(self) -> Tensor:
+        with torch.no_grad():
+            return wide_linear(self.x, self.weight, None)
+
+    def plain_forward(self) -> Tensor:
+        return torch.mm(self.x, self.weight.detach().t())
+
+    def updater(self) -> Callable[[], Tensor]:
+        """What updates the weight from the factors of its gradient, and returns it."""
+        adam = RECIPE.optimisation
+        optimizer = WideAdam([self.weight], lr=adam.lr, betas=(adam.beta1, adam.beta2), weight_decay=adam.weight_decay)
+
+        def update() -> Tensor:
+            deferred = deferred_gradient(self.weight)
+            assert deferred is not None
+            deferred.factors.append((self.g, self.x))
+            optimizer.step()
+            return self.weight.detach()
+
+        return update
+
+    def plain_updater(self) -> Callable[[], Tensor]:
+        """The same by a gradient in memory and torch's fused Adam."""
+        adam = RECIPE.optimisation
+        betas = (adam.beta1, adam.beta2)
+        optimizer = torch.optim.Adam([self.weight], lr=adam.lr, betas=betas, weight_decay=adam.weight_decay, fused=True)
+
+        def update() -> Tensor:
+            self.weight.grad = torch.mm(self.g.t(), self.x)
+            optimizer.step()
+            return self.weight.detach()
+
+        return update
 
 
 def as_kept(weight: Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from typing import Any
 import torch
 
 from benchmarks import real_lengths
-from benchmarks import rows as all_rows
+from benchmarks import rows as parts
+from benchmarks.gpu import gpu_rows
 from benchmarks.inputs import FULL, QUICK
 from benchmarks.rows import TOLERANCE, Bench, Row
 from benchmarks.timing import Budget, Limits, measure_limits
@@ -31,7 +32,7 @@ from utils.atomic import write_text
 from utils.errors import InputError
 from utils.text_table import table
 
-GROUPS = {**all_rows.GROUPS, **real_lengths.GROUPS}
+GROUPS = {**parts.GROUPS, **real_lengths.GROUPS, "gpu": gpu_rows}
 QUICK_BUDGET = Budget(min_runs=1, max_runs=1, seconds=0.0)
 HEADER = ("operation", "ours", "n", "plain", "n", "ratio", "share of limit", "apart")
 GIGA = 1e9

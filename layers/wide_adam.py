@@ -6,8 +6,9 @@
     optimizer.clip_grad_norm_(10.0)       # if at all: torch's own clipping misses the wide weights
     optimizer.step()
 
-While it exists, the wide weights have no `.grad`. The gradient of a block of rows is formed from its factors and used while it
-is still in the processor's cache. On a GPU a block is the entire layer, freed after its update.
+While it exists, the wide weights have no `.grad`. On a CPU the gradient of a block of rows is formed from its factors and used
+while it is still in the processor's cache. On a GPU a kernel forms it on the fly (layers/rank_adam.py); where that can't be
+used, a block is the entire layer, freed after its update.
 """
 
 import inspect
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.optim.adam import adam
 
+from layers.rank_adam import rank_adam, takes
 from layers.wide_linear import DeferredGradient, clear_deferred, defer_gradient, deferred_gradient
 
 # How much of a gradient is formed at a time on a CPU; on a GPU, where every block costs a launch, all of it. Outer products of
@@ -90,7 +92,10 @@ class WideAdam(torch.optim.Adam):
             parameters, gradients = [p for p, _ in formed], [gradient for _, gradient in formed]
             self._update(group, parameters, gradients, [self._state_of(p) for p in parameters])
             for deferred in deferred_gradients:
-                self._step_in_blocks(group, deferred)
+                if deferred.weight.grad is None and takes(deferred.weight, deferred.rank):
+                    self._step_from_factors(group, deferred)
+                else:
+                    self._step_in_blocks(group, deferred)
                 deferred.clear()
                 parameters.append(deferred.weight)
             increment_version(parameters)  # the fused kernel does not
@@ -112,6 +117,21 @@ class WideAdam(torch.optim.Adam):
         for parameter, state in self.state.items():
             for name in MOMENTS:
                 state[name] = torch.empty_like(parameter).copy_(state[name])
+
+    def _step_from_factors(self, group: dict[str, Any], deferred: DeferredGradient) -> None:
+        state = self._state_of(deferred.weight)
+        rank_adam(
+            deferred.weight,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            *deferred.joined(),
+            step=state["step"],
+            found_inf=self.found_inf,
+            lr=group["lr"],
+            betas=group["betas"],
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+        )
 
     def _step_in_blocks(self, group: dict[str, Any], deferred: DeferredGradient) -> None:
         weight = deferred.weight

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 CHUNKS = 64  # partial sums; any number that divides the width gives the same layer
-FEW_ROWS = 4  # up to here B outer products beat one matrix product
+FEW_ROWS = 4  # up to here B outer products beat one matrix product on a CPU
 
 
 class WideLinear(nn.Linear):
@@ -59,7 +59,19 @@ class DeferredGradient:
     @property
     def few_rows(self) -> bool:
         """Whether forming the gradient takes outer products rather than a matrix product."""
-        return len(self.factors[0][1]) <= FEW_ROWS
+        return _few_rows(self.factors[0][1])
+
+    @property
+    def rank(self) -> int:
+        """R, the rows of all factors together."""
+        return sum(len(x) for _, x in self.factors)
+
+    def joined(self) -> tuple[Tensor, Tensor]:
+        """All factors as one pair: gradients of the output [R,N], inputs [R,W]."""
+        if len(self.factors) == 1:
+            return self.factors[0]
+        grads, inputs = zip(*self.factors, strict=True)
+        return torch.cat(grads), torch.cat(inputs)
 
     def form(self, rows: slice = slice(None), *, out: Tensor | None = None) -> Tensor:
         """The gradient of these rows of the weight, [n,W], in `out` if given; weight.grad is added to it."""
@@ -73,7 +85,7 @@ class DeferredGradient:
         """Its L2 norm, from the factors alone: |sum of g x^T|^2 is the sum over (G G^T)(X X^T), entry by entry."""
         if self.weight.grad is not None:
             return self.form().norm()
-        grads, inputs = (torch.cat(parts).double() for parts in zip(*self.factors, strict=True))
+        grads, inputs = (joined.double() for joined in self.joined())
         squares = (grads @ grads.t()) * (inputs @ inputs.t())
         return squares.sum().clamp_min(0).sqrt().to(self.weight.dtype)
 
@@ -153,14 +165,19 @@ def _with_bias(product: Tensor, bias: Tensor | None) -> Tensor:
     return product if bias is None else product + bias
 
 
+def _few_rows(x: Tensor) -> bool:
+    """Whether outer products of the rows of x [B,W] are the faster way: not on a GPU, where each is a pass over memory."""
+    return len(x) <= FEW_ROWS and not x.is_cuda
+
+
 def _product(x: Tensor, weight: Tensor) -> Tensor:
-    """[chunks,B,w] by [chunks,w,N], summed over the chunks: [B,N]"""
+    """[chunks,B,w] by [chunks,w,N], summed over the chunks: [B,N]. On a GPU the chunks keep all of it busy, too."""
     return torch.bmm(_chunked(x).transpose(0, 1), _chunked(weight).permute(1, 2, 0)).sum(0)
 
 
 def _outer(grad: Tensor, x: Tensor, out: Tensor | None) -> Tensor:
     """[B,n] and [B,W] -> [n,W], the sum of B outer products."""
-    if len(x) > FEW_ROWS:
+    if not _few_rows(x):
         return torch.mm(grad.t(), x, out=out)
     out = torch.mul(grad[0].unsqueeze(1), x[0], out=out)
     for grad_row, x_row in zip(grad[1:], x[1:], strict=True):
@@ -170,6 +187,8 @@ def _outer(grad: Tensor, x: Tensor, out: Tensor | None) -> Tensor:
 
 def _grad_input(grad: Tensor, weight: Tensor) -> Tensor:
     """[B,N] by [N,W] -> [B,W]"""
+    if grad.is_cuda:  # W keeps a GPU busy without chunks, which would cost it a transposition
+        return torch.mm(grad, weight)
     chunks = _chunked(weight).transpose(0, 1)  # [chunks,N,w]
     return torch.bmm(grad.expand(len(chunks), -1, -1), chunks).transpose(0, 1).reshape(len(grad), -1)
 

@@ -189,6 +189,6 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def apply_precision(precision: str) -> torch.dtype:
-    """Set how CUDA multiplies float32 matrices; returns the dtype of the model's wide convolutions and pooling."""
-    torch.backends.cuda.matmul.allow_tf32 = precision != "fp32"
+    """Set how CUDA multiplies float32 matrices, in cuBLAS and cuDNN; returns the dtype of wide convolutions and pooling."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision != "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32

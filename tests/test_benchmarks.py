@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 from support.paths import SHARED
+from support.recording import record_by_calling
 
-from benchmarks import inputs, rows, run, scaling, timing
+from benchmarks import gpu, inputs, rows, run, scaling, timing
 from benchmarks.rows import Row
 from eval.detection import evaluate_detections
 from eval.files import PairOptions, read_pair
@@ -47,6 +48,16 @@ def test_quick_run(tmp_path, capsys):
     checked = [row["name"] for row in report["rows"] if row["error"] is not None]
     unchecked = {name.split(":")[0] for name in EXPECTED_ROWS} - {name.split(":")[0] for name in checked}
     assert unchecked == {"peak memory"}
+
+
+def test_rows_of_a_gpu():
+    """On a CPU there are none; with a stand-in for the graph they run, and both ways agree."""
+    limits, budget = timing.Limits(flops=1e9, bandwidth=1e9), run.QUICK_BUDGET
+    bench = rows.Bench(sizes=inputs.QUICK, device=CPU, limits=limits, budget=budget)
+    assert gpu.gpu_rows(bench) == []
+    made = [gpu.graph_row(bench, record_by_calling), gpu.factors_row(bench), gpu.product_row(bench)]
+    assert all(row.agrees and row.error is not None and row.plain for row in made)
+    assert made[0].error == 0
 
 
 def test_some_rows(capsys):

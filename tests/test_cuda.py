@@ -1,5 +1,6 @@
 """The same code on a CUDA GPU: the CPU's results within float32 error. Skipped where there is none."""
 
+import importlib.util
 import json
 
 import numpy as np
@@ -10,10 +11,13 @@ from support.trained import write_tiny_model
 
 import main
 from dataset import load_dataset, train_batches
+from layers.rank_adam import MOST_ROWS, rank_adam, takes, unusable
 from layers.wide_adam import WideAdam
 from localizer import Localizer
 from options import resolve
+from run.checkpoint import load_checkpoint
 from run.device import apply_precision, fetch
+from run.graphs import GraphedStep
 from train import compile_objective, train_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
@@ -23,10 +27,10 @@ OPTIONS = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pse
 
 @pytest.fixture(autouse=True)
 def exact():
-    before = torch.backends.cuda.matmul.allow_tf32
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     apply_precision("fp32")
     yield
-    torch.backends.cuda.matmul.allow_tf32 = before
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def steps_on(device, *, compiled=False):
@@ -62,6 +66,64 @@ def test_a_step_waits_for_nothing():
             one.item()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("triton"), reason="triton is not installed")
+@pytest.mark.parametrize("shape", [(1, 1), (7, 1300), (20, 4096), (512, 64 * 64)], ids=str)
+@pytest.mark.parametrize("rows", [1, 2, 6, MOST_ROWS])
+def test_adam_from_factors(shape, rows):
+    """The kernel's steps are those of torch's fused Adam, one that found_inf forbids included."""
+    assert unusable(torch.device("cuda", torch.cuda.current_device())) == ""
+    generator = torch.Generator(CUDA).manual_seed(0)
+    draw = lambda *shape: torch.randn(shape, generator=generator, device=CUDA)  # noqa: E731
+    plain = torch.nn.Parameter(draw(*shape))
+    settings = {"lr": 0.01, "betas": (0.9, 0.999), "weight_decay": 0.1}
+    optimizer = torch.optim.Adam([plain], fused=True, **settings)
+    w, m, v = plain.detach().clone(), *torch.zeros(2, *shape, device=CUDA).unbind()
+    step = torch.zeros((), device=CUDA)
+    assert takes(w, rows) and not takes(w, MOST_ROWS + 1)
+    for found in (0.0, 1.0, 0.0):
+        g, x = draw(rows, shape[0]), draw(rows, shape[1])
+        found_inf = torch.full((), found, device=CUDA)
+        rank_adam(w, m, v, g, x, step=step, found_inf=found_inf, eps=1e-8, **settings)
+        if not found:
+            plain.grad = g.t() @ x
+            optimizer.step()
+        state = optimizer.state[plain]
+        expected = (plain.detach(), state["exp_avg"], state["exp_avg_sq"], state["step"])
+        torch.testing.assert_close((w, m, v, step), expected, rtol=1e-5, atol=1e-5)
+
+
+def graphed_or_not(*, graphed):
+    """Losses of steps with dropout, two sizes of batch among them, and the weights and statistics after them."""
+    options = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2, "dropout": 0.5})
+    it = build_objective(options, 3)
+    it.model.to(CUDA).train(), it.mask.to(CUDA)
+    optimizer = WideAdam(it.model.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=5e-4)
+    step = lambda batch: train_step(it, optimizer, batch)  # noqa: E731
+    if graphed:
+        step = GraphedStep(step, model=it.model, mask=it.mask, optimizer=optimizer)
+    torch.manual_seed(5)
+    found = []
+    for seed, size in enumerate((2, 2, 1, 2, 1, 2)):
+        features = torch.rand(size, 24, 12, generator=torch.Generator().manual_seed(seed)).to(CUDA)
+        result = step(build_batch(features, torch.eye(3)[:size].to(CUDA)))
+        found += [result.losses, result.targets.weight.clone()]
+    assert not graphed or (len(step.captured) == 2 and not step.failed)
+    return [*found, *(p.detach() for p in it.model.parameters()), *it.mask.buffers(), torch.cuda.get_rng_state()]
+
+
+def test_a_graph_computes_what_eager_steps_do():
+    for ours, theirs in zip(graphed_or_not(graphed=True), graphed_or_not(graphed=False), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_run_is_the_same_with_and_without_graphs(tiny, run, tmp_path):
+    for name, flags in (("graphed", []), ("eager", ["--no-cuda_graph"])):
+        outcome = run(tiny.path, "--exp_name", name, "--device", "cuda", *flags)
+        assert outcome.code == 0 and "--cuda_graph:" not in outcome.out
+    graphed, eager = (load_checkpoint(tmp_path / "out" / name / "last.pt").model for name in ("graphed", "eager"))
+    assert all(torch.equal(graphed[name], eager[name]) for name in eager)
 
 
 def test_batches_are_those_of_the_cpu(tiny):
@@ -134,5 +196,5 @@ def test_the_localizer_on_a_gpu_leaves_torch_as_it_is(tmp_path):
     exact = Localizer.load(path, device="cuda", precision="fp32").sequences(features)
     np.testing.assert_allclose(exact.combined, expected.combined, rtol=1e-4, atol=1e-5)
     assert Localizer.load(path, device="cuda:0")(features)  # tf32, on a GPU that has it
-    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32 and not torch.backends.cudnn.allow_tf32
     assert torch.equal(torch.cuda.get_rng_state(), before)

@@ -131,9 +131,13 @@ def test_unknown_options(model_file):
 
 
 def test_the_callers_torch_stays_as_it_is(model_file, capsys):
-    before = torch.get_rng_state(), torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+    def settings():
+        tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+        return torch.get_rng_state(), torch.get_num_threads(), tf32
+
+    before = settings()
     Localizer.load(model_file, device="cpu")(features(30))
-    after = torch.get_rng_state(), torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32
+    after = settings()
     assert torch.equal(before[0], after[0]) and before[1:] == after[1:]
     assert capsys.readouterr() == ("", "")
 

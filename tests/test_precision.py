@@ -18,9 +18,9 @@ def capability(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def restored():
-    before = torch.backends.cuda.matmul.allow_tf32
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     yield
-    torch.backends.cuda.matmul.allow_tf32 = before
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def test_auto(capability):
@@ -51,7 +51,7 @@ def test_tf32_on_a_cpu_is_refused(tiny, run):
 )
 def test_apply(precision, tf32, dtype):
     assert apply_precision(precision) == dtype
-    assert torch.backends.cuda.matmul.allow_tf32 == tf32
+    assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == tf32
 
 
 def test_bf16_is_in_the_results_and_keeps_float32_weights(tiny, run, tmp_path):

@@ -1,0 +1,208 @@
+"""A training step as a CUDA graph, with a stand-in for the graph: the eager numbers to the bit, whatever happens in between."""
+
+import contextlib
+import copy
+
+import pytest
+import torch
+from support.networks import build_batch, build_objective
+from support.recording import record_by_calling, tensors
+
+import train
+from layers.snippets import Snippets
+from layers.wide_adam import WideAdam
+from layers.wide_linear import gradient_of
+from options import resolve
+from run.checkpoint import load_checkpoint
+from run.graphs import CudaRecorder, GraphedStep
+from train import train_step
+
+OPTIONS = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2, "dropout": 0.5})
+
+
+class Run:
+    """A small network with its optimiser, stepped eagerly or by a graph."""
+
+    def __init__(self, *, graphed, record=record_by_calling):
+        self.objective = build_objective(OPTIONS, 3)
+        self.model, self.mask = self.objective.model.train(), self.objective.mask
+        self.optimizer = WideAdam(self.model.parameters(), lr=1e-2, betas=(0.9, 0.999), weight_decay=5e-4)
+        self.calls = 0
+        parts = {"model": self.model, "mask": self.mask, "optimizer": self.optimizer}
+        self.step = GraphedStep(self.eager, record=record, **parts) if graphed else self.eager
+        self.random = torch.Generator().manual_seed(5).get_state()  # each run has a generator of its own
+
+    def eager(self, batch):
+        self.calls += 1
+        return train_step(self.objective, self.optimizer, batch)
+
+    def take(self, batch):
+        """The numbers of a step, and of the state after it."""
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(self.random)
+            result = self.step(batch)
+            self.random = torch.get_rng_state()
+        return [result.losses, *(value.clone() for value in tensors(result.targets))], self.state()
+
+    def state(self):
+        moments = [value for p in self.model.parameters() for value in self.optimizer.state.get(p, {}).values()]
+        values = [*self.model.parameters(), *moments, *self.mask.buffers(), self.random]
+        return [value.detach().clone() for value in values]
+
+
+def batch(seed, size=2):
+    features = torch.rand(size, 24, 12, generator=torch.Generator().manual_seed(seed))
+    return build_batch(features, torch.eye(3)[torch.arange(seed, seed + size) % 3])
+
+
+def assert_equal(a, b):
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert torch.equal(x, y) or (x.isnan() & y.isnan() | (x == y)).all()
+
+
+def assert_same_steps(a, b, batches):
+    for each in batches:
+        for ours, theirs in zip(a.take(each), b.take(each), strict=True):
+            assert_equal(ours, theirs)
+
+
+def test_steps_are_the_eager_ones():
+    """With dropout, and with partial batches in between, which have a graph of their own."""
+    eager, graphed = Run(graphed=False), Run(graphed=True)
+    assert_same_steps(eager, graphed, [batch(seed, size=1 if seed % 3 == 2 else 2) for seed in range(7)])
+    assert len(graphed.step.captured) == 2 and not graphed.step.failed
+
+
+def test_a_capture_changes_nothing():
+    """Not even halfway through a run; gradients that were there are gone, as at the start of any step."""
+    run = Run(graphed=True)
+    run.take(batch(0))
+    before, random = run.state(), torch.get_rng_state()
+    run.step._capture("again", batch(1, size=3))
+    assert_equal(run.state(), before)
+    assert torch.equal(torch.get_rng_state(), random) and "again" in run.step.captured
+    assert all(gradient_of(p) is None for p in run.model.parameters())
+
+
+def test_inputs_and_losses_are_copies():
+    run = Run(graphed=True)
+    first, second = batch(0), batch(1)
+    kept = first.features.dense().clone(), first.labels.clone()
+    losses = run.step(first).losses
+    before = losses.clone()
+    run.step(second)
+    assert (
+        torch.equal(losses, before)
+        and torch.equal(first.features.dense(), kept[0])
+        and torch.equal(first.labels, kept[1])
+    )
+
+
+def test_a_loss_that_is_not_finite_changes_no_weight_and_no_moment():
+    eager, graphed = Run(graphed=False), Run(graphed=True)
+    broken = batch(1)
+    broken.features.dense()[0, 0, 0] = torch.inf
+    assert_same_steps(eager, graphed, [batch(0)])
+    before = graphed.state()
+    (losses, *_), _ = graphed.take(broken)
+    eager.take(broken)
+    assert not losses[-1].isfinite()
+    assert_equal(graphed.state()[:-3], before[:-3])  # all but the mask's statistics and the random state
+    assert_equal(graphed.state(), eager.state())
+
+
+@pytest.mark.parametrize("what", ["state", "learning rate"])
+def test_what_a_graph_has_fixed_is_captured_anew(what):
+    eager, graphed = Run(graphed=False), Run(graphed=True)
+    assert_same_steps(eager, graphed, [batch(0), batch(1)])
+    weights, state = copy.deepcopy((graphed.model.state_dict(), graphed.optimizer.state_dict()))
+    assert_same_steps(eager, graphed, [batch(2)])
+    for run in (eager, graphed):
+        if what == "state":
+            run.model.load_state_dict(weights)
+            run.optimizer.load_state_dict(copy.deepcopy(state))
+        else:
+            run.optimizer.param_groups[0]["lr"] = 1e-3
+    assert_same_steps(eager, graphed, [batch(3), batch(4)])
+    assert len(graphed.step.captured) == (1 if what == "state" else 2)
+
+
+def test_a_replay_shows_in_the_versions_of_the_weights():
+    """A graph changes weights behind the host's back; what is folded of them must be known to be old."""
+    run = Run(graphed=True)
+    run.step(batch(0))
+    before = [p._version for p in run.model.parameters()]
+    run.step.captured = {key: (inputs, result, lambda: None) for key, (inputs, result, _) in run.step.captured.items()}
+    run.step(batch(1))
+    assert all(p._version > version for p, version in zip(run.model.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("when", ["before the work", "after it"])
+def test_a_failed_capture_leaves_the_run_eager(capsys, when):
+    def fails(work):
+        if when == "after it":
+            work()
+        raise RuntimeError("operation not permitted\nwhen capturing")
+
+    eager, graphed = Run(graphed=False), Run(graphed=True, record=fails)
+    assert_same_steps(eager, graphed, [batch(seed) for seed in range(3)])
+    out = capsys.readouterr().out
+    reason = "the training step runs without a graph: RuntimeError: operation not permitted"
+    assert out == f"note: --cuda_graph: {reason}\n" and graphed.step.failed
+
+
+def test_how_a_gpu_is_asked_to_capture(monkeypatch):
+    """Graphs share memory with one that is still there, and threads that pin memory don't end a capture."""
+    asked = []
+
+    class Graph:
+        def pool(self):
+            return self
+
+        def replay(self):
+            asked.append((self, "replayed"))
+
+    @contextlib.contextmanager
+    def capture(graph, *, pool, capture_error_mode):
+        asked.append((graph, pool, capture_error_mode))
+        yield
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    record = CudaRecorder()
+    for work in ("first", "second"):
+        result, replay = record(lambda work=work: work)
+        assert result == work
+        replay()
+    (first, *how), replayed, (second, *then), _ = asked
+    assert how == [None, "thread_local"] and then == [first, "thread_local"] and replayed == (first, "replayed")
+    assert second is record.last is not first
+
+
+def test_a_run_is_the_same_with_graphs(tiny, run, tmp_path, monkeypatch):
+    """Evaluations, partial batches and a resumed run included."""
+    graphs, batches = [], train.train_batches
+
+    def dense(*args, **kwargs):  # as on a GPU
+        for batch in batches(*args, **kwargs):
+            yield batch._replace(features=Snippets.of(batch.features.dense()))
+
+    def stand_in(*args, **kwargs):
+        graphs.append(GraphedStep(*args, record=record_by_calling, **kwargs))
+        return graphs[-1]
+
+    monkeypatch.setattr(train, "train_batches", dense)
+    assert run(tiny.path, "--exp_name", "eager", "--keep_state").code == 0
+    monkeypatch.setattr(train, "has_graphs", lambda device: True)
+    monkeypatch.setattr(train, "GraphedStep", stand_in)
+    assert run(tiny.path, "--exp_name", "off", "--no-cuda_graph", "--num_epochs", "1").code == 0
+    assert not graphs
+    assert run(tiny.path, "--exp_name", "graphed", "--keep_state", "--num_epochs", "1").code == 0
+    assert run(tiny.path, "--exp_name", "graphed", "--keep_state", "--resume", "--num_epochs", "3").code == 0
+    assert [len(each.captured) for each in graphs] == [2, 2]
+    eager, graphed = (load_checkpoint(tmp_path / "out" / name / "last.pt") for name in ("eager", "graphed"))
+    assert_equal(list(eager.model.values()), list(graphed.model.values()))
+    states = [checkpoint.training["optimizer"]["state"] for checkpoint in (eager, graphed)]
+    for index, state in states[0].items():
+        assert_equal(list(state.values()), list(states[1][index].values()))
