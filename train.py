@@ -25,6 +25,7 @@ from torch import Tensor
 
 from command_line.progress import Progress
 from dataset import Batch, Dataset, steps_per_epoch, train_batch_sizes, train_batches
+from eval.judging import Evaluation
 from formats.result_file import write_detections
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
@@ -59,7 +60,6 @@ from run.resuming import check_data, condition_notes, rows_looked_at
 from run.saving import BestModel, SaveClock
 from run.state_dicts import MOST_WEIGHT
 from run.training_state import check_buffers, check_optimizer, check_random_state, damage_named, plain_count, plain_dict
-from test import Evaluation
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
 
