@@ -11,6 +11,7 @@ from support.tiny import TINY_FLAGS
 
 import main
 import train
+from run import saving
 from run.checkpoint import load_checkpoint
 from run.saving import SaveClock
 
@@ -114,7 +115,7 @@ def test_a_best_model_that_is_ahead_of_last_pt_is_said(tiny, run, tmp_path, monk
     """Until the run has come to its step again, results.json is of another model."""
     flags = ("--exp_name", "x", "--save_minutes", "0", *FLAGS)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "save_checkpoint", dies_in_last_pt_after(8))
+        patch.setattr(saving, "save_checkpoint", dies_in_last_pt_after(8))
         with pytest.raises(SystemError):
             run(tiny.path, *flags)
     outcome = run(tiny.path, *flags, "--resume")
