@@ -39,7 +39,7 @@ from options import (
     RunOptions,
     resolve,
 )
-from run.checkpoint import Checkpoint, check_classes, load_checkpoint, load_model
+from run.checkpoint import Checkpoint, check_classes, load_model
 from run.compiling import (
     SMALL_SHARE_OF_GRADIENTS,
     TRIALS,
@@ -55,7 +55,7 @@ from run.evaluating import Evaluated, Evaluations, Predictor, worker_count
 from run.experiment import Experiment
 from run.history import EvaluationRecord, History
 from run.interrupt import Interrupt
-from run.resuming import check_data, condition_notes, rows_looked_at
+from run.resuming import best_model_notes, check_data, condition_notes, rows_looked_at
 from run.saving import BestModel, Saver, on_host
 from run.state_dicts import MOST_WEIGHT
 from run.training_state import check_buffers, check_optimizer, check_random_state, damage_named, plain_count, plain_dict
@@ -442,14 +442,8 @@ class Trainer:
                 f"{path} holds no optimiser state, since the run was complete: Adam goes on with fresh moments (a run with "
                 "--keep_state keeps them)"
             )
-        best = self.history.best
-        if best and not self.experiment.best.exists():
-            notes.append(f"{self.experiment.best} of step {best.step} is gone; the next better model is written there")
-        elif best and (ahead := self._ahead(best.step)):
-            notes.append(
-                f"{self.experiment.best} is of step {ahead}, later than {path}: the run was killed while it saved, and "
-                "writes that model again when it gets there"
-            )
+        if self.history.best:
+            notes += best_model_notes(self.experiment, step=self.history.best.step)
         for note in notes:
             print(f"note: {note}")
         if (
@@ -459,15 +453,6 @@ class Trainer:
             self.saver.finish()
         elif not self.history.is_written(step=self.step):
             self.history.write(step=self.step)
-
-    def _ahead(self, step: int) -> int | None:
-        """The step of best.pt if it was written after last.pt, and is of another step than this one, that of the best model."""
-        if self.experiment.best.stat().st_mtime_ns < self.experiment.last.stat().st_mtime_ns:
-            return None
-        with contextlib.suppress(InputError):  # a damaged file is written again, too
-            saved = load_checkpoint(self.experiment.best).training.get("step")
-            return saved if isinstance(saved, int) and saved > step else None
-        return None
 
     def _restore(self, state: Mapping[str, Any], *, planned: int) -> None:
         """Raises ValueError, TypeError, KeyError or AttributeError when a value is not as `save` wrote it."""

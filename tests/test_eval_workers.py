@@ -247,33 +247,28 @@ def test_a_full_disk_in_the_background_is_told_as_usual(tiny, run, tmp_path, mon
     assert load_checkpoint(tmp_path / "out" / "x" / "last.pt").training["step"] == 4
 
 
-def test_a_save_in_the_background_is_of_its_moment(tiny, run, tmp_path, monkeypatch, background_saves):
-    """Training goes on while it is written: the step after the save comes first."""
-    original, step, stepped = saving.save_checkpoint, train.train_step, threading.Event()
-    stepped.set()
-    seen = []
-
-    def slow(path, checkpoint):
-        if threading.current_thread() is not threading.main_thread() and path.name == "last.pt":
-            seen.append(stepped.wait(5) or checkpoint.training["step"] == 12)
-        original(path, checkpoint)
+def test_a_save_in_the_background_is_of_its_moment(tiny, run, monkeypatch, background_saves):
+    """The save after step 4 is written after step 6, and is of step 4 all the same."""
+    original, step, steps, saved = saving.save_checkpoint, train.train_step, threading.Semaphore(0), []
 
     def noted(*args):
-        result = step(*args)
-        stepped.set()
-        return result
+        steps.release()
+        return step(*args)
 
-    def cleared(self, *args):
-        stepped.clear()
-        return save(self, *args)
+    def slow(path, checkpoint):
+        if path.name == "last.pt" and checkpoint.training["step"] == 4:
+            saved.append(all(steps.acquire(timeout=5) for _ in range(6)))
+            saved.append({name: value.numpy().tobytes() for name, value in checkpoint.model.items()})
+        original(path, checkpoint)
 
-    save = saving.Saver.save
-    assert run(tiny.path, "--exp_name", "plain", *FLAGS, "--num_iters", "4").code == 0
     monkeypatch.setattr(saving, "save_checkpoint", slow)
     monkeypatch.setattr(train, "train_step", noted)
-    monkeypatch.setattr(saving.Saver, "save", cleared)
-    assert run(tiny.path, "--exp_name", "x", *OFTEN[:4], "--save_minutes", "0").code == 0
-    assert len(seen) > 2 and all(seen[:-1])
+    for name, epochs in (("x", "3"), ("short", "1")):
+        background = name == "x"
+        steps = threading.Semaphore(0 if background else 6)
+        flags = (*FLAGS, "--detection_inf_step", "3", "--num_epochs", epochs)
+        assert run(tiny.path, "--exp_name", name, *flags).code == 0
+    assert saved[0] and saved[1] == saved[3]
 
 
 def test_the_system_may_have_no_room_for_workers(tiny, run, monkeypatch):
