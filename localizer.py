@@ -33,13 +33,14 @@ from formats.feature_files import FeatureFiles, Located
 from formats.problems import DataError, Kind, Report, raise_problem
 from formats.unlabelled import FoundVideos, find_videos
 from layers.products import current_library, use_library
+from localization.instances import localize
 from model import combined_sequence
 from options import CALL_FLAGS, FLAGS, Options, fits, resolve
 from run.checkpoint import Checkpoint, load_checkpoint, load_network
 from run.device import apply_precision, choose_machine, network_maker
 from run.predicting import PredictedVideo, Predictions
 from run.weights import name_classes, num_classes, shape_flags
-from test import class_scores, localize, predict
+from test import class_scores, predict
 from utils.errors import InputError
 from utils.prefetch import prefetch
 from utils.printable import one_line

@@ -45,6 +45,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     from layers.wide_adam import WideAdam
     from losses import AdaptiveMask
     from run.device import choose_machine, network_maker
+    from run.evaluating import worker_count
     from run.experiment import begin_training
     from run.history import History
     from run.provenance import provenance
@@ -57,7 +58,13 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     data = open_dataset(options.data, device=machine.device, splits=("train", "test"))
     compiled, count = options.run.compile, len(data.classes)
     make_model = network_maker(
-        options.model, options.data, machine, num_classes=count, training=True, compiled=compiled
+        options.model,
+        options.data,
+        machine,
+        num_classes=count,
+        training=True,
+        compiled=compiled,
+        evaluating=worker_count(options.run.eval_workers, machine.device),
     )
     _check_batches_fit(options, machine, data, training=True)
     torch.manual_seed(options.run.seed)

@@ -142,6 +142,7 @@ class RunOptions:
     save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,1000000000]")
     save_minutes: float = option(1.0, "least minutes between saves of last.pt and of new best models; also at least ten times what the last save took, so that saving costs little. The first, the end and an interrupt are always saved; 0: all are, whatever it costs", range="[0,1000000]")
     keep_state: bool = option(False, "keep the optimiser's state in last.pt, two thirds of its size, when the run is complete; a longer --num_epochs with --resume then goes on as if it had never ended")
+    eval_workers: int | None = option(None, "processes that localize and measure what the network predicts in evaluations, while training goes on; 0: training waits for each evaluation. Results are the same", range="[0,64]", shown="0 on a CPU, up to 3 on a GPU")
     log_steps: int = option(10, "steps between TensorBoard points", range="[1,1000000000]")
 
 
@@ -292,6 +293,7 @@ _HABITS: Mapping[str, str] = MappingProxyType(
         "weight_decay": "wd decay l2",
         "device": "gpu gpus gpu_id gpu_ids cuda device_id use_gpu cpu",
         "num_workers": "workers n_workers worker nworkers",
+        "eval_workers": "test_workers val_workers num_eval_workers",
         "threads": "num_threads n_threads cpu_threads cpus",
         "products": "mkl blas onednn mkldnn matmul gemm",
         "seed": "manual_seed random_seed rng_seed",
@@ -361,6 +363,7 @@ NEUTRAL_FLAGS = frozenset(
         "save_epochs",
         "save_minutes",
         "keep_state",
+        "eval_workers",
         "log_steps",
     }
 )

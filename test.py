@@ -2,7 +2,7 @@
 
 predictions = predict(model, batches, fusion=options.fusion, localization=options.localization)
 detections = localize(predictions, options.localization, grid=options.data.grid)
-evaluation = Evaluator(model, data, ...)()              # all three, with mAP and video accuracy
+evaluation = Evaluator(model, data, ...)()              # all three, with mAP and video accuracy (eval/judging.py)
 """
 
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
@@ -11,9 +11,8 @@ if __name__ == "__main__":  # first, since the rest may need packages that are n
     not_a_program("test.py", run="bash scripts/inference.sh or python main.py --inference_only")
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -22,49 +21,16 @@ from torch import Tensor, nn
 
 from command_line.progress import progress
 from dataset import Batch, Dataset, inference_batch_sizes, inference_batches, inference_groups
-from eval.detection import evaluate_detections
-from eval.summary import EvaluationSummary, summarize, video_accuracy
+from eval.judging import Evaluation, Judge
 from formats.annotations import ground_truth_segments
 from layers.snippets import Snippets
-from localization.clipping import clip_to_video
-from localization.nms import nms
-from localization.proposals import generate_proposals
-from localization.selection import select_detections
+from localization.instances import Prediction
 from model import SAL, SalOutput, combined_sequence, topk_mean
 from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions
 from run.compiling import check_same, compile_or_explain, trial_batches
 from run.device import fetch
 from utils.errors import InputError
-from utils.segments import Segments
-from utils.snippet_grid import SnippetGrid, topk_count
-
-# Rows of predicted classes that are localized at once: enough to be fast, few enough for the cache.
-BLOCK_ROWS = 512
-BLOCK_SNIPPETS = 512 * 750  # of these rows together: memory does not grow with T
-
-# What to do about numbers beyond those of floats.
-TOO_EXTREME = (
-    "are all weights finite, and --gamma, --nms_offset, --outer_margin, --fps and --snippet_stride of a sensible size?"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """The network's output for one video."""
-
-    num_snippets: int  # before resampling
-    fps: float  # frame rate of its features
-    duration: float | None = None  # seconds, as its ground truth states it
-    class_scores: NDArray[np.float32]  # [C], sum to 1
-    classes: NDArray[np.int64]  # [P] predicted classes
-    sequences: NDArray[np.float32]  # [P,T] their combined sequences
-
-
-@dataclass(frozen=True, kw_only=True)
-class Evaluation:
-    detections: Segments
-    summary: EvaluationSummary
-    seconds: float
+from utils.snippet_grid import topk_count
 
 
 def class_scores(output: SalOutput, combined: Tensor, *, fusion: FusionOptions, beta: float) -> Tensor:
@@ -130,69 +96,6 @@ def _collector(
     return collect
 
 
-def localize(predictions: Sequence[Prediction], options: LocalizationOptions, *, grid: SnippetGrid) -> Segments:
-    """Detections by video, class, and descending score; a video is its position among the predictions.
-
-    Raises InputError when a number in it overflows.
-    """
-    try:
-        with np.errstate(over="raise", invalid="raise"):
-            detections = _localize(predictions, options, grid=grid)
-    except FloatingPointError as error:
-        raise InputError(f"localization: {error}; {TOO_EXTREME}") from None
-    if not all(np.isfinite(numbers).all() for numbers in (detections.start, detections.end, detections.score)):
-        raise InputError(f"localization: a score or a time is not finite; {TOO_EXTREME}")
-    if options.clip_detections:
-        detections = clip_to_video(detections, [p.duration for p in predictions])
-    return select_detections(detections, options)
-
-
-def _localize(predictions: Sequence[Prediction], options: LocalizationOptions, *, grid: SnippetGrid) -> Segments:
-    parts = []
-    for block in _blocks(predictions):
-        rows = [(v, column) for v in block for column in range(len(predictions[v].classes))]
-        video = np.array([v for v, _ in rows])
-        label = np.array([predictions[v].classes[column] for v, column in rows])
-        proposals = generate_proposals(
-            np.concatenate([predictions[v].sequences for v in block]),
-            class_scores=np.array([predictions[v].class_scores[c] for v, c in zip(video, label, strict=True)]),
-            num_snippets=np.array([predictions[v].num_snippets for v in video]),
-            fps=np.array([predictions[v].fps for v in video], np.float64),
-            options=options,
-            grid=grid,
-        )
-        kept, scores = nms(proposals.row, proposals.start, proposals.end, proposals.score, options=options)
-        row = proposals.row[kept]
-        parts.append(
-            Segments(
-                video=video[row],
-                label=label[row],
-                start=proposals.start[kept],
-                end=proposals.end[kept],
-                score=scores,
-            )
-        )
-    detections = Segments.concatenate(parts)
-    return detections.take(np.argsort(detections.video, kind="stable"))
-
-
-def _blocks(predictions: Sequence[Prediction]) -> Iterator[list[int]]:
-    """Positions of the predictions in blocks of about BLOCK_ROWS rows, each with sequences of one length."""
-    lengths = [p.sequences.shape[1] for p in predictions]
-    order = sorted(range(len(predictions)), key=lengths.__getitem__)
-    for length, equal in groupby(order, key=lengths.__getitem__):
-        enough = min(BLOCK_ROWS, BLOCK_SNIPPETS // length)
-        block, rows = list[int](), 0
-        for v in equal:
-            block.append(v)
-            rows += len(predictions[v].classes)
-            if rows >= enough:
-                yield block
-                block, rows = [], 0
-        if block:
-            yield block
-
-
 def named_outputs(output: SalOutput) -> dict[str, Tensor]:
     """What the network says in test, by name."""
     streams = {f"the {stream} actionness": value for stream, value in output.stream_actionness.items()}
@@ -239,8 +142,8 @@ class Evaluator:
         evaluation: EvaluationOptions,
         compiled: bool = False,
     ) -> None:
-        self.data, self.data_options, self.fusion = data, data_options, fusion
-        self.localization, self.evaluation = localization, evaluation
+        self.data, self.data_options = data, data_options
+        self.fusion, self.localization = fusion, localization
         batch_size = evaluation.test_batch_size
         if compiled:
             sizes = inference_batch_sizes(data.test, data_options, batch_size=batch_size)
@@ -248,27 +151,22 @@ class Evaluator:
         else:
             self.network = model
         self.groups = inference_groups(data.test, data_options, batch_size=batch_size)
-        self.truth = ground_truth_segments(data.annotations, data.test.names, data.classes)
-        self.labels = np.stack([video.labels for video in data.test]) > 0  # [V,C]
+        self.judge = Judge(
+            truth=ground_truth_segments(data.annotations, data.test.names, data.classes),
+            labels=np.stack([video.labels for video in data.test]) > 0,
+            videos=data.test.names,
+            classes=data.classes,
+            grid=data_options.grid,
+            localization=localization,
+            evaluation=evaluation,
+        )
 
     def __call__(self) -> Evaluation:
         start = time.perf_counter()
-        predictions = self._predict()
-        detections = localize(predictions, self.localization, grid=self.data_options.grid)
-        result = None
-        if len(self.truth):
-            classes = len(self.data.classes)
-            tious = self.evaluation.tiou_grid
-            result = evaluate_detections(self.truth, detections, num_classes=classes, tious=tious)
-        summary = summarize(
-            result,
-            video_accuracy=self._video_accuracy(predictions),
-            average_tious=self.evaluation.average_tious,
-            classes=self.data.classes,
-        )
-        return Evaluation(detections=detections, summary=summary, seconds=time.perf_counter() - start)
+        evaluation = self.judge(self.predict())
+        return replace(evaluation, seconds=time.perf_counter() - start)
 
-    def _predict(self) -> list[Prediction]:
+    def predict(self) -> list[Prediction]:
         """One prediction per video, in the order of the split."""
         batches = inference_batches(self.data.test, self.groups, self.data_options)
         shown = progress(batches, total=len(self.groups), desc="evaluating", unit="batch", leave=False)
@@ -276,12 +174,3 @@ class Evaluator:
         positions = [v for group in self.groups for v in group]
         by_position = dict(zip(positions, predictions, strict=True))
         return [by_position[v] for v in range(len(predictions))]
-
-    def _video_accuracy(self, predictions: Sequence[Prediction]) -> float | None:
-        labelled = self.labels.any(1)
-        if not labelled.any():
-            return None
-        predicted = np.zeros(self.labels.shape, bool)
-        for row, prediction in zip(predicted, predictions, strict=True):
-            row[prediction.classes] = True
-        return video_accuracy(predicted[labelled], self.labels[labelled])

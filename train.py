@@ -2,7 +2,7 @@
 
 trainer = Trainer(objective, optimizer, data, ...)
 trainer.resume(checkpoint)             # only to continue a run
-trainer.run(evaluate)                  # evaluate() -> Evaluation
+trainer.run(evaluator)
 """
 
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
@@ -25,7 +25,6 @@ from torch import Tensor
 
 from command_line.progress import Progress
 from dataset import Batch, Dataset, steps_per_epoch, train_batch_sizes, train_batches
-from formats.result_file import write_detections
 from layers.rank_adam import unusable
 from layers.snippets import Snippets
 from layers.wide_adam import WideAdam
@@ -42,7 +41,7 @@ from options import (
     RunOptions,
     resolve,
 )
-from run.checkpoint import Checkpoint, check_classes, load_checkpoint, load_model, save_checkpoint
+from run.checkpoint import Checkpoint, check_classes, load_model
 from run.compiling import (
     SMALL_SHARE_OF_GRADIENTS,
     TRIALS,
@@ -54,15 +53,15 @@ from run.compiling import (
 )
 from run.curves import CurveWriter, evaluation_curves
 from run.data_digest import data_digest
+from run.evaluating import Evaluated, Evaluations, Predictor, worker_count
 from run.experiment import Experiment
 from run.graphs import GraphedStep, has_graphs
 from run.history import EvaluationRecord, History
 from run.interrupt import Interrupt
-from run.resuming import check_data, condition_notes, rows_looked_at
-from run.saving import BestModel, SaveClock
+from run.resuming import best_model_notes, check_data, condition_notes, rows_looked_at
+from run.saving import BestModel, Saver, on_host
 from run.state_dicts import MOST_WEIGHT
 from run.training_state import check_buffers, check_optimizer, check_random_state, damage_named, plain_count, plain_dict
-from test import Evaluation
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
 
@@ -177,7 +176,7 @@ class PendingLosses:
 class RunContext:
     """The objects that one call of `Trainer.run` works with."""
 
-    evaluate: Callable[[], Evaluation]
+    evaluations: Evaluations
     curves: CurveWriter
     progress: Progress
     interrupt: Interrupt
@@ -199,8 +198,12 @@ class Trainer:
         evaluation: EvaluationOptions,
         run_options: RunOptions,
         saved_options: Mapping[str, Any],
+        background_saves: bool | None = None,
     ) -> None:
-        """Prepare a run from step 0. `saved_options` go into every checkpoint as they are."""
+        """Prepare a run from step 0. `saved_options` go into every checkpoint as they are.
+
+        `background_saves`: whether training goes on while files are written; None: on a GPU, where a copy is cheap.
+        """
         self.model, self.mask = objective.model, objective.mask
         self.compute: ComputeStep = objective
         self.optimizer, self.data, self.device = optimizer, data, data.train.store.device
@@ -222,13 +225,20 @@ class Trainer:
         if run_options.verbose and self.device.type == "cuda" and (reason := unusable(self.device)):
             print(f"note: the gradients of the wide layers are formed before Adam uses them: {reason}")
         self.digest = data_digest(data)
-        self.clock = SaveClock(minutes=run_options.save_minutes)
-        self.unsaved_best: BestModel | None = None
+        self.eval_workers = worker_count(run_options.eval_workers, self.device)
+        self.saver = Saver(
+            experiment,
+            options=self.saved_options,
+            videos=data.test.names,
+            classes=data.classes,
+            minutes=run_options.save_minutes,
+            background=self.device.type == "cuda" if background_saves is None else background_saves,
+        )
         self.step = 0
         self.checked_step = -1  # when the weights were last known to be finite
         self.pending: list[PendingLosses] = []
 
-    def run(self, evaluate: Callable[[], Evaluation]) -> None:
+    def run(self, evaluator: Predictor) -> None:
         """Train from the current step to the last.
 
         Raises TrainingError when a loss is not finite, when memory runs out, or on an interrupt.
@@ -248,14 +258,17 @@ class Trainer:
                 total=self.total_steps, initial=self.step, desc="training", unit="step", out=sys.stdout
             ) as progress,
             contextlib.closing(batches),
+            contextlib.closing(self.saver),
+            Evaluations(evaluator, self.model, workers=self.eval_workers) as evaluations,
         ):
+            context = RunContext(evaluations=evaluations, curves=curves, progress=progress, interrupt=interrupt)
             try:
-                self._loop(
-                    batches, RunContext(evaluate=evaluate, curves=curves, progress=progress, interrupt=interrupt)
-                )
+                self._loop(batches, context)
             except Exception as error:
                 with contextlib.suppress(InputError, TrainingError):  # what ended the run is what its user should read
-                    self._write_best()
+                    if not is_out_of_memory(error):
+                        self._count_finished(context)
+                    self.saver.write_best(self.history.results(step=self.step))
                 if not is_out_of_memory(error):
                     raise
                 raise TrainingError(
@@ -267,11 +280,12 @@ class Trainer:
     def _loop(self, batches: Iterator[Batch], context: RunContext) -> None:
         if self.step > 0 and self._evaluates_now() and not self.history.is_evaluated(self.step):
             self._evaluate(context)  # the run ended, was interrupted or was killed before it
+            self._count_finished(context)
             self.save()
             self._stop_if_asked(context.interrupt)
         start = time.perf_counter()
         while self.step < self.total_steps:
-            with self._saved_if_data_break():
+            with self._saved_if_data_break(context):
                 batch = next(batches)
             self.model.train()
             result = self.take_step(batch)
@@ -287,6 +301,7 @@ class Trainer:
             # Here the host waits for the device. Seconds run from one such step to the next, waiting for batches and saving
             # checkpoints included.
             losses = self._read_losses()
+            self.saver.check()
             seconds, start = time.perf_counter() - start, time.perf_counter()
             self.history.add_seconds(training=seconds)
             epoch = math.ceil(self.step / self.steps_per_epoch)
@@ -299,12 +314,17 @@ class Trainer:
             if self._logs_now():
                 context.curves.add(self._step_curves(losses[-1], result.targets, seconds / len(losses)), self.step)
             # An evaluation is long: a run that is to stop leaves it to the one that continues it.
-            if self._evaluates_now() and not context.interrupt.requested:
+            evaluating = self._evaluates_now() and not context.interrupt.requested
+            if evaluating:
                 self._evaluate(context)
+            self._count_finished(context, most=context.evaluations.most)
+            if evaluating:
                 start = time.perf_counter()
-            if saving or context.interrupt.requested or (self.unsaved_best and self.clock.is_due()):
+            if saving or context.interrupt.requested or (self.saver.best and self.saver.is_due()):
+                self._count_finished(context)
                 self.save()
             self._stop_if_asked(context.interrupt)
+        self.saver.finish()
 
     def _eager_step(self, batch: Batch) -> StepResult:
         return train_step(self.compute, self.optimizer, batch)
@@ -312,6 +332,7 @@ class Trainer:
     def _stop_if_asked(self, interrupt: Interrupt) -> None:
         """Raise TrainingError on an interrupt, once everything is saved, unless the run is complete."""
         if interrupt.requested and not (self.step == self.total_steps and self.history.is_evaluated(self.step)):
+            self.saver.finish()
             raise TrainingError(f"interrupted at step {self.step} of {self.total_steps}; {self._continue_with()}")
 
     def _reports_now(self) -> bool:
@@ -330,42 +351,60 @@ class Trainer:
     def _saves_now(self) -> bool:
         """Whether to save: always at the last step, and at the ends of epochs unless the save before is too near."""
         regular = self.step % (self.run_options.save_epochs * self.steps_per_epoch) == 0
-        return self.step == self.total_steps or (regular and self.clock.is_due())
+        return self.step == self.total_steps or (regular and self.saver.is_due())
 
     def _evaluate(self, context: RunContext) -> None:
+        """Begin an evaluation. `_count_finished` counts it, at once or, if a worker judges it, later."""
         self._check_weights()
-        with self._saved_if_data_break(), self._saved_if_interrupted(context.interrupt):
-            evaluation = context.evaluate()
-        if not self.experiment.last.exists():
+        with self._saved_if_data_break(context), self._saved_if_interrupted(context):
+            context.evaluations.start(self.step)
+        if not self.saver.has_saved:
             self.save()  # still without this evaluation, which is made again on --resume: there is no best.pt without a last.pt
+
+    def _count_finished(self, context: RunContext, *, most: int = 0) -> None:
+        """Count the evaluations that are complete, in the order of their steps. Waits until at most `most` are not.
+
+        None may be left before a save: on --resume nobody makes those of earlier steps again.
+        """
+        try:
+            for evaluated in context.evaluations.finished(most=most):
+                self._count(evaluated, context)
+        except InputError as error:
+            raise InputError(f"{error}; {self._last_saved()}: fix it and {self._continue_with()}") from None
+
+    def _count(self, evaluated: Evaluated, context: RunContext) -> None:
+        step, evaluation, epoch = evaluated.step, evaluated.evaluation, math.ceil(evaluated.step / self.steps_per_epoch)
         self.history.add_seconds(evaluation=evaluation.seconds)
-        epoch = math.ceil(self.step / self.steps_per_epoch)
-        record = EvaluationRecord(step=self.step, epoch=epoch, summary=evaluation.summary)
+        record = EvaluationRecord(step=step, epoch=epoch, summary=evaluation.summary)
         improved = self.history.add(record)
         if context.progress.bar:
             context.progress.show(**context.progress.numbers | {"best": self.history.headline()})
         if improved:
-            copied = self._checkpoint({"step": self.step, "best": record.as_plain()}, copied=True)
-            self.unsaved_best = BestModel(checkpoint=copied, detections=evaluation.detections)
-        context.curves.add({"seconds/evaluation": evaluation.seconds, **evaluation_curves(record.summary)}, self.step)
+            weights = evaluated.weights or on_host(self.model.state_dict(), copy=True)
+            checkpoint = self._checkpoint(weights, {"step": step, "best": record.as_plain()})
+            self.saver.best = BestModel(checkpoint=checkpoint, detections=evaluation.detections)
+        context.curves.add({"seconds/evaluation": evaluation.seconds, **evaluation_curves(record.summary)}, step)
+        if evaluated.note:
+            context.progress.write(evaluated.note)
         if improved or self.run_options.verbose or not sys.stdout.isatty():
             best = ", the best so far" if improved else ""
-            context.progress.write(f"step {self.step} (epoch {epoch}): {self.history.describe(record)}{best}")
+            context.progress.write(f"step {step} (epoch {epoch}): {self.history.describe(record)}{best}")
 
     @contextlib.contextmanager
-    def _saved_if_interrupted(self, interrupt: Interrupt) -> Iterator[None]:
+    def _saved_if_interrupted(self, context: RunContext) -> Iterator[None]:
         """Leave an evaluation at the first signal, saved: the run that continues this one repeats it."""
         try:
-            with interrupt.at_once():
+            with context.interrupt.at_once():
                 yield
         except BaseException:
-            if interrupt.requested:  # whatever the interrupt has turned into
+            if context.interrupt.requested:  # whatever the interrupt has turned into
+                self._count_finished(context)
                 self.save()
-                self._stop_if_asked(interrupt)
+                self._stop_if_asked(context.interrupt)
             raise
 
     @contextlib.contextmanager
-    def _saved_if_data_break(self) -> Iterator[None]:
+    def _saved_if_data_break(self, context: RunContext) -> Iterator[None]:
         """Save before the error when streamed features turn out to be broken, or vanish, hours after the start."""
         try:
             yield
@@ -374,45 +413,17 @@ class Trainer:
                 raise
             if self.pending:
                 self._read_losses()
+            self._count_finished(context)
             self.save()
+            self.saver.finish()
             reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else str(error)
             raise InputError(f"{reason}; saved at step {self.step}: fix it and {self._continue_with()}") from None
 
     def save(self) -> None:
-        """Write the best model if it is new, then last.pt, with the complete state, then results.json.
-
-        A kill between two of them leaves a last.pt from which the run makes all of them again, to the same bits.
-        """
+        """Write the best model if it is new, then last.pt, with the complete state, then results.json, or begin to."""
         self._check_weights()
-        with self.clock.measured():
-            self.experiment.follow()
-            folder = self.experiment.folder
-            try:
-                self._write_all()
-            except InputError:
-                self.experiment.follow()
-                if self.experiment.folder == folder:
-                    raise
-                self.experiment.remove_unfinished()  # it was renamed just now
-                self._write_all()
-
-    def _write_all(self) -> None:
-        if not self.experiment.options.exists():  # somebody has emptied or removed the folder
-            self.experiment.write_options(self.saved_options)
-        self._write_best()
-        save_checkpoint(self.experiment.last, self._checkpoint(self._training_state()))
-        self.experiment.follow()  # a large last.pt takes a while
-        self.history.write(step=self.step)
-
-    def _write_best(self) -> None:
-        """Write the model and the detections of the best evaluation, and results.json, unless they are written."""
-        if self.unsaved_best:
-            self.experiment.follow()
-            save_checkpoint(self.experiment.best, self.unsaved_best.checkpoint)
-            videos, classes = self.data.test.names, self.data.classes
-            write_detections(self.experiment.detections, self.unsaved_best.detections, videos, classes)
-            self.history.write(step=self.step)
-            self.unsaved_best = None
+        last = self._checkpoint(self.model.state_dict(), self._training_state())
+        self.saver.save(last, self.history.results(step=self.step))
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Restore the state that `save` wrote, and print what a user should know of it.
@@ -443,31 +454,17 @@ class Trainer:
                 f"{path} holds no optimiser state, since the run was complete: Adam goes on with fresh moments (a run with "
                 "--keep_state keeps them)"
             )
-        best = self.history.best
-        if best and not self.experiment.best.exists():
-            notes.append(f"{self.experiment.best} of step {best.step} is gone; the next better model is written there")
-        elif best and (ahead := self._ahead(best.step)):
-            notes.append(
-                f"{self.experiment.best} is of step {ahead}, later than {path}: the run was killed while it saved, and "
-                "writes that model again when it gets there"
-            )
+        if self.history.best:
+            notes += best_model_notes(self.experiment, step=self.history.best.step)
         for note in notes:
             print(f"note: {note}")
         if (
             self.total_steps > planned
         ):  # now, so that --resume goes on to the new end without the flag, whenever it is killed
             self.save()
+            self.saver.finish()
         elif not self.history.is_written(step=self.step):
             self.history.write(step=self.step)
-
-    def _ahead(self, step: int) -> int | None:
-        """The step of best.pt if it was written after last.pt, and is of another step than this one, that of the best model."""
-        if self.experiment.best.stat().st_mtime_ns < self.experiment.last.stat().st_mtime_ns:
-            return None
-        with contextlib.suppress(InputError):  # a damaged file is written again, too
-            saved = load_checkpoint(self.experiment.best).training.get("step")
-            return saved if isinstance(saved, int) and saved > step else None
-        return None
 
     def _restore(self, state: Mapping[str, Any], *, planned: int) -> None:
         """Raises ValueError, TypeError, KeyError or AttributeError when a value is not as `save` wrote it."""
@@ -487,11 +484,7 @@ class Trainer:
             current = torch.cuda.get_rng_state(self.device)
             torch.cuda.set_rng_state(check_random_state(random["cuda"], current), self.device)
 
-    def _checkpoint(self, training: dict[str, Any], *, copied: bool = False) -> Checkpoint:
-        """The model now; `copied` to the host, so that later steps don't change it."""
-        model = self.model.state_dict()
-        if copied:
-            model = {name: value.detach().to("cpu", copy=True) for name, value in model.items()}
+    def _checkpoint(self, model: dict[str, Tensor], training: dict[str, Any]) -> Checkpoint:
         return Checkpoint(model=model, options=self.saved_options, classes=self.data.classes, training=training)
 
     def _training_state(self) -> dict[str, Any]:

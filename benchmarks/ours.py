@@ -23,13 +23,14 @@ from layers.snippets import Snippets
 from layers.temporal_conv import taps_first, temporal_conv
 from layers.wide_adam import WideAdam
 from layers.wide_linear import deferred_gradient, gradient_of, wide_linear
+from localization.instances import Prediction, localize
 from localization.nms import nms
 from losses import AdaptiveMask
 from model import SAL, combined_sequence
 from options import resolve
 from run.checkpoint import to_published
 from run.graphs import GraphedStep, Record
-from test import Prediction, class_scores, localize, predict
+from test import class_scores, predict
 from train import Objective, StepResult, train_step
 from utils.segments import Segments
 from utils.snippet_grid import DEFAULT_FPS

@@ -25,10 +25,10 @@ INDEX_DIGITS = 4  # of a GPU's number, at most
 AMPERE = (8, 0)  # first compute capability with TF32 and bfloat16
 
 
-# float32 arrays of the model's size. Test: the weights, and half of them folded. Training adds two moments and, on a GPU or
+# float32 arrays of the size of the model: its weights, in test and in training. Training adds two moments and, on a GPU or
 # compiled, the gradients, which are otherwise never stored in full; the trial of --compile compares two of them. On a CPU the
-# best weights are in memory too, until they are saved.
-INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES, BEST_COPIES = 1.5, 2.0, 1.0, 1.0
+# best weights are in memory too, until they are saved; on a GPU, those of evaluations that workers judge, and the best.
+INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES, BEST_COPIES = 1.0, 2.0, 1.0, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +92,7 @@ def network_maker(
     num_classes: int,
     training: bool,
     compiled: bool = False,
+    evaluating: int = 0,
 ) -> Callable[[], SAL]:
     """The function that makes the network, which is known to fit but not made yet. Raises InputError when it will not fit."""
     make_model = functools.partial(
@@ -102,12 +103,14 @@ def network_maker(
         feature_size=data.feature_size,
         compute_dtype=machine.dtype,
     )
-    check_model_fits(make_model, machine, training=training, compiled=compiled)
+    check_model_fits(make_model, machine, training=training, compiled=compiled, evaluating=evaluating)
     return make_model
 
 
-def check_model_fits(make_model: Callable[[], SAL], machine: Machine, *, training: bool, compiled: bool) -> None:
-    """Raise InputError when the model will not fit, before anything is allocated.
+def check_model_fits(
+    make_model: Callable[[], SAL], machine: Machine, *, training: bool, compiled: bool, evaluating: int = 0
+) -> None:
+    """Raise InputError when the model will not fit, before anything is allocated; `evaluating` workers need weights, too.
 
     A system that overcommits memory would kill the process later, without a word.
     """
@@ -117,7 +120,8 @@ def check_model_fits(make_model: Callable[[], SAL], machine: Machine, *, trainin
     if training:
         full_gradients = 2 if compiled else 1 if machine.device.type == "cuda" else 0
         copies += MOMENT_COPIES + full_gradients * GRADIENT_COPIES
-        copies += BEST_COPIES if machine.device.type == "cpu" else 0
+        copies += BEST_COPIES if machine.device.type == "cpu" or evaluating else 0
+        copies += BEST_COPIES * (evaluating + 1 if evaluating else 0)
     needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
     what = f"--hidden_size {model.options.hidden_size}: the model needs"
     check_fits(needed, machine.device, what=what, instead="lower it or free memory")

@@ -169,8 +169,13 @@ class History:
 
     def write(self, *, step: int) -> None:
         """Write results.json, once there is an evaluation. Raises InputError when the file cannot be written."""
-        if self.last:
-            self.experiment.write_results({**self.as_plain(), "steps": step, **self.provenance})
+        results = self.results(step=step)
+        if results:
+            self.experiment.write_results(results)
+
+    def results(self, *, step: int) -> dict[str, Any] | None:
+        """What results.json says at this step; None before the first evaluation."""
+        return {**self.as_plain(), "steps": step, **self.provenance} if self.last else None
 
     def is_written(self, *, step: int) -> bool:
         """Whether results.json is of this step and these evaluations: a kill can come between last.pt and it."""

@@ -1,14 +1,17 @@
 """What a user should know when a run goes on: other data are refused, and what may move the last bits is said.
 
-Both functions take the "training" part of a last.pt, and raise KeyError, TypeError or ValueError where it is not as saved.
+All but the last take the "training" part of a last.pt, and raise KeyError, TypeError or ValueError where it is not as saved.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 from options import LAST_BIT_FLAGS
+from run.checkpoint import load_checkpoint
 from run.data_digest import compare_digests
+from run.experiment import Experiment
 from run.training_state import plain_count, plain_dict
 from utils.errors import InputError
 
@@ -60,6 +63,29 @@ def condition_notes(
     if not changed:
         return []
     return [f"the run had {', '.join(changed)}: its numbers may differ from those of a run that was never interrupted"]
+
+
+def best_model_notes(experiment: Experiment, *, step: int) -> list[str]:
+    """Notes on best.pt where it is not of the step of the best evaluation in last.pt."""
+    if not experiment.best.exists():
+        return [f"{experiment.best} of step {step} is gone; the next better model is written there"]
+    ahead = _step_ahead(experiment, step)
+    if ahead is None:
+        return []
+    return [
+        f"{experiment.best} is of step {ahead}, later than {experiment.last}: the run was killed while it saved, and writes "
+        "that model again when it gets there"
+    ]
+
+
+def _step_ahead(experiment: Experiment, step: int) -> int | None:
+    """The step of best.pt if it was written after last.pt, and is of a later step than this one."""
+    if experiment.best.stat().st_mtime_ns < experiment.last.stat().st_mtime_ns:
+        return None
+    with contextlib.suppress(InputError):  # a damaged file is written again, too
+        saved = load_checkpoint(experiment.best).training.get("step")
+        return saved if isinstance(saved, int) and saved > step else None
+    return None
 
 
 def _typed(value: Any) -> Any:

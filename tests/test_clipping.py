@@ -8,8 +8,8 @@ from support.disk import contents
 
 from formats.result_file import write_detections
 from localization.clipping import clip_to_video
+from localization.instances import Prediction, localize
 from options import LocalizationOptions, resolve
-from test import Prediction, localize
 from utils.atomic import write_json
 from utils.errors import InputError
 from utils.segments import Segments

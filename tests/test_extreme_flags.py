@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from localization.instances import BLOCK_SNIPPETS, Prediction, _blocks
 from options import FLAGS, parse_flags, resolve
 from run.device import pick_device
-from test import BLOCK_SNIPPETS, Prediction, _blocks
 from utils.errors import InputError
 
 NUMBERS = [name for name, flag in FLAGS.flags.items() if flag.interval]

@@ -17,7 +17,7 @@ from support.disk import complaint, contents
 from support.paths import ROOT
 
 import train
-from run import lock
+from run import lock, saving
 from run.checkpoint import load_checkpoint
 from run.lock import FILE, OWNER, FolderLock, Holder, InUse
 from utils.errors import InputError
@@ -267,7 +267,7 @@ def test_a_run_follows_its_folder(tiny, run, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_renamed_while_its_run_saves(tiny, run, tmp_path, monkeypatch):
-    out, save, calls = tmp_path / "out", train.save_checkpoint, []
+    out, save, calls = tmp_path / "out", saving.save_checkpoint, []
 
     def renamed(path, checkpoint):
         calls.append(1)
@@ -277,7 +277,7 @@ def test_a_folder_that_is_renamed_while_its_run_saves(tiny, run, tmp_path, monke
             raise InputError("no such file")
         save(path, checkpoint)
 
-    monkeypatch.setattr(train, "save_checkpoint", renamed)
+    monkeypatch.setattr(saving, "save_checkpoint", renamed)
     outcome = run(tiny.path, "--exp_name", "x", "--save_minutes", "0")
     assert outcome.code == 0, outcome.err
     names = {path.name for path in (out / "moved").iterdir()}

@@ -6,12 +6,13 @@ import torch
 from support.networks import random_output
 
 from dataset import Batch
+from localization.instances import Prediction, localize
 from localization.nms import nms
 from localization.proposals import generate_proposals
 from model import SAL, combined_sequence
 from options import FusionOptions, LocalizationOptions, ModelOptions
 from reference import loops
-from test import Prediction, class_scores, localize, predict, predicted_classes
+from test import class_scores, predict, predicted_classes
 from utils.snippet_grid import SnippetGrid
 
 THIRDS = FusionOptions().weights
@@ -75,7 +76,7 @@ def test_localize_is_proposals_then_nms_of_each_class_of_each_video():
 @pytest.mark.parametrize("block_rows", [1, 3, 512])
 def test_localize_videos_of_different_lengths_in_order(monkeypatch, block_rows):
     """Sequences as long as their videos: each video's detections are those it has alone, in the videos' order."""
-    monkeypatch.setattr("test.BLOCK_ROWS", block_rows)
+    monkeypatch.setattr("localization.instances.BLOCK_ROWS", block_rows)
     generator = np.random.default_rng(1)
     predictions = []
     for t, classes in ((20, [2]), (7, [0, 1]), (20, [1, 3]), (1, [0]), (7, [2])):

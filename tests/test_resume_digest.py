@@ -14,6 +14,7 @@ from support.tiny import load_tiny_set
 
 import main
 import train
+from run import saving
 from run.checkpoint import load_checkpoint
 from run.data_digest import compare_digests, data_digest
 
@@ -254,7 +255,7 @@ def test_a_longer_run_that_is_killed_goes_on_to_its_new_end_without_the_flag(sta
     """And best.pt is of the evaluation that results.json calls the best."""
     folder = last_pt(tmp_path).parent
     with monkeypatch.context() as patch:
-        patch.setattr(train, "save_checkpoint", dies_in_last_pt_after(8))
+        patch.setattr(saving, "save_checkpoint", dies_in_last_pt_after(8))
         with pytest.raises(SystemError):
             run(started.path, "--exp_name", "x", "--resume", "--num_epochs", "3", "--save_minutes", "0")
     saved = load_checkpoint(last_pt(tmp_path))

@@ -2,15 +2,14 @@
 
 import json
 import os
-import signal
 
 import pytest
 import torch
-from support.failing import dies_in_last_pt_after
+from support.failing import dies_in_last_pt_after, killed_at
 from support.tiny import TINY_FLAGS
 
-import main
 import train
+from run import saving
 from run.checkpoint import load_checkpoint
 from run.saving import SaveClock
 
@@ -114,32 +113,12 @@ def test_a_best_model_that_is_ahead_of_last_pt_is_said(tiny, run, tmp_path, monk
     """Until the run has come to its step again, results.json is of another model."""
     flags = ("--exp_name", "x", "--save_minutes", "0", *FLAGS)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "save_checkpoint", dies_in_last_pt_after(8))
+        patch.setattr(saving, "save_checkpoint", dies_in_last_pt_after(8))
         with pytest.raises(SystemError):
             run(tiny.path, *flags)
     outcome = run(tiny.path, *flags, "--resume")
     assert outcome.code == 0 and outcome.out.count("best.pt is of step 9, later than") == 1
     assert "later than" not in run(tiny.path, *flags, "--resume").out
-
-
-def killed_at(write, arguments):
-    """Run main.py in a child that dies, as if by kill -9, when it has written `write` files; True if it came to its end."""
-    child = os.fork()
-    if child == 0:
-        replace, count = os.replace, [0]
-
-        def dies(source, target):
-            replace(source, target)
-            count[0] += 1
-            if count[0] == write:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        os.replace = dies
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(1, 2)
-        os._exit(main.main(arguments))
-    _, status = os.waitpid(child, 0)
-    return os.waitstatus_to_exitcode(status) == 0
 
 
 @pytest.mark.parametrize(("minutes", "epochs"), [("0", "1"), ("1", "3")])

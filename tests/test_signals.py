@@ -16,6 +16,7 @@ from support.tiny import TINY_FLAGS
 import test as evaluating
 import train
 from command_line.console import run_tool
+from eval import judging
 from run.checkpoint import load_checkpoint
 from run.history import History
 from run.interrupt import Interrupt
@@ -65,8 +66,8 @@ def assert_same_end(whole, parts):
 @pytest.mark.parametrize(
     ("place", "name", "call", "step", "number"),
     [
-        (evaluating, "localize", 1, 8, signal.SIGTERM),
-        (evaluating, "localize", 2, 12, signal.SIGHUP),
+        (judging, "localize", 1, 8, signal.SIGTERM),
+        (judging, "localize", 2, 12, signal.SIGHUP),
         (evaluating, "combined_sequence", 1, 8, signal.SIGINT),
         (History, "add", 1, 8, signal.SIGTERM),
         (train, "train_step", 12, 12, signal.SIGHUP),
@@ -89,7 +90,7 @@ def test_a_run_stopped_around_an_evaluation_continues(
 def test_a_stop_in_the_repeated_evaluation_of_a_continued_run(tiny, run, tmp_path, monkeypatch, whole):
     for number in (signal.SIGTERM, signal.SIGHUP):  # both times in the evaluation after step 8
         with monkeypatch.context() as patch:
-            signal_at(patch, evaluating, "localize", call=1, number=number)
+            signal_at(patch, judging, "localize", call=1, number=number)
             resumed = ["--resume"] if number == signal.SIGHUP else []
             assert "interrupted at step 8" in run(tiny.path, "--exp_name", "parts", *resumed).err
     assert run(tiny.path, "--exp_name", "parts", "--resume").code == 0

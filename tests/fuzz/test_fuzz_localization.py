@@ -8,11 +8,11 @@ from support.strategies import AMOUNTS, COUNTS, ODD_GRIDS
 
 from command_line.console import run_tool
 from eval.detection import evaluate_detections
+from localization.instances import Prediction, localize
 from localization.nms import nms
 from localization.proposals import Upsampled, generate_proposals, runs_above
 from options import LocalizationOptions, parse_flags, resolve
 from reference import loops
-from test import Prediction, localize
 from utils.segments import Segments
 from utils.snippet_grid import SnippetGrid
 

@@ -1,8 +1,11 @@
-"""Saving that fails at a chosen moment, as if the process died there."""
+"""Saving that fails at a chosen moment, as if the process died there; and a process that does die."""
 
+import os
 import pathlib
+import signal
 from collections.abc import Callable
 
+import main
 from run.checkpoint import Checkpoint, save_checkpoint
 
 
@@ -15,3 +18,23 @@ def dies_in_last_pt_after(step: int) -> Callable[[pathlib.Path, Checkpoint], Non
         save_checkpoint(path, checkpoint)
 
     return save
+
+
+def killed_at(write: int, arguments: list[str]) -> bool:
+    """Run main.py in a child that dies, as if by kill -9, when it has written `write` files; True if it came to its end."""
+    child = os.fork()
+    if child == 0:
+        replace, count = os.replace, [0]
+
+        def dies(source: str, target: str) -> None:
+            replace(source, target)
+            count[0] += 1
+            if count[0] == write:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        os.replace = dies
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        os._exit(main.main(arguments))
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 0
