@@ -21,6 +21,7 @@ import os
 import pathlib
 import pickle
 import re
+import threading
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -51,6 +52,9 @@ MOST_PACKED = 200
 LARGEST_UNCHECKED = 64_000_000  # bytes, of which even zeros do no harm
 
 BLOCK_BYTES = 2**20  # of a file that are read at a time: as much as stays in a processor's cache until it is used
+
+# Numpy has Python parse a header, which Python 3.11 does wrong now and then when several threads do it at once.
+_parsing = threading.Lock()
 
 Rows = Indices | slice
 Header = tuple[tuple[int, ...], np.dtype[Any]]
@@ -430,7 +434,8 @@ def _read_npy_start(file: IO[bytes]) -> tuple[tuple[int, ...], Literal["C", "F"]
     """Shape, order and type; the file is then at its values."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    with _parsing:
+        shape, fortran, dtype = read(file)
     return shape, "F" if fortran else "C", dtype
 
 

@@ -1,6 +1,8 @@
 """The features' values are read once, and the benchmark of loading runs."""
 
+import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -33,6 +35,19 @@ def test_blocks_are_the_array(tmp_path, monkeypatch):
     np.save(tmp_path / "a.npy", array)
     blocks = [block.copy() for block in NpyArray(tmp_path / "a.npy").blocks()]
     assert [len(block) for block in blocks] == [3, 3, 3, 1] and np.array_equal(np.concatenate(blocks), array)
+
+
+def test_headers_are_read_by_threads_at_once(tmp_path):
+    """Python 3.11's parser keeps its depth for all threads together: without a lock some headers fail with SystemError."""
+    np.save(tmp_path / "a.npy", np.zeros((2, 3), np.float32))
+    array, interval = NpyArray(tmp_path / "a.npy"), sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            headers = list(pool.map(lambda _: array.header(), range(1000)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert set(headers) == {((2, 3), np.dtype(np.float32))}
 
 
 def test_the_benchmark_runs(tmp_path, capsys):
