@@ -135,8 +135,11 @@ class NpzArray:
     def rows(self, chosen: Rows) -> NDArray[Any]:
         shape, dtype = self.header()
         check_fits(array_bytes(shape, dtype), None, what=f"{self}: takes", instead="save it as .npy")
-        with reading(self, "member of an .npz file"), np.load(self.path, allow_pickle=False) as archive:
-            rows: NDArray[Any] = archive[self.key][chosen]
+        with reading(self, "member of an .npz file"), zipfile.ZipFile(self.path) as archive:
+            with archive.open(f"{self.key}.npy") as member:
+                shape, order, dtype = _read_npy_start(member)
+                values = np.frombuffer(member.read(), dtype)
+            rows: NDArray[Any] = values.reshape(shape, order=order)[chosen]
         return rows
 
 
