@@ -63,8 +63,14 @@ def normal_(weight: Tensor, *, std: float) -> None:
     for _ in range(0, len(values), part):
         generators.append(torch.Generator().set_state(generator.get_state()))
         skip_draws(part, generator)
+    inference = torch.is_inference_mode_enabled()  # which a thread does not take over
+
+    def draw(values: Tensor, own: torch.Generator) -> None:
+        with torch.inference_mode(inference):
+            values.normal_(0, std, generator=own)
+
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda values, own: values.normal_(0, std, generator=own), values.split(part), generators))
+        list(pool.map(draw, values.split(part), generators))
     generator.set_state(generators[-1].get_state())
 
 

@@ -61,3 +61,14 @@ def test_other_devices_and_types_are_left_to_torch(monkeypatch, few):
         assert kaiming_normal_linear(WideLinear, 64, 4).weight.dtype == torch.float64
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_layers_made_in_inference_mode(monkeypatch):
+    """Threads do not take the mode over."""
+    monkeypatch.setattr(drawing, "FEW", 0)
+    torch.manual_seed(1)
+    expected = kaiming_normal_linear(WideLinear, 1024, 32).weight
+    torch.manual_seed(1)
+    with torch.inference_mode():
+        drawn = kaiming_normal_linear(WideLinear, 1024, 32).weight
+    assert torch.equal(drawn, expected)
