@@ -9,6 +9,7 @@ import torch
 
 from benchmarks import inputs, ours
 from benchmarks.rows import (
+    ADAM_PASSES,
     Bench,
     PlainStep,
     Row,
@@ -16,9 +17,11 @@ from benchmarks.rows import (
     plain_parameters,
     plain_prediction,
     relative_error,
+    test_flops,
     timed_row,
+    training_flops,
 )
-from benchmarks.timing import Timing
+from benchmarks.timing import FLOAT_BYTES, Timing
 
 
 def step_lengths_rows(bench: Bench) -> list[Row]:
@@ -55,11 +58,13 @@ def step_lengths_rows(bench: Bench) -> list[Row]:
     whole = bench.time(epoch)
     share = sum(len(part.rows) for batch in batches for part in batch.parts) / (len(lengths) * sizes.num_segments)
     plain = PlainStep(params, batches[0].dense(), labels)
+    moved = ADAM_PASSES * FLOAT_BYTES * sum(p.numel() for p in params.values())
     return [
         timed_row(
             "step: whole, real lengths",
             Timing(seconds=whole.seconds / len(batches), runs=whole.runs),
             bench.time(plain.whole),
+            floor=bench.limits.floor(flops=sum(training_flops(sizes, distinct=share)), moved=moved),
             error=largest(errors),
             note=f"{len(batches)} batches of the training split's lengths: {share:.0%} of the snippets are distinct",
         )
@@ -89,6 +94,7 @@ def test_lengths_rows(bench: Bench) -> list[Row]:
             "test forward, a video, real lengths",
             Timing(seconds=whole.seconds / len(lengths), runs=whole.runs),
             bench.time(lambda: plain_prediction(params, one)),
+            floor=bench.limits.floor(flops=test_flops(sizes, distinct=share)),
             error=largest(errors),
             note=f"{len(lengths)} videos of the test split's lengths: {share:.0%} of the snippets are distinct",
         )
