@@ -45,13 +45,15 @@ def update(
         block = tl.program_id(0)
         column = (block % blocks).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
         first = (block // blocks) * ROWS
-        inside = column < W
-        for row in range(first, tl.minimum(first + ROWS, N)):
+        for i in range(ROWS):
+            row = first + i
+            inside = column < tl.where(row < N, W, 0)
             here = tl.cast(row, tl.int64) * W + column
             weight = tl.load(w + here, mask=inside)
             gradient = decay * weight
             for r in tl.static_range(R):
-                gradient += tl.load(g + r * N + row) * tl.load(x + tl.cast(r, tl.int64) * W + column, mask=inside)
+                factor = tl.load(g + r * N + tl.minimum(row, N - 1))  # of a row beyond the last, nothing is stored
+                gradient += factor * tl.load(x + tl.cast(r, tl.int64) * W + column, mask=inside)
             mean = tl.load(m + here, mask=inside)
             mean += rest1 * (gradient - mean)
             square = beta2 * tl.load(v + here, mask=inside) + rest2 * gradient * gradient
