@@ -162,13 +162,18 @@ class SAL(nn.Module):
         stream_video_logits: dict[str, Tensor] = {}
         mixed_actionness: dict[str, Tensor] = {}
         if self.training:
-            stream_video_logits = {s: self.video_classifier(self._pool(e)) for s, e in stream_encoded.items()}
+            # One pass over the classifier's weights, which are as wide as Q, does for all.
+            pooled = torch.cat([second_order, *(self._pool(e) for e in stream_encoded.values())])
+            video_logits, *of_streams = self.video_classifier(pooled).split(len(encoded))
+            stream_video_logits = dict(zip(stream_encoded, of_streams, strict=True))
             mixed_actionness = {s: branch.mixed(convolved[s]) for s, branch in self.branches.items()}
+        else:
+            video_logits = self.video_classifier(second_order)
         return SalOutput(
             cas=cas,
             actionness=actionness,
             stream_actionness=stream_actionness,
-            video_logits=self.video_classifier(second_order),
+            video_logits=video_logits,
             stream_video_logits=stream_video_logits,
             mixed_actionness=mixed_actionness,
         )
