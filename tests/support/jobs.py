@@ -22,6 +22,8 @@ def work(job: Any, begin: Callable[[Any], None]) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
     if job == "leave":
         os._exit(3)
+    if job == "hang":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if job == "sleep":
         time.sleep(60)
     return os.getpid(), os.getppid()
