@@ -256,6 +256,27 @@ def test_a_full_disk_in_the_background_is_told_as_usual(tiny, run, tmp_path, mon
     assert load_checkpoint(tmp_path / "out" / "x" / "last.pt").training["step"] == 4
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("background_save", [False, True])
+def test_without_a_last_pt_there_is_no_best_pt(tiny, run, tmp_path, monkeypatch, workers, background_save):
+    """Where a disk has room for the smaller of them alone; the same command starts over."""
+    original, init = saving.save_checkpoint, train.Trainer.__init__
+
+    def full(path, checkpoint):
+        if path.name == "last.pt":
+            raise InputError(f"{path}: can't be written (No space left on device)")
+        original(path, checkpoint)
+
+    flags = ("--exp_name", "x", *FLAGS, "--eval_workers", workers)
+    with monkeypatch.context() as patch:
+        patch.setattr(saving, "save_checkpoint", full)
+        patch.setattr(train.Trainer, "__init__", lambda *a, **k: init(*a, **k, background_saves=background_save))
+        outcome = run(tiny.path, *flags)
+    assert outcome.code == 2 and "last.pt: can't be written (No space left on device)" in outcome.err
+    assert not {"best.pt", "results.json"} & {path.name for path in (tmp_path / "out" / "x").iterdir()}
+    assert run(tiny.path, *flags).code == 0
+
+
 def test_a_save_in_the_background_is_of_its_moment(tiny, run, monkeypatch, background_saves):
     """The save after step 4 is written after step 6, and is of step 4 all the same."""
     original, step, steps, saved = saving.save_checkpoint, train.train_step, threading.Semaphore(0), []
