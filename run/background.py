@@ -161,7 +161,8 @@ class Worker(Generic[Job, Result]):
             return "fell silent"
         if self._hangs:
             return f"did not answer for {PATIENCE} seconds and was ended"
-        return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+        names = {number.value: number.name for number in signal.Signals}  # but for most real-time signals
+        return f"was killed ({names.get(-code, -code)})" if code < 0 else f"ended with code {code}"
 
 
 def serve(descriptor: int) -> None:

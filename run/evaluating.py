@@ -4,7 +4,7 @@ with Evaluations(evaluator, model, workers=1) as evaluations:
     evaluations.start(step)                                     # then training may change the weights ...
     for evaluated in evaluations.finished(most=1): ...          # ... and the results come later, in the order of the steps
 
-They are the same, whoever judges. A worker that dies or hangs costs time only: its evaluations are judged again, in this process.
+They are the same, whoever judges. A worker that dies or hangs costs time only: its evaluations are judged again, here.
 """
 
 import contextlib

@@ -50,6 +50,7 @@ def test_what_is_refused_is_refused_here_and_the_next_job_is_done(worker):
     [
         ("memory", r"failed \(MemoryError: no room\)"),
         ("die", r"was killed \(SIGKILL\)"),
+        ("die of 40", r"was killed \(40\)"),
         ("leave", "ended with code 3"),
     ],
 )

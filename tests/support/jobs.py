@@ -20,6 +20,8 @@ def work(job: Any, begin: Callable[[Any], None]) -> Any:
         raise MemoryError("no room")
     if job == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if job == "die of 40":  # a signal without a name
+        os.kill(os.getpid(), 40)
     if job == "leave":
         os._exit(3)
     if job == "hang":
