@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -32,10 +32,11 @@ Result = TypeVar("Result")
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 10.0  # seconds that a process whose pipe is closed may take to end
+PATIENCE = 120  # seconds that this process waits for a word of the worker: the longest part of a call takes a few
 
 
 class WorkerFailed(Exception):
-    """A call without a result, though the input is not to blame: the process was killed, or the function raised an error."""
+    """A call without a result, though the input is not to blame: the process was killed or hung, or the function failed."""
 
     def __init__(self, reason: str, where: Any) -> None:
         """`where` is what the call had last said it is at, None for nothing."""
@@ -68,6 +69,7 @@ class Worker(Generic[Job, Result]):
         self._connection, theirs = Pipe()
         self._ended: deque[_Ended] = deque()
         self._where: Any = None
+        self._hangs = False
         # The program's modules are found where they were found here, under the names that they have here (sal/_program.py).
         code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({theirs.fileno()})"
         blocked = signal.pthread_sigmask(
@@ -88,7 +90,7 @@ class Worker(Generic[Job, Result]):
 
     def submit(self, job: Job) -> None:
         """Ask for a call."""
-        with contextlib.suppress(OSError):  # it has died, which `result` tells
+        with contextlib.suppress(OSError), self._waited_for():  # an error: it has died, which `result` tells
             self._connection.send(job)
 
     def is_ready(self) -> bool:
@@ -123,7 +125,8 @@ class Worker(Generic[Job, Result]):
     def _receive(self) -> bool:
         """Wait for a message; False when there will be none."""
         try:
-            message = self._connection.recv()
+            with self._waited_for():
+                message = self._connection.recv()
         except (EOFError, OSError, pickle.UnpicklingError):
             return False
         if isinstance(message, _Begun):
@@ -133,12 +136,33 @@ class Worker(Generic[Job, Result]):
             self._where = None
         return True
 
+    @contextlib.contextmanager
+    def _waited_for(self) -> Iterator[None]:
+        """Around a wait for the worker: one that hangs, even halfway through a message, is killed, which ends the wait."""
+        answered = threading.Event()
+
+        def watch() -> None:
+            for _ in range(PATIENCE):  # seconds in which this process runs: Ctrl-Z stops both
+                if answered.wait(1):
+                    return
+            self._hangs = True
+            self._process.kill()
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            answered.set()
+
     def _death(self) -> str:
         try:
             code = self._process.wait(GRACE)
         except subprocess.TimeoutExpired:
             return "fell silent"
-        return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
+        if self._hangs:
+            return f"did not answer for {PATIENCE} seconds and was ended"
+        names = {number.value: number.name for number in signal.Signals}  # but for most real-time signals
+        return f"was killed ({names.get(-code, -code)})" if code < 0 else f"ended with code {code}"
 
 
 def serve(descriptor: int) -> None:

@@ -123,7 +123,10 @@ class CudaRecorder:
         graph = torch.cuda.CUDAGraph()
         # Threads that prepare batches go on pinning memory, which would end a capture in the default mode.
         pool = self.last.pool() if self.last else None
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        with (
+            torch.cuda.stream(torch.cuda.current_stream()),  # comes back to it: a capture that fails stays on its own
+            torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"),
+        ):
             result = work()
         self.last = graph
         return result, graph.replay

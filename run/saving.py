@@ -115,9 +115,9 @@ class Saver:
             self.best = save.best
 
     def write_best(self, results: dict[str, Any] | None) -> None:
-        """Write what a save would, but for last.pt, if there is a best model to be written."""
+        """Write what a save would, but for last.pt, if there is a best model to be written, and a last.pt that it goes with."""
         self.finish()
-        if self.best:
+        if self.best and self.experiment.last.exists():
             self._write(_Save(best=self.best, last=None, results=results))
             self.best = None
 

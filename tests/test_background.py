@@ -13,6 +13,7 @@ import pytest
 from support.jobs import work
 from support.paths import ROOT
 
+from run import background
 from run.background import Worker, WorkerFailed
 from utils.errors import InputError
 
@@ -49,6 +50,7 @@ def test_what_is_refused_is_refused_here_and_the_next_job_is_done(worker):
     [
         ("memory", r"failed \(MemoryError: no room\)"),
         ("die", r"was killed \(SIGKILL\)"),
+        ("die of 40", r"was killed \(40\)"),
         ("leave", "ended with code 3"),
     ],
 )
@@ -72,6 +74,20 @@ def test_a_worker_killed_between_jobs_was_at_none(worker):
         with pytest.raises(WorkerFailed, match="was killed") as caught:
             worker.result()
         assert caught.value.where is None
+
+
+@pytest.mark.parametrize("size", [1, 10**6], ids=["an answer is waited for", "more is sent than a pipe holds"])
+def test_one_that_hangs_is_ended(worker, monkeypatch, size):
+    worker.submit(1)
+    assert worker.result() == 2
+    monkeypatch.setattr(background, "PATIENCE", 1)
+    worker.submit("hang")
+    time.sleep(0.1)  # until it does
+    worker.submit(np.zeros(size))
+    for _ in range(2):
+        with pytest.raises(WorkerFailed, match="did not answer for 1 seconds and was ended") as caught:
+            worker.result()
+        assert caught.value.where == "job hang"
 
 
 def test_signals_to_stop_pass_it_by(worker):

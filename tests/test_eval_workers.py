@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
@@ -14,7 +15,7 @@ from support.tiny import TINY_FLAGS
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 import train
-from run import saving
+from run import background, saving
 from run.background import Worker
 from run.checkpoint import load_checkpoint
 from run.evaluating import worker_count
@@ -108,14 +109,22 @@ def at_submit(monkeypatch, act, *, call):
     monkeypatch.setattr(Worker, "submit", submit)
 
 
-@pytest.mark.parametrize("call", [1, 3, 6])
-def test_a_worker_that_is_killed_costs_time_alone(tiny, run, tmp_path, monkeypatch, whole, call):
+@pytest.mark.parametrize(
+    ("call", "number", "reason"),
+    [(call, signal.SIGKILL, "was killed (SIGKILL)") for call in (1, 3, 6)]
+    + [(3, signal.SIGSTOP, "did not answer for 1 seconds and was ended")],
+)
+def test_a_worker_that_is_killed_or_hangs_costs_time_alone(
+    tiny, run, tmp_path, monkeypatch, whole, call, number, reason
+):
     expected, content = whole(*OFTEN)
-    at_submit(monkeypatch, lambda worker: os.kill(worker.pid, signal.SIGKILL), call=call)
+    if number == signal.SIGSTOP:
+        monkeypatch.setattr(background, "PATIENCE", 1)
+    at_submit(monkeypatch, lambda worker: os.kill(worker.pid, number), call=call)
     outcome = run(tiny.path, "--exp_name", "x", *OFTEN, *WORKERS)
     assert outcome.code == 0 and lines(outcome) == lines(expected)
     (note,) = (line for line in outcome.out.splitlines() if "worker process" in line)
-    assert "was killed (SIGKILL)" in note and "in the training process" in note
+    assert reason in note and "in the training process" in note
     assert files(tmp_path / "out" / "x") == content
 
 
@@ -247,6 +256,27 @@ def test_a_full_disk_in_the_background_is_told_as_usual(tiny, run, tmp_path, mon
     assert load_checkpoint(tmp_path / "out" / "x" / "last.pt").training["step"] == 4
 
 
+@pytest.mark.parametrize("workers", ["0", "1"])
+@pytest.mark.parametrize("background_save", [False, True])
+def test_without_a_last_pt_there_is_no_best_pt(tiny, run, tmp_path, monkeypatch, workers, background_save):
+    """Where a disk has room for the smaller of them alone; the same command starts over."""
+    original, init = saving.save_checkpoint, train.Trainer.__init__
+
+    def full(path, checkpoint):
+        if path.name == "last.pt":
+            raise InputError(f"{path}: can't be written (No space left on device)")
+        original(path, checkpoint)
+
+    flags = ("--exp_name", "x", *FLAGS, "--eval_workers", workers)
+    with monkeypatch.context() as patch:
+        patch.setattr(saving, "save_checkpoint", full)
+        patch.setattr(train.Trainer, "__init__", lambda *a, **k: init(*a, **k, background_saves=background_save))
+        outcome = run(tiny.path, *flags)
+    assert outcome.code == 2 and "last.pt: can't be written (No space left on device)" in outcome.err
+    assert not {"best.pt", "results.json"} & {path.name for path in (tmp_path / "out" / "x").iterdir()}
+    assert run(tiny.path, *flags).code == 0
+
+
 def test_a_save_in_the_background_is_of_its_moment(tiny, run, monkeypatch, background_saves):
     """The save after step 4 is written after step 6, and is of step 4 all the same."""
     original, step, steps, saved = saving.save_checkpoint, train.train_step, threading.Semaphore(0), []
@@ -271,13 +301,25 @@ def test_a_save_in_the_background_is_of_its_moment(tiny, run, monkeypatch, backg
     assert saved[0] and saved[1] == saved[3]
 
 
-def test_the_system_may_have_no_room_for_workers(tiny, run, monkeypatch):
-    def fails(*args, **kwargs):
-        raise BlockingIOError(11, "Resource temporarily unavailable")
+@pytest.mark.parametrize("room", [0, 1])
+def test_the_system_may_have_no_room_for_workers(tiny, run, tmp_path, monkeypatch, whole, room):
+    original, started = subprocess.Popen, []
 
+    def fails(*args, **kwargs):
+        if "pass_fds" not in kwargs:  # not a worker
+            return original(*args, **kwargs)
+        if len(started) == room:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        started.append(original(*args, **kwargs))
+        return started[-1]
+
+    _, content = whole(*FLAGS)
     monkeypatch.setattr("subprocess.Popen", fails)
-    outcome = run(tiny.path, *FLAGS, "--eval_workers", "2")
-    assert outcome.code == 2 and "--eval_workers 2: the system cannot start them (Resource" in outcome.err
+    outcome = run(tiny.path, "--exp_name", "x", *FLAGS, "--eval_workers", "2")
+    note = f"note: --eval_workers 2: the system has started {room} of them (Resource temporarily unavailable)"
+    assert outcome.code == 0 and note in outcome.out
+    assert files(tmp_path / "out" / "x") == content
+    assert all(process.returncode is not None for process in started)
 
 
 def test_the_number_of_workers():
@@ -286,17 +328,14 @@ def test_the_number_of_workers():
     assert worker_count(0, gpu) == 0 and worker_count(5, cpu) == 5
 
 
-@pytest.mark.parametrize("workers", ["0", "1"])
-def test_a_kill_at_any_write_in_the_background_goes_on_to_the_same_files(
-    tiny, run, tmp_path, background_saves, whole, workers
-):
+def test_a_kill_at_any_write_in_the_background_goes_on_to_the_same_files(tiny, run, tmp_path, background_saves, whole):
     flags = [*FLAGS, "--num_epochs", "1"]
     _, content = whole(*flags)
     fixed = ["--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), *TINY_FLAGS, *flags]
     for write in range(1, 100):
         name = f"killed-{write}"
         folder = tmp_path / "out" / name
-        if killed_at(write, [*fixed, "--exp_name", name, "--eval_workers", workers]):
+        if killed_at(write, [*fixed, "--exp_name", name, "--eval_workers", str(write % 2)]):
             break
         again = ["--resume"] if (folder / "last.pt").exists() else []
         assert again or not (folder / "best.pt").exists()

@@ -153,8 +153,11 @@ def test_a_failed_capture_leaves_the_run_eager(capsys, when):
 
 
 def test_how_a_gpu_is_asked_to_capture(monkeypatch):
-    """Graphs share memory with one that is still there, and threads that pin memory don't end a capture."""
-    asked = []
+    """Graphs share memory with one that is still there, and threads that pin memory don't end a capture.
+
+    One that fails leaves torch on the capture's stream, which must not remain so.
+    """
+    asked, streams = [], ["usual"]
 
     class Graph:
         def pool(self):
@@ -166,8 +169,23 @@ def test_how_a_gpu_is_asked_to_capture(monkeypatch):
     @contextlib.contextmanager
     def capture(graph, *, pool, capture_error_mode):
         asked.append((graph, pool, capture_error_mode))
+        streams.append("the capture's")
         yield
 
+    @contextlib.contextmanager
+    def stream(chosen):
+        before = streams[-1]
+        streams.append(chosen)
+        try:
+            yield
+        finally:
+            streams.append(before)
+
+    def fails():
+        raise RuntimeError("operation not permitted when capturing")
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: streams[-1])
+    monkeypatch.setattr(torch.cuda, "stream", stream)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", capture)
     record = CudaRecorder()
@@ -178,6 +196,9 @@ def test_how_a_gpu_is_asked_to_capture(monkeypatch):
     (first, *how), replayed, (second, *then), _ = asked
     assert how == [None, "thread_local"] and then == [first, "thread_local"] and replayed == (first, "replayed")
     assert second is record.last is not first
+    with pytest.raises(RuntimeError, match="not permitted"):
+        record(fails)
+    assert streams[-1] == "usual" and record.last is second
 
 
 def test_a_run_is_the_same_with_graphs(tiny, run, tmp_path, monkeypatch):

@@ -20,8 +20,12 @@ def work(job: Any, begin: Callable[[Any], None]) -> Any:
         raise MemoryError("no room")
     if job == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if job == "die of 40":  # a signal without a name
+        os.kill(os.getpid(), 40)
     if job == "leave":
         os._exit(3)
+    if job == "hang":
+        os.kill(os.getpid(), signal.SIGSTOP)
     if job == "sleep":
         time.sleep(60)
     return os.getpid(), os.getppid()
