@@ -19,7 +19,7 @@ from utils.errors import InputError
 from utils.segments import Segments
 from utils.snippet_grid import SnippetGrid
 
-# Rows of predicted classes that are localized at once: enough to be fast, few enough for the cache, and to say where a worker died.
+# Rows of predicted classes that are localized at once: enough to be fast, few enough for the cache, and to trace a death.
 BLOCK_ROWS = 128
 BLOCK_SNIPPETS = 512 * 750  # of these rows together: memory does not grow with T
 
