@@ -123,8 +123,8 @@ def _part(videos: Sequence[Video], distinct: Sequence[Indices], placement: Place
     """The distinct snippets of some videos. One video that is used whole is not copied."""
     features = videos[0].features
     whole = len(videos) == 1 and len(features) == placement.num_rows
-    if whole and isinstance(features, np.ndarray) and features.dtype == np.float32 and features.flags.writeable:
-        return Part(torch.from_numpy(features), placement)  # torch would warn of an array that is not writeable
+    if whole and isinstance(features, np.ndarray) and features.dtype == np.float32 and features.flags.carray:
+        return Part(torch.from_numpy(features), placement)  # an array that is not writeable, torch would warn of
     rows = np.empty((placement.num_rows, features.shape[1]), np.float32)
     first = 0
     for video, chosen in zip(videos, distinct, strict=True):

@@ -104,6 +104,8 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     )
     if machine.busy:
         print(machine.busy)
+    if options.run.verbose and machine.details():
+        print(machine.details())
     trainer.run(_make_evaluator(model, data, options))
     assert history.best and history.last
     print(evaluation_report({"best": history.best.summary, "last": history.last.summary}))

@@ -40,9 +40,19 @@ class Machine:
     dtype: torch.dtype  # of the wide convolutions and the pooling
     threads: int  # of torch, on the CPU
     products: Library  # of large products on a CPU
+    chosen: bool = False  # whether the user chose it
 
     def __str__(self) -> str:
         return f"{self.device} ({self.precision}, products: {self.products}, threads: {self.threads})"
+
+    def details(self) -> str:
+        """A line for --verbose: why large products take the plain way; empty where they do not, or the user chose it."""
+        if self.device.type != "cpu" or self.precision != "fp32" or self.products == "onednn" or self.chosen:
+            return ""
+        reason = (
+            "oneDNN is not clearly faster here" if torch.backends.mkldnn.is_available() else "this torch has no oneDNN"
+        )
+        return f"note: large products are left to torch's BLAS: {reason}"
 
     @property
     def busy(self) -> str:
@@ -62,7 +72,8 @@ def choose_machine(options: RunOptions) -> Machine:
     products = choose_products(options.products, device, precision)
     use_library(products)
     dtype = apply_precision(precision)
-    return Machine(device=device, precision=precision, dtype=dtype, threads=threads, products=products)
+    chosen = options.products != "auto"
+    return Machine(device=device, precision=precision, dtype=dtype, threads=threads, products=products, chosen=chosen)
 
 
 def choose_products(name: str, device: torch.device, precision: str) -> Library:

@@ -8,7 +8,6 @@ import torch
 from layers import products
 from layers.products import batched_product, current_library, fastest_library, product, use_library
 from layers.second_order import bilinear_pool
-from options import resolve
 from run.device import choose_products
 from utils.errors import InputError
 
@@ -98,5 +97,13 @@ def test_a_run_records_its_library_and_resume_keeps_it(tiny, run, tmp_path):
     assert "the run had --products onednn (now blas): its numbers may differ" in other
 
 
-def test_the_choice_is_an_option():
-    assert resolve({}).run.products == "auto"
+@pytest.mark.parametrize("here", [True, False])
+def test_verbose_says_why_products_go_to_blas(tiny, run, monkeypatch, here):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: here)
+    monkeypatch.setattr("run.device.fastest_library", lambda threads: "blas")
+    why = "oneDNN is not clearly faster here" if here else "this torch has no oneDNN"
+    line = f"note: large products are left to torch's BLAS: {why}\n"
+    flags = ("--num_epochs", "1", "--exp_name")
+    assert run(tiny.path, "--verbose", *flags, "a").out.count(line) == 1
+    assert line not in run(tiny.path, *flags, "b").out
+    assert line not in run(tiny.path, "--verbose", "--products", "blas", *flags, "c").out
