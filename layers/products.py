@@ -31,7 +31,7 @@ _library: Library = "blas"
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T: [M,K] by [N,K] -> [M,N], row by row in memory. Has no gradient of its own."""
+    """a b^T: [M,K] by [N,K] -> [M,N], row by row in memory, of operands stored by rows or by columns. Has no gradient."""
     return by_convolution(a, b) if _takes_onednn(a, b) else torch.mm(a, b.t())
 
 
