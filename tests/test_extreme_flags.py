@@ -145,4 +145,4 @@ def test_localization_takes_no_more_memory_for_longer_sequences(length):
     blocks = list(_blocks([prediction] * 400))
     assert [v for block in blocks for v in block] == list(range(400))
     assert all(3 * (len(block) - 1) * length < BLOCK_SNIPPETS for block in blocks)
-    assert length > 750 or len(blocks[0]) == 171  # 512 rows and no more than the video's that completes them
+    assert length > 750 or len(blocks[0]) == 43  # 128 rows and no more than the video's that completes them
