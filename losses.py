@@ -143,9 +143,8 @@ def sal_losses(
 
     What has the same formula is computed at once: on a GPU a step costs what its operations cost to start.
     """
-    plain, mixed = (
-        torch.stack(list(a.values())) for a in (output.stream_actionness, output.mixed_actionness)
-    )  # [S,B,T]
+    # [S,B,T] each
+    plain, mixed = (torch.stack(list(a.values())) for a in (output.stream_actionness, output.mixed_actionness))
     label, weight = (
         torch.stack(pair).unsqueeze(1)  # [2,1,B,T], the same for every stream
         for pair in ((targets.label, targets.mixed_label), (targets.weight, targets.mixed_weight))

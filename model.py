@@ -75,10 +75,8 @@ class Encoder(nn.Module):
         return self.activate(self.conv(x))
 
     def activate(self, convolved: Tensor) -> Tensor:
-        """Everything after the convolution: [B,T,H] -> [B,T,H]."""
-        activated: Tensor = self.dropout(
-            F.relu(convolved, inplace=not self.training)
-        )  # training needs both, for mix-up
+        """Everything after the convolution: [B,T,H] -> [B,T,H]; in test in the place of the input, which mix-up alone needs."""
+        activated: Tensor = self.dropout(F.relu(convolved, inplace=not self.training))
         return activated
 
 

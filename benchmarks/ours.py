@@ -186,12 +186,13 @@ def shared_videos(pool: NDArray[np.float32], lengths: NDArray[np.int64], device:
 
 def resample(video: Video, num_segments: int, generator: np.random.Generator | None, out: NDArray[np.float32]) -> None:
     """Fills out [T,D]; uniformly without a generator, as in test."""
-    count, short = video.num_snippets, RECIPE.data.short_videos
+    video.sample(_indices(video, num_segments, generator), out)
+
+
+def _indices(video: Video, num_segments: int, generator: np.random.Generator | None) -> NDArray[np.int64]:
     if generator:
-        indices = random_indices(count, num_segments, generator, short_videos=short)
-    else:
-        indices = uniform_indices(count, num_segments)
-    video.sample(indices, out)
+        return random_indices(video.num_snippets, num_segments, generator, short_videos=RECIPE.data.short_videos)
+    return uniform_indices(video.num_snippets, num_segments)
 
 
 def predict_videos(model: SAL, features: Tensor) -> list[Prediction]:
@@ -202,17 +203,11 @@ def predict_videos(model: SAL, features: Tensor) -> list[Prediction]:
 
 def resampled_batches(videos: Split, sizes: Sizes, *, batch_size: int, training: bool) -> list[Snippets]:
     """The features of these videos, in batches, resampled as in training or in test."""
-    generator, t = np.random.default_rng(0), sizes.num_segments
+    generator = np.random.default_rng(0) if training else None
     batches = []
     for first in range(0, len(videos), batch_size):
         positions = list(range(first, min(first + batch_size, len(videos))))
-        counts = [videos.videos[position].num_snippets for position in positions]
-        indices = [
-            random_indices(n, t, generator, short_videos=RECIPE.data.short_videos)
-            if training
-            else uniform_indices(n, t)
-            for n in counts
-        ]
+        indices = [_indices(videos.videos[position], sizes.num_segments, generator) for position in positions]
         batches.append(videos.store.prepare(positions, np.stack(indices))())
     return batches
 

@@ -14,6 +14,7 @@ from benchmarks.rows import (
     PlainStep,
     Row,
     largest,
+    losses_error,
     plain_parameters,
     plain_prediction,
     relative_error,
@@ -22,6 +23,12 @@ from benchmarks.rows import (
     training_flops,
 )
 from benchmarks.timing import FLOAT_BYTES, Timing
+
+
+def distinct_share(batches: list[ours.Snippets]) -> float:
+    """Of all snippets of these batches."""
+    rows = sum(len(part.rows) for batch in batches for part in batch.parts)
+    return rows / sum(part.placement.index.size for batch in batches for part in batch.parts)
 
 
 def step_lengths_rows(bench: Bench) -> list[Row]:
@@ -41,10 +48,7 @@ def step_lengths_rows(bench: Bench) -> list[Row]:
         step, plain = ours.TrainingStep(model, batch, labels), PlainStep(params, batch.dense(), labels, dropout=0.0)
         step.forward()
         plain.forward()
-        ordered = [
-            torch.stack([losses[name] for name in sorted(plain.losses)]) for losses in (step.losses, plain.losses)
-        ]
-        errors.append(relative_error(*ordered))
+        errors.append(losses_error(step, plain))
     ours.set_dropout(model, dropout)
 
     step = ours.TrainingStep(model, batches[0], labels)
@@ -56,7 +60,7 @@ def step_lengths_rows(bench: Bench) -> list[Row]:
             step.whole()
 
     whole = bench.time(epoch)
-    share = sum(len(part.rows) for batch in batches for part in batch.parts) / (len(lengths) * sizes.num_segments)
+    share = distinct_share(batches)
     plain = PlainStep(params, batches[0].dense(), labels)
     moved = ADAM_PASSES * FLOAT_BYTES * sum(p.numel() for p in params.values())
     return [
@@ -87,7 +91,7 @@ def test_lengths_rows(bench: Bench) -> list[Row]:
         expected = plain_prediction(params, batches[0].dense()[video : video + 1])
         errors += [relative_error(scores, expected[0]), relative_error(sequences, expected[1])]
     whole = bench.time(lambda: [forward(batch) for batch in batches])
-    share = sum(len(part.rows) for batch in batches for part in batch.parts) / (len(lengths) * sizes.num_segments)
+    share = distinct_share(batches)
     one = batches[0].dense()[:1]
     return [
         timed_row(

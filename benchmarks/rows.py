@@ -544,6 +544,12 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
     return float(difference) / max(expected.detach().abs().max().item(), torch.finfo(torch.float32).tiny)
 
 
+def losses_error(step: ours.TrainingStep, plain: PlainStep) -> float:
+    """The error of all losses side by side: that of the background, a difference of logarithms, has few digits of its own."""
+    names = sorted(plain.losses)
+    return relative_error(*(torch.stack([losses[n] for n in names]) for losses in (step.losses, plain.losses)))
+
+
 def norm_error(actual: Tensor, expected: Tensor) -> float:
     return float((actual.detach() - expected.detach()).norm() / expected.detach().norm())
 
@@ -576,10 +582,8 @@ def _step_errors(model: ours.SAL, features: Tensor, labels: Tensor) -> dict[str,
     plain = PlainStep(params, features, labels, dropout=0.0)
     plain.forward()
     plain.backward()
-    names = sorted(plain.losses)
     errors = {
-        # Side by side: the background's divergence, a difference of logarithms, is nearly 0 at first and has few digits.
-        "forward": relative_error(*(torch.stack([losses[n] for n in names]) for losses in (step.losses, plain.losses))),
+        "forward": losses_error(step, plain),
         "backward": largest(norm_error(gradients[name], _gradient(p)) for name, p in params.items()),
     }
     # The first update is nearly the gradient's sign, which the last bits decide near 0: so both take our gradients.

@@ -56,9 +56,8 @@ def normal_(weight: Tensor, *, std: float) -> None:
     """weight.normal_(0, std), by as many threads as torch has: a contiguous float32 tensor with 16 n elements."""
     values, generator = weight.detach().view(-1), torch.default_generator
     threads = min(torch.get_num_threads(), MOST_THREADS)
-    part = (
-        -(-len(values) // (threads * WORDS)) * WORDS
-    )  # whole states, so that every thread is as many of them further on
+    # Whole states, so that every thread is as many of them further on.
+    part = -(-len(values) // (threads * WORDS)) * WORDS
     generators = []
     for _ in range(0, len(values), part):
         generators.append(torch.Generator().set_state(generator.get_state()))

@@ -80,8 +80,7 @@ def _takes_onednn(a: Tensor, b: Tensor) -> bool:
 @torch.no_grad()
 def by_convolution(a: Tensor, b: Tensor) -> Tensor:
     """As `product`. The rows of one operand are the pixels of an image, those of the other the filters."""
-    if (
-        a.stride(0) == 1 and a.stride(1) != 1
-    ):  # column by column: as pixels of a channels-first image, b's rows come out whole
+    if a.stride(0) == 1 and a.stride(1) != 1:
+        # Column by column: as pixels of a channels-first image, the rows of b come out whole.
         return F.conv2d(b.t()[None, :, None, :], a[:, :, None, None])[0, :, 0, :]
     return F.conv2d(a[None, None].permute(0, 3, 1, 2), b[:, :, None, None])[0, :, 0, :].t()

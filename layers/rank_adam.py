@@ -108,9 +108,8 @@ def unusable(device: torch.device) -> str:
 def _trial(device: torch.device) -> str:
     """Compare an update, and one that found_inf forbids, with plain torch in double precision."""
     n, width, lr, betas, eps, decay, steps = 16, 4096, 0.01, (0.9, 0.999), 1e-8, 0.1, 3
-    wave = torch.arange(
-        2 * (n + width), device=device, dtype=torch.float32
-    ).sin()  # no random numbers: those are the run's
+    # No random numbers: those are the run's.
+    wave = torch.arange(2 * (n + width), device=device, dtype=torch.float32).sin()
     g, x = wave[: 2 * n].view(2, n), wave[2 * n :].view(2, width)
     w, m, v = (scale * x[:1].expand(n, width).roll(1, 1) for scale in (1.0, 0.1, 0.1))
     v = v.abs()

@@ -7,7 +7,7 @@ A video of fewer than T snippets repeats them to fill T, on THUMOS'14 nine in te
 computed once for each row, then put in place.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -40,7 +40,7 @@ class Placement:
 
     def __init__(self, index: Numbers, num_rows: int) -> None:
         self.index, self.num_rows = index, num_rows  # [B,T] rows' numbers; R
-        self._bags: dict[tuple[range, torch.device], tuple[Bags, Bags]] = {}
+        self._bags: dict[tuple[str, range, torch.device], Bags] = {}
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -53,16 +53,28 @@ class Placement:
 
         Row r's part for the j-th shift is row r * len(shifts) + j. Beyond a video's ends there is nothing to add.
         """
-        return self._made(shifts, device)[0]
+        return self._kept("neighbours", shifts, device, lambda: _neighbours(self.index, shifts))
 
     def shares(self, shifts: range, device: torch.device) -> Bags:
         """The transpose of `neighbours`: for each row and shift the sum over the snippets that took it."""
-        return self._made(shifts, device)[1]
 
-    def _made(self, shifts: range, device: torch.device) -> tuple[Bags, Bags]:
-        key = (shifts, device)
+        def transposed() -> tuple[Numbers, Numbers]:
+            members, counts = _neighbours(self.index, shifts)
+            snippet = np.repeat(np.arange(self.index.size), counts)  # that each member is added to
+            order = np.argsort(members, kind="stable")
+            return snippet[order], np.bincount(members, minlength=self.num_rows * len(shifts))
+
+        return self._kept("shares", shifts, device, transposed)
+
+    def _kept(
+        self, name: str, shifts: range, device: torch.device, make: Callable[[], tuple[Numbers, Numbers]]
+    ) -> Bags:
+        """The bags of that name; `make` gives their members and how many each has."""
+        key = (name, shifts, device)
         if key not in self._bags:
-            self._bags[key] = _bags(self.index, self.num_rows, shifts, device)
+            members, counts = make()
+            offsets = np.cumsum(counts) - counts
+            self._bags[key] = Bags(torch.from_numpy(members).to(device), torch.from_numpy(offsets).to(device))
         return self._bags[key]
 
 
@@ -125,21 +137,11 @@ def _all_distinct(videos: int, t: int) -> Placement:
     return Placement(np.arange(videos * t).reshape(videos, t), videos * t)
 
 
-def _bags(index: Numbers, num_rows: int, shifts: range, device: torch.device) -> tuple[Bags, Bags]:
-    """The bags of `neighbours` and of `shares`."""
-    taps, (videos, t) = len(shifts), index.shape
+def _neighbours(index: Numbers, shifts: range) -> tuple[Numbers, Numbers]:
+    """The members of `Placement.neighbours`, snippet by snippet, and how many each has: fewer at a video's ends."""
+    taps, t = len(shifts), index.shape[1]
     before, after = max(0, -shifts[0]), max(0, shifts[-1])
     padded = np.pad(index, ((0, 0), (before, after)), constant_values=-1)
-    first = shifts[0] + before
-    windows = sliding_window_view(padded[:, first:], taps, axis=1)[:, :t]  # [B,T,taps]
+    windows = sliding_window_view(padded[:, shifts[0] + before :], taps, axis=1)[:, :t]  # [B,T,taps]
     inside = windows >= 0
-    members = (windows * taps + np.arange(taps))[inside]
-    counts = inside.sum(2).ravel()
-    snippet = np.repeat(np.arange(videos * t), counts)  # that each member is added to
-    order = np.argsort(members, kind="stable")
-
-    def bags(members: Numbers, counts: Numbers) -> Bags:
-        offsets = np.cumsum(counts) - counts
-        return Bags(torch.from_numpy(members).to(device), torch.from_numpy(offsets).to(device))
-
-    return bags(members, counts), bags(snippet[order], np.bincount(members, minlength=num_rows * taps))
+    return (windows * taps + np.arange(taps))[inside], inside.sum(2).ravel()

@@ -87,11 +87,12 @@ class _GatheredProducts(torch.autograd.Function):
         grad = grad_outputs[0].contiguous()
         h, d, _ = weight.shape
         through: list[Tensor | None] = [None] * len(parts)
-        grad_taps: list[Tensor | None] = [None for _ in _groups(weight)]
+        groups = _groups(weight)
+        grad_taps: list[Tensor | None] = [None] * len(groups)
         for i, (rows, placement, part_grad) in enumerate(
             zip(parts, ctx.placements, grad.split(ctx.sizes), strict=True)
         ):
-            for j, (shifts, matrix) in enumerate(_groups(weight)):
+            for j, (shifts, matrix) in enumerate(groups):
                 shares = placement.shares(shifts, rows.device).sums(part_grad.view(-1, h)).view(len(rows), -1)
                 grad_taps[j] = _plus(grad_taps[j], product(shares.t(), rows.t()))
                 if ctx.needs_input_grad[3 + i]:

@@ -72,9 +72,8 @@ class Worker(Generic[Job, Result]):
         self._hangs = False
         # The program's modules are found where they were found here, under the names that they have here (sal/_program.py).
         code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({theirs.fileno()})"
-        blocked = signal.pthread_sigmask(
-            signal.SIG_BLOCK, STOPPING
-        )  # which the process inherits, from its first moment
+        # Blocked signals are inherited by the process, from its first moment.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", code],
