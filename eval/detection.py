@@ -29,12 +29,13 @@ from numpy.typing import NDArray
 from command_line.console import run_tool
 from eval.arguments import AVERAGES, parse_arguments
 from eval.files import PairOptions, read_pair
+from eval.matching import NO_INSTANCE, match_detections
 from eval.notes import UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, notes_on
 from eval.tables import map_table, per_class_table
 from formats.names import amount, plural
 from utils.errors import InputError
 from utils.ranges import in_span, parse_grid, parse_span
-from utils.segments import Segments, temporal_iou
+from utils.segments import Segments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,22 +77,14 @@ def evaluate_detections(
     if len(ground_truth) == 0:
         raise InputError("no ground-truth segments to evaluate against")
     # By class, best score first; equal scores keep the given order (lexsort is stable).
-    detections = detections.take(np.lexsort((-detections.score, detections.label)))
-    ground_truth = ground_truth.take(np.lexsort((ground_truth.video, ground_truth.label)))
-    detection, truth, overlap = _candidate_pairs(ground_truth, detections, min(tious))
-    level, pair = np.nonzero(overlap >= np.asarray(tious)[:, None])  # [K,pairs]
-    matched = _match(
-        level * len(detections) + detection[pair],
-        level * len(ground_truth) + truth[pair],
-        len(tious) * len(detections),
-        len(tious) * len(ground_truth),
-    ).reshape(len(tious), len(detections))
-
+    order = np.lexsort((-detections.score, detections.label))
+    label = detections.label[order]
+    matched = match_detections(ground_truth, detections, tious=tious)[:, order] != NO_INSTANCE
     per_class_ap = np.full((len(tious), num_classes), np.nan)
-    bounds = np.searchsorted(detections.label, np.arange(num_classes + 1))
-    for label, count in enumerate(np.bincount(ground_truth.label, minlength=num_classes)):
+    bounds = np.searchsorted(label, np.arange(num_classes + 1))
+    for c, count in enumerate(np.bincount(ground_truth.label, minlength=num_classes)):
         if count:
-            per_class_ap[:, label] = average_precision(matched[:, bounds[label] : bounds[label + 1]], int(count))
+            per_class_ap[:, c] = average_precision(matched[:, bounds[c] : bounds[c + 1]], int(count))
     return DetectionResult(tious=tuple(tious), per_class_ap=per_class_ap)
 
 
@@ -103,80 +96,6 @@ def average_precision(true_positive: NDArray[np.bool_], ground_truth_count: int)
     precision = np.cumsum(true_positive, axis=1) / np.arange(1, true_positive.shape[1] + 1)
     interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     return np.asarray((interpolated * true_positive).sum(1) / ground_truth_count)
-
-
-def _candidate_pairs(
-    ground_truth: Segments, detections: Segments, min_tiou: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Pairs of a detection and a ground truth of the same video and class with tIoU >= min_tiou -> (detection, truth, tIoU).
-
-    Sorted by detection, the largest tIoU first. Ground truth must be sorted by class, then video.
-    """
-    videos = 1 + max(ground_truth.video.max(initial=0), detections.video.max(initial=0))
-    truth_key = ground_truth.label * videos + ground_truth.video
-    key = detections.label * videos + detections.video
-    first = np.searchsorted(truth_key, key, side="left")
-    count = np.searchsorted(truth_key, key, side="right") - first
-    detection = np.repeat(np.arange(len(detections)), count)
-    position = np.arange(len(detection)) - np.repeat(np.cumsum(count) - count, count)
-    truth = np.repeat(first, count) + position
-    start, end = detections.start[detection], detections.end[detection]
-    truth_start, truth_end = ground_truth.start[truth], ground_truth.end[truth]
-    # Most pairs do not overlap and are not worth a division.
-    meet = np.flatnonzero((start < truth_end) & (truth_start < end))
-    overlap = np.zeros(len(detection))
-    overlap[meet] = temporal_iou(start[meet], end[meet], truth_start[meet], truth_end[meet])
-    near = np.flatnonzero(overlap >= min_tiou)
-    near = near[np.lexsort((-overlap[near], detection[near]))]
-    _order_ties(near, detection, overlap)
-    return detection[near], truth[near], overlap[near]
-
-
-def _order_ties(near: NDArray[np.int64], detection: NDArray[np.int64], overlap: NDArray[np.float64]) -> None:
-    """Reorder in place the pairs of detections that overlap several ground truths by exactly the same tIoU.
-
-    The field's evaluators leave this order to numpy's argsort, reversed, and published figures depend on it; so these few
-    detections (69 of 31,587 in the tests' real result file) are sorted that way, one by one. numpy's order of equal values
-    depends on the processor's vector instructions (AVX-512 or not): on that file the mAP at tIoU 0.1 moves by 1.4e-4.
-    """
-    near_detection = detection[near]
-    same = (np.diff(near_detection) == 0) & (np.diff(overlap[near]) == 0)
-    for tied in np.unique(near_detection[1:][same]):
-        candidates = slice(*np.searchsorted(detection, [tied, tied + 1]))
-        first, stop = np.searchsorted(near_detection, [tied, tied + 1])
-        order = np.argsort(overlap[candidates])[::-1]
-        near[first:stop] = candidates.start + order[: stop - first]
-
-
-def _match(
-    detection: NDArray[np.int64], truth: NDArray[np.int64], num_detections: int, num_truth: int
-) -> NDArray[np.bool_]:
-    """Mark the detections [num_detections] that get a ground truth, if each in turn takes the best one still free.
-
-    Pairs are sorted by detection, the preferred ground truth first. Taking turns is slow, so all ask at once: every ground
-    truth keeps the earliest detection that has asked for it, and a refused detection asks for its next. Since all ground truths
-    agree on who comes first, this deferred acceptance has the same result as taking turns: there is one stable matching.
-    """
-    nobody = num_detections
-    holder = np.full(num_truth, nobody)
-    count = np.bincount(detection, minlength=num_detections)
-    stop = np.cumsum(count)
-    pointer = stop - count  # each detection's next pair
-    asking = np.flatnonzero(count)
-    while len(asking):
-        wanted = truth[pointer[asking]]
-        before = holder[wanted]
-        np.minimum.at(holder, wanted, asking)
-        after = holder[wanted]
-        again = np.zeros(num_detections + 1, bool)
-        again[asking[after != asking]] = True  # refused
-        again[before[after != before]] = True  # displaced
-        asking = np.flatnonzero(again[:nobody])
-        pointer[asking] += 1
-        asking = asking[pointer[asking] < stop[asking]]
-    matched = np.zeros(num_detections + 1, bool)
-    matched[holder] = True
-    return matched[:num_detections]
 
 
 def main(arguments: Sequence[str]) -> int:
