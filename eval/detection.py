@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from command_line.console import run_tool
 from eval.arguments import AVERAGES, parse_arguments
+from eval.average_precision import average_precision
 from eval.files import PairOptions, read_pair
 from eval.matching import NO_INSTANCE, match_detections
 from eval.notes import UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, notes_on
@@ -86,16 +87,6 @@ def evaluate_detections(
         if count:
             per_class_ap[:, c] = average_precision(matched[:, bounds[c] : bounds[c + 1]], int(count))
     return DetectionResult(tious=tuple(tious), per_class_ap=per_class_ap)
-
-
-def average_precision(true_positive: NDArray[np.bool_], ground_truth_count: int) -> NDArray[np.float64]:
-    """Hits [K,N] in descending score -> AP [K]: the area under the interpolated precision-recall curve.
-
-    Recall rises only at hits, by 1 / count each, so the area is the sum of the interpolated precision at hits, over count.
-    """
-    precision = np.cumsum(true_positive, axis=1) / np.arange(1, true_positive.shape[1] + 1)
-    interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray((interpolated * true_positive).sum(1) / ground_truth_count)
 
 
 def main(arguments: Sequence[str]) -> int:

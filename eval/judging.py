@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.classification import video_accuracy
 from eval.detection import evaluate_detections
-from eval.summary import EvaluationSummary, summarize, video_accuracy
+from eval.summary import EvaluationSummary, summarize
 from localization.instances import Prediction, localize
 from options import EvaluationOptions, LocalizationOptions
 from utils.segments import Segments

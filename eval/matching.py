@@ -24,7 +24,7 @@ def match_detections(ground_truth: Segments, detections: Segments, *, tious: Seq
     turn = np.lexsort((-detections.score, detections.label))
     place = np.lexsort((ground_truth.video, ground_truth.label))
     detections, ground_truth = detections.take(turn), ground_truth.take(place)
-    detection, truth, overlap = _candidate_pairs(ground_truth, detections, min(tious))
+    detection, truth, overlap = candidate_pairs(ground_truth, detections, min(tious))
     level, pair = np.nonzero(overlap >= np.asarray(tious)[:, None])  # [K,pairs]
     holder = _match(
         level * len(detections) + detection[pair],
@@ -38,7 +38,7 @@ def match_detections(ground_truth: Segments, detections: Segments, *, tious: Seq
     return found
 
 
-def _candidate_pairs(
+def candidate_pairs(
     ground_truth: Segments, detections: Segments, min_tiou: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Pairs of a detection and a ground truth of the same video and class with tIoU >= min_tiou -> (detection, truth, tIoU).

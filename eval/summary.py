@@ -5,9 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from eval.detection import DetectionResult
 from eval.tables import map_table, percent
 from utils.ranges import parse_span
@@ -32,11 +29,6 @@ class EvaluationSummary:
     @staticmethod
     def from_plain(plain: Mapping[str, Any]) -> "EvaluationSummary":
         return EvaluationSummary(**{f.name: plain.get(f.name) for f in dataclasses.fields(EvaluationSummary)})
-
-
-def video_accuracy(predicted: NDArray[np.bool_], labels: NDArray[np.bool_]) -> float:
-    """The fraction of videos whose predicted classes [V,C] equal their labels [V,C]."""
-    return float((predicted == labels).all(1).mean())
 
 
 def summarize(

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from eval.detection import average_precision, evaluate_detections, main
-from eval.summary import video_accuracy
+from eval.average_precision import average_precision
+from eval.classification import video_accuracy
+from eval.detection import evaluate_detections, main
 from formats.result_file import read_detections, write_detections
 from reference import loops
 from utils.errors import InputError

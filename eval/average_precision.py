@@ -1,0 +1,94 @@
+"""Precision, recall and average precision from hits: detections in descending score, each right or wrong.
+
+    ap = average_precision(is_hit, count)                         # [K,N] -> [K]: the area under the interpolated curve
+    curve = pr_curve(is_hit, score, count=count)                  # one class at one tIoU, as arrays to draw
+    curves = pr_curves(is_hit, ground_truth, detections, num_classes=20)
+
+Evaluators differ in what they make of the same hits (eval/protocols.py says whose rule is which).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from utils.segments import Floats, Segments
+
+Flags = NDArray[np.bool_]
+RECALLS = np.arange(11) / 10  # that the 11-point rule of PASCAL VOC 2007 looks at
+
+
+def average_precision(true_positive: Flags, ground_truth_count: int) -> Floats:
+    """Hits [K,N] in descending score -> AP [K]: the area under the interpolated precision-recall curve.
+
+    Recall rises only at hits, by 1 / count each, so the area is the sum of the interpolated precision at hits, over count.
+    """
+    precision = np.cumsum(true_positive, axis=1) / np.arange(1, true_positive.shape[1] + 1)
+    return np.asarray((_envelope(precision) * true_positive).sum(1) / ground_truth_count)
+
+
+def raw_average_precision(true_positive: Flags, ground_truth_count: int) -> Floats:
+    """Hits [K,N] in descending score -> AP [K]: the sum of the precision at hits as it is, over count."""
+    precision = np.cumsum(true_positive, axis=1) / np.arange(1, true_positive.shape[1] + 1)
+    return np.asarray((precision * true_positive).sum(1) / ground_truth_count)
+
+
+def eleven_point_average_precision(true_positive: Flags, ground_truth_count: int) -> Floats:
+    """Hits [K,N] in descending score -> AP [K]: the mean of the interpolated precision at a recall of 0, 0.1 .. 1."""
+    hits = np.cumsum(true_positive, axis=1)
+    envelope = _envelope(hits / np.arange(1, hits.shape[1] + 1))
+    envelope = np.hstack([envelope, np.zeros((len(hits), 1))])  # a recall that is never reached
+    reached = [np.searchsorted(row / ground_truth_count, RECALLS) for row in hits]
+    return np.array([row[at].mean() for row, at in zip(envelope, reached, strict=True)])
+
+
+INTERPOLATED, RAW, ELEVEN_POINT = "interpolated", "raw precision at hits", "11-point"
+AP_RULES: Mapping[str, Callable[[Flags, int], Floats]] = MappingProxyType(
+    {
+        INTERPOLATED: average_precision,
+        RAW: raw_average_precision,
+        ELEVEN_POINT: eleven_point_average_precision,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrecisionRecallCurve:
+    """One point a detection, in descending score."""
+
+    score: Floats  # [N]
+    precision: Floats  # [N] of the detections up to this one
+    interpolated: Floats  # [N] the highest precision at this recall or beyond
+    recall: Floats  # [N]
+
+
+def pr_curve(is_hit: Flags, score: Floats, *, count: int) -> PrecisionRecallCurve:
+    """The curve of N detections in any order, `count` instances being there to find; equal scores keep their order."""
+    order = np.argsort(-score, kind="stable")
+    hits = np.cumsum(is_hit[order])
+    precision = hits / np.arange(1, len(hits) + 1)
+    return PrecisionRecallCurve(
+        score=score[order],
+        precision=precision,
+        interpolated=_envelope(precision[None])[0],
+        recall=hits / count,
+    )
+
+
+def pr_curves(
+    is_hit: Flags, ground_truth: Segments, detections: Segments, *, num_classes: int
+) -> list[PrecisionRecallCurve | None]:
+    """The curve of every class [C], from the hits [N] of all detections; None for a class without ground truth."""
+    counts = np.bincount(ground_truth.label, minlength=num_classes).tolist()
+    curves: list[PrecisionRecallCurve | None] = []
+    for label, count in enumerate(counts):
+        mine = np.flatnonzero(detections.label == label)
+        curves.append(pr_curve(is_hit[mine], detections.score[mine], count=count) if count else None)
+    return curves
+
+
+def _envelope(precision: Floats) -> Floats:
+    """Precision [K,N] -> the highest precision at each place or after it [K,N]."""
+    return np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
