@@ -52,6 +52,11 @@ def pseudo_labels(actionness: Tensor, cas: Tensor, options: ActionnessOptions) -
     return label
 
 
+def snippet_confidence(cas: Tensor) -> Tensor:
+    """The classifier's confidence in each snippet: the largest class probability, [B,T,C] -> [B,T]."""
+    return cas.softmax(2).amax(2)
+
+
 class AdaptiveMask(nn.Module):
     """Weights of snippets by the classifier's confidence, compared with a running mean and variance.
 
@@ -70,11 +75,15 @@ class AdaptiveMask(nn.Module):
 
     @torch.no_grad()
     def forward(self, cas: Tensor) -> Tensor:
-        """cas [B,T,C] -> w [B,T] in (0,1]: 1 above the mean, a Gaussian below it. Updates the statistics first."""
-        confidence = cas.softmax(2).amax(2)  # [B,T]
+        """cas [B,T,C] -> w [B,T] in (0,1]. Updates the statistics first."""
+        confidence = snippet_confidence(cas)
         self.mean.lerp_(confidence.mean(), 1 - self.momentum)
         if confidence.numel() > 1:  # a single snippet has no variance
             self.var.lerp_(confidence.var(), 1 - self.momentum)
+        return self.weight(confidence)
+
+    def weight(self, confidence: Tensor) -> Tensor:
+        """w of each confidence, by the statistics as they are: 1 above the mean, a Gaussian below it."""
         below = (confidence - self.mean).clamp_max(0)
         return torch.exp(-below.square() / (self.var_factor * self.var).clamp_min(torch.finfo(self.var.dtype).tiny))
 
@@ -90,8 +99,8 @@ def actionness_targets(output: SalOutput, mask: AdaptiveMask, options: Actionnes
 
 
 def _top_indicator(values: Tensor, k: int) -> Tensor:
-    """1 on the k largest of each row of [B,T], 0 elsewhere."""
-    return torch.zeros_like(values).scatter_(1, values.topk(k, dim=1).indices, 1.0)
+    """1 on the k largest of each row of [B,T], 0 elsewhere; on all of fewer, which test alone has."""
+    return torch.zeros_like(values).scatter_(1, values.topk(min(k, values.shape[1]), dim=1).indices, 1.0)
 
 
 # The loss terms

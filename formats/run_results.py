@@ -1,0 +1,113 @@
+"""results.json of an experiment's folder, of its inference folder, or of --predict: read, and checked entry by entry.
+
+results = read_results(folder)      # {"best": {...}, "last": {...}, ...} of a training run, {"mAP": ..., ...} of an inference
+evaluations(results)                # {"best": {...}, "last": {...}} or {"inference": {...}}
+"""
+
+import math
+import pathlib
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from formats.ground_truth import read_json
+from utils.errors import InputError
+from utils.printable import one_line
+
+RESULTS = "results.json"
+MEASURES = ("mAP", "average_mAP", "video_accuracy", "per_class_AP")
+OF_A_RUN = ("best", "last")
+INFERENCE = "inference"
+
+
+def read_results(folder: pathlib.Path) -> dict[str, Any]:
+    """The content of a run's results.json. Fractions, None where nothing could be measured.
+
+    Raises InputError for a folder that is no run's, a run without evaluations, and an entry that is not as this program writes
+    it: which one, and where.
+    """
+    path = folder / RESULTS
+    if not folder.is_dir():
+        kind = "a file; name the folder it lies in" if folder.is_file() else "no such folder; name that of a run"
+        raise InputError(f"{folder}: {kind}, such as output/NAME")
+    if not path.exists():
+        raise InputError(f"{folder}: {_why_none(folder)}")
+    results = read_json(path, duplicate_keys=False)
+    if not isinstance(results, dict):
+        raise InputError(f"{path}: expected an object with the results of a run; is it another program's?")
+    found = evaluations(results)
+    if not found:
+        what = "a run of --predict, which measures nothing" if "videos" in results else "no run of this program"
+        raise InputError(f"{path}: is of {what}; name a folder that training or --inference_only has written")
+    for name, evaluation in found.items():
+        _check_evaluation(evaluation, "" if name == INFERENCE else f"{name}.", path)
+    for i, point in enumerate(_a_list(results.get("history", []), "history", path)):
+        where = f"history, entry {i}"
+        for key in ("step", "epoch"):
+            _check_count(_a_dict(point, where, path).get(key), f"{where}, {key}", path)
+        for key in ("average_mAP", "video_accuracy"):
+            _check_share(point.get(key), f"{where}, {key}", path)
+    for key in ("options", "versions", "data", "left_out"):
+        _a_dict(results.get(key, {}), key, path)
+    return results
+
+
+def evaluations(results: Mapping[str, Any]) -> dict[str, Any]:
+    """The evaluations in a results.json by name; empty for a file that has none."""
+    if all(name in results for name in OF_A_RUN):
+        return {name: results[name] for name in OF_A_RUN}
+    return {INFERENCE: dict(results)} if all(name in results for name in ("mAP", "average_mAP")) else {}
+
+
+def _why_none(folder: pathlib.Path) -> str:
+    if (folder / "last.pt").exists():
+        again = shlex.join(["--resume", "--exp_name", folder.name, "--output_dir", str(folder.parent)])
+        return f"has no {RESULTS}: the run has made no evaluation yet; let it go on, or continue it with {again}"
+    return f"has no {RESULTS}: not the folder of a run, or of one that ended before its first evaluation; name another"
+
+
+def _check_evaluation(evaluation: Any, prefix: str, path: pathlib.Path) -> None:
+    plain = _a_dict(evaluation, prefix.removesuffix(".") or "the file", path)
+    if prefix:
+        for key in ("step", "epoch"):
+            _check_count(plain.get(key), f"{prefix}{key}", path)
+    _check_share(plain.get("video_accuracy"), f"{prefix}video_accuracy", path)
+    for key in ("mAP", "average_mAP"):
+        _check_shares(plain.get(key), f"{prefix}{key}", path)
+    by_class = plain.get("per_class_AP")
+    if by_class is not None:
+        for name, shares in _a_dict(by_class, f"{prefix}per_class_AP", path).items():
+            _check_shares(shares, f"{prefix}per_class_AP of {name!a}", path)
+
+
+def _check_shares(value: Any, where: str, path: pathlib.Path) -> None:
+    if value is not None:
+        for name, share in _a_dict(value, where, path).items():
+            _check_share(share, f"{where} at {name!a}", path)
+
+
+def _check_share(value: Any, where: str, path: pathlib.Path) -> None:
+    if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
+        raise _not(value, where, "a number from 0 to 1", path)
+
+
+def _check_count(value: Any, where: str, path: pathlib.Path) -> None:
+    if not (type(value) is int and 0 <= value < math.inf):
+        raise _not(value, where, "a count", path)
+
+
+def _a_dict(value: Any, where: str, path: pathlib.Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _not(value, where, "an object", path)
+    return value
+
+
+def _a_list(value: Any, where: str, path: pathlib.Path) -> list[Any]:
+    if not isinstance(value, list):
+        raise _not(value, where, "a list", path)
+    return value
+
+
+def _not(value: Any, where: str, expected: str, path: pathlib.Path) -> InputError:
+    shown = one_line(repr(value), longest=60)
+    return InputError(f"{path}: {where} is {shown}, not {expected}; fix it, or evaluate the run again")

@@ -1,0 +1,145 @@
+"""The folder of a run, read for its report: what fits is read, anything else is refused in one line that says where."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from support.reported import write_run
+
+from formats.curve_file import append_point, drop_points, read_points
+from formats.run_results import read_results
+from report.reading import read_run
+from utils.errors import InputError
+
+
+def edit(file, change):
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+
+
+def test_a_run_is_read_as_it_was_written(tmp_path):
+    run = read_run(write_run(tmp_path / "first"))
+    assert run.name == "first" and not run.is_inference
+    assert run.results["best"]["mAP"] == {"0.5": 0.5}
+    assert run.options.data.num_segments == 24
+    # "b" comes first in the file of detections, and "jump" before "run": both are coded by the timelines.
+    assert run.timelines.videos == ("a", "b") and run.timelines.classes == ("run", "jump")
+    assert run.detections.video.tolist() == [1, 0] and run.detections.label.tolist() == [1, 0]
+    assert run.detections.score.tolist() == [0.25, 0.75]
+    assert run.curves.to_dict("list") == {
+        "step": [1, 1, 2],
+        "name": ["loss/total", "mAP/0.5", "loss/total"],
+        "value": [3, 0.5, 2],
+    }
+    assert run.notes == ()
+
+
+def test_an_inference_is_read_too(tmp_path):
+    run = read_run(write_run(tmp_path / "first" / "inference", inference=True))
+    assert run.name == "first/inference" and run.is_inference and len(run.curves) == 0
+    assert list(run.curves.columns) == ["step", "name", "value"] and run.notes == ()
+
+
+def test_a_run_without_curves_says_so(tmp_path):
+    folder = write_run(tmp_path / "first")
+    (folder / "curves.jsonl").unlink()
+    assert "curves.jsonl" in read_run(folder).notes[0]
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"),
+    [
+        (["results.json"], "has no results.json: not the folder of a run"),
+        (["timelines.npz"], "no timelines.npz; main.py --report"),
+        (["detections_best.json", "timelines.npz"], "no detections_best.json and no timelines.npz"),
+    ],
+)
+def test_what_is_missing_is_named(missing, said, tmp_path):
+    folder = write_run(tmp_path / "first")
+    for name in missing:
+        (folder / name).unlink()
+    with pytest.raises(InputError, match=re.escape(said)):
+        read_run(folder)
+
+
+def test_a_run_that_has_not_evaluated_is_told_from_a_folder_of_another_kind(tmp_path):
+    folder = write_run(tmp_path / "first")
+    (folder / "results.json").unlink()
+    (folder / "last.pt").touch()
+    with pytest.raises(InputError, match=r"no evaluation yet.*--resume --exp_name first"):
+        read_results(folder)
+    with pytest.raises(InputError, match="no such folder"):
+        read_results(tmp_path / "other")
+    with pytest.raises(InputError, match="a file; name the folder"):
+        read_results(folder / "last.pt")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: r["best"]["mAP"].update({"0.5": 1.5}), "best.mAP at '0.5' is 1.5, not a number from 0 to 1"),
+        (lambda r: r["best"]["mAP"].update({"0.5": float("nan")}), "best.mAP at '0.5' is nan"),
+        (lambda r: r["best"]["mAP"].update({"0.5": True}), "best.mAP at '0.5' is True"),
+        (lambda r: r["last"].update(step="3"), "last.step is '3', not a count"),
+        (lambda r: r["last"].update(average_mAP=[0.5]), "last.average_mAP is [0.5], not an object"),
+        (lambda r: r["best"]["per_class_AP"].update(run=3), "best.per_class_AP of 'run' is 3, not an object"),
+        (lambda r: r["best"].update(video_accuracy="x" * 999), "best.video_accuracy is 'xx"),
+        (lambda r: r.update(best=None), "best is None, not an object"),
+        (lambda r: r.update(history={}), "history is {}, not a list"),
+        (lambda r: r["history"].append(3), "history, entry 1 is 3, not an object"),
+        (lambda r: r["history"].append({"step": 1, "epoch": -1}), "history, entry 1, epoch is -1, not a count"),
+        (lambda r: r.update(options=3), "options is 3, not an object"),
+        (lambda r: r["options"].update(batch_size="x\x1b[2J"), "its option batch_size is 'x"),
+        (lambda r: r["options"].update(bitch_size=3), "its option 'bitch_size' is unknown"),
+        (lambda r: r.pop("best"), "is of no run of this program"),
+        (lambda r: (r.pop("best"), r.update(videos={})), "is of a run of --predict, which measures nothing"),
+    ],
+)
+def test_a_malformed_entry_is_named(change, said, tmp_path):
+    folder = write_run(tmp_path / "first")
+    edit(folder / "results.json", change)
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        read_run(folder)
+    assert str(folder / "results.json") in str(caught.value) and len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: r.update({"c\x1b": []}), r"video 'c\x1b': not in timelines.npz"),
+        (lambda r: r["a"][0].update(label="fly"), "label 'fly': not in timelines.npz"),
+        (lambda r: r["a"][0].update(score="high"), "video 'a', detection 0"),
+    ],
+)
+def test_detections_that_do_not_fit_the_timelines_are_named(change, said, tmp_path):
+    folder = write_run(tmp_path / "first")
+    edit(folder / "detections_best.json", lambda content: change(content["results"]))
+    with pytest.raises(InputError, match=re.escape(said)):
+        read_run(folder)
+
+
+def test_points_are_read_again_and_those_of_a_resumed_run_replace_earlier_ones(tmp_path):
+    path = tmp_path / "curves.jsonl"
+    with open(path, "ab") as file:
+        append_point(file, {"a": 1.0, "b": float("inf")}, step=1)
+        append_point(file, {"a": 2.0}, step=2)
+        append_point(file, {"a": 3.0}, step=2)
+        file.write(b'{"step": 3, "val')  # killed
+    points = read_points(path)
+    assert points[0] == (1, "a", 1.0) and points[2:] == [(2, "a", 3.0)]
+    assert points[1][:2] == (1, "b") and np.isnan(points[1][2])
+    drop_points(path, first_step=2)
+    assert path.read_bytes() == b'{"step": 1, "values": {"a": 1.0, "b": null}}\n'
+    assert read_points(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    "line", ["3", "{}", '{"step": -1, "values": {}}', '{"step": 1, "values": {"a": "x"}}', "[" * 9999]
+)
+def test_a_malformed_line_of_curves_is_named(line, tmp_path):
+    path = tmp_path / "curves.jsonl"
+    path.write_text('{"step": 1, "values": {"a": 1.0}}\n' + line + "\n")
+    with pytest.raises(InputError, match=re.escape(f"{path}: line 2: expected")):
+        read_points(path)
