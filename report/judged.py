@@ -1,0 +1,109 @@
+"""A run's detections held against the truth, once: which of them hit, of which kind the others are, how each video fares.
+
+judged = judge(run)
+judged.hit, judged.kind         # per detection
+judged.video_ap                 # per video, to sort by
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eval.average_precision import average_precision
+from eval.detection import DetectionResult, evaluate_detections
+from eval.diagnosis import ACTIVITYNET, THUMOS14, Diagnosis, diagnose
+from eval.matching import NO_INSTANCE, match_detections
+from report.reading import ReportedRun
+from utils.errors import InputError
+from utils.segments import Floats, Indices, Segments
+
+USUAL_TIOU = 0.5
+UNJUDGED = -1  # the kind of a detection where nobody knows the truth
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """N detections and G instances in V videos; `hit` to `false_positives` are at one tIoU."""
+
+    run: ReportedRun
+    tiou: float  # of the run's thresholds the one nearest to 0.5
+    result: DetectionResult | None  # None without ground truth
+    hit: NDArray[np.bool_]  # [N]
+    kind: Indices  # [N] position in eval.diagnosis.KINDS, 0 for those that hit; UNJUDGED without a diagnosis
+    diagnosis: Diagnosis | None  # None without ground truth, or if all of it is of no length or longer than its video
+    missed: NDArray[np.bool_]  # [G] instances that no detection hits
+    video_ap: Floats  # [V] mean AP over the classes with instances in the video, of its detections alone; NaN without
+    false_positives: Indices  # [V] detections that hit nothing; 0 without ground truth
+
+    @property
+    def known(self) -> bool:
+        """Whether there is ground truth to judge by."""
+        return self.result is not None
+
+
+def judge(run: ReportedRun) -> Judged:
+    """Match the detections of `run` with its ground truth."""
+    truth, detections, videos = run.timelines.truth, run.detections, len(run.timelines.videos)
+    tious = run.options.evaluation.tiou_grid
+    tiou = min(tious, key=lambda t: abs(t - USUAL_TIOU))
+    if len(truth) == 0:
+        return Judged(
+            run=run,
+            tiou=tiou,
+            result=None,
+            hit=np.zeros(len(detections), bool),
+            kind=np.full(len(detections), UNJUDGED),
+            diagnosis=None,
+            missed=np.zeros(0, bool),
+            video_ap=np.full(videos, np.nan),
+            false_positives=np.zeros(videos, np.int64),
+        )
+    instance = match_detections(truth, detections, tious=(tiou,))[0]
+    hit = instance != NO_INSTANCE
+    missed = np.ones(len(truth), bool)
+    missed[instance[hit]] = False
+    diagnosis = _diagnosis(run, tiou)
+    return Judged(
+        run=run,
+        tiou=tiou,
+        result=evaluate_detections(truth, detections, num_classes=len(run.timelines.classes), tious=tious),
+        hit=hit,
+        kind=np.full(len(detections), UNJUDGED) if diagnosis is None else diagnosis.kind,
+        diagnosis=diagnosis,
+        missed=missed,
+        video_ap=ap_by_video(truth, detections, hit, num_videos=videos),
+        false_positives=np.bincount(detections.video[~hit], minlength=videos),
+    )
+
+
+def _diagnosis(run: ReportedRun, tiou: float) -> Diagnosis | None:
+    timelines = run.timelines
+    try:
+        return diagnose(
+            timelines.truth,
+            run.detections,
+            tiou=tiou,
+            num_classes=len(timelines.classes),
+            durations=timelines.seconds,
+            buckets=ACTIVITYNET if run.options.data.dataset.startswith("activitynet") else THUMOS14,
+        )
+    except InputError:  # no instance is usable
+        return None
+
+
+def ap_by_video(truth: Segments, detections: Segments, hit: NDArray[np.bool_], *, num_videos: int) -> Floats:
+    """Hits [N] -> the AP of each video alone [V], mean over the classes with instances in it; NaN where there are none."""
+    classes = 1 + max(truth.label.max(initial=0), detections.label.max(initial=0))
+    key = detections.video * classes + detections.label
+    order = np.lexsort((-detections.score, key))
+    groups, instances = np.unique(truth.video * classes + truth.label, return_counts=True)
+    first, stop = (np.searchsorted(key[order], groups, side=side) for side in ("left", "right"))
+    hits = hit[order]
+    ap = [
+        average_precision(hits[None, a:b], count)[0]
+        for a, b, count in zip(first.tolist(), stop.tolist(), instances.tolist(), strict=True)
+    ]
+    total = np.bincount(groups // classes, weights=ap, minlength=num_videos)
+    count = np.bincount(groups // classes, minlength=num_videos)
+    return np.divide(total, count, out=np.full(num_videos, np.nan), where=count > 0)

@@ -1,0 +1,517 @@
+"""What a report says in numbers, section by section: the HTML and the charts in it, made from runs that have been judged.
+
+for section in run_sections(judged): section.title, section.html, section.charts
+for section in comparison_sections([judged, other]): ...
+
+Every name is escaped; every number about videos is a link to them in the explorer.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from eval.average_precision import pr_curves
+from eval.calibration import Calibration, calibration
+from eval.classification import classification_ap, top1_accuracy, video_accuracy
+from eval.diagnosis import KINDS, MISSED, ErrorSummary, sentence
+from eval.operating_points import operating_points
+from eval.recall import RECALL_TIOUS, average_recall
+from formats.names import amount
+from formats.run_results import evaluations
+from options import CALL_FLAGS, FLAGS, NEUTRAL_FLAGS, resolve
+from report.charts import (
+    Row,
+    Spec,
+    bar_chart,
+    highlighted_lines,
+    line_chart,
+    thinned,
+    with_diagonal,
+    with_rule,
+)
+from report.judged import Judged
+from report.links import explore_link
+from report.markup import NOTHING, Cell, Cells, count, facts, figure, figures, heading, paragraph, percent, table, text
+from utils.printable import one_line
+
+MOST_POINTS = 400  # of a curve in a chart
+MOST_POINTS_OF_A_CLASS = 60
+MOST_THRESHOLDS = 6  # lines of mAP in one chart
+MOST_CONFUSED = 25  # classes of a confusion table
+RECALLS_SHOWN = (1, 5, 10, 50, 100)
+NO_TRUTH = "needs ground truth: no test video of this run has annotated segments."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    key: str  # its id in the page
+    title: str
+    html: str
+    charts: dict[str, Spec] = field(default_factory=dict)  # {id of an element in html: what to draw in it}
+
+
+def run_sections(judged: Judged, *, number: int | None = None) -> list[Section]:
+    """The sections about one run; its `number` among several goes into ids and links."""
+    made = [
+        _headline(judged),
+        _curves(judged),
+        _classes(judged, number),
+        _precision_recall(judged),
+        _operating(judged),
+        _calibration(judged),
+        _recall(judged),
+        _classification(judged, number),
+        _diagnosis(judged, number),
+    ]
+    return made if number is None else [_renamed(section, f"run{number}-") for section in made]
+
+
+def _renamed(section: Section, prefix: str) -> Section:
+    """The section under ids of its own."""
+    html = section.html
+    for key in section.charts:
+        html = html.replace(f'id="{key}"', f'id="{prefix}{key}"')
+    charts = {f"{prefix}{key}": spec for key, spec in section.charts.items()}
+    return Section(key=prefix + section.key, title=section.title, html=html, charts=charts)
+
+
+def _links(number: int | None) -> dict[str, int]:
+    return {} if number is None else {"run": number}
+
+
+def _class_link(label: int, number: int | None) -> str:
+    return explore_link(**{"class": label, **_links(number)}, sort="ap")
+
+
+def _without_truth(key: str, title: str, what: str) -> Section:
+    return Section(key=key, title=title, html=paragraph(f"{text(what)} {NO_TRUTH}"))
+
+
+def _headline(judged: Judged) -> Section:
+    run = judged.run
+    rows = evaluations(run.results)
+    measured = [row for row in rows.values() if row["mAP"] is not None]
+    tious = list(measured[0]["mAP"]) if measured else []
+    spans = list(measured[0]["average_mAP"]) if measured else []
+    header = ["mAP %", *tious, *(f"average {span}" for span in spans), "video accuracy"]
+    body: list[Cells] = [
+        [
+            _moment(name, row),
+            *(percent((row["mAP"] or {}).get(tiou)) for tiou in tious),
+            *(percent((row["average_mAP"] or {}).get(span), strong=True) for span in spans),
+            percent(row["video_accuracy"]),
+        ]
+        for name, row in rows.items()
+    ]
+    parts = [table(f"{run.name}: mAP by tIoU, in percent, protocol sal (that of ActivityNet)", header, body)]
+    if not judged.known:
+        parts.append(paragraph(f"mAP {NO_TRUTH}"))
+    if "best" in rows:
+        parts.append(
+            paragraph(
+                "The best model is the one of the largest average on these very test videos, as papers of this field report "
+                "it; the last one was not chosen by anything. A number to compare with other work names which of them it is."
+            )
+        )
+    parts += [paragraph(text(note)) for note in run.notes]
+    parts.append(facts(_facts(judged)))
+    changed = _changed(judged)
+    if changed:
+        parts.append(
+            table(f"What differs from the preset {run.options.data.dataset}", ["option", "preset", "run"], changed)
+        )
+    else:
+        parts.append(paragraph(f"No option differs from the preset {text(run.options.data.dataset)}."))
+    return Section(key="headline", title=f"Run {one_line(run.name)}", html="".join(parts))
+
+
+def _moment(name: str, row: Mapping[str, Any]) -> str:
+    return f"{name}, epoch {row['epoch']}, step {row['step']:,}" if "step" in row else name
+
+
+def _facts(judged: Judged) -> Iterator[tuple[str, object]]:
+    run, results = judged.run, judged.run.results
+    timelines = run.timelines
+    yield (
+        "compared",
+        ", ".join(
+            amount(n, what)
+            for n, what in (
+                (len(timelines.videos), "video"),
+                (len(timelines.truth), "instance"),
+                (len(np.unique(timelines.truth.label)), "class"),
+                (len(run.detections), "detection"),
+            )
+        ),
+    )
+    yield "data", results.get("data", {}).get("name", NOTHING)
+    for reason, left_out in results.get("left_out", {}).items():
+        yield "left out", f"{reason}: {left_out}"
+    for name in ("seed", "device", "precision"):
+        if name in results:
+            yield name, results[name]
+    seconds = results.get("seconds")
+    if isinstance(seconds, dict):
+        yield "seconds", ", ".join(f"{name} {value:,.0f}" for name, value in seconds.items())
+    versions = results.get("versions", {})
+    if versions:
+        yield "versions", ", ".join(f"{name} {value}" for name, value in versions.items())
+    yield "commit", results.get("git_commit") or NOTHING
+
+
+def _changed(judged: Judged) -> list[list[str]]:
+    """[option, the preset's value, the run's value] of every option that bears on results and differs."""
+    own = FLAGS.values(judged.run.options)
+    preset = FLAGS.values(resolve({"dataset": own["dataset"]}))
+    return [
+        [name, _value(preset[name]), _value(value)]
+        for name, value in own.items()
+        if value != preset[name] and name not in CALL_FLAGS | NEUTRAL_FLAGS
+    ]
+
+
+def _value(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return NOTHING if value is None or value == "" else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _curves(judged: Judged) -> Section:
+    curves = judged.run.curves
+    charts: dict[str, Spec] = {}
+    losses: list[str] = []
+    measures: list[str] = []
+    by_name = {str(name): frame for name, frame in curves.groupby("name", sort=False)}
+    for name, frame in by_name.items():
+        if name.startswith("loss/"):
+            key = f"curve-loss-{len(losses)}"
+            steps, values = _smoothed(frame["step"].to_numpy(), frame["value"].to_numpy())
+            term = name.removeprefix("loss/")
+            rows = [{"step": int(s), "loss": float(v)} for s, v in zip(steps, values, strict=True)]
+            charts[key] = line_chart(
+                rows, x="step", y="loss", describes=f"loss {term} over steps", height=140, y_title=None
+            )
+            losses.append(figure(key, term))
+    for group, chosen in _measures(by_name).items():
+        key = f"curve-{len(measures)}"
+        points: list[Row] = [
+            {"step": int(s), group: 100 * float(v), "curve": name.rpartition("/")[2]}
+            for name in chosen
+            for s, v in zip(
+                *thinned(*(by_name[name][c].to_numpy() for c in ("step", "value")), most=MOST_POINTS), strict=True
+            )
+        ]
+        series = "curve" if len(chosen) > 1 else ""
+        charts[key] = line_chart(points, x="step", y=group, series=series, describes=f"{group} in percent over steps")
+        measures.append(figure(key, f"{group} in percent on the test videos, over steps"))
+    if not charts:
+        return Section(key="curves", title="Curves", html=paragraph("This run has no curves."))
+    parts = [figures(measures)]
+    if losses:
+        parts += [
+            heading("Losses"),
+            paragraph("Each term before its weight; longer curves are means of equal spans of steps."),
+            figures(losses),
+        ]
+    return Section(key="curves", title="Curves", html="".join(parts), charts=charts)
+
+
+def _measures(names: Mapping[str, object]) -> dict[str, list[str]]:
+    """{what is measured: its curves}, of the thresholds of mAP a few."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        group = name.partition("/")[0]
+        if group in ("mAP", "average_mAP", "video_accuracy"):
+            groups.setdefault(group.replace("_", " "), []).append(name)
+    return {group: list(thinned(np.array(found, object), most=MOST_THRESHOLDS)[0]) for group, found in groups.items()}
+
+
+def _smoothed(steps: Any, values: Any) -> tuple[Any, Any]:
+    """At most MOST_POINTS points: the means of equal spans."""
+    if len(steps) <= MOST_POINTS:
+        return steps, values
+    spans = np.array_split(np.arange(len(steps)), MOST_POINTS)
+    return np.array([steps[s[-1]] for s in spans]), np.array([values[s].mean() for s in spans])
+
+
+def _classes(judged: Judged, number: int | None) -> Section:
+    run, result = judged.run, judged.result
+    if result is None:
+        return _without_truth("classes", "AP per class", "AP per class")
+    timelines = run.timelines
+    instances = np.bincount(timelines.truth.label, minlength=len(timelines.classes)).tolist()
+    detections = np.bincount(run.detections.label, minlength=len(timelines.classes)).tolist()
+    rows: list[Cells] = []
+    for c in np.flatnonzero(instances).tolist():
+        ap = result.per_class_ap[:, c]
+        target = _class_link(c, number)
+        rows.append(
+            [
+                Cell(shown=timelines.classes[c], link=target),
+                *(percent(float(value), target=target) for value in ap),
+                percent(float(ap.mean()), target=target, strong=True),
+                count(instances[c], target=target),
+                count(detections[c], target=target),
+            ]
+        )
+    header = ["class", *(f"{tiou:g}" for tiou in result.tious), "mean", "instances", "detections"]
+    caption = f"AP in percent by class and tIoU; {amount(len(rows), 'class')} with instances"
+    return Section(key="classes", title="AP per class", html=table(caption, header, rows, sortable=True))
+
+
+def _precision_recall(judged: Judged) -> Section:
+    title = "Precision and recall"
+    run, result = judged.run, judged.result
+    if result is None:
+        return _without_truth("pr", title, "A precision-recall curve")
+    timelines = run.timelines
+    curves = pr_curves(judged.hit, timelines.truth, run.detections, num_classes=len(timelines.classes))
+    names = [one_line(name) for name in timelines.classes]
+    ap = result.per_class_ap[result.tious.index(judged.tiou)]
+    rows = [
+        {"recall": float(r), "precision": float(p), "class": names[c]}
+        for c, curve in enumerate(curves)
+        if curve and len(curve.recall)
+        for r, p in zip(*thinned(curve.recall, curve.interpolated, most=MOST_POINTS_OF_A_CLASS), strict=True)
+    ]
+    if not rows:
+        return Section(key="pr", title=title, html=paragraph("No detections of classes with instances."))
+    drawn = {row["class"] for row in rows}
+    first = max((c for c in range(len(names)) if names[c] in drawn and not np.isnan(ap[c])), key=lambda c: ap[c])
+    what = f"interpolated precision against recall at tIoU {judged.tiou:g}, a line for each class"
+    spec = highlighted_lines(rows, x="recall", y="precision", series="class", first=names[first], describes=what)
+    return Section(
+        key="pr",
+        title=title,
+        html=figure(
+            "chart-pr",
+            f"Interpolated precision against recall at tIoU {judged.tiou:g}; the list picks a class, and so does a click.",
+        ),
+        charts={"chart-pr": spec},
+    )
+
+
+def _operating(judged: Judged) -> Section:
+    title = "Where to put a threshold"
+    run = judged.run
+    if not judged.known:
+        return _without_truth("operating", title, "The best threshold")
+    points = operating_points(judged.hit, run.detections.score, count=len(run.timelines.truth))
+    best = points.best
+    if best is None:
+        return Section(key="operating", title=title, html=paragraph("This run has no detections."))
+    columns = thinned(points.threshold, points.precision, points.recall, points.f1, most=MOST_POINTS)
+    rows = [
+        {"score": float(columns[0][i]), "share": float(values[i]), "measure": name}
+        for name, values in zip(("precision", "recall", "F1"), columns[1:], strict=True)
+        for i in range(len(values))
+    ]
+    what = f"precision, recall and F1 at tIoU {judged.tiou:g} against the least score of a detection"
+    spec = line_chart(rows, x="score", y="share", series="measure", describes=what, y_scale={"domain": [0, 1]})
+    sentence = (
+        f"Of the detections that score {best.threshold:.4g} or more, F1 is best: {best.f1:.3f}, with precision "
+        f"{best.precision:.3f} and recall {best.recall:.3f}; {best.detections:,} of {len(run.detections):,} detections stay."
+    )
+    return Section(
+        key="operating",
+        title=title,
+        html=paragraph(text(sentence))
+        + figure("chart-operating", f"{what[0].upper()}{what[1:]}, all classes together."),
+        charts={"chart-operating": with_rule(spec, x=best.threshold, label=f"best F1 at {best.threshold:.3g}")},
+    )
+
+
+def _calibration(judged: Judged) -> Section:
+    title = "Calibration"
+    charts: dict[str, Spec] = {}
+    parts: list[str] = []
+    timelines = judged.run.timelines
+    curves: dict[str, tuple[Calibration, str]] = {}
+    if judged.known and len(judged.hit):
+        right = f"hit an instance at tIoU {judged.tiou:g}"
+        curves["detections"] = calibration(judged.run.detections.score, judged.hit), right
+    labelled = timelines.labels.any(1)
+    if labelled.any():
+        scores, labels = timelines.class_scores[labelled].ravel(), timelines.labels[labelled].ravel()
+        curves["class scores"] = calibration(scores, labels), "are of a class that the video has"
+    for name, (curve, right) in curves.items():
+        key = f"chart-calibration-{len(charts)}"
+        filled = np.flatnonzero(curve.count).tolist()
+        rows = [
+            {
+                "mean score": float(curve.mean_score[b]),
+                "share": float(curve.share_right[b]),
+                "scores": int(curve.count[b]),
+            }
+            for b in filled
+        ]
+        what = f"{name}: the share that {right}, against their mean score, in bins"
+        unit = {"domain": [0, 1]} if curve.edges[0] >= 0 and curve.edges[-1] <= 1 else None
+        charts[key] = with_diagonal(
+            line_chart(rows, x="mean score", y="share", describes=what, x_scale=unit, y_scale={"domain": [0, 1]})
+        )
+        ece = f"expected calibration error {100 * curve.expected_error:.1f} %"
+        parts.append(figure(key, f"{what[0].upper()}{what[1:]}; on the dashed line a score is a probability. {ece}"))
+    if "detections" not in curves:
+        parts.append(
+            paragraph(
+                f"The calibration of detections {NO_TRUTH}" if not judged.known else "This run has no detections."
+            )
+        )
+    return Section(key="calibration", title=title, html=figures(parts), charts=charts)
+
+
+def _recall(judged: Judged) -> Section:
+    title = "Average recall"
+    run = judged.run
+    if not judged.known:
+        return _without_truth("recall", title, "Average recall")
+    recall = average_recall(run.timelines.truth, run.detections)
+    numbers = np.arange(1, len(recall.average) + 1)
+    rows = [{"N": int(n), "average recall": float(r)} for n, r in zip(numbers, recall.average, strict=True)]
+    span = f"tIoU {RECALL_TIOUS[0]:g} to {RECALL_TIOUS[-1]:g}"
+    what = f"average recall over {span} with the N best detections of each video, whatever their class"
+    header = ["AR %", *(f"N = {n}" for n in RECALLS_SHOWN), "area"]
+    body: list[Cells] = [["all classes", *(percent(recall.at(n)) for n in RECALLS_SHOWN), percent(recall.area)]]
+    spec = line_chart(rows, x="N", y="average recall", describes=what, y_scale={"domain": [0, 1]})
+    html = table(f"{what[0].upper()}{what[1:]}", header, body) + figure("chart-recall", "Average recall against N")
+    return Section(key="recall", title=title, html=html, charts={"chart-recall": spec})
+
+
+def _classification(judged: Judged, number: int | None) -> Section:
+    title, timelines = "Classification of videos", judged.run.timelines
+    labelled = timelines.labels.any(1)
+    if not labelled.any():
+        what = "Needs labels: nobody has labelled the test videos of this run."
+        return Section(key="classification", title=title, html=paragraph(what))
+    scores, labels, predicted = (
+        timelines.class_scores[labelled],
+        timelines.labels[labelled],
+        timelines.predicted[labelled],
+    )
+    ap = classification_ap(scores, labels)
+    parts = [
+        table(
+            f"Class scores against the labels of {amount(int(labelled.sum()), 'video')}, in percent",
+            ["classification", "mAP", "all classes right", "best class right"],
+            [
+                [
+                    "videos",
+                    percent(float(np.nanmean(ap))),
+                    percent(video_accuracy(predicted, labels)),
+                    percent(top1_accuracy(scores, labels)),
+                ]
+            ],
+        )
+    ]
+    best = scores.argmax(1)
+    used = np.flatnonzero(labels.any(0) | (np.bincount(best, minlength=len(ap)) > 0)).tolist()
+    if len(used) <= MOST_CONFUSED:
+        rows: list[Cells] = []
+        for c in used:
+            target = _class_link(c, number)
+            taken = np.bincount(best[labels[:, c]], minlength=len(ap)).tolist()
+            rows.append(
+                [
+                    Cell(shown=timelines.classes[c], link=target),
+                    *(count(taken[other], target=target) if taken[other] else "" for other in used),
+                ]
+            )
+        header = ["true class", *(timelines.classes[c] for c in used)]
+        parts.append(table("Videos by true class (rows) and class of the highest score (columns)", header, rows))
+    return Section(key="classification", title=title, html="".join(parts))
+
+
+def _diagnosis(judged: Judged, number: int | None) -> Section:
+    title, diagnosis = "Diagnosis of errors", judged.diagnosis
+    if diagnosis is None:
+        return _without_truth("diagnosis", title, "A diagnosis of errors")
+    total = np.bincount(judged.kind, minlength=len(KINDS)).tolist()
+    rows: list[Cells] = []
+    for k, kind in enumerate(KINDS):
+        target = explore_link(kind=k, **_links(number))
+        removal, fix = diagnosis.removal_gains.get(kind), diagnosis.fix_gains.get(kind)
+        rows.append(
+            [
+                Cell(shown=kind, link=target),
+                count(total[k], target=target),
+                count(round(diagnosis.counts[kind]), target=target),
+                percent(removal, target=target),
+                percent(fix, target=target),
+            ]
+        )
+    header = ["kind", "of all detections", "of the best 10 G", "gain if removed", "gain if made right"]
+    before = f"{100 * diagnosis.average_map_n:.1f}"
+    caption = (
+        f"Kinds of detections at tIoU {judged.tiou:g}; gains are in percent of mAP_N, which is {before} for the best 10 G "
+        "detections of each class of G instances"
+    )
+    charts = {
+        "chart-profile": bar_chart(
+            [
+                {"best": rank, "kind": kind, "detections": round(n)}
+                for rank, counts in diagnosis.profile.items()
+                for kind, n in counts.items()
+            ],
+            x="best",
+            y="detections",
+            series="kind",
+            describes="detections of each kind among the best G of each class, the next G, and so on",
+        ),
+        "chart-gains": bar_chart(
+            [
+                {"kind": kind, "gain in mAP_N, percent": 100 * gain, "change": what}
+                for what, gains in (("removed", diagnosis.removal_gains), ("made right", diagnosis.fix_gains))
+                for kind, gain in gains.items()
+            ],
+            x="kind",
+            y="gain in mAP_N, percent",
+            series="change",
+            stacked=False,
+            horizontal=True,
+            describes="gain in mAP_N if each kind of error is removed, or made right",
+        ),
+        "chart-sensitivity": _by_trait(
+            diagnosis.sensitivity, "mAP_N, percent", "mAP_N by trait of the instances that count"
+        ),
+        "chart-false-negatives": _by_trait(
+            diagnosis.false_negatives, "not found, percent", "share of instances not found, by trait"
+        ),
+    }
+    captions = {
+        "chart-profile": "Kinds among the best G detections of each class, G its instances, then the next G, and so on",
+        "chart-gains": "What each kind is worth: removed, or made right; gains do not add up",
+        "chart-sensitivity": "mAP_N when only instances of one size count, by three traits",
+        "chart-false-negatives": "Instances that are not found, by the same traits",
+    }
+    rows.append(
+        ["missed instances", "", count(round(diagnosis.missed)), percent(None), percent(diagnosis.fix_gains[MISSED])]
+    )
+    html = (
+        paragraph(f"<strong>{text(sentence(diagnosis))}.</strong>")
+        + table(caption, header, rows)
+        + figures(figure(key, caption) for key, caption in captions.items())
+        + table("Instances by trait", ["trait", *_sizes(diagnosis)], _bucket_rows(diagnosis))
+    )
+    return Section(key="diagnosis", title=title, html=html, charts=charts)
+
+
+def _by_trait(numbers: Mapping[str, Mapping[str, float]], what: str, describes: str) -> Spec:
+    rows = [
+        {"trait": trait, "size": size, what: 100 * value}
+        for trait, by_size in numbers.items()
+        for size, value in by_size.items()
+        if not np.isnan(value)
+    ]
+    return bar_chart(rows, x="trait", y=what, series="size", stacked=False, describes=describes)
+
+
+def _sizes(summary: ErrorSummary) -> list[str]:
+    return list(dict.fromkeys(size for sizes in summary.bucket_sizes.values() for size in sizes))
+
+
+def _bucket_rows(summary: ErrorSummary) -> Iterator[Cells]:
+    for trait, sizes in summary.bucket_sizes.items():
+        yield [trait, *(count(round(sizes[size])) if size in sizes else "" for size in _sizes(summary))]

@@ -1,0 +1,208 @@
+"""The report's sections: their numbers are those of eval/, names are shown and never markup, every chart compiles."""
+
+import dataclasses
+import html
+import json
+import pathlib
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.small_timelines import small_timelines
+
+from eval.average_precision import average_precision
+from eval.diagnosis import KINDS
+from eval.matching import NO_INSTANCE, match_detections
+from options import resolve
+from report.judged import ap_by_video, judge
+from report.links import explore_link
+from report.markup import Cell, percent, table, text
+from report.reading import ReportedRun
+from report.sections import run_sections
+from utils.segments import Segments
+
+HOSTILE = ("<script>alert(1)</script>", 'a"b\x00\n\x1b[2J&lt;', "half \ud800 {{x}} --> ]]>")
+FOUND = [
+    (0, 0, 4.0, 6.0, 0.9),
+    (0, 0, 4.2, 6.0, 0.8),
+    (0, 1, 1.0, 1.4, 0.7),
+    (0, 2, 7.0, 9.0, 0.6),
+    (1, 0, 0.0, 3.0, 0.5),
+]
+
+
+def reported(name="demo", *, detections=FOUND, curves=True, **shape):
+    timelines = small_timelines(**shape)
+    measured = len(timelines.truth) > 0
+    evaluation = {
+        "mAP": {"0.5": 0.25} if measured else None,
+        "average_mAP": {"0.5": 0.25} if measured else None,
+        "video_accuracy": 0.5 if measured else None,
+        "per_class_AP": None,
+    }
+    results = {
+        "best": {"step": 2, "epoch": 1, **evaluation},
+        "last": {"step": 4, "epoch": 2, **evaluation},
+        "history": [],
+        "seconds": {"training": 12.0, "evaluation": 3.0},
+        "data": {"name": "tiny"},
+        "seed": 7,
+        "versions": {"torch": "2.11"},
+        "left_out": {"no features": 3},
+    }
+    points = [(s, n, s / 4) for s in range(1, 1200) for n in ("loss/total", "loss/mil")] if curves else []
+    points += [(2, "mAP/0.5", 0.25), (4, "mAP/0.5", 0.3), (4, "video_accuracy", np.nan)] if curves else []
+    return ReportedRun(
+        name=name,
+        folder=pathlib.Path(name),
+        results=results,
+        options=resolve({"tious": "0.3:0.5:0.1", "average_tious": ("0.3:0.5",), "lr": 0.5}),
+        timelines=timelines,
+        detections=Segments.from_rows(list(detections)),
+        curves=pd.DataFrame(points, columns=["step", "name", "value"]),
+        notes=(),
+    )
+
+
+def sections_of(run):
+    return {section.key: section for section in run_sections(judge(run))}
+
+
+def numbers(section_html):
+    """{first cell of a row: the others} of all tables."""
+    rows = re.findall(r"<tr>(.*?)</tr>", section_html)
+    cells = [[re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)] for row in rows]
+    return {html.unescape(first): others for first, *others in cells}
+
+
+def test_detections_are_judged_at_the_threshold_nearest_to_a_half():
+    judged = judge(reported())
+    assert judged.tiou == 0.5
+    assert judged.hit.tolist() == [True, False, False, False, False]
+    assert [KINDS[k] for k in judged.kind] == [
+        "true positive",
+        "double detection",
+        "localization",
+        "background",
+        "background",
+    ]
+    assert judged.missed.tolist() == [False, True]
+    assert judged.false_positives.tolist() == [3, 1]
+    np.testing.assert_array_equal(judged.video_ap, [0.5, np.nan])  # one of its two classes is found at once
+
+
+def test_the_ap_of_a_video_is_that_of_its_detections_alone():
+    random = np.random.default_rng(3)
+    for _ in range(20):
+        truth, found = (
+            Segments(
+                random.integers(0, 4, n),
+                random.integers(0, 3, n),
+                start,
+                start + random.random(n) * 5,
+                random.random(n),
+            )
+            for n in random.integers(1, 40, 2).tolist()
+            for start in [random.random(n) * 5]
+        )
+        hit = match_detections(truth, found, tious=(0.3,))[0] != NO_INSTANCE
+        expected = []
+        for video in range(5):
+            ap = []
+            for label in sorted(set(truth.label[truth.video == video].tolist())):
+                mine = np.flatnonzero((found.video == video) & (found.label == label))
+                mine = mine[np.argsort(-found.score[mine], kind="stable")]
+                count = int(((truth.video == video) & (truth.label == label)).sum())
+                ap.append(average_precision(hit[mine][None], count)[0])
+            expected.append(np.mean(ap) if ap else np.nan)
+        np.testing.assert_allclose(ap_by_video(truth, found, hit, num_videos=5), expected, rtol=0, atol=1e-12)
+
+
+def test_numbers_are_those_of_the_evaluation():
+    run = reported()
+    judged, found = judge(run), sections_of(run)
+    by_class = numbers(found["classes"].html)
+    for c, name in enumerate(run.timelines.classes[:2]):
+        ap = judged.result.per_class_ap[:, c]
+        assert by_class[name] == [*(f"{100 * value:.1f}" for value in (*ap, ap.mean())), "1", ["3", "1"][c]]
+    assert "Throw" not in by_class  # it has no instances
+    assert numbers(found["headline"].html)["best, epoch 1, step 2"] == ["25.0", "25.0", "50.0"]
+    assert numbers(found["headline"].html)["lr"] == ["0.0001", "0.5"]
+    assert "2 videos, 2 instances, 2 classes, 5 detections" in found["headline"].html
+    assert "chosen by anything" in found["headline"].html
+    assert "F1 is best: 0.667" in found["operating"].html  # the first detection alone: P 1, R 1/2
+    kinds = numbers(found["diagnosis"].html)
+    assert [kinds[kind][0] for kind in KINDS] == ["1", "1", "0", "1", "0", "2"]
+
+
+def test_numbers_lead_to_their_videos():
+    found = sections_of(reported())
+    assert f'href="{html.escape(explore_link(**{"class": 1}, sort="ap"))}"' in found["classes"].html
+    assert f'href="{explore_link(kind=3)}"' in found["diagnosis"].html
+    one_of_two = {s.key: s for s in run_sections(judge(reported()), number=1)}
+    assert f'href="{html.escape(explore_link(kind=3, run=1))}"' in one_of_two["run1-diagnosis"].html
+    assert "run1-chart-gains" in one_of_two["run1-diagnosis"].charts
+
+
+def test_every_chart_has_its_place_and_compiles():
+    vl_convert = pytest.importorskip("vl_convert", reason="the report's packages are not installed")
+    for run in (reported(), reported(classes=HOSTILE, videos=HOSTILE), reported(truth=False), reported(detections=[])):
+        for section in run_sections(judge(run)):
+            assert sorted(re.findall(r'<div id="([^"]+)">', section.html)) == sorted(section.charts)
+            for key, spec in section.charts.items():
+                json.dumps(spec, allow_nan=False).encode()
+                assert spec["description"], key
+                vl_convert.vegalite_to_svg({**spec, "width": 300}, vl_version="6.4")
+
+
+def test_ids_are_unique():
+    found = [s for n in range(2) for s in run_sections(judge(reported()), number=n)]
+    ids = [s.key for s in found] + [key for s in found for key in s.charts]
+    assert len(ids) == len(set(ids))
+
+
+def test_names_are_shown_not_executed():
+    found = sections_of(reported("<b>run</b>", classes=HOSTILE, videos=HOSTILE))
+    page = "".join(section.html for section in found.values())
+    assert not re.search(r"<script|<b>|\x00|\x1b|[\ud800-\udfff]", page)
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "&lt;b&gt;run&lt;/b&gt;" in page
+    page.encode()
+
+
+def test_without_ground_truth_everything_that_needs_it_says_so():
+    run = reported(truth=False)
+    judged, found = judge(run), sections_of(run)
+    assert not judged.known and judged.hit.sum() == 0 and np.isnan(judged.video_ap).all()
+    assert (judged.kind == -1).all()
+    for key in ("headline", "classes", "pr", "operating", "calibration", "recall", "diagnosis"):
+        assert "needs ground truth" in found[key].html, key
+    assert "Needs labels" in found["classification"].html
+
+
+def test_a_run_without_curves_says_so():
+    assert "no curves" in sections_of(reported(curves=False))["curves"].html
+
+
+def test_long_curves_are_thinned():
+    spec = sections_of(reported())["curves"].charts["curve-loss-0"]
+    steps = [row["step"] for row in spec["data"]["values"]]
+    assert len(steps) == 400 and steps[-1] == 1199 and steps == sorted(steps)
+
+
+def test_a_run_of_which_no_instance_fits_its_video_has_no_diagnosis():
+    run = reported()
+    short = dataclasses.replace(run.timelines, seconds=np.full(2, 0.5))
+    judged = judge(dataclasses.replace(run, timelines=short))
+    assert judged.diagnosis is None and judged.hit.any()
+    assert "diagnosis" in {section.key for section in run_sections(judged)}
+
+
+def test_tables_sort_by_numbers():
+    made = table("t", ["a", "b"], [["x", percent(0.5)], ["y", percent(None)], ["z", Cell(shown="<", sort='"')]])
+    assert 'data-sort-value="0.5">50.0</td>' in made and 'data-sort-value="-1.0"' in made
+    assert 'data-sort-value="&quot;">&lt;</td>' in made
+
+
+def test_text_has_no_line_of_its_own():
+    assert text("a\nb<\x07") == "a b&lt;\\x07"
