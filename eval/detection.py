@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from command_line.console import run_tool
 from eval.arguments import AVERAGES, parse_arguments
-from eval.average_precision import average_precision
+from eval.average_precision import per_class_ap
 from eval.files import PairOptions, read_pair
 from eval.matching import NO_INSTANCE, match_detections
 from eval.notes import UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, notes_on
@@ -77,16 +77,9 @@ def evaluate_detections(
     """
     if len(ground_truth) == 0:
         raise InputError("no ground-truth segments to evaluate against")
-    # By class, best score first; equal scores keep the given order (lexsort is stable).
-    order = np.lexsort((-detections.score, detections.label))
-    label = detections.label[order]
-    matched = match_detections(ground_truth, detections, tious=tious)[:, order] != NO_INSTANCE
-    per_class_ap = np.full((len(tious), num_classes), np.nan)
-    bounds = np.searchsorted(label, np.arange(num_classes + 1))
-    for c, count in enumerate(np.bincount(ground_truth.label, minlength=num_classes)):
-        if count:
-            per_class_ap[:, c] = average_precision(matched[:, bounds[c] : bounds[c + 1]], int(count))
-    return DetectionResult(tious=tuple(tious), per_class_ap=per_class_ap)
+    is_hit = match_detections(ground_truth, detections, tious=tious) != NO_INSTANCE
+    ap = per_class_ap(is_hit, ground_truth, detections, num_classes=num_classes)
+    return DetectionResult(tious=tuple(tious), per_class_ap=ap)
 
 
 def main(arguments: Sequence[str]) -> int:

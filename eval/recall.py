@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eval.matching import candidate_pairs
+from eval.matching import overlapping_pairs
 from utils.errors import InputError
 from utils.ranges import parse_grid
 from utils.segments import Floats, Indices, Segments
@@ -51,7 +51,7 @@ def average_recall(
     kept = np.flatnonzero(rank < most)
     ranked, truth = _one_class(detections.take(kept)), _one_class(ground_truth)
     truth = truth.take(np.argsort(truth.video, kind="stable"))
-    detection, instance, overlap = candidate_pairs(truth, ranked, min(tious))
+    detection, instance, overlap = overlapping_pairs(truth, ranked, min(tious))
     first = np.full((len(tious), len(truth)), most)  # rank of the best detection that covers the instance
     for row, tiou in zip(first, tious, strict=True):
         near = overlap >= tiou

