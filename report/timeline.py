@@ -218,7 +218,7 @@ def _instances_view(width: float, row_height: float) -> Spec:
         return {
             "data": {"name": "detections"},
             "transform": [{"filter": f"datum.score >= threshold && {which}"}],
-            "mark": {**detection, "style": "outline", "strokeWidth": stroke},
+            "mark": {**detection, "fill": "transparent", "style": "outline", "strokeWidth": stroke},
             "encoding": {key: place[key] for key in ("x", "x2", "y")},
         }
 

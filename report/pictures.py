@@ -1,0 +1,140 @@
+"""Pictures of one video's timeline, ready for a paper: vector, as wide as a column, in colours that all readers tell apart.
+
+write_picture(pathlib.Path("x.pdf"), run, "video_test_0000004")     # or .svg, .png
+data = picture(timelines, detections, 3, format="png")              # of video 3, as bytes
+"""
+
+import pathlib
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from command_line.suggestions import LONGEST_SHOWN, closest, did_you_mean
+from formats.matching_names import VIDEO_FOLDS, match_names
+from formats.names import shown
+from formats.timelines import Timelines
+from report.judged import judge
+from report.reading import ReportedRun
+from report.theme import chart_config
+from report.timeline import Spec, timeline_rows, timeline_spec
+from utils.atomic import write_file
+from utils.errors import InputError
+from utils.printable import one_line
+from utils.segments import Segments
+
+FORMATS = ("pdf", "svg", "png")
+VEGA_LITE = "6.4"
+POINTS_PER_INCH = 72
+COLUMN = 3.3 * POINTS_PER_INCH  # points, 84 mm; one of the picture's pixels is a point
+FONT_SIZE = 7.0  # points
+GUTTER = 64  # points, for the names of classes
+MARGIN = 6  # points
+LINE = 0.45  # of the lines' widths on a page
+PNG_DOTS_PER_INCH = 300
+FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
+
+
+def picture(
+    timelines: Timelines,
+    detections: Segments,
+    video: int,
+    *,
+    format: str,
+    hit: NDArray[np.bool_] | None = None,
+) -> bytes:
+    """The timeline of video number `video`, in one of FORMATS; `hit` [N] are the detections that are right, where known.
+
+    Raises InputError when the report's packages are not installed.
+    """
+    try:
+        import vl_convert
+    except ModuleNotFoundError:
+        raise InputError("pictures need vl-convert-python: pip install -r requirements-report.txt") from None
+    rows = timeline_rows(timelines, detections, video, hit=hit)
+    sequences = timelines.sequences[video]
+    spec = timeline_spec(
+        streams=tuple(sequences.streams),
+        mask=sequences.mask is not None,
+        rows=rows,
+        width=COLUMN - GUTTER - 2 * MARGIN,
+        gutter=GUTTER,
+        row_height=16,
+        sequence_height=36,
+    )
+    spec = {**_for_print(spec), "padding": MARGIN, "title": {"text": one_line(timelines.videos[video], longest=50)}}
+    config = _print_config()
+    if format == "pdf":
+        return bytes(vl_convert.vegalite_to_pdf(spec, vl_version=VEGA_LITE, config=config))
+    if format == "png":
+        scale = PNG_DOTS_PER_INCH / POINTS_PER_INCH
+        return bytes(vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, config=config, scale=scale))
+    return _in_points(vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, config=config)).encode()
+
+
+def write_picture(path: pathlib.Path, run: ReportedRun, video: str) -> None:
+    """Write the picture of a video of the run, in the format of the path's ending. Raises InputError for an unknown name."""
+    format = picture_format(path)
+    position = find_video(run, video)
+    judged = judge(run)
+    data = picture(run.timelines, run.detections, position, format=format, hit=judged.hit)
+    write_file(path, lambda file: file.write(data))
+
+
+def picture_format(path: pathlib.Path) -> str:
+    """One of FORMATS. Raises InputError for another ending."""
+    format = path.suffix.lower().removeprefix(".")
+    if format not in FORMATS:
+        raise InputError(f"--out {path}: pictures are {', '.join(FORMATS)}; end the name with one of these")
+    return format
+
+
+def find_video(run: ReportedRun, video: str) -> int:
+    """The position of a video, by its name or another spelling of it. Raises InputError with the names that are near."""
+    videos = run.timelines.videos
+    found = match_names([video], videos, folds=VIDEO_FOLDS)
+    if video in found.known:
+        return videos.index(found.known[video])
+    may_be = found.contested.get(video, ())
+    if may_be:
+        raise InputError(f"--plot {video}: may be {shown(may_be)} of {run.folder}; write the whole name")
+    near = closest(video, videos)
+    known = did_you_mean(one_line(near, longest=LONGEST_SHOWN)) if near else f"; it has {shown(videos)}"
+    raise InputError(f"--plot {video}: no test video of {run.folder}{known}")
+
+
+def _print_config() -> dict[str, Any]:
+    """The charts' colours, with small type and fine lines."""
+    config = chart_config(font=FONT, font_size=FONT_SIZE + 1)  # of axes' titles; labels are 1 smaller
+    legend = {"symbolSize": 16, "symbolStrokeWidth": 1.2, "columnPadding": 3, "labelOffset": 2, "titlePadding": 2}
+    config["legend"] |= {**legend, "titleFontSize": FONT_SIZE, "titleFontWeight": "normal"}
+    config["axis"] |= {"gridWidth": 0.4, "domainWidth": 0.4, "tickWidth": 0.4, "tickSize": 3, "labelPadding": 2}
+    config["title"] |= {"fontWeight": "normal", "fontSize": FONT_SIZE, "offset": 3}
+    return config
+
+
+def _for_print(spec: Spec) -> Spec:
+    """A timeline without the legend of classes, which its rows of instances are, drawn closer and in finer lines."""
+    rows = [_with_fine_lines(row) for row in spec["vconcat"]]
+    rows[0] = {**rows[0], "title": {**rows[0]["title"], "frame": "bounds"}}
+    encoding = rows[1]["layer"][0]["encoding"]
+    title = encoding["color"]["legend"]["title"]
+    encoding["color"] = {**encoding["color"], "legend": None}
+    rows[1] = {**rows[1], "title": {"text": title, "frame": "group"}}
+    return {**spec, "vconcat": rows, "spacing": 8}
+
+
+def _with_fine_lines(part: Any) -> Any:
+    """A copy in which every line has a share of its width."""
+    if isinstance(part, list):
+        return [_with_fine_lines(inner) for inner in part]
+    if not isinstance(part, dict):
+        return part
+    return {key: LINE * value if key == "strokeWidth" else _with_fine_lines(value) for key, value in part.items()}
+
+
+def _in_points(svg: str) -> str:
+    """The drawing in points, of which a picture has as many as pixels: browsers take pixels for 1/96 inch."""
+    head, rest = svg.split(">", 1)
+    return re.sub(r' (width|height)="([\d.]+)"', r' \1="\2pt"', head) + ">" + rest

@@ -1,0 +1,70 @@
+"""Pictures of a video's timeline: as wide as a column, in vectors; an unknown name is answered with one that is like it."""
+
+import re
+
+import pytest
+from support.reported import write_run
+from support.small_timelines import small_timelines
+
+from report.pictures import COLUMN, FORMATS, find_video, picture, write_picture
+from report.reading import read_run
+from utils.errors import InputError
+from utils.segments import Segments
+
+FOUND = Segments.from_rows([(0, 0, 4.0, 6.0, 0.9), (1, 1, 0.0, 3.0, 0.5)])
+HOSTILE = ("</svg><script>x</script>", 'a"b\x00\n\x1b[2J', "half \ud800 {x}")
+
+
+@pytest.fixture(autouse=True)
+def _needs_vl_convert():
+    pytest.importorskip("vl_convert", reason="the report's packages are not installed")
+
+
+def test_every_format_is_what_it_is_called(tmp_path):
+    run = read_run(write_run(tmp_path / "run"))
+    begins = {"pdf": b"%PDF", "svg": b"<svg", "png": b"\x89PNG"}
+    for format in FORMATS:
+        path = tmp_path / "new" / f"x.{format.upper()}"
+        write_picture(path, run, "a")
+        assert path.read_bytes().startswith(begins[format])
+
+
+def test_a_picture_is_as_wide_as_a_column():
+    svg = picture(small_timelines(), FOUND, 0, format="svg").decode()
+    width = float(re.match(r'<svg[^>]* width="([\d.]+)pt"', svg)[1])
+    assert 0.9 * COLUMN < width < 1.02 * COLUMN
+    sizes = {float(size) for size in re.findall(r'font-size="([\d.]+)px"', svg)}
+    assert sizes <= {7.0, 8.0}
+    pdf = picture(small_timelines(), FOUND, 0, format="pdf")
+    assert float(re.search(rb"/MediaBox \[0 0 ([\d.]+)", pdf)[1]) == width
+    assert b"/Subtype /Image" not in pdf  # nothing in it is of pixels
+
+
+def test_what_is_true_and_detected_is_drawn():
+    """A bar of seconds 4 to 6 of 10 for the truth, and the same for the detection, on the row's width."""
+    svg = picture(small_timelines(), FOUND, 0, format="svg").decode()
+    assert {"Dive", "Jump", "first"} <= set(re.findall(r">([^<>]+)</text>", svg))
+    assert "Throw" not in svg
+    without = picture(small_timelines(), FOUND.take(FOUND.video == 9), 0, format="svg").decode()
+    assert svg.count("<path") > without.count("<path")
+
+
+@pytest.mark.parametrize("shape", [{"mask": False}, {"streams": ("rgb",)}, {"truth": False}])
+def test_less_can_be_known(shape):
+    svg = picture(small_timelines(**shape), FOUND, 1, format="svg").decode()
+    assert ("adaptive mask" in svg) == shape.get("mask", True) and ("flow" in svg) == ("streams" not in shape)
+
+
+def test_names_are_text():
+    svg = picture(small_timelines(classes=HOSTILE, videos=HOSTILE), FOUND, 0, format="svg").decode()
+    assert "<script" not in svg and "&lt;script" in svg and "\x1b" not in svg
+
+
+def test_an_unknown_video_is_answered_with_one_like_it(tmp_path):
+    run = read_run(write_run(tmp_path / "run"))
+    assert find_video(run, "b.mp4") == 1
+    with pytest.raises(InputError, match=r"--plot zz: no test video of .*run; it has 'a', 'b'"):
+        write_picture(tmp_path / "x.pdf", run, "zz")
+    with pytest.raises(InputError, match=r"--out .*x.gif: pictures are pdf, svg, png"):
+        write_picture(tmp_path / "x.gif", run, "a")
+    assert not list(tmp_path.glob("x.*"))
