@@ -52,6 +52,18 @@ def percent(fraction: float | None, *, target: str = "", digits: int = 1, strong
     return Cell(shown=f"{100 * fraction:.{digits}f}", sort=fraction, link=target, strong=strong)
 
 
+def signed(difference: float) -> Cell:
+    """A difference of fractions in percent, with its sign, or NOTHING for NaN."""
+    return Cell(shown=NOTHING if math.isnan(difference) else f"{100 * difference:+.1f}", sort=difference)
+
+
+def setting(value: object) -> str:
+    """An option's value as it is typed."""
+    if isinstance(value, tuple):
+        return " ".join(map(str, value))
+    return NOTHING if value is None or value == "" else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def count(number: int, *, target: str = "") -> Cell:
     return Cell(shown=f"{number:,}", sort=number, link=target if number else "")
 

@@ -7,7 +7,6 @@ Every name is escaped; every number about videos is a link to them in the explor
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,10 +30,28 @@ from report.charts import (
     with_diagonal,
     with_rule,
 )
+from report.comparison import comparison_sections
 from report.judged import Judged
 from report.links import explore_link
-from report.markup import NOTHING, Cell, Cells, count, facts, figure, figures, heading, paragraph, percent, table, text
+from report.markup import (
+    NOTHING,
+    Cell,
+    Cells,
+    count,
+    facts,
+    figure,
+    figures,
+    heading,
+    paragraph,
+    percent,
+    setting,
+    table,
+    text,
+)
+from report.section import Section
 from utils.printable import one_line
+
+__all__ = ["Section", "comparison_sections", "run_sections"]
 
 MOST_POINTS = 400  # of a curve in a chart
 MOST_POINTS_OF_A_CLASS = 60
@@ -42,14 +59,6 @@ MOST_THRESHOLDS = 6  # lines of mAP in one chart
 MOST_CONFUSED = 25  # classes of a confusion table
 RECALLS_SHOWN = (1, 5, 10, 50, 100)
 NO_TRUTH = "needs ground truth: no test video of this run has annotated segments."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    key: str  # its id in the page
-    title: str
-    html: str
-    charts: dict[str, Spec] = field(default_factory=dict)  # {id of an element in html: what to draw in it}
 
 
 def run_sections(judged: Judged, *, number: int | None = None) -> list[Section]:
@@ -65,16 +74,9 @@ def run_sections(judged: Judged, *, number: int | None = None) -> list[Section]:
         _classification(judged, number),
         _diagnosis(judged, number),
     ]
-    return made if number is None else [_renamed(section, f"run{number}-") for section in made]
-
-
-def _renamed(section: Section, prefix: str) -> Section:
-    """The section under ids of its own."""
-    html = section.html
-    for key in section.charts:
-        html = html.replace(f'id="{key}"', f'id="{prefix}{key}"')
-    charts = {f"{prefix}{key}": spec for key, spec in section.charts.items()}
-    return Section(key=prefix + section.key, title=section.title, html=html, charts=charts)
+    return (
+        made if number is None else [section.of_run(number, one_line(judged.run.name, longest=60)) for section in made]
+    )
 
 
 def _links(number: int | None) -> dict[str, int]:
@@ -166,16 +168,10 @@ def _changed(judged: Judged) -> list[list[str]]:
     own = FLAGS.values(judged.run.options)
     preset = FLAGS.values(resolve({"dataset": own["dataset"]}))
     return [
-        [name, _value(preset[name]), _value(value)]
+        [name, setting(preset[name]), setting(value)]
         for name, value in own.items()
         if value != preset[name] and name not in CALL_FLAGS | NEUTRAL_FLAGS
     ]
-
-
-def _value(value: object) -> str:
-    if isinstance(value, tuple):
-        return " ".join(map(str, value))
-    return NOTHING if value is None or value == "" else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _curves(judged: Judged) -> Section:

@@ -19,7 +19,8 @@ from report.judged import ap_by_video, judge
 from report.links import explore_link
 from report.markup import Cell, percent, table, text
 from report.reading import ReportedRun
-from report.sections import run_sections
+from report.sections import comparison_sections, run_sections
+from utils.errors import InputError
 from utils.segments import Segments
 
 HOSTILE = ("<script>alert(1)</script>", 'a"b\x00\n\x1b[2J&lt;', "half \ud800 {{x}} --> ]]>")
@@ -206,3 +207,62 @@ def test_tables_sort_by_numbers():
 
 def test_text_has_no_line_of_its_own():
     assert text("a\nb<\x07") == "a b&lt;\\x07"
+
+
+def two_runs(**shape):
+    """The second finds the Jump too, and was trained with another learning rate."""
+    better = [*FOUND, (0, 1, 1.0, 2.0, 0.95)]
+    first, second = reported(**shape), reported("better", detections=better, **shape)
+    options = resolve({"tious": "0.3:0.5:0.1", "average_tious": ("0.3:0.5",), "lr": 0.25})
+    return judge(first), judge(dataclasses.replace(second, options=options))
+
+
+def test_a_comparison_states_differences_and_their_intervals():
+    first, second = two_runs()
+    overall, by_class = comparison_sections([first, second], draws=50)
+    rows = numbers(overall.html)
+    for name, one in (("demo", first), ("better", second)):
+        expected = [f"{100 * value:.1f}" for value in [*one.result.map, *[one.result.average_map()] * 2]]
+        assert rows[name] == expected
+    difference = 100 * (second.result.average_map() - first.result.average_map())
+    assert rows["better - demo"][-1].startswith(f"{difference:+.1f} [")
+    assert f"averaged, of better is {difference:+.1f} to that of demo" in html.unescape(overall.html)
+    assert rows["lr"] == ["0.5", "0.25"]
+    assert numbers(by_class.html)["Dive"][2].startswith("+0.0")
+    # One of its two videos has instances: a draw has it or is left out, so that the interval has no width.
+    assert "beyond the noise" in overall.html
+
+
+def test_equal_runs_differ_by_nothing():
+    first, _ = two_runs()
+    overall, by_class = comparison_sections([first, first, first], draws=20)
+    assert overall.html.count("within the noise") == 2 and "No option differs" in overall.html
+    assert "demo (2) - demo (1)" in numbers(overall.html)
+    assert len(by_class.charts) == 2
+
+
+def test_runs_of_other_data_are_not_compared():
+    first = judge(reported())
+    for shape, what in (
+        ({"videos": ("first", "third")}, r"of other videos, 'second', 'third' in one of them alone"),
+        ({"videos": ("second", "first")}, "in another order"),
+        ({"classes": ("Dive", "Jump", "Run")}, "of other classes, 'Run', 'Throw'"),
+        ({"truth": False}, "another ground truth"),
+    ):
+        with pytest.raises(InputError, match=what):
+            comparison_sections([first, judge(reported("other", **shape))])
+
+
+def test_a_comparison_without_ground_truth_says_so():
+    (only,) = comparison_sections(two_runs(truth=False))
+    assert "needs ground truth" in only.html and numbers(only.html)["lr"] == ["0.5", "0.25"]
+
+
+def test_comparisons_are_safe_and_compile():
+    vl_convert = pytest.importorskip("vl_convert", reason="the report's packages are not installed")
+    for section in comparison_sections(two_runs(classes=HOSTILE, videos=HOSTILE), draws=20):
+        assert not re.search(r"<script|\x00|\x1b|[\ud800-\udfff]", section.html)
+        assert sorted(re.findall(r'<div id="([^"]+)">', section.html)) == sorted(section.charts)
+        for spec in section.charts.values():
+            json.dumps(spec, allow_nan=False)
+            vl_convert.vegalite_to_svg({**spec, "width": 300}, vl_version="6.4")
