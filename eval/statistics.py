@@ -3,6 +3,7 @@
     settings = {"num_classes": 20, "num_videos": 210, "tious": (0.3, 0.5), "draws": 2000}
     difference = paired_bootstrap(truth, detections_a, detections_b, **settings)     # the same videos drawn for both
     difference.average.low, difference.average.high                                  # the interval of B - A
+    difference.first.average                                                         # A alone
     bca_bootstrap(truth, detections, **settings).average                             # one result
     over_seeds([0.451, 0.464, 0.458])                                                # mean, sd, t interval
     paired_over_seeds({1: 0.451, 2: 0.464}, {1: 0.449, 2: 0.470})
@@ -50,6 +51,14 @@ class Estimates:
     average: Estimate  # mAP, mean over the tIoUs
     by_class: tuple[Estimate, ...]  # [C] AP, mean over the tIoUs; NaN for a class without instances
     draws: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference(Estimates):
+    """The second result's minus the first's, and each result's own."""
+
+    first: Estimates
+    second: Estimates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,24 +129,22 @@ def paired_bootstrap(
     seed: int = 0,
     confidence: float = CONFIDENCE,
     step: Callable[[], object] = lambda: None,
-) -> Estimates:
-    """The difference `second` - `first` with its percentile interval: both are evaluated on the same videos in every draw.
+) -> Difference:
+    """The difference `second` - `first`, both evaluated on the same videos in every draw, with its percentile interval.
 
-    `step` is called after each draw. Raises InputError when there is no ground truth.
+    The two results' own intervals are BCa. `step` is called after each draw. Raises InputError when there is no ground truth.
     """
-    _require(truth)
-    one, other = (
-        WeightedEvaluation(truth, detections, num_classes=num_classes, num_videos=num_videos, tious=tious)
-        for detections in (first, second)
-    )
-
-    def difference(weight: Indices) -> Floats:
-        return _summary(other.per_class_ap(weight)) - _summary(one.per_class_ap(weight))
-
-    drawn = _draw(difference, num_videos, draws=draws, seed=seed, step=step)
-    levels = _levels(confidence)
-    value = difference(np.ones(num_videos, np.int64))
-    return _estimates(value, drawn, [_quantiles(column, levels) for column in drawn.T], tious)
+    measures = [_measure(truth, found, num_classes, num_videos, tious) for found in (first, second)]
+    drawn = np.zeros((2, draws, len(tious) + 1 + num_classes))
+    for d, weight in enumerate(draw_weights(num_videos, draws=draws, seed=seed)):
+        drawn[:, d] = [measure(weight) for measure in measures]
+        step()
+    each = [_bca(measure, one, num_videos, confidence, tious) for measure, one in zip(measures, drawn, strict=True)]
+    values = [measure(np.ones(num_videos, np.int64)) for measure in measures]
+    between = drawn[1] - drawn[0]
+    bounds = [_quantiles(column, _levels(confidence)) for column in between.T]
+    difference = _estimates(values[1] - values[0], between, bounds, tious)
+    return Difference(**vars(difference), first=each[0], second=each[1])
 
 
 def bca_bootstrap(
@@ -157,21 +164,12 @@ def bca_bootstrap(
     The draws' own quantiles lie too high where classes have few videos. `step` is called after each draw. Raises InputError
     when there is no ground truth.
     """
-    _require(truth)
-    evaluation = WeightedEvaluation(truth, detections, num_classes=num_classes, num_videos=num_videos, tious=tious)
-
-    def measure(weight: Indices) -> Floats:
-        return _summary(evaluation.per_class_ap(weight))
-
-    drawn = _draw(measure, num_videos, draws=draws, seed=seed, step=step)
-    everyone = np.ones(num_videos, np.int64)
-    value = measure(everyone)
-    without = np.array([measure(everyone - (np.arange(num_videos) == video)) for video in range(num_videos)])
-    bounds = [
-        _quantiles(column, bca_levels(v, column, left, confidence=confidence))
-        for v, column, left in zip(value, drawn.T, without.T, strict=True)
-    ]
-    return _estimates(value, drawn, bounds, tious)
+    measure = _measure(truth, detections, num_classes, num_videos, tious)
+    drawn = np.zeros((draws, len(tious) + 1 + num_classes))
+    for d, weight in enumerate(draw_weights(num_videos, draws=draws, seed=seed)):
+        drawn[d] = measure(weight)
+        step()
+    return _bca(measure, drawn, num_videos, confidence, tious)
 
 
 def bca_levels(value: float, drawn: Floats, jackknife: Floats, *, confidence: float) -> tuple[float, float]:
@@ -213,27 +211,35 @@ def paired_over_seeds(
     return over_seeds([second[seed] - first[seed] for seed in shared], confidence=confidence)
 
 
-def _require(truth: Segments) -> None:
+def _measure(
+    truth: Segments, detections: Segments, num_classes: int, num_videos: int, tious: Sequence[float]
+) -> Callable[[Indices], Floats]:
+    """What gives mAP by tIoU, their mean, and AP by class, [M] = [K + 1 + C], for weights of the videos [V]."""
     if len(truth) == 0:
         raise InputError("no ground-truth segments to evaluate against")
+    evaluation = WeightedEvaluation(truth, detections, num_classes=num_classes, num_videos=num_videos, tious=tious)
+
+    def measure(weight: Indices) -> Floats:
+        ap = evaluation.per_class_ap(weight)
+        has = ~np.isnan(ap[0])
+        by_tiou = ap[:, has].mean(1) if has.any() else np.full(len(ap), np.nan)
+        return np.concatenate([by_tiou, [by_tiou.mean()], ap.mean(0)])
+
+    return measure
 
 
-def _summary(ap: Floats) -> Floats:
-    """AP [K,C] -> mAP by tIoU, their mean, AP by class: [K + 1 + C]."""
-    has = ~np.isnan(ap[0])
-    by_tiou = ap[:, has].mean(1) if has.any() else np.full(len(ap), np.nan)
-    return np.concatenate([by_tiou, [by_tiou.mean()], ap.mean(0)])
-
-
-def _draw(
-    measure: Callable[[Indices], Floats], num_videos: int, *, draws: int, seed: int, step: Callable[[], object]
-) -> Floats:
-    """The measures of all draws [D,M]."""
-    drawn = []
-    for weight in draw_weights(num_videos, draws=draws, seed=seed):
-        drawn.append(measure(weight))
-        step()
-    return np.array(drawn)
+def _bca(
+    measure: Callable[[Indices], Floats], drawn: Floats, num_videos: int, confidence: float, tious: Sequence[float]
+) -> Estimates:
+    """The measures with the intervals that their draws [D,M], and leaving out each video, give."""
+    everyone = np.ones(num_videos, np.int64)
+    value = measure(everyone)
+    without = np.array([measure(everyone - (np.arange(num_videos) == video)) for video in range(num_videos)])
+    bounds = [
+        _quantiles(column, bca_levels(v, column, left, confidence=confidence))
+        for v, column, left in zip(value, drawn.T, without.T, strict=True)
+    ]
+    return _estimates(value, drawn, bounds, tious)
 
 
 def _levels(confidence: float) -> tuple[float, float]:
@@ -252,7 +258,7 @@ def _quantiles(drawn: Floats, levels: tuple[float, float]) -> tuple[float, float
 def _estimates(
     value: Floats, drawn: Floats, bounds: Sequence[tuple[float, float]], tious: Sequence[float]
 ) -> Estimates:
-    """Of measures [M] as `_summary` lays them out, with their draws [D,M] and the ends of their intervals."""
+    """Of measures [M] as `_measure` lays them out, with their draws [D,M] and the ends of their intervals."""
     each = []
     for v, column, (low, high) in zip(value.tolist(), drawn.T, bounds, strict=True):
         known = column[~np.isnan(column)]

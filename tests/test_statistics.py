@@ -90,6 +90,8 @@ def test_the_difference_is_of_the_same_draws():
     np.testing.assert_allclose([e.sd for e in estimates], np.std(drawn, axis=0, ddof=1), atol=1e-12)
     one, other = (evaluate_detections(truth, d, num_classes=3, tious=TIOUS) for d in (found, half))
     assert result.average.value == pytest.approx(other.average_map() - one.average_map(), abs=1e-12)
+    for estimates, detections in ((result.first, found), (result.second, half)):
+        assert estimates == bca_bootstrap(truth, detections, **settings, draws=100, seed=5)
     by_class = (other.per_class_ap - one.per_class_ap).mean(0)
     assert [e.value for e in result.by_class] == pytest.approx(by_class.tolist(), abs=1e-12)
 
