@@ -51,6 +51,11 @@ ACTIVITYNET = Buckets(coverage=(0.2, 0.4, 0.6, 0.8), length=(30, 60, 120, 180), 
 SIZES = ("XS", "S", "M", "L", "XL")
 
 
+def usual_buckets(tious: Sequence[float]) -> Buckets:
+    """Those of the data set whose grid of thresholds it seems to be: ActivityNet's begins at 0.5."""
+    return ACTIVITYNET if len(tious) > 1 and min(tious) >= 0.5 else THUMOS14
+
+
 @dataclass(frozen=True, kw_only=True)
 class ErrorSummary:
     """The numbers of a diagnosis, or their means over several tIoUs. mAP_N and gains are fractions, not percent.

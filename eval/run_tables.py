@@ -1,0 +1,4 @@
+from collections.abc import Sequence
+
+
+def print_table(arguments: Sequence[str]) -> None: ...
