@@ -1,0 +1,202 @@
+"""Tables of runs: what is one method, means and deviations, the best in bold, names that mean something to a format."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from eval.__main__ import main
+from eval.run_tables import escape_latex, escape_markdown, methods, read_table_run, table_of
+
+CLASSES = ("Jump", "Dive")
+
+
+def write_run(folder, *, seed=0, last=0.4, best=None, tious=("0.3", "0.5"), data="set", **options):
+    """A results.json whose mAP is `last` at the first tIoU and a tenth less at each next."""
+
+    def evaluation(value):
+        by_tiou = {name: round(value - 0.1 * i, 6) for i, name in enumerate(tious)}
+        average = {f"{tious[0]}:{tious[-1]}": float(np.mean(list(by_tiou.values())))}
+        per_class = {name: dict(by_tiou) for name in CLASSES}
+        return {"mAP": by_tiou, "average_mAP": average, "video_accuracy": None, "per_class_AP": per_class}
+
+    folder.mkdir(parents=True)
+    content = {
+        "best": {"step": 4, "epoch": 2, **evaluation(last if best is None else best)},
+        "last": {"step": 8, "epoch": 4, **evaluation(last)},
+        "history": [],
+        "options": {"seed": seed, "lr": 0.1, "exp_name": folder.name, **options},
+        "data": {"name": data, "path": f"/somewhere/{data}"},
+    }
+    (folder / "results.json").write_text(json.dumps(content))
+    return folder
+
+
+def tables(capsys, *arguments):
+    code = main(["tables", *map(str, arguments)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Three seeds of one method, two of another."""
+    values = {"a-seed0": 0.40, "a-seed1": 0.44, "a-seed2": 0.42, "b-seed0": 0.41, "b-seed2": 0.45}
+    return [
+        write_run(tmp_path / name, seed=int(name[-1]), last=value, lr=0.1 if name[0] == "a" else 0.2)
+        for name, value in values.items()
+    ]
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_method(folders):
+    runs = [read_table_run(folder) for folder in folders]
+    assert {name: [run.seed for run in members] for name, members in methods(runs).items()} == {
+        "a": [0, 1, 2],
+        "b": [0, 2],
+    }
+    frame = table_of(runs, which=("last",))
+    assert list(frame.columns[:5]) == ["method", "evaluation", "runs", "0.3", "0.3 sd"]
+    first, second = frame.to_dict("records")
+    assert (first["method"], first["runs"], second["method"], second["runs"]) == ("a", 3, "b", 2)
+    assert first["0.3"] == pytest.approx(0.42) and first["0.3 sd"] == pytest.approx(0.02)
+    assert second["0.3"] == pytest.approx(0.43) and second["0.3 sd"] == pytest.approx(np.sqrt(2) * 0.02)
+    assert first["avg 0.3:0.5"] == pytest.approx(0.37)
+
+
+def test_flags_of_a_call_make_no_method(tmp_path):
+    one = write_run(tmp_path / "x", seed=0, device="cpu", threads=1, num_workers=2)
+    other = write_run(tmp_path / "y", seed=1, device="cuda", threads=8, num_workers=0)
+    assert len(methods([read_table_run(one), read_table_run(other)])) == 1
+
+
+def test_the_same_seed_twice_is_two_methods(tmp_path):
+    runs = [read_table_run(write_run(tmp_path / name / "run", seed=3)) for name in "xy"]
+    assert {name: len(members) for name, members in methods(runs).items()} == {"run": 1, "run'": 1}
+
+
+def test_markdown(folders, capsys):
+    code, out, err = tables(capsys, *folders, "--format", "markdown", "--which", "last")
+    assert code == 0
+    assert out.splitlines() == [
+        "mAP %, protocol sal, data set, 2 classes",
+        "",
+        "| method | evaluation | runs | 0.3 | 0.5 | avg 0.3:0.5 |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+        "| a | last | 3 | 42.0 ± 2.0 | 32.0 ± 2.0 | 37.0 ± 2.0 |",
+        "| b | last | 2 | **43.0** ± 2.8 | **33.0** ± 2.8 | **38.0** ± 2.8 |",
+    ]
+    notes = err.splitlines()
+    # t is 4.303 and 12.706 with 2 and 1 degrees of freedom; the paired differences are 1 and 3.
+    assert notes[0] == "note: intervals are of avg 0.3:0.5, 95%, by Student's t"
+    assert notes[1] == "note: a, last: 37.00 [32.03, 41.97] over 3 seeds"
+    assert notes[2] == "note: b, last: 38.00 [12.59, 63.41] over 2 seeds"
+    assert notes[3] == "note: b - a, last: +2.00 [-10.71, +14.71] over 2 common seeds"
+    assert len(notes) == 4
+
+
+def test_latex(folders, capsys):
+    _, out, _ = tables(capsys, *folders, "--format", "latex", "--which", "last")
+    lines = out.splitlines()
+    assert lines[0].startswith("% mAP %, protocol sal") and lines[1] == r"\begin{tabular}{llrrrr}"
+    assert lines[3] == r"method & evaluation & runs & 0.3 & 0.5 & avg 0.3:0.5 \\"
+    assert lines[6] == r"b & last & 2 & \textbf{43.0} $\pm$ 2.8 & \textbf{33.0} $\pm$ 2.8 & \textbf{38.0} $\pm$ 2.8 \\"
+    assert lines[-1] == r"\end{tabular}"
+
+
+def test_csv_has_all_digits(folders, capsys):
+    _, out, _ = tables(capsys, *folders, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert [(row["method"], row["evaluation"]) for row in rows] == [
+        ("a", "best"),
+        ("a", "last"),
+        ("b", "best"),
+        ("b", "last"),
+    ]
+    assert float(rows[3]["0.3 sd"]) == pytest.approx(np.sqrt(2) * 0.02, abs=1e-15)
+    assert rows[0]["about"] == "mAP %, protocol sal, data set, 2 classes"
+
+
+def test_text_and_what_is_said_of_one_seed(tmp_path, capsys):
+    one = write_run(tmp_path / "one", last=0.4, best=0.5)
+    two = write_run(tmp_path / "two", last=0.5, best=0.5, lr=0.3)
+    code, out, err = tables(capsys, one, two)
+    assert (code, err) == (0, "")
+    rows = [line.split() for line in out.splitlines()[3:7]]
+    assert [row[:5] for row in rows] == [
+        ["one", "best", "1", "50.0*", "40.0*"],
+        ["one", "last", "1", "40.0", "30.0"],
+        ["two", "best", "1", "50.0*", "40.0*"],
+        ["two", "last", "1", "50.0*", "40.0*"],
+    ]
+    assert "note: one: one run, so no deviation and no interval; train it with other seeds too" in out
+    assert out.endswith("note: best is chosen by its mAP on these very videos; compare methods by last\n")
+
+
+def test_an_inference_is_a_run(tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    results = json.loads((run / "results.json").read_text())
+    (run / "inference").mkdir()
+    plain = {**results["last"], "options": results["options"], "data": results["data"]}
+    (run / "inference" / "results.json").write_text(json.dumps(plain))
+    _, out, _ = tables(capsys, run / "inference", "--which", "last", "--format", "markdown")
+    assert "| run/inference | inference | 1 | 40.0 | 30.0 | 35.0 |" in out
+
+
+def test_out_writes_the_table_alone(folders, tmp_path, capsys):
+    code, out, _ = tables(capsys, *folders, "--format", "latex", "--out", tmp_path / "t.tex")
+    assert code == 0 and out.startswith(f"{tmp_path / 't.tex'}: written\nnote: ")
+    assert (tmp_path / "t.tex").read_text().endswith("\\end{tabular}\n")
+
+
+def test_names_are_shown_as_they_are(tmp_path, capsys):
+    name = r"50%_a|b<i>&$x#{~^\*"
+    run = write_run(tmp_path / name)
+    _, out, _ = tables(capsys, run, "--format", "markdown", "--which", "last")
+    assert r"| 50%\_a\|b\<i\>\&\$x\#\{\~^\\\* | last |" in out
+    _, out, _ = tables(capsys, run, "--format", "latex", "--which", "last")
+    escaped = r"50\%\_a|b<i>\&\$x\#\{\textasciitilde{}\textasciicircum{}\textbackslash{}*"
+    assert f"{escaped} & last" in out
+    assert escape_markdown("plain 0.5 name") == escape_latex("plain 0.5 name") == "plain 0.5 name"
+    _, out, _ = tables(capsys, run, "--format", "csv", "--which", "last")
+    assert next(csv.DictReader(io.StringIO(out)))["method"] == name
+    control = write_run(tmp_path / "a\x1b[2Jb\nc")
+    for form in ("text", "markdown", "latex", "csv"):
+        _, out, _ = tables(capsys, control, "--format", form, "--which", "last")
+        assert "\x1b" not in out and r"x1b" in out.replace("\\textbackslash{}", "")
+
+
+def damage(folder, **changes):
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps({**results, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: path / "absent", "absent"),
+        (lambda path: (path / "empty").mkdir() or path / "empty", "results.json"),
+        (
+            lambda path: write_run(path / "b", tious=("0.3", "0.7")),
+            "different tIoUs (0.3, 0.5, avg 0.3:0.5 and 0.3, 0.7,",
+        ),
+        (lambda path: write_run(path / "b", data="other"), "different data, 'set' with 2 classes and 'other'"),
+    ],
+)
+def test_what_belongs_in_no_table(tmp_path, capsys, make, says):
+    good = write_run(tmp_path / "good")
+    code, out, err = tables(capsys, good, make(tmp_path))
+    assert (code, out) == (2, "") and says in err and err.count("\n") == 1
+
+
+def test_results_without_map_or_with_odd_names(tmp_path, capsys):
+    run = write_run(tmp_path / "run")
+    nothing = {"step": 1, "epoch": 1, "mAP": None, "average_mAP": None, "video_accuracy": 0.5, "per_class_AP": None}
+    damage(run, best=nothing, last=nothing)
+    code, _, err = tables(capsys, run)
+    assert code == 2 and "no annotated segments" in err
+    odd = {**nothing, "mAP": {"method": 0.5}}
+    damage(run, best=odd, last=odd)
+    code, _, err = tables(capsys, run)
+    assert code == 2 and "'method' is not a range of thresholds" in err and err.count("\n") == 1
