@@ -3,6 +3,8 @@
 python main.py --data_path DATA                        # train, evaluate
 python main.py --inference_only --data_path DATA       # load the last experiment's best checkpoint, evaluate
 python main.py --predict FEATURES... [--model_file best.pt]     # find the actions in videos without labels
+python main.py --report [RUN ...]                      # write the report of a run again, or compare runs
+python main.py --plot VIDEO --out figure.pdf           # draw the timeline of a test video
 python main.py --check_data --data_path DATA           # check the data set, print what is wrong with it
 """
 
@@ -25,7 +27,6 @@ from utils.processors import settle_in
 if TYPE_CHECKING:
     from dataset import Dataset
     from model import SAL
-    from run.device import Machine
     from test import Evaluator
 
 OUT_OF_MEMORY = "lower --hidden_size, --num_segments, --batch_size or --test_batch_size, or give --cache mmap"
@@ -44,10 +45,13 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     from eval.tables import per_class_table
     from layers.wide_adam import WideAdam
     from losses import AdaptiveMask
+    from report.making import report_training
+    from report.snapshots import Snapshots
     from run.device import choose_machine, network_maker
     from run.evaluating import worker_count
     from run.experiment import begin_training
     from run.history import History
+    from run.loading import check_batches_fit
     from run.provenance import provenance
     from run.starting_weights import starting_checkpoint, take_over
     from train import Objective, Trainer
@@ -66,7 +70,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
         compiled=compiled,
         evaluating=worker_count(options.run.eval_workers, machine.device),
     )
-    _check_batches_fit(options, machine, data, training=True)
+    check_batches_fit(options, machine, data, training=True)
     torch.manual_seed(options.run.seed)
     model = make_model()
     start = take_over(model, initial, classes=data.classes) if initial else None
@@ -90,6 +94,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
         evaluation=options.evaluation,
         run_options=options.run,
         saved_options=plain,
+        pictures=Snapshots(model, mask, data, options) if options.run.write_report and Snapshots.can_draw() else None,
     )
     if checkpoint:
         trainer.resume(checkpoint)
@@ -114,6 +119,8 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
         print(per_class_table(history.best.summary.per_class_AP))
     for note in data.notes:  # again: the first time has scrolled away
         print(f"note: {note}")
+    if options.run.write_report:
+        report_training(experiment, model, data, options)
 
 
 def run_inference(flags: Mapping[str, Any]) -> None:
@@ -122,42 +129,28 @@ def run_inference(flags: Mapping[str, Any]) -> None:
 
 
 def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
-    from data_tools.opening import open_dataset
     from eval.summary import evaluation_report
     from eval.tables import per_class_table
-    from formats.annotations import labels_of
-    from run.checkpoint import load_network
-    from run.device import choose_machine, network_maker
+    from report.making import report_inference
     from run.experiment import begin_inference
+    from run.loading import load_for_test
     from run.provenance import provenance
-    from run.weights import assume_classes, assumed_lines, class_lines
 
     experiment, path, options, checkpoint = begin_inference(flags)
     experiment.lock_inference(locks)
-    for note in checkpoint.notes:
-        print(f"note: {note}")
-    known = checkpoint.classes or None
-    machine = choose_machine(options.run)
-    data = open_dataset(options.data, device=machine.device, splits=("test",), classes=known)
-    classes = known or assume_classes(checkpoint, data.classes, path)
-    labels = labels_of(data.annotations, data.test.names)
-    for line in class_lines(classes, known=known, data=data.classes, labels=labels, path=path):
-        print(line)
-    for line in assumed_lines(checkpoint, options.data, path):
-        print(line)
-    make_model = network_maker(
-        options.model, options.data, machine, num_classes=len(classes), training=False, compiled=options.run.compile
-    )
-    _check_batches_fit(options, machine, data, training=False)
-    model = load_network(make_model, checkpoint, path, device=machine.device)
-    evaluation = _make_evaluator(model, data, options)()
-    origin = provenance(as_plain(options), machine, layout=data.layout, left_out=data.left_out)
+    loaded = load_for_test(experiment, path, options, checkpoint)
+    data = loaded.data
+    evaluator = _make_evaluator(loaded.model, data, options)
+    evaluation = evaluator()
+    origin = provenance(as_plain(options), loaded.machine, layout=data.layout, left_out=data.left_out)
     results = {"model_file": str(path), **evaluation.summary.totals(), "seconds": evaluation.seconds, **origin}
     experiment.write_inference(evaluation.detections, results, videos=data.test.names, classes=data.classes)
     print(evaluation_report({path.name: evaluation.summary}))
     print(f"results in {experiment.inference}")
     if options.run.verbose and evaluation.summary.per_class_AP:
         print(per_class_table(evaluation.summary.per_class_AP))
+    if options.run.write_report:
+        report_inference(loaded, evaluator.network)
 
 
 def run_prediction(flags: Mapping[str, Any]) -> None:
@@ -196,6 +189,18 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     print(f"{predictions}; results in {folder}")
 
 
+def run_report(flags: Mapping[str, Any]) -> None:
+    from report.making import report_runs
+
+    report_runs(flags)
+
+
+def run_plot(flags: Mapping[str, Any]) -> None:
+    from report.making import plot_video
+
+    plot_video(flags)
+
+
 def run_check(flags: Mapping[str, Any]) -> int:
     """Print the report, return the exit code: 0 fine, 1 warnings, 2 errors."""
     from data_tools.check.report import check_data
@@ -211,7 +216,11 @@ def run(arguments: Sequence[str]) -> int | None:
     flags = parse_flags(arguments)
     if flags.get("check_data"):
         return run_check(flags)
-    if flags.get("predict"):
+    if "report" in flags:
+        run_report(flags)
+    elif flags.get("plot"):
+        run_plot(flags)
+    elif flags.get("predict"):
         run_prediction(flags)
     elif flags.get("inference_only"):
         run_inference(flags)
@@ -224,17 +233,6 @@ def main(arguments: Sequence[str]) -> int:
     """Return the exit code: 0 done, 1 training could not continue, 2 invalid input; for --check_data see run_check."""
     settle_in()
     return run_tool("main.py", run, arguments, out_of_memory=OUT_OF_MEMORY)
-
-
-def _check_batches_fit(options: Options, machine: "Machine", data: "Dataset", *, training: bool) -> None:
-    from run.device import check_batch_fits
-
-    batches = {"test_batch_size": min(options.evaluation.test_batch_size, len(data.test))}
-    if training:
-        batches["batch_size"] = min(options.optimisation.batch_size, len(data.train))
-    for flag, size in batches.items():
-        hidden, trained = options.model.hidden_size, flag == "batch_size"
-        check_batch_fits(flag, size, machine, data=options.data, hidden_size=hidden, training=trained)
 
 
 def _make_evaluator(model: "SAL", data: "Dataset", options: Options) -> "Evaluator":

@@ -127,9 +127,11 @@ class RunOptions:
     check_data: bool = option(False, "no training: check the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
     list: bool = option(False, "with --check_data: print every video and file of every finding, not three; --verbose does so too")
     predict: tuple[str, ...] = option((), "no training, no labels needed: find the actions in these feature files, folders of them, HDF5 files or data sets", metavar="FEATURES")
+    report: tuple[str, ...] = option((), "no training: write the report of these runs, folders or names in --output_dir, again; of two or more a comparison", metavar="RUN", shown="the last experiment")
+    plot: str = option("", "no training: draw the timeline of this test video, as the experiment's best model sees it, for a paper")
     model_file: str = option("", "checkpoint for --predict and --inference_only, ours or a published state dict", shown="the experiment's best.pt")
     classes: str = option("", "class names of a checkpoint that names none: a text file with one per line in the order of the model's outputs, or a ground truth, whose classes are taken sorted", shown="the checkpoint's own")
-    out: str = option("", "new folder for the results of --predict", shown="predictions/NAME in the working folder, NAME that of the features")
+    out: str = option("", "new folder for the results of --predict; file for --report (.html) or --plot (.pdf, .svg or .png)", shown="predictions/NAME in the working folder, NAME that of the features; the run's report.html, comparison.html in --output_dir; VIDEO.pdf in the working folder")
     init_from: str = option("", "checkpoint whose weights training starts from; classes may differ", shown="random weights")
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
@@ -143,7 +145,10 @@ class RunOptions:
     save_minutes: float = option(1.0, "least minutes between saves of last.pt and of new best models; also at least ten times what the last save took, so that saving costs little. The first, the end and an interrupt are always saved; 0: all are, whatever it costs", range="[0,1000000]")
     keep_state: bool = option(False, "keep the optimiser's state in last.pt, two thirds of its size, when the run is complete; a longer --num_epochs with --resume then goes on as if it had never ended")
     eval_workers: int | None = option(None, "processes that localize and measure what the network predicts in evaluations, while training goes on; 0: training waits for each evaluation. Results are the same", range="[0,64]", shown="0 on a CPU, up to 3 on a GPU")
-    log_steps: int = option(10, "steps between TensorBoard points", range="[1,1000000000]")
+    log_steps: int = option(10, "steps between points of the curves", range="[1,1000000000]")
+    write_report: bool = option(True, "write report.html when training or --inference_only ends")
+    video_dir: str = option("", "folder with the videos' files, which the report plays above their timelines", shown="no player")
+    image_epochs: int = option(25, "epochs between TensorBoard's pictures of three test videos' timelines; 0: at the end alone; none with --no-write_report", range="[0,1000000000]")
 
 
 @dataclass(frozen=True)
@@ -317,6 +322,8 @@ _HABITS: Mapping[str, str] = MappingProxyType(
         "precision": "fp16 bf16 amp half mixed_precision dtype",
         "detection_inf_step": "interval eval_interval test_interval eval_freq test_freq val_interval eval_step eval_every",
         "save_epochs": "save_interval save_freq save_every",
+        "plot": "draw visualize visualise picture figure",
+        "video_dir": "videos video_path video_root",
         "log_steps": "log_interval print_freq log_freq log_every",
         "nms_thresh": "nms_threshold nms iou_threshold",
         "class_th": "cls_thresh class_thresh class_threshold cls_threshold cls_thr",
@@ -342,6 +349,8 @@ CALL_FLAGS = frozenset(
         "check_data",
         "list",
         "predict",
+        "report",
+        "plot",
         "model_file",
         "classes",
         "out",
@@ -365,6 +374,9 @@ NEUTRAL_FLAGS = frozenset(
         "keep_state",
         "eval_workers",
         "log_steps",
+        "write_report",
+        "video_dir",
+        "image_epochs",
     }
 )
 # Flags that may move the last bits of what a run computes: --resume may change them, and says so.
@@ -379,6 +391,7 @@ EXAMPLES = (
     ("--data_path DATA --exp_name first", "train and evaluate, with the recipe of --dataset"),
     ("--resume --exp_name first", "go on after an interruption"),
     ("--predict new_video.npy --model_file output/first/best.pt", "find the actions in videos without labels"),
+    ("--report output/first output/second", "compare two runs in one page"),
 )
 FIRST_FLAGS = (
     *("data_path", "dataset", "exp_name", "num_segments", "feature_size"),
@@ -392,6 +405,8 @@ def parse_flags(arguments: Sequence[str]) -> dict[str, Any]:
     parser.add_options(FLAGS.names)
     parsed, rest = parser.parse_known_args(arguments)
     flags = vars(parsed)
+    if "report" in flags:
+        flags["report"] = tuple(flags["report"])
     if "predict" in flags:  # the features may stand anywhere among the flags
         flags["predict"] = (*flags["predict"], *(word for word in rest if not word.startswith("-")))
         rest = [word for word in rest if word.startswith("-")]
@@ -475,7 +490,7 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
 def as_plain(options: Options) -> dict[str, Any]:
     """{flag name: value} for JSON and checkpoints."""
     plain = FLAGS.values(options)
-    for name in ("data_path", "ground_truth", "init_from"):
+    for name in ("data_path", "ground_truth", "init_from", "video_dir"):
         if plain[name]:
             plain[name] = os.path.abspath(plain[name])  # a later call may come from another folder
     return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
@@ -483,19 +498,22 @@ def as_plain(options: Options) -> dict[str, Any]:
 
 # Of each of these, one flag may be given.
 _CONTRADICTIONS = (
-    ("check_data", "predict", "inference_only", "resume"),
+    ("check_data", "predict", "inference_only", "resume", "report", "plot"),
     ("resume", "overwrite"),
     ("num_epochs", "num_iters"),
     ("predict", "overwrite"),
     ("predict", "data_path"),
     ("predict", "compile"),
-    *((name, "init_from") for name in ("resume", "predict", "inference_only", "check_data")),
+    *((name, "overwrite") for name in ("report", "plot")),
+    *((name, "init_from") for name in ("resume", "predict", "inference_only", "check_data", "report", "plot")),
+    *((name, "model_file") for name in ("report", "plot")),
+    ("report", "exp_name"),
 )
 # Flags that mean nothing alone, and those that they need one of.
 _USED_WITH = {
     "model_file": ("inference_only", "predict"),
     "classes": ("inference_only", "predict", "init_from"),
-    "out": ("predict",),
+    "out": ("predict", "report", "plot"),
     "list": ("check_data",),
 }
 _INSTEAD = {"model_file": "; to continue a run give --resume, to start from its weights --init_from"}
@@ -506,14 +524,19 @@ def _check_calls(flags: Mapping[str, Any]) -> None:
     if "predict" in flags and not flags["predict"]:
         raise InputError("--predict: name the features, files or folders: --predict FEATURES...")
     for names in _CONTRADICTIONS:
-        given = [name for name in names if flags.get(name)]
+        given = [name for name in names if _is_given(name, flags)]
         if len(given) > 1:
             raise InputError(f"--{given[0]} and --{given[1]} contradict each other; give one of them")
     for name, uses in _USED_WITH.items():
-        if flags.get(name) and not any(flags.get(use) for use in uses):
+        if flags.get(name) and not any(_is_given(use, flags) for use in uses):
             raise InputError(
                 f"--{name} is only read with {' or '.join(f'--{use}' for use in uses)}{_INSTEAD.get(name, '')}"
             )
+
+
+def _is_given(name: str, flags: Mapping[str, Any]) -> bool:
+    """Whether a flag was typed and switches something on; --report does so without a RUN, too."""
+    return bool(flags.get(name)) or (name == "report" and name in flags)
 
 
 def _check_together(options: Options) -> None:

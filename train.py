@@ -32,6 +32,8 @@ from layers.wide_linear import gradient_of
 from losses import ActionnessTargets, AdaptiveMask, actionness_targets, sal_losses, weighted_total
 from model import SAL
 from options import (
+    CALL_FLAGS,
+    NEUTRAL_FLAGS,
     ActionnessOptions,
     DataOptions,
     EvaluationOptions,
@@ -51,7 +53,7 @@ from run.compiling import (
     unchanged,
     without_dropout,
 )
-from run.curves import CurveWriter, evaluation_curves
+from run.curves import CurveWriter, evaluation_curves, final_numbers
 from run.data_digest import data_digest
 from run.evaluating import Evaluated, Evaluations, Predictor, worker_count
 from run.experiment import Experiment
@@ -64,6 +66,7 @@ from run.state_dicts import MOST_WEIGHT
 from run.training_state import check_buffers, check_optimizer, check_random_state, damage_named, plain_count, plain_dict
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
+from utils.printable import one_line
 
 MOST_EPOCH_LINES = 200  # of a run, where there is no terminal
 MOST_PENDING = 10  # steps after which losses are read, even if nothing else is due
@@ -198,17 +201,19 @@ class Trainer:
         evaluation: EvaluationOptions,
         run_options: RunOptions,
         saved_options: Mapping[str, Any],
+        pictures: Callable[[], Mapping[str, bytes]] | None = None,
         background_saves: bool | None = None,
     ) -> None:
         """Prepare a run from step 0. `saved_options` go into every checkpoint as they are.
 
+        `pictures` draws {name: PNG} of what the model says now, for TensorBoard.
         `background_saves`: whether training goes on while files are written; None: on a GPU, where a copy is cheap.
         """
         self.model, self.mask = objective.model, objective.mask
         self.compute: ComputeStep = objective
         self.optimizer, self.data, self.device = optimizer, data, data.train.store.device
         self.experiment, self.history, self.saved_options = experiment, history, dict(saved_options)
-        self.data_options, self.run_options = data_options, run_options
+        self.data_options, self.run_options, self.pictures = data_options, run_options, pictures
         self.optimisation, self.evaluation = optimisation, evaluation
         self.steps_per_epoch = steps_per_epoch(len(data.train), optimisation)
         if self.steps_per_epoch == 0:
@@ -237,6 +242,9 @@ class Trainer:
         self.step = 0
         self.checked_step = -1  # when the weights were last known to be finite
         self.pending: list[PendingLosses] = []
+        self.masks: dict[
+            int, dict[str, Tensor]
+        ] = {}  # step -> the mask's state, of evaluations that are not counted yet
 
     def run(self, evaluator: Predictor) -> None:
         """Train from the current step to the last.
@@ -253,7 +261,7 @@ class Trainer:
         )
         with (
             Interrupt() as interrupt,
-            CurveWriter(self.experiment.tensorboard, first_step=self.step + 1) as curves,
+            CurveWriter(self.experiment.folder, first_step=self.step + 1) as curves,
             Progress(
                 total=self.total_steps, initial=self.step, desc="training", unit="step", out=sys.stdout
             ) as progress,
@@ -318,13 +326,19 @@ class Trainer:
             if evaluating:
                 self._evaluate(context)
             self._count_finished(context, most=context.evaluations.most)
-            if evaluating:
+            drawing = self._draws_now() and not context.interrupt.requested
+            if drawing:
+                self._draw(context)
+            if evaluating or drawing:
                 start = time.perf_counter()
             if saving or context.interrupt.requested or (self.saver.best and self.saver.is_due()):
                 self._count_finished(context)
                 self.save()
             self._stop_if_asked(context.interrupt)
         self.saver.finish()
+        if self.history.best and self.history.last:
+            rows = {"best": self.history.best.summary, "last": self.history.last.summary}
+            context.curves.add_options(_hyperparameters(self.saved_options), final_numbers(rows), self.step)
 
     def _eager_step(self, batch: Batch) -> StepResult:
         return train_step(self.compute, self.optimizer, batch)
@@ -353,9 +367,25 @@ class Trainer:
         regular = self.step % (self.run_options.save_epochs * self.steps_per_epoch) == 0
         return self.step == self.total_steps or (regular and self.saver.is_due())
 
+    def _draws_now(self) -> bool:
+        """Whether to draw pictures: every --image_epochs, and at the last step."""
+        epochs = self.run_options.image_epochs
+        regular = epochs > 0 and self.step % (epochs * self.steps_per_epoch) == 0
+        return self.pictures is not None and (regular or self.step == self.total_steps)
+
+    def _draw(self, context: RunContext) -> None:
+        """Draw pictures; if that fails, say so and draw no more: they are not what the run is for."""
+        assert self.pictures
+        try:
+            context.curves.add_images(self.pictures(), self.step)
+        except Exception as error:
+            self.pictures = None
+            context.progress.write(f"note: pictures for TensorBoard can't be drawn ({one_line(str(error), 300)})")
+
     def _evaluate(self, context: RunContext) -> None:
         """Begin an evaluation. `_count_finished` counts it, at once or, if a worker judges it, later."""
         self._check_weights()
+        self.masks[self.step] = {name: value.detach().clone() for name, value in self.mask.state_dict().items()}
         with self._saved_if_data_break(context), self._saved_if_interrupted(context):
             context.evaluations.start(self.step)
         if not self.saver.has_saved:
@@ -375,13 +405,14 @@ class Trainer:
     def _count(self, evaluated: Evaluated, context: RunContext) -> None:
         step, evaluation, epoch = evaluated.step, evaluated.evaluation, math.ceil(evaluated.step / self.steps_per_epoch)
         self.history.add_seconds(evaluation=evaluation.seconds)
+        mask = self.masks.pop(step)
         record = EvaluationRecord(step=step, epoch=epoch, summary=evaluation.summary)
         improved = self.history.add(record)
         if context.progress.bar:
             context.progress.show(**context.progress.numbers | {"best": self.history.headline()})
         if improved:
             weights = evaluated.weights or on_host(self.model.state_dict(), copy=True)
-            checkpoint = self._checkpoint(weights, {"step": step, "best": record.as_plain()})
+            checkpoint = self._checkpoint(weights, {"step": step, "best": record.as_plain(), "mask": mask})
             self.saver.best = BestModel(checkpoint=checkpoint, detections=evaluation.detections)
         context.curves.add({"seconds/evaluation": evaluation.seconds, **evaluation_curves(record.summary)}, step)
         if evaluated.note:
@@ -557,3 +588,9 @@ class Trainer:
         return "continue with " + shlex.join(
             ["--resume", "--exp_name", folder.name, "--output_dir", str(folder.parent)]
         )
+
+
+def _hyperparameters(options: Mapping[str, Any]) -> dict[str, bool | float | int | str | None]:
+    """The options that a run's numbers depend on, as TensorBoard's table takes them."""
+    kept = {name: value for name, value in options.items() if name not in CALL_FLAGS | NEUTRAL_FLAGS}
+    return {name: " ".join(value) if isinstance(value, list) else value for name, value in kept.items()}

@@ -133,7 +133,7 @@ def _quality(summary: Mapping[str, Any]) -> dict[str, float]:
 
 def read_curves(folder: pathlib.Path) -> dict[str, list[float]]:
     """The points of a run's TensorBoard curves, by name."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()

@@ -19,6 +19,7 @@ from utils.errors import InputError
 from utils.segments import Floats, Indices, Segments
 
 FORMAT = 1
+TIMELINES = "timelines.npz"  # in a run's folder
 Sequence32 = NDArray[np.float32]
 
 

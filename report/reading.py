@@ -16,12 +16,11 @@ from formats.ground_truth import read_json
 from formats.names import shown
 from formats.result_file import read_detections
 from formats.run_results import RESULTS, read_results
-from formats.timelines import Timelines, read_timelines
+from formats.timelines import TIMELINES, Timelines, read_timelines
 from options import Options, check_saved, resolve
 from utils.errors import InputError
 from utils.segments import Segments
 
-TIMELINES = "timelines.npz"
 INFERENCE = "inference"
 
 
@@ -49,17 +48,21 @@ def detections_file(folder: pathlib.Path, results: dict[str, Any]) -> pathlib.Pa
     return folder / ("detections_best.json" if "best" in results else "detections.json")
 
 
-def read_run(folder: pathlib.Path) -> ReportedRun:
-    """Read the folder of a run. Raises InputError naming what is missing, malformed, or of other videos or classes."""
+def read_run(folder: pathlib.Path, timelines: Timelines | None = None) -> ReportedRun:
+    """Read the folder of a run. Raises InputError naming what is missing, malformed, or of other videos or classes.
+
+    `timelines` are those that have just been recorded; None: they are in the folder.
+    """
     results = read_results(folder)
     found = detections_file(folder, results)
-    missing = [path.name for path in (found, folder / TIMELINES) if not path.exists()]
+    needed = (found,) if timelines else (found, folder / TIMELINES)
+    missing = [path.name for path in needed if not path.exists()]
     if missing:
         raise InputError(
             f"{folder}: has {RESULTS}, but no {' and no '.join(missing)}; main.py --report {folder} makes {TIMELINES} from its "
             "best.pt and its data, and main.py --inference_only makes detections"
         )
-    timelines = read_timelines(folder / TIMELINES)
+    timelines = timelines or read_timelines(folder / TIMELINES)
     points = read_points(folder / CURVES)
     notes = () if points or "best" not in results else (f"no {CURVES}: a run of an earlier version has no curves here",)
     return ReportedRun(

@@ -1,6 +1,7 @@
 """An experiment's folder: where its files are, which experiment is the latest, who may write, and how results are written.
 
-output_dir/exp_name/{options.json, results.json, detections_best.json, best.pt, last.pt, tensorboard/}
+output_dir/exp_name/{options.json, results.json, detections_best.json, best.pt, last.pt, curves.jsonl, tensorboard/,
+                     timelines.npz, report.html, inference/}
 
     with contextlib.ExitStack() as locks:           # what is locked stays so until the block ends
         experiment, options, checkpoint = begin_training(flags, locks)
@@ -20,6 +21,7 @@ from typing import Any
 
 from formats.names import is_text
 from formats.result_file import write_detections
+from formats.timelines import TIMELINES
 from options import Options, RunOptions, check_unchanged, resolve, unresolved
 from run.checkpoint import Checkpoint, load_checkpoint
 from run.lock import FolderLock, InUse
@@ -60,8 +62,8 @@ class Experiment:
         return self.folder / "last.pt"
 
     @property
-    def tensorboard(self) -> pathlib.Path:
-        return self.folder / "tensorboard"
+    def timelines(self) -> pathlib.Path:
+        return self.folder / TIMELINES
 
     @property
     def inference(self) -> pathlib.Path:
@@ -117,7 +119,7 @@ class Experiment:
 
     def remove_unfinished(self) -> None:
         """Remove the temporary files of a run that was killed while writing; they can be large."""
-        for file in (self.options, self.results, self.detections, self.best, self.last):
+        for file in (self.options, self.results, self.detections, self.best, self.last, self.timelines):
             remove_leftovers(self.folder, file.name)
 
     def write_options(self, options: dict[str, Any]) -> None:
@@ -130,8 +132,9 @@ class Experiment:
         self, detections: Segments, results: dict[str, Any], *, videos: tuple[str, ...], classes: tuple[str, ...]
     ) -> None:
         """Write into the locked folder, where a killed call may have left half a file."""
-        for name in ("detections.json", "results.json"):
+        for name in ("detections.json", "results.json", TIMELINES):
             remove_leftovers(self.inference, name)
+        (self.inference / TIMELINES).unlink(missing_ok=True)  # those of an earlier call
         write_detections(self.inference / "detections.json", detections, videos, classes)
         write_json(self.inference / "results.json", results, indent=2)
 
@@ -241,7 +244,8 @@ def find_experiment(options: RunOptions, *, needs: str) -> Experiment:
                 f"{where}: no such checkpoint, and best.pt beside it holds no training state; start over with --overwrite, or "
                 f"under another --exp_name with --init_from {best}"
             )
-        raise InputError(f"{where}: no such checkpoint; train first, or check --output_dir, --exp_name or --model_file")
+        kind = "checkpoint" if needs.endswith(".pt") else "file"
+        raise InputError(f"{where}: no such {kind}; train first, or check --output_dir, --exp_name or --model_file")
     return Experiment(candidates[-1].parent)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from run.device import Machine
 
-PACKAGES = ("torch", "numpy")
+PACKAGES = ("torch", "numpy", "scipy", "pandas")
 
 
 def provenance(

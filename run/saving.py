@@ -158,6 +158,8 @@ class Saver:
             self.experiment.write_options(self.options)
         if save.best:
             self.experiment.follow()
+            with contextlib.suppress(OSError):
+                self.experiment.timelines.unlink()  # those of an earlier model
             save_checkpoint(self.experiment.best, save.best.checkpoint)
             write_detections(self.experiment.detections, save.best.detections, self.videos, self.classes)
             self._write_results(save)

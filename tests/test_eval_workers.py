@@ -65,7 +65,7 @@ def points(folder):
     for path in sorted((folder / "tensorboard").iterdir()):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                if not value.tag.startswith("seconds") and not value.tag.startswith("loss"):
+                if not value.tag.startswith(("seconds", "loss", "_hparams_")):
                     found[value.tag, event.step] = value.tensor.float_val[0]
     return found
 

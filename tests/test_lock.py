@@ -347,7 +347,7 @@ def test_curves_that_cannot_be_written_do_not_end_a_run(tiny, run, tmp_path, mon
     def refuse(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("run.curves.SummaryWriter.add_scalar", refuse)
+    monkeypatch.setattr("run.curves.RecordWriter.write", refuse)
     outcome = run(tiny.path, "--exp_name", "x", "--log_steps", "1")
     assert outcome.code == 0 and outcome.out.count("curves can't be written any more (No space left on device)") == 1
     assert (tmp_path / "out" / "x" / "last.pt").exists()

@@ -293,7 +293,7 @@ def test_main_hands_every_group_on(tiny, run, monkeypatch):
     mask = got["objective"].mask
     assert (mask.momentum, mask.var_factor) == (0.15, 0.16)
     assert (mask.mean.item(), mask.var.item()) == (pytest.approx(0.17), pytest.approx(0.18))
-    own = ("data_path", "output_dir", "feature_size", "hidden_size", "pseudo_extra", "device")
+    own = ("data_path", "output_dir", "feature_size", "hidden_size", "pseudo_extra", "device", "write_report")
     options = resolve({name: got["saved_options"][name] for name in own} | flags | {"average_tious": ["0.2:0.3"]})
     options = dataclasses.replace(
         options,

@@ -226,6 +226,7 @@ def test_tensorboard_has_every_curve(tiny, run, tmp_path):
     assert {f"loss/{name}" for name in ("mil", "bg", "act", "mix", "mutual", "so", "total")} <= tags
     assert {f"mAP/0.{i}" for i in range(1, 8)} <= tags
     assert {"average_mAP/0.1-0.7", "video_accuracy", "seconds/step", "seconds/evaluation"} <= tags
+    assert {"AP/Dive", "AP/Jump", "AP/Throw"} <= tags
     assert {"actionness/mask_mean", "actionness/pseudo_label_share", "optimisation/learning_rate"} <= tags
     assert [event.step for event in events.Scalars("loss/total")] == list(range(1, 13))
     assert [event.step for event in events.Scalars("mAP/0.5")] == [8, 12]
@@ -250,7 +251,8 @@ def test_results_file(tiny, run, tmp_path):
     assert results["best"]["step"] == best["step"] and results["last"]["step"] == 12
     assert json.loads((tmp_path / "out" / "x" / "options.json").read_text()) == results["options"]
     files = {p.name for p in (tmp_path / "out" / "x").iterdir()}
-    assert files == {"options.json", "results.json", "detections_best.json", "best.pt", "last.pt", "tensorboard"}
+    curves = {"curves.jsonl", "tensorboard"}
+    assert files == {"options.json", "results.json", "detections_best.json", "best.pt", "last.pt"} | curves
 
 
 def test_no_threads_needed_for_signal_handlers(tiny, run, tmp_path):

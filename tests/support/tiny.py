@@ -16,6 +16,7 @@ CLASSES = ("Dive", "Jump", "Throw")
 TINY_FLAGS = [
     *("--num_segments", "24", "--feature_size", str(FEATURE_SIZE), "--hidden_size", "8", "--pseudo_extra", "2"),
     *("--num_epochs", "3", "--detection_inf_step", "4", "--device", "cpu", "--lr", "0.01"),
+    "--no-write_report",
 ]
 
 
