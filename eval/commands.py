@@ -33,11 +33,13 @@ from eval.diagnosis import (
 from eval.files import FilePair, PairOptions, read_pair
 from eval.notes import Note, notes_on
 from eval.statistics import CONFIDENCE, DRAWS, Difference, Estimate, Estimates, paired_bootstrap
+from formats.durations import read_durations
+from formats.matching_names import VIDEO_FOLDS, match_names
 from formats.names import amount, plural
 from options import EvaluationOptions
 from utils.errors import InputError
 from utils.ranges import parse_grid
-from utils.segments import Segments
+from utils.segments import Floats, Segments
 from utils.text_table import table
 
 PROTOCOL = "sal"  # ActivityNet's: how detections are matched here (docs/evaluation.md)
@@ -66,10 +68,16 @@ def print_diagnosis(arguments: Sequence[str]) -> None:
         choices=tuple(BUCKETS),
         help="where instances are cut by coverage, length and number (default: by --tious)",
     )
+    parser.add_argument(
+        "--durations",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="{video: seconds} in JSON, for videos whose duration the ground truth does not state",
+    )
     args = parser.parse_args(arguments)
     tious = parse_grid(args.tious)
     pair = read_pair(args.ground_truth, args.detections, PairOptions(subset=args.subset, split=args.split))
-    durations = np.array([pair.annotations[video].duration or np.nan for video in pair.videos])
+    durations = _durations(pair, args.durations)
     buckets = BUCKETS[args.buckets] if args.buckets else usual_buckets(tious)
     summary = mean_summary(
         [
@@ -201,9 +209,21 @@ def _compared(pair: FilePair) -> str:
     return ", ".join(amount(count, what) for what, count in _counts(pair).items())
 
 
-def _without_duration(pair: FilePair, durations: np.ndarray[Any, np.dtype[np.float64]]) -> list[Note]:
+def _durations(pair: FilePair, file: pathlib.Path | None) -> Floats:
+    """Seconds of `pair.videos` [V], those of the ground truth first; NaN where neither states them."""
+    more = read_durations(file) if file else {}
+    name_of = {known: name for name, known in match_names(more, pair.videos, folds=VIDEO_FOLDS).known.items()}
+    return np.array(
+        [
+            pair.annotations[video].duration or (more[name_of[video]] if video in name_of else np.nan)
+            for video in pair.videos
+        ]
+    )
+
+
+def _without_duration(pair: FilePair, durations: Floats) -> list[Note]:
     videos = tuple(video for video, seconds in zip(pair.videos, durations, strict=True) if np.isnan(seconds))
-    what = "without a duration in the ground truth, their instances are in no bucket of coverage"
+    what = "without a duration, their instances are in no bucket of coverage (--durations gives them)"
     return [Note(key="no_duration", what=what, videos=videos)] if videos else []
 
 
