@@ -135,13 +135,13 @@ def _named(differences: Sequence[Estimates], names: Sequence[str]) -> list[tuple
 def _sentence(difference: Estimates, name: str, first: str) -> str:
     """What a reader may conclude about the mean over all tIoUs, and about single ones."""
     tious, average = difference.tious, difference.average
-    span = f"mAP at tIoU {tious[0]:g}" + (f" to {tious[-1]:g}, averaged," if len(tious) > 1 else "")
+    over = f"averaged over tIoU {tious[0]:g} to {tious[-1]:g}" if len(tious) > 1 else f"at tIoU {tious[0]:g}"
     clear = [f"{tiou:g}" for tiou, one in zip(tious, difference.by_tiou, strict=True) if one.is_clear]
     verdict = "beyond" if average.is_clear else "within"
     at = f"; so is that at {', '.join(clear)}" if average.is_clear and clear else ""
     at = f"; but at {', '.join(clear)} it is beyond" if clear and not average.is_clear else at
     return (
-        f"{span} of {name} is {100 * average.value:+.1f} to that of {first} {_interval(average)}: {verdict} the noise of the "
+        f"{name} has {100 * average.value:+.1f} mAP {_interval(average)} against {first}, {over}: {verdict} the noise of the "
         f"test videos{at if len(tious) > 1 else ''}."
     )
 

@@ -226,7 +226,7 @@ def test_a_comparison_states_differences_and_their_intervals():
         assert rows[name] == expected
     difference = 100 * (second.result.average_map() - first.result.average_map())
     assert rows["better - demo"][-1].startswith(f"{difference:+.1f} [")
-    assert f"averaged, of better is {difference:+.1f} to that of demo" in html.unescape(overall.html)
+    assert f"better has {difference:+.1f} mAP [" in html.unescape(overall.html)
     assert rows["lr"] == ["0.5", "0.25"]
     assert numbers(by_class.html)["Dive"][2].startswith("+0.0")
     # One of its two videos has instances: a draw has it or is left out, so that the interval has no width.
