@@ -3,13 +3,14 @@
 #   source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt "$@"
 # That Python is, in this order: the one that SAL_PYTHON names, if it has the packages; .venv, if it is set up; the active
 # environment (venv, conda) or the python3 on the PATH, as on Colab, if it has the packages; else .venv, which is made with the
-# pinned packages, once. Without the packages, SAL_PYTHON is what .venv is made with, instead of python3.
+# pinned packages and those of reports, once. Without the packages, SAL_PYTHON is what .venv is made with, instead of python3.
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     echo "setup.sh: a part of the other scripts; run one of them, such as scripts/train.sh, which sets up what it needs" >&2
     exit 2
 fi
 
+REPORT=requirements-report.txt
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 has_packages() {
@@ -17,6 +18,9 @@ has_packages() {
     local found
     if found=$("$1" "$ROOT/scripts/packages.py" "$ROOT/$2" 2>/dev/null); then
         echo "setup: using $1, which has the packages${found:+ ($found)}" >&2
+        if [ "$2" = requirements.txt ] && ! found=$("$1" "$ROOT/scripts/packages.py" "$ROOT/$REPORT" 2>/dev/null) && [ -n "$found" ]; then
+            echo "setup: reports of runs need more; to have them: $1 -m pip install $found" >&2
+        fi
         return 0
     fi
     if [ -n "$found" ]; then
@@ -49,6 +53,9 @@ make_venv() {
     if ! "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$requirements"; then
         echo "setup: pip could not install $1; its message is above" >&2
         return 2
+    fi
+    if [ "$1" = requirements.txt ] && ! "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$ROOT/$REPORT"; then
+        echo "setup: pip could not install $REPORT; its message is above; runs end without a report" >&2
     fi
     cat "$ROOT"/requirements*.txt > "$ROOT/.venv/installed-$1"
 }

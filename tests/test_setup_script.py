@@ -9,6 +9,8 @@ import pytest
 from support.paths import ROOT
 
 PINS = dict(line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line)
+REPORT = dict(line.split("==") for line in (ROOT / "requirements-report.txt").read_text().splitlines() if "==" in line)
+EVERYTHING = PINS | REPORT
 TOOLS = ("bash", "dirname", "cat", "cmp", "rm", "mkdir", "sh")
 
 
@@ -25,8 +27,8 @@ class Machine:
     def __init__(self, folder):
         self.root, self.bin = folder / "clone", folder / "bin"
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
-        for name in ("requirements.txt", "requirements-dev.txt", "requirements-hdf5.txt"):
-            shutil.copy(ROOT / name, self.root)
+        for path in ROOT.glob("requirements*.txt"):
+            shutil.copy(path, self.root)
         (self.root / "main.py").write_text("import os, sys; print(os.environ['NAME'], *sys.argv[1:])\n")
         self.bin.mkdir()
         for tool in TOOLS:
@@ -37,7 +39,7 @@ class Machine:
         """A Python with these packages, {name: version}; it makes environments with all pinned ones, but none of its own."""
         site = path.parent / f"site-{name}"
         for package, version in packages.items():
-            info = site / f"{package}-{version}.dist-info"
+            info = site / f"{package.replace('-', '_')}-{version}.dist-info"
             info.mkdir(parents=True)
             (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +76,7 @@ def test_without_anything_an_environment_is_made_once(machine):
 
 @pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX"])
 def test_an_active_environment_with_torch_is_used(machine, tmp_path, variable):
-    python = machine.python(tmp_path / "env" / "bin" / "python", "active", PINS)
+    python = machine.python(tmp_path / "env" / "bin" / "python", "active", EVERYTHING)
     done = machine.call(**{variable: tmp_path / "env"})
     assert (done.returncode, done.stdout) == (0, "active --inference_only\n")
     assert done.stderr == f"setup: using {python}, which has the packages\n"
@@ -83,12 +85,35 @@ def test_an_active_environment_with_torch_is_used(machine, tmp_path, variable):
 
 def test_the_python_on_the_path_with_torch_is_used(machine):
     """As on Colab."""
-    machine.python(machine.bin / "python3", "colab", PINS)
+    machine.python(machine.bin / "python3", "colab", EVERYTHING)
     assert machine.call().stdout == "colab --inference_only\n"
 
 
+def test_an_environment_without_the_reports_packages_is_used_all_the_same(machine, tmp_path):
+    python = machine.python(tmp_path / "env" / "bin" / "python", "active", PINS)
+    done = machine.call(VIRTUAL_ENV=tmp_path / "env")
+    assert (done.returncode, done.stdout) == (0, "active --inference_only\n")
+    assert done.stderr.splitlines() == [
+        f"setup: using {python}, which has the packages",
+        f"setup: reports of runs need more; to have them: {python} -m pip install {' '.join(REPORT)}",
+    ]
+
+
+def test_an_environment_that_is_made_gets_the_reports_packages_or_says_so(machine):
+    """pip is told of both files; where the second fails, the program runs without reports."""
+    machine.python(machine.bin / "python3", "system", {})
+    made, calls = machine.bin / "made", machine.root / "calls"
+    pip = f'if [ "$1 $2" = "-m pip" ]; then echo "$@" >> {calls}; case "$*" in *report*) exit 1;; esac; exit 0; fi'
+    made.write_text(made.read_text().replace('if [ "$1 $2" = "-m pip" ]; then exit 0; fi', pip))
+    done = machine.call()
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, ".venv --inference_only")
+    installed = [line.split()[-1] for line in calls.read_text().splitlines() if " install " in line]
+    assert [path.rpartition("/")[2] for path in installed] == ["requirements.txt", "requirements-report.txt"]
+    assert "could not install requirements-report.txt" in done.stderr and "without a report" in done.stderr
+
+
 def test_other_versions_are_named_and_local_labels_are_none(machine, tmp_path):
-    packages = {**PINS, "torch": f"{PINS['torch']}+cu130", "numpy": "2.3.1"}
+    packages = {**EVERYTHING, "torch": f"{PINS['torch']}+cu130", "numpy": "2.3.1"}
     machine.python(tmp_path / "env" / "bin" / "python", "active", packages)
     (line,) = machine.call(VIRTUAL_ENV=tmp_path / "env").stderr.splitlines()
     assert line.endswith(f"which has the packages (numpy 2.3.1 instead of {PINS['numpy']})")
@@ -111,14 +136,14 @@ def test_an_environment_without_torch_is_passed_over(machine, tmp_path):
 def test_what_is_set_up_stays_in_use(machine, tmp_path):
     """An environment that is activated later changes no results; SAL_PYTHON chooses it."""
     machine.call()
-    python = machine.python(tmp_path / "env" / "bin" / "python", "active", PINS)
+    python = machine.python(tmp_path / "env" / "bin" / "python", "active", EVERYTHING)
     assert machine.call(VIRTUAL_ENV=tmp_path / "env").stdout == ".venv --inference_only\n"
     assert machine.call(SAL_PYTHON=python).stdout == "active --inference_only\n"
 
 
 def test_sal_python_without_torch_makes_the_environment(machine, tmp_path):
     python = machine.python(tmp_path / "other" / "python3.12", "other", {})
-    machine.python(machine.bin / "python3", "colab", PINS)
+    machine.python(machine.bin / "python3", "colab", EVERYTHING)
     lines = machine.call(SAL_PYTHON=python).stdout.splitlines()
     assert lines[1:] == ["venv by other", ".venv --inference_only"]
 
@@ -149,7 +174,7 @@ def test_help_is_not_worth_a_download(machine, script, flag):
 
 def test_tests_want_what_tests_need(machine, tmp_path):
     """An environment for running the program has no pytest."""
-    machine.python(tmp_path / "env" / "bin" / "python", "active", PINS)
+    machine.python(tmp_path / "env" / "bin" / "python", "active", EVERYTHING)
     done = machine.call(script="run_tests.sh", VIRTUAL_ENV=tmp_path / "env")
     assert "installing requirements-dev.txt into .venv" in done.stdout and "pytest" in done.stderr
 
