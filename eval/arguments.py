@@ -5,10 +5,16 @@ import pathlib
 from collections.abc import Sequence
 
 from command_line.parser import CommandParser
-from options import EvaluationOptions
+from eval.measures import check_measures
+from eval.protocols import CHOICES
+from options import FLAGS, DataOptions, EvaluationOptions
+from utils.errors import InputError
+from utils.snippet_grid import DEFAULT_FPS
 
 # The spans of tIoU that the field averages THUMOS'14 over.
 AVERAGES = ("0.1:0.5", "0.3:0.7", "0.1:0.7")
+# Of the snippets that some protocols count in, the flags of main.py and the values that published evaluators have.
+GRID_FLAGS = {"snippet_frames": DataOptions.snippet_frames, "snippet_stride": None, "fps": DEFAULT_FPS}
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
@@ -42,6 +48,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         help="leave out instances and detections that end at or before their start, which else count as missed and as false",
     )
     parser.add_argument("--strict", action="store_true", help="refuse videos and classes that the ground truth lacks")
+    _add_protocol(parser)
     parser.add_argument(
         "--tious", default=EvaluationOptions.tious, help="tIoU thresholds, first:last:step (default: %(default)s)"
     )
@@ -51,7 +58,60 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="FIRST:LAST",
         help=f"ranges of tIoU to average the mAP over (default: {', '.join(AVERAGES)} and all of --tious, those it covers)",
     )
+    _add_measures(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of the table")
     parser.add_argument("--verbose", action="store_true", help="name every video and class in notes, not three")
     parsed: argparse.Namespace = parser.parse_args(arguments)
+    for name in GRID_FLAGS:
+        value, allowed = getattr(parsed, name), FLAGS.flags[name].interval
+        if value is not None and allowed and value not in allowed:
+            raise InputError(f"--{name} {value}: must lie in {allowed}")
+    check_measures(parsed)
     return parsed
+
+
+def _add_protocol(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--protocol",
+        choices=tuple(CHOICES),
+        default="sal",
+        help="whose evaluator to follow; thumos: both of its versions; all: side by side (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--ambiguous",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="list of intervals that nobody could classify, a video, a start and an end in seconds on each line "
+        "(for snippet, wtalc and thumos)",
+    )
+    for name, default in GRID_FLAGS.items():
+        shown = FLAGS.flags[name].shown if default is None else f"{default:g}"
+        parser.add_argument(
+            f"--{name}",
+            type=float if name == "fps" else int,
+            default=default,
+            metavar="X" if name == "fps" else "N",
+            help=f"{FLAGS.flags[name].help} (for snippet and wtalc; default: {shown})",
+        )
+
+
+def _add_measures(parser: CommandParser) -> None:
+    parser.add_argument(
+        "--recall",
+        nargs="+",
+        type=int,
+        metavar="N",
+        help="print the average recall of the N best detections of each video, whatever their class, and its area",
+    )
+    parser.add_argument(
+        "--operating_point",
+        type=float,
+        metavar="TIOU",
+        help="print the score threshold of the largest F1 at this tIoU, with precision and recall",
+    )
+    parser.add_argument(
+        "--calibration",
+        type=float,
+        metavar="TIOU",
+        help="print the share of hits at this tIoU among detections of like score",
+    )

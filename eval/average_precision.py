@@ -7,13 +7,14 @@
 Evaluators differ in what they make of the same hits (eval/protocols.py says whose rule is which).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from utils.ranges import in_span
 from utils.segments import Floats, Segments
 
 Flags = NDArray[np.bool_]
@@ -82,6 +83,35 @@ AP_RULES: Mapping[str, Callable[[Flags, int], Floats]] = MappingProxyType(
         ELEVEN_POINT: eleven_point_average_precision,
     }
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionResult:
+    """mAP and AP as fractions, not percent."""
+
+    tious: tuple[float, ...]  # [K]
+    per_class_ap: NDArray[np.float64]  # [K,C]; NaN for classes without ground truth
+
+    @property
+    def map(self) -> NDArray[np.float64]:
+        """mAP per tIoU [K]: the mean over the classes that have ground truth."""
+        return np.asarray(np.nanmean(self.per_class_ap, axis=1))
+
+    def average_map(self, low: float = 0.0, high: float = 1.0) -> float:
+        """The mean mAP over the tIoUs within low .. high, both included."""
+        inside = [in_span(tiou, (low, high)) for tiou in self.tious]
+        return float(self.map[inside].mean())
+
+    def map_by_tiou(self) -> dict[str, float]:
+        return {f"{t:g}": float(m) for t, m in zip(self.tious, self.map, strict=True)}
+
+    def ap_by_class(self, classes: Sequence[str]) -> dict[str, dict[str, float]]:
+        """{class: {tIoU: AP}} of the classes that have ground truth."""
+        return {
+            name: {f"{t:g}": float(ap) for t, ap in zip(self.tious, column, strict=True)}
+            for name, column in zip(classes, self.per_class_ap.T, strict=True)
+            if not np.isnan(column).any()
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,12 +89,25 @@ class FilePair:
         return replace(self.found.detections, video=video, label=label).take(np.flatnonzero(entering))
 
     @cached_property
-    def video_positions(self) -> Indices:
-        """Of each detection in the result file, its video among `videos` and then `unknown_videos`, or NOT_EVALUATED."""
+    def position_of(self) -> dict[str, int]:
+        """The positions of `videos`, and after them those of `unknown_videos` if their detections count."""
         unknown = self.unknown_videos if self.options.unknown == "count" else ()
-        position = {name: i for i, name in enumerate((*self.videos, *unknown))}
+        return {name: i for i, name in enumerate((*self.videos, *unknown))}
+
+    @cached_property
+    def video_positions(self) -> Indices:
+        """Of each detection in the result file, its video's position, or NOT_EVALUATED."""
         names = [self.video_of.get(video, video) for video in self.found.videos]
-        return _look_up(position, names, self.found.detections.video)
+        return _look_up(self.position_of, names, self.found.detections.video)
+
+    def marked(self, intervals: Iterable[tuple[str, float, float]]) -> Segments:
+        """Intervals (video, start, end) of videos that are compared, coded by these; their names matched as others are."""
+        intervals = list(intervals)
+        names = match_names(
+            (video for video, _, _ in intervals), (*self.annotations, *self.unknown_videos), folds=VIDEO_FOLDS
+        )
+        rows = [(self.position_of.get(names.known.get(v, ""), NOT_EVALUATED), 0, s, e, 1.0) for v, s, e in intervals]
+        return Segments.from_rows([row for row in rows if row[0] != NOT_EVALUATED])
 
     @cached_property
     def label_positions(self) -> Indices:

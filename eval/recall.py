@@ -17,7 +17,8 @@ from utils.errors import InputError
 from utils.ranges import parse_grid
 from utils.segments import Floats, Indices, Segments
 
-RECALL_TIOUS = parse_grid("0.5:0.95:0.05")
+RECALL_GRID = "0.5:0.95:0.05"
+RECALL_TIOUS = parse_grid(RECALL_GRID)
 MOST_PER_VIDEO = 100
 
 

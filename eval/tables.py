@@ -1,6 +1,6 @@
 """Tables of mAP and AP, in percent."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from utils.text_table import table
 
@@ -10,6 +10,19 @@ def map_table(rows: Mapping[str, tuple[Mapping[str, float], Mapping[str, float]]
     by_tiou, averages = next(iter(rows.values()))
     header = ["tIoU", *by_tiou, *(f"avg {span}" for span in averages)]
     body = [[name, *_percent(values.values()), *_percent(means.values())] for name, (values, means) in rows.items()]
+    return table(header, body)
+
+
+def protocol_table(
+    rows: Mapping[str, tuple[Sequence[int], Mapping[str, float], Mapping[str, float]]], counted: Sequence[str]
+) -> str:
+    """Lay out {protocol: (how many of each that is `counted`, {tIoU: mAP}, {span: average mAP})} as map_table does."""
+    _, by_tiou, averages = next(iter(rows.values()))
+    header = ["mAP % by", *counted, *by_tiou, *(f"avg {span}" for span in averages)]
+    body = [
+        [name, *counts, *_percent(values.values()), *_percent(means.values())]
+        for name, (counts, values, means) in rows.items()
+    ]
     return table(header, body)
 
 

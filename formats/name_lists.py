@@ -11,10 +11,15 @@ from utils.errors import InputError
 
 def read_names(path: pathlib.Path, *, where: str, of: str) -> list[str]:
     """The lines that are not blank. Raises InputError, which begins with `where`, for what is no text of a kind of names."""
+    return [line for line in read_lines(path, where=where, expected=f"one {of} name per line") if line]
+
+
+def read_lines(path: pathlib.Path, *, where: str, expected: str) -> list[str]:
+    """All lines, without the space around them. Raises InputError, which begins with `where`, for what is no text."""
     try:
         check_regular(path)
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"{where}: can't be read ({reason}); expected one {of} name per line") from None
-    return [line.strip() for line in lines if line.strip()]
+        raise InputError(f"{where}: can't be read ({reason}); expected {expected}") from None
+    return [line.strip() for line in lines]

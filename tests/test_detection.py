@@ -8,6 +8,7 @@ import pytest
 from eval.average_precision import average_precision
 from eval.classification import video_accuracy
 from eval.detection import evaluate_detections, main
+from eval.protocols import PROTOCOLS
 from formats.result_file import read_detections, write_detections
 from reference import loops
 from utils.errors import InputError
@@ -158,22 +159,22 @@ def test_command(tmp_path, capsys):
     code, out, _ = evaluate(tmp_path, capsys, "--tious", "0.3:0.7:0.2")
     assert code == 0
     assert out.splitlines()[:4] == [
-        "compared, subset test: 1 video, 1 instance, 1 class, 1 detection",
+        "compared by sal, subset test: 1 video, 1 instance, 1 class, 1 detection",
         "",
-        "tIoU     0.3    0.5    0.7  avg 0.3:0.7",
-        "mAP %  100.0  100.0  100.0        100.0",
+        "tIoU          0.3    0.5    0.7  avg 0.3:0.7",
+        "sal, mAP %  100.0  100.0  100.0        100.0",
     ]
     code, out, _ = evaluate(tmp_path, capsys, "--json", "--tious", "0.5")
-    assert json.loads(out) == {
-        "subset": "test",
-        "listed_in": None,
+    row = {
+        "protocol": "sal",
+        "does": PROTOCOLS["sal"].does,
         "compared": {"videos": 1, "instances": 1, "classes": 1, "detections": 1},
-        "notes": [],
         "mAP": {"0.5": 1.0},
         "average_mAP": 1.0,
         "average_mAP_by_span": {"0.5:0.5": 1.0},
         "per_class_AP": {"Jump": {"0.5": 1.0}},
     }
+    assert json.loads(out) == {"subset": "test", "listed_in": None, "notes": [], **row, "protocols": [row]}
 
 
 @pytest.mark.parametrize(

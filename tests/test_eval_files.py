@@ -7,7 +7,8 @@ import sys
 import pytest
 from support.paths import ROOT
 
-from eval.detection import average_spans, main
+from eval.detection import main
+from eval.printed import average_spans
 from utils.errors import InputError
 from utils.ranges import parse_grid
 
@@ -69,7 +70,9 @@ def test_what_is_compared_is_said_by_name(evaluate, files, capsys):
     assert printed["compared"] == {"videos": 2, "instances": 2, "classes": 1, "detections": 2}
     assert printed["notes"] == {} and printed["mAP"] == {"0.5": 1}
     assert main(files(TWO, BOTH)) == 0
-    assert capsys.readouterr().out.startswith("compared, subset test: 2 videos, 2 instances, 1 class, 2 detections\n\n")
+    assert capsys.readouterr().out.startswith(
+        "compared by sal, subset test: 2 videos, 2 instances, 1 class, 2 detections\n\n"
+    )
 
 
 # Names of videos
