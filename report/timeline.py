@@ -125,6 +125,7 @@ def timeline_spec(
     *,
     streams: Sequence[str],
     mask: bool,
+    known: bool = True,
     rows: TimelineRows | None = None,
     width: float = 600,
     gutter: float = 110,
@@ -133,7 +134,7 @@ def timeline_spec(
     threshold: float = -1e9,
     sequence: str = CAS,
 ) -> Spec:
-    """Sizes are in pixels: `width` without the `gutter`, which holds the names of the classes."""
+    """`known`: whether there is ground truth. Sizes are in pixels: `width` without the `gutter`, which holds the names of the classes."""
     rows = rows or TimelineRows(seconds=1.0)
     values: dict[str, Any] = {
         "view_start": 0.0,
@@ -161,7 +162,7 @@ def timeline_spec(
         "params": [{"name": name, "value": value} for name, value in values.items()],
         "datasets": {name: list(getattr(rows, name)) for name in ("truth", "detections", *names)},
         "spacing": 14,
-        "vconcat": [_instances_view(width, row_height), *sequences],
+        "vconcat": [_instances_view(width, row_height, known), *sequences],
         "resolve": {"scale": {"color": "independent"}},
         "autosize": {"type": "pad", "resize": True},
     }
@@ -196,8 +197,9 @@ def _moments() -> list[Spec]:
     ]
 
 
-def _instances_view(width: float, row_height: float) -> Spec:
+def _instances_view(width: float, row_height: float, known: bool) -> Spec:
     """A row for each class: what is true as a slim bar, what is detected below it."""
+    title = "Ground truth (slim) and detections (outlined: correct)" if known else "Detections (ground truth is not known)"
     extent = {"expr": "gutter"}
     labels = {"title": None, "minExtent": extent, "maxExtent": extent, "labelLimit": {"expr": "gutter - 8"}}
     axis = {**labels, "ticks": False, "domain": False, "grid": True, "tickBand": "extent"}
@@ -223,7 +225,7 @@ def _instances_view(width: float, row_height: float) -> Spec:
         }
 
     return {
-        "title": {"text": "Ground truth (slim) and detections (outlined: correct)", "offset": 6, "frame": "group"},
+        "title": {"text": title, "offset": 6, "frame": "group"},
         "width": width,
         "height": {"step": row_height},
         "layer": [

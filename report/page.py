@@ -1,0 +1,178 @@
+"""The report of one run or several as one HTML file, which needs nothing else: no network, no server.
+
+write_report(pathlib.Path("output/first/report.html"), [judge(read_run(pathlib.Path("output/first")))])
+write_report(path, [judged, other], video_dir=pathlib.Path("videos"))      # beside each other, with the videos' files
+
+The page's style and program are in assets/; its policy lets scripts run by their hashes alone, and nothing be loaded but videos.
+"""
+
+import base64
+import functools
+import hashlib
+import html
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+from urllib.parse import quote
+
+from eval.diagnosis import KINDS
+from report.block import TABLE, EncodedRun, Limits, encode_run
+from report.judged import Judged
+from report.sections import Section, comparison_sections, run_sections
+from report.theme import DARK, LIGHT, chart_config
+from report.timeline import CAS, COMBINED, FAINTEST, FUSED, MASK, PSEUDO_LABEL, timeline_spec
+from utils.atomic import write_text
+from utils.errors import InputError
+from utils.printable import one_line
+
+ASSETS = pathlib.Path(__file__).resolve().parent / "assets"
+VIDEO_SUFFIXES = (".mp4", ".webm", ".m4v", ".mov", ".ogv", ".mkv", ".avi")  # those that browsers play come first
+VEGA_LITE = "6.4"  # of those that vl_convert has
+_EXPOSE = "window.vegaEmbed = vegaEmbed;"
+
+
+def write_report(
+    path: pathlib.Path, judged: Sequence[Judged], *, video_dir: pathlib.Path | None = None, limits: Limits | None = None
+) -> None:
+    """Write the page of one run, or of several that are compared with the first. Complete or not at all.
+
+    Raises InputError when runs do not compare, when vl-convert-python is not installed, or when nothing can be written.
+    """
+    shared = (limits or Limits()).shared(len(judged))
+    runs = [encode_run(one, limits=shared) for one in judged]
+    media = {} if video_dir is None else _media(judged, video_dir, path.resolve().parent)
+    write_text(path, page(_sections(judged), runs, media=media))
+
+
+def page(sections: Sequence[Section], runs: Sequence[EncodedRun], *, media: dict[str, str]) -> str:
+    """The page as text. `media` has the address of the file of each video that has one."""
+    names = " and ".join(one_line(run.header["name"]) for run in runs)
+    content = {
+        "charts": {key: spec for section in sections for key, spec in section.charts.items()},
+        "configs": {"light": chart_config(), "dark": chart_config(dark=True)},
+        "runs": [run.header for run in runs],
+        "timelines": [
+            timeline_spec(streams=run.header["streams"], mask=run.header["mask"], known=run.header["known"]) for run in runs
+        ],
+        "media": media,
+        "table": TABLE,
+        "kinds": KINDS,
+        "faintest": FAINTEST,
+        "names": {"cas": CAS, "combined": COMBINED, "fused": FUSED, "pseudoLabel": PSEUDO_LABEL, "mask": MASK},
+    }
+    style = _filled(_asset("page.css"), {f"{name}.{role}": colour for name, role, colour in _colours()})
+    library, program = _library(), _asset("page.js")
+    shown = [(section.key, section.title) for section in sections]
+    parts = {
+        "policy": _policy([library, program], style, plays=bool(media)),
+        "title": html.escape(f"{names}: SAL"),
+        "heading": html.escape(names),
+        "style": style,
+        "links": "".join(f'<li><a href="#{key}">{html.escape(title)}</a></li>' for key, title in shown)
+        + '<li><a href="#explore">Explorer</a></li>',
+        "sections": "\n".join(_section_html(section) for section in sections),
+        "content": script_json(content),
+        "blocks": "\n".join(
+            f'<script type="text/plain" id="block-{i}">{run.block}</script>' for i, run in enumerate(runs)
+        ),
+        "library": library,
+        "program": program,
+    }
+    text = _filled(_asset("page.html"), parts)
+    return text.encode("utf-8", "xmlcharrefreplace").decode("utf-8")  # halves of characters, which no file holds
+
+
+def script_json(content: Any) -> str:
+    """JSON that stands in a script element: nothing in it ends the element or begins a comment."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _sections(judged: Sequence[Judged]) -> list[Section]:
+    if len(judged) == 1:
+        return run_sections(judged[0])
+    return [
+        *comparison_sections(judged),
+        *(section for i, one in enumerate(judged) for section in run_sections(one, number=i)),
+    ]
+
+
+def _section_html(section: Section) -> str:
+    title = f"{section.key}-title"
+    return (
+        f'<section id="{section.key}" aria-labelledby="{title}"><h2 id="{title}">{html.escape(section.title)}</h2>'
+        f"{section.html}</section>"
+    )
+
+
+def _colours() -> Iterable[tuple[str, str, str]]:
+    for name, palette in (("light", LIGHT), ("dark", DARK)):
+        for role, colour in asdict(palette).items():
+            if isinstance(colour, str):
+                yield name, role, colour
+
+
+def _filled(template: str, parts: dict[str, str]) -> str:
+    """The template with its {{names}} replaced, in one pass: what is put in is not looked at again."""
+    return re.sub(r"\{\{([\w.]+)\}\}", lambda match: parts[match.group(1)], template)
+
+
+def _asset(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def _library() -> str:
+    """Vega, Vega-Lite and vega-embed as a script. Raises InputError when vl-convert-python is not installed."""
+    try:
+        from vl_convert import javascript_bundle
+    except ImportError:
+        raise InputError(
+            "vl-convert-python is not installed, which a report needs: pip install vl-convert-python"
+        ) from None
+    return f"(() => {{{javascript_bundle(_EXPOSE, vl_version=VEGA_LITE)}}})();".replace("</script", "<\\/script")
+
+
+def _policy(scripts: Sequence[str], style: str, *, plays: bool) -> str:
+    """The page's content security policy."""
+
+    def hashed(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    rules = [
+        "default-src 'none'",
+        f"script-src {' '.join(map(hashed, scripts))}",
+        f"style-src {hashed(style)}",
+        "img-src data:",
+        *(["media-src file: 'self'"] if plays else []),
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    return "; ".join(rules)
+
+
+def _media(judged: Sequence[Judged], folder: pathlib.Path, beside: pathlib.Path) -> dict[str, str]:
+    """{video: address, relative to the report's folder} of the files of the videos' names. Raises InputError without any."""
+    try:
+        files = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"--video_dir {folder}: can't be read ({error.strerror}); check the path") from None
+    rank = {suffix: i for i, suffix in enumerate(VIDEO_SUFFIXES)}
+    playable = [file for file in files if file.suffix.lower() in rank]
+    playable.sort(key=lambda file: -rank[file.suffix.lower()])
+    by_name = {file.stem: file for file in playable}  # of several, the one that browsers play best
+    names = {name for one in judged for name in one.run.timelines.videos}
+    found = {
+        name: quote(os.path.relpath(file.resolve(), beside), errors="surrogateescape")
+        for name, file in by_name.items()
+        if name in names
+    }
+    if not found:
+        raise InputError(
+            f"--video_dir {folder}: has no file called like a video of this run, such as {one_line(min(names, default='?'))}.mp4"
+        )
+    return found
