@@ -89,7 +89,7 @@ def encode_run(judged: Judged, *, limits: Limits) -> EncodedRun:
     parts[0] = table.T.tobytes()
     head = b"".join(parts)
     block = b"".join([head.ljust(start, b"\0"), *(data for _, data in records)])
-    scores = detections.score
+    scores = detections.score.astype(np.float32)  # as the page has them
     streams = list(timelines.sequences[0].streams) if timelines.sequences else []
     header = {
         "name": judged.run.name,

@@ -3,7 +3,7 @@
 write_report(pathlib.Path("output/first/report.html"), [judge(read_run(pathlib.Path("output/first")))])
 write_report(path, [judged, other], video_dir=pathlib.Path("videos"))      # beside each other, with the videos' files
 
-The page's style and program are in assets/; its policy lets scripts run by their hashes alone, and nothing be loaded but videos.
+The page's style and program are in assets/; its policy runs scripts by their hashes alone, and loads nothing but videos.
 """
 
 import base64
@@ -22,7 +22,7 @@ from urllib.parse import quote
 from eval.diagnosis import KINDS
 from report.block import TABLE, EncodedRun, Limits, encode_run
 from report.judged import Judged
-from report.sections import Section, comparison_sections, run_sections
+from report.sections import Section, run_sections
 from report.theme import DARK, LIGHT, chart_config
 from report.timeline import CAS, COMBINED, FAINTEST, FUSED, MASK, PSEUDO_LABEL, timeline_spec
 from utils.atomic import write_text
@@ -56,7 +56,8 @@ def page(sections: Sequence[Section], runs: Sequence[EncodedRun], *, media: dict
         "configs": {"light": chart_config(), "dark": chart_config(dark=True)},
         "runs": [run.header for run in runs],
         "timelines": [
-            timeline_spec(streams=run.header["streams"], mask=run.header["mask"], known=run.header["known"]) for run in runs
+            timeline_spec(streams=run.header["streams"], mask=run.header["mask"], known=run.header["known"])
+            for run in runs
         ],
         "media": media,
         "table": TABLE,
@@ -95,10 +96,7 @@ def script_json(content: Any) -> str:
 def _sections(judged: Sequence[Judged]) -> list[Section]:
     if len(judged) == 1:
         return run_sections(judged[0])
-    return [
-        *comparison_sections(judged),
-        *(section for i, one in enumerate(judged) for section in run_sections(one, number=i)),
-    ]
+    return [section for i, one in enumerate(judged) for section in run_sections(one, number=i)]
 
 
 def _section_html(section: Section) -> str:
@@ -173,6 +171,7 @@ def _media(judged: Sequence[Judged], folder: pathlib.Path, beside: pathlib.Path)
     }
     if not found:
         raise InputError(
-            f"--video_dir {folder}: has no file called like a video of this run, such as {one_line(min(names, default='?'))}.mp4"
+            f"--video_dir {folder}: no file in it is called like a video of this run; expected names such as "
+            f"{one_line(min(names, default='VIDEO'))}.mp4"
         )
     return found

@@ -134,7 +134,10 @@ def timeline_spec(
     threshold: float = -1e9,
     sequence: str = CAS,
 ) -> Spec:
-    """`known`: whether there is ground truth. Sizes are in pixels: `width` without the `gutter`, which holds the names of the classes."""
+    """`known`: whether there is ground truth.
+
+    Sizes are in pixels: `width` without the `gutter`, which holds the names of the classes.
+    """
     rows = rows or TimelineRows(seconds=1.0)
     values: dict[str, Any] = {
         "view_start": 0.0,
@@ -144,7 +147,7 @@ def timeline_spec(
         "chosen": NOBODY,
         "playhead": NOBODY,
         "cursor": NOBODY,
-        "class_names": list(rows.class_names),
+        "class_names": list(rows.class_names) or ["no class"],  # a chart without any has no layout
         "gutter": gutter,
     }
     targets = [PSEUDO_LABEL, MASK] if mask else [PSEUDO_LABEL]
@@ -199,7 +202,9 @@ def _moments() -> list[Spec]:
 
 def _instances_view(width: float, row_height: float, known: bool) -> Spec:
     """A row for each class: what is true as a slim bar, what is detected below it."""
-    title = "Ground truth (slim) and detections (outlined: correct)" if known else "Detections (ground truth is not known)"
+    title = (
+        "Ground truth (slim) and detections (outlined: correct)" if known else "Detections (ground truth is not known)"
+    )
     extent = {"expr": "gutter"}
     labels = {"title": None, "minExtent": extent, "maxExtent": extent, "labelLimit": {"expr": "gutter - 8"}}
     axis = {**labels, "ticks": False, "domain": False, "grid": True, "tickBand": "extent"}
@@ -243,7 +248,7 @@ def _instances_view(width: float, row_height: float, known: bool) -> Spec:
                     "fillOpacity": {"field": "opacity", "type": "quantitative", "scale": None, "legend": None},
                 },
             },
-            outlined("datum.hit", 1.2),
+            outlined("datum.hit", 1),
             outlined("datum.id === chosen", 3),
             *_moments(),
         ],

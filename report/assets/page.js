@@ -223,6 +223,8 @@
 
   /* One run's timeline of the video that is looked at. */
 
+  const MOST_ROWS = 100; // of a table of detections, until all are asked for
+
   class Timeline {
     constructor(run, index, explorer) {
       this.run = run;
@@ -240,6 +242,7 @@
       byId("timelines").append(this.heading, this.element, this.count);
       this.ready = null;
       this.video = null;
+      this.chosen = -1;
       this.listen();
       new ResizeObserver(() => this.fit()).observe(this.element);
     }
@@ -254,8 +257,11 @@
       const patch = (spec) => {
         const legends = spec.marks.flatMap((mark) => mark.legends || []);
         legends.filter((legend) => legend.title === names.cas).forEach((legend) => (legend.title = { signal: "sequence" }));
+        const { signals, rows } = this.state;
+        const values = { ...signals, gutter: this.sizes.gutter };
+        for (const signal of spec.signals) if (signal.name in values) signal.value = values[signal.name];
+        for (const data of spec.data) if (data.name in rows) data.values = rows[data.name];
         spec.width = this.sizes.width;
-        spec.signals.find((signal) => signal.name === "gutter").value = this.sizes.gutter;
         return spec;
       };
       this.ready = embed(this.chart, content.timelines[this.index], { patch, tooltip: false }).then(({ view }) => {
@@ -265,7 +271,6 @@
         this.chart.removeAttribute("aria-roledescription");
         view.addEventListener("mousemove", (event, item) => this.hover(event, item));
         view.addEventListener("click", (event, item) => this.click(event, item));
-        return this.fill();
       });
       return this.ready;
     }
@@ -284,22 +289,32 @@
       return this.ready ? this.ready.then(() => this.fill()) : this.draw();
     }
 
-    /** Put the video's rows into the chart. */
-    fill() {
-      const { view, video, explorer } = this;
+    /** The chart's signals and the rows of its data sets. A chart without any class has no layout: there is always one. */
+    get state() {
+      const { video, explorer } = this;
       const empty = { classNames: [], truth: [], detections: [], actionness: [], targets: [], sequences: {} };
       const { classNames, truth, detections, actionness, targets, sequences, isShown } = video || empty;
       const steps = (kind) => ([name, values]) =>
         Array.from({ length: values.length + 1 }, (_, t) => ({
           name, kind, time: this.time(t), value: values[Math.min(t, values.length - 1)] / 255,
         }));
-      view.signal("class_names", classNames);
-      view.data("truth", truth.filter((instance) => isShown(instance.class)));
-      view.data("detections", detections.filter((detection) => isShown(detection.class)).reverse());
-      view.data("classes", Object.entries(sequences).flatMap(([kind, lines]) => lines.flatMap(steps(kind))));
-      view.data("actionness", actionness.flatMap(steps()));
-      view.data("targets", targets.flatMap(steps()));
-      return this.set({ ...explorer.signals, chosen: this.chosen ?? -1 });
+      return {
+        signals: { ...explorer.signals, chosen: this.chosen, class_names: classNames.length ? classNames : ["no class"] },
+        rows: {
+          truth: truth.filter((instance) => isShown(instance.class)),
+          detections: detections.filter((detection) => isShown(detection.class)).reverse(),
+          classes: Object.entries(sequences).flatMap(([kind, lines]) => lines.flatMap(steps(kind))),
+          actionness: actionness.flatMap(steps()),
+          targets: targets.flatMap(steps()),
+        },
+      };
+    }
+
+    /** Put the video's rows into the chart that stands. */
+    fill() {
+      const { signals, rows } = this.state;
+      for (const [name, values] of Object.entries(rows)) this.view.data(name, values);
+      return this.set(signals);
     }
 
     /** Where point t of the sequences begins, in seconds. */
@@ -463,7 +478,9 @@
           return make("tr", {}, make("th", { scope: "row" }, shown), make("td", {}, bar), make("td", {}, score.toFixed(3)));
         })));
       const columns = ["start (s)", "end (s)", "class", "score", ...(run.known ? ["judged"] : [])];
-      this.rows = this.visible.map((detection) => {
+      const { visible } = this;
+      const listed = this.listsAll ? visible : visible.slice(0, MOST_ROWS);
+      this.rows = listed.map((detection) => {
         const { id, start, end, score } = detection;
         const look = make("button", {
           type: "button", "aria-label": `Show ${detection.class} at ${seconds(start)}`,
@@ -482,13 +499,16 @@
         make("tbody", {}, ...this.rows));
       makeSortable(table);
       const scroll = (of, label) => make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, of);
-      return make("div", { class: "lists" }, scroll(table, `Detections, ${printable(run.name)}`), bars);
+      const more = make("button", { type: "button", onclick: () => { this.listsAll = true; explorer.list(); } });
+      more.textContent = `All ${visible.length.toLocaleString("en")} rows`;
+      more.hidden = listed.length === visible.length;
+      return make("div", { class: "lists" }, make("div", {}, scroll(table, `Detections, ${printable(run.name)}`), more), bars);
     }
   }
 
   /* The explorer: one state for all runs. */
 
-  const MOST_LISTED = 300;
+  const MOST_LISTED = 300; // videos
 
   const explorer = {
     runs: content.runs.map((header, i) => new Run(header, i)),
@@ -517,7 +537,7 @@
       byId("class").append(option("", "all"), ...labels.map((label, i) => option(i, label)));
       byId("kind").append(option("", "all videos"), ...kinds.map((kind, i) => option(i, `with ${kind}`)));
       byId("run").append(...this.runs.map((run, i) => option(i, printable(run.name))));
-      byId("sequence").append(option(names.cas, "CAS"), option(names.combined, "combined sequence"));
+      byId("sequence").append(option(names.cas, "CAS"), option(names.combined, "combined"));
       byId("run").closest("label").hidden = this.runs.length === 1;
       byId("kind").closest("label").hidden = !this.runs.some((run) => run.kindCounts.some((n) => n > 0));
       for (const id of ["class", "kind", "sort", "run"]) byId(id).addEventListener("change", () => this.filter(true));
@@ -581,7 +601,7 @@
         if (select.selectedIndex > 0) keys.set(id, select.value);
       }
       keys.set("video", this.run.positions.get(this.name) ?? 0);
-      if (this.threshold > this.low) keys.set("threshold", Number(this.threshold.toPrecision(6)));
+      if (this.threshold > this.low) keys.set("threshold", Number(this.threshold.toPrecision(9)));
       if (this.from > 0 || this.to < this.length) {
         keys.set("from", this.from.toFixed(2));
         keys.set("to", this.to.toFixed(2));
@@ -667,6 +687,7 @@
       byId("video-name").textContent = this.title;
       this.timelines.forEach((timeline, i) => {
         timeline.chosen = -1;
+        timeline.listsAll = false;
         timeline.show(videos[i]);
       });
       this.showFacts(videos[this.runs.indexOf(this.run)]);
@@ -742,7 +763,7 @@
     },
     setThreshold(value, byHand) {
       const slider = byId("threshold");
-      this.threshold = clamp(value, this.low, this.high);
+      this.threshold = Math.fround(clamp(value, this.low, this.high)); // as scores are
       if (!byHand) slider.value = (slider.max * (this.threshold - this.low)) / Math.max(this.high - this.low, 1e-12);
       byId("threshold-value").textContent = this.threshold.toPrecision(3);
       slider.setAttribute("aria-valuetext", this.threshold.toPrecision(3));

@@ -1,8 +1,13 @@
 """Runs for reports, made in memory: three classes, two videos or more, a handful of detections."""
 
+import pathlib
+
 import numpy as np
+import pandas as pd
 
 from formats.timelines import Timelines, VideoSequences
+from options import resolve
+from report.reading import ReportedRun
 from utils.segments import Segments
 
 CLASSES = ("Dive", "Jump", "Throw")
@@ -44,4 +49,28 @@ def small_timelines(
         class_scores=(scores / scores.sum(1, keepdims=True)).astype(np.float32),
         truth=Segments.from_rows(instances if truth else []),
         sequences=tuple(of(shown) for shown in labels | predicted),
+    )
+
+
+def small_run(name="small", *, seed=0, **shape):
+    """A run of small_timelines with random detections, six a video, of which those of video 0 include both its instances."""
+    timelines = small_timelines(seed=seed, **shape)
+    random = np.random.default_rng(seed)
+    rows = [
+        (v, int(random.integers(2)), start, start + 0.8, score)
+        for v in range(len(timelines.videos))
+        for start, score in zip(random.uniform(0, 9, 4), random.uniform(0.1, 0.6, 4), strict=True)
+    ]
+    rows += [
+        (v, c, start, end, 0.9) for v in range(len(timelines.videos)) for c, start, end in ((0, 4, 6), (1, 1, 2.1))
+    ]
+    return ReportedRun(
+        name=name,
+        folder=pathlib.Path(name),
+        results={"mAP": None, "average_mAP": None, "video_accuracy": None, "per_class_AP": None},
+        options=resolve({}),
+        timelines=timelines,
+        detections=Segments.from_rows(rows),
+        curves=pd.DataFrame({"step": np.zeros(0, np.int64), "name": np.zeros(0, object), "value": np.zeros(0)}),
+        notes=(),
     )

@@ -1,0 +1,351 @@
+"""The report's page in a real browser: the explorer, keys, names that mean harm, access for all, and no network."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from support.small_timelines import small_run
+
+from report.judged import judge
+from report.page import script_json, write_report
+from utils.errors import InputError
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run"),
+]
+HOSTILE = (
+    "<script>window.harmed=1</script>",
+    "</script><img src=x onerror=window.harmed=1>",
+    "\"><b>'&amp;{{content}}",
+    "a\x00b\x1b[2J\u202e",
+    "<!-- \ud800",
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    pytest.importorskip("vl_convert")
+    if not CHROMIUM:
+        pytest.skip("no chromium: apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+class Seen:
+    """What went wrong in a tab, and what it asked the network for."""
+
+    def __init__(self, tab):
+        self.errors, self.requests = [], []
+        tab.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        tab.on("pageerror", lambda error: self.errors.append(str(error)))
+        tab.on("request", lambda request: self.requests.append(request.url))
+
+
+@pytest.fixture
+def open_report(browser, tmp_path):
+    """A function that writes and opens a report; at the end nothing has failed and nothing was asked for."""
+    tabs = []
+
+    def opened(*runs, hash="", width=1200, scheme="light", touch=None, **options):
+        path = tmp_path / "report.html"
+        if runs:
+            write_report(path, [judge(run) for run in runs], **options)
+        tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        seen = Seen(tab)
+        tabs.append((tab, seen, path.as_uri()))
+        tab.goto(path.as_uri() + hash)
+        tab.wait_for_selector("html[data-ready=true]", state="attached", timeout=20000)
+        return tab
+
+    yield opened
+    for tab, seen, uri in tabs:
+        tab.close()
+        assert not seen.errors
+        assert {re.sub("#.*", "", url) for url in seen.requests} == {uri}
+
+
+def span(tab):
+    """The seconds shown, from and to."""
+    return [float(number) for number in re.findall(r"[\d.]+", tab.inner_text("#span"))]
+
+
+def shown_bars(tab):
+    """Detections drawn in the first timeline, without the outlines on top of them."""
+    return tab.locator(".concat_0_group .concat_0_layer_1_marks path").count()
+
+
+def test_a_page_opens_with_its_sections_and_the_first_video(open_report):
+    tab = open_report(small_run())
+    assert tab.inner_text("#video-name") == "first"
+    assert tab.locator("nav a").last.inner_text() == "Explorer"
+    assert tab.locator("main > section").count() == tab.locator("nav li").count()
+    assert shown_bars(tab) == 6
+    assert "6 of 6 detections shown" in tab.inner_text(".count")
+
+
+def test_the_explorer_switches_videos_by_button_key_list_and_search(open_report):
+    tab = open_report(small_run(videos=("first", "second", "third")))
+    tab.click("#next")
+    assert tab.inner_text("#video-name") == "second" and "second, 2 of 3" in tab.inner_text("#announcement")
+    tab.focus(".timeline")
+    tab.keyboard.press("n")
+    assert tab.inner_text("#video-name") == "third" and tab.is_disabled("#next")
+    tab.keyboard.press("p")
+    assert tab.inner_text("#video-name") == "second"
+    tab.click("#videos button >> text=first")
+    assert tab.inner_text("#video-name") == "first"
+    tab.keyboard.press("ArrowDown")
+    tab.keyboard.press("Enter")
+    assert tab.inner_text("#video-name") == "second"
+    tab.fill("#search", "THI")
+    assert tab.locator("#videos button").count() == 1
+    assert tab.locator("#videos button").get_attribute("aria-current") is None
+    tab.click("#videos button")
+    assert tab.inner_text("#video-name") == "third"
+
+
+def test_what_is_drawn_is_the_videos_own(open_report):
+    """The second of two videos that differ in everything has its own bars, lines and scores after a switch."""
+    run = small_run(videos=("first", "second", "third"))
+    tab = open_report(run, hash="#explore?video=2")
+    third = np.flatnonzero(run.detections.video == 2)
+    rows = [
+        [cell.inner_text() for cell in row.locator("td").all()] for row in tab.locator(".detections tbody tr").all()
+    ]
+    order = third[np.argsort(-run.detections.score[third], kind="stable")]
+    assert [row[:2] for row in rows] == [
+        [f"{run.detections.start[i]:.2f}", f"{run.detections.end[i]:.2f}"] for i in order
+    ]
+    assert [row[2] for row in rows] == [run.timelines.classes[run.detections.label[i]] for i in order]
+    best = run.timelines.class_scores[2].max()
+    assert tab.locator(".bars td").nth(1).inner_text() == f"{best:.3f}"
+    tab.hover(".concat_2_group .background", position={"x": 1, "y": 20})
+    tip = tab.inner_text("#tip").split("\n")
+    fused = run.timelines.sequences[2].actionness[0]
+    assert float(tip[tip.index("fused") + 1]) == pytest.approx(fused, abs=0.01)
+    assert tip[1].endswith(" s")
+
+
+def test_the_slider_hides_detections_and_says_how_many(open_report):
+    tab = open_report(small_run())
+    tab.focus("#threshold")
+    tab.keyboard.press("End")
+    assert shown_bars(tab) == 2 and "2 of 6 detections shown" in tab.inner_text(".count")
+    assert tab.locator(".detections tbody tr").count() == 2
+    tab.keyboard.press("Home")
+    assert shown_bars(tab) == 6 and "6 of 6 detections shown" in tab.inner_text(".count")
+
+
+def test_keys_zoom_and_move(open_report):
+    tab = open_report(small_run())
+    tab.focus(".timeline")
+    assert span(tab) == [0, 10]
+    tab.keyboard.press("+")
+    assert span(tab) == [2.5, 7.5]
+    tab.keyboard.press("ArrowRight")
+    assert span(tab) == [3.5, 8.5]
+    tab.keyboard.press("-")
+    assert span(tab) == [0, 10], "no further than the video"
+    tab.keyboard.press("+")
+    tab.keyboard.press("ArrowLeft")
+    tab.keyboard.press("Home")
+    assert span(tab) == [0, 10]
+    labels = tab.locator(".concat_3_group .role-axis-label text").all_inner_texts()
+    assert labels[0] == "0"
+
+
+def test_the_mouse_drags_and_the_wheel_zooms_where_it_points(open_report):
+    tab = open_report(small_run())
+    tab.locator(".timeline").scroll_into_view_if_needed()
+    box = tab.locator(".concat_1_group .background").first.bounding_box()
+    left, y = box["x"], box["y"] + 20
+    tab.mouse.move(left + 1, y)
+    scrolled = tab.evaluate("scrollY")
+    tab.mouse.wheel(0, -200)
+    tab.wait_for_timeout(100)
+    assert span(tab) == [0, 10], "the page scrolls until the timeline has been clicked"
+    tab.evaluate(f"scrollTo(0, {scrolled})")
+    tab.wait_for_timeout(100)
+    box = tab.locator(".concat_1_group .background").first.bounding_box()
+    y = box["y"] + 20
+    tab.mouse.click(left + 1, y)
+    tab.mouse.wheel(0, -200)
+    tab.wait_for_function("document.getElementById('span').textContent !== '0.0 to 10.00 s'")
+    before = span(tab)
+    assert before[0] == 0 and before[1] < 9
+    width = before[1] - before[0]
+    tab.mouse.move(left + box["width"] / 2, y)
+    tab.mouse.down()
+    tab.mouse.move(left + box["width"] / 4, y, steps=4)
+    tab.mouse.up()
+    assert span(tab)[0] == pytest.approx(width / 4, abs=0.15)
+
+
+def test_stepping_through_detections_says_each(open_report):
+    tab = open_report(small_run())
+    tab.focus(".timeline")
+    tab.keyboard.press(".")
+    first = tab.inner_text("#chosen")
+    assert re.fullmatch(r"\w+: [\d.]+ to [\d.]+ s, score [\d.]+, [\w ]+", first)
+    tab.keyboard.press(".")
+    assert tab.inner_text("#chosen") != first
+    tab.keyboard.press(",")
+    assert tab.inner_text("#chosen") == first
+    assert tab.locator(".detections tr.chosen").count() == 1
+
+
+def test_links_open_what_they_name_and_the_address_keeps_up(open_report):
+    tab = open_report(small_run(videos=("a", "b", "c")), hash="#explore?video=2&from=2&to=4&threshold=0.9")
+    assert tab.inner_text("#video-name") == "c" and span(tab) == [2, 4] and shown_bars(tab) <= 2
+    tab.evaluate("location.hash = '#explore?class=1&sort=fp'")
+    tab.wait_for_function("document.getElementById('sort').value === 'fp'")
+    assert tab.eval_on_selector("#class", "element => element.value") == "1"
+    assert "FP" in tab.inner_text("#videos")
+    tab.click("#next")
+    tab.wait_for_function("/class=1.*sort=fp.*video=\\d/.test(location.hash)")
+
+
+def test_links_that_name_nothing_open_the_first_video(open_report):
+    tab = open_report(small_run(), hash="#explore?video=99&class=-5&sort=size&run=x&kind=%00&from=a&threshold=1e999")
+    assert tab.inner_text("#video-name") == "first"
+
+
+def test_worst_and_best_come_first(open_report):
+    run = small_run(videos=tuple("abcdef"))
+    ap = judge(run).video_ap
+    known = [i for i in range(6) if not np.isnan(ap[i])]
+    tab = open_report(run, hash="#explore?sort=ap")
+    listed = [text.split("\n")[0] for text in tab.locator("#videos button").all_inner_texts()]
+    assert [ap["abcdef".index(name)] for name in listed[: len(known)]] == sorted(ap[known])
+    assert tab.inner_text("#video-name") == listed[0]
+
+
+def test_two_runs_share_a_view(open_report):
+    tab = open_report(small_run("one"), small_run("other", seed=1))
+    assert tab.locator(".timeline").count() == 2
+    assert tab.locator("#timelines h3").all_inner_texts() == ["one", "other"]
+    tab.locator(".timeline").nth(1).focus()
+    tab.keyboard.press("+")
+    ends = [
+        tab.locator(".timeline").nth(i).locator(".concat_3_group .role-axis-label text").all_inner_texts()
+        for i in (0, 1)
+    ]
+    assert ends[0] == ends[1] and ends[0][-1] != "10"
+    tab.select_option("#run", "1")
+    tab.click("#next")
+    assert tab.inner_text("#video-name") == "second" and tab.locator(".count").count() == 2
+
+
+def test_hostile_names_are_shown_and_not_executed(open_report):
+    tab = open_report(
+        small_run(HOSTILE[0], videos=HOSTILE, classes=HOSTILE), small_run(HOSTILE[1], videos=HOSTILE, classes=HOSTILE)
+    )
+    titles = tab.eval_on_selector_all("#videos button", "buttons => buttons.map((button) => button.title)")
+    assert {HOSTILE[0], HOSTILE[1], HOSTILE[2], "a\\x00b\\x1b[2J\\u202e", "<!-- \\ud800"} == set(titles)
+    for _ in HOSTILE[1:]:
+        tab.click("#next")
+        tab.hover(".concat_1_group .background")
+    tab.locator(".detections button").first.click()
+    for y in range(0, 6000, 500):
+        tab.evaluate(f"scrollTo(0, {y})")
+        tab.wait_for_timeout(30)
+    assert tab.evaluate("window.harmed") is None
+    assert tab.locator("img").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_axe_finds_no_fault(open_report, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    tab = open_report(small_run(), small_run("other", seed=1), scheme=scheme, width=width)
+    tab.focus(".timeline")
+    tab.keyboard.press(".")
+    found = axe.Axe().run(tab).response["violations"]
+    serious = [
+        (fault["id"], fault["nodes"][0]["html"]) for fault in found if fault["impact"] in ("serious", "critical")
+    ]
+    assert not serious
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_phone_scrolls_in_one_direction(open_report, runs):
+    classes = ("A class of a name that is much longer than a phone is wide, by far", "b", "c")
+    made = [small_run(f"{'long-' * 20}{i}", classes=classes, videos=("v" * 120, "w")) for i in range(runs)]
+    tab = open_report(*made, width=390)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    tab.set_viewport_size({"width": 320, "height": 700})
+    tab.wait_for_timeout(300)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 320
+
+
+def test_the_theme_can_be_changed(open_report):
+    tab = open_report(small_run(), scheme="dark")
+    dark = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    tab.click("#theme")
+    assert tab.get_attribute("#theme", "aria-pressed") == "false"
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+    tab.wait_for_function("document.querySelectorAll('.timeline svg').length === 1")
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [({"truth": False}, "ground truth is not known"), ({"mask": False}, "AP"), ({"streams": ("rgb",)}, "AP")],
+)
+def test_runs_that_lack_something(open_report, shape, says):
+    tab = open_report(small_run(**shape))
+    assert says in tab.inner_text("#facts") and shown_bars(tab) == 6
+    legends = tab.inner_text(".timeline")
+    assert ("adaptive mask" in legends) == shape.get("mask", True)
+    assert ("flow" in legends) == ("flow" in shape.get("streams", ("rgb", "flow")))
+    assert "judged" in tab.inner_text(".detections thead") or "truth" in shape
+    tab.click("#next")
+    assert shown_bars(tab) == 6
+
+
+def test_a_video_without_classes_or_detections(open_report):
+    run = small_run(truth=False)
+    run.timelines.predicted[:] = False
+    nothing = run.detections.take(np.zeros(0, np.int64))
+    object.__setattr__(run, "detections", nothing)
+    object.__setattr__(run.timelines, "sequences", small_run(classes=("x",), truth=False).timelines.sequences)
+    tab = open_report(run)
+    assert "0 of 0 detections shown" in tab.inner_text(".count")
+
+
+def test_tables_sort_by_their_headers(open_report):
+    tab = open_report(small_run())
+    header = tab.locator(".detections th").nth(0)
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "descending"
+    starts = [float(text) for text in tab.locator(".detections td button").all_inner_texts()]
+    assert starts == sorted(starts, reverse=True)
+    header.locator("button").click()
+    assert header.get_attribute("aria-sort") == "ascending"
+
+
+def test_a_video_plays_above_and_the_timeline_follows(open_report, tmp_path):
+    folder = tmp_path / "the videos"
+    folder.mkdir()
+    (folder / "first.mp4").write_bytes(b"")
+    run = small_run()
+    write_report(tmp_path / "report.html", [judge(run)], video_dir=folder)
+    text = (tmp_path / "report.html").read_text()
+    media = json.loads(re.search(r'id="content">(.*?)</script>', text)[1])["media"]
+    assert media == {"first": "the%20videos/first.mp4"}
+    assert "media-src file:" in text
+    with pytest.raises(InputError, match=r"--video_dir .*: no file in it is called like .*first\.mp4"):
+        write_report(tmp_path / "report.html", [judge(run)], video_dir=tmp_path)
+    with pytest.raises(InputError, match=r"--video_dir .*can't be read"):
+        write_report(tmp_path / "report.html", [judge(run)], video_dir=tmp_path / "none")
+
+
+def test_json_in_a_script_does_not_end_it():
+    text = script_json({"</script>": ["<!--", "&", "\u2028", "\ud800"]})
+    assert not set("<>&\u2028") & set(text) and json.loads(text) == {"</script>": ["<!--", "&", "\u2028", "\ud800"]}
