@@ -267,8 +267,7 @@
       this.ready = embed(this.chart, content.timelines[this.index], { patch, tooltip: false }).then(({ view }) => {
         this.view = view;
         this.pixels = this.sizes.width;
-        this.chart.removeAttribute("role"); // the element around it is the widget
-        this.chart.removeAttribute("aria-roledescription");
+        for (const name of ["role", "aria-roledescription", "aria-label"]) this.chart.removeAttribute(name); // the widget has them
         view.addEventListener("mousemove", (event, item) => this.hover(event, item));
         view.addEventListener("click", (event, item) => this.click(event, item));
       });
