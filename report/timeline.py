@@ -27,6 +27,7 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 NOBODY = -1  # the id of no detection, the second of no moment
 FAINTEST = 0.15  # opacity of the lowest score of a run; the highest has 1
 MOST_CLASSES = 12  # rows of a video
+TICKS = {"expr": "width / 80"}
 
 Row = Mapping[str, Any]
 Spec = dict[str, Any]
@@ -158,7 +159,7 @@ def timeline_spec(
     }
     titles = {"classes": sequence, "actionness": "actionness", "targets": "targets of training"}
     sequences = [_sequence_view(n, titles[n], names[n], width, sequence_height) for n in names]
-    sequences[-1]["layer"][0]["encoding"]["x"]["axis"] = {"title": "seconds", "tickCount": {"expr": "width / 80"}}
+    sequences[-1]["layer"][0]["encoding"]["x"]["axis"] = {"title": "seconds", "tickCount": TICKS}
     return {
         "$schema": SCHEMA,
         "description": "A timeline: ground truth and detections of each class, class activation, actionness and targets.",
@@ -173,7 +174,7 @@ def timeline_spec(
 
 def _time(field_name: str = "time", **more: Any) -> Spec:
     """The axis of seconds, without the labels that only the last row has."""
-    quiet = {"labels": False, "ticks": False, "domain": False, "title": None}
+    quiet = {"labels": False, "ticks": False, "domain": False, "title": None, "tickCount": TICKS}
     scale = {"domain": [{"expr": "view_start"}, {"expr": "view_end"}], "nice": False, "zero": False}
     return {"field": field_name, "type": "quantitative", "scale": scale, "axis": quiet, **more}
 

@@ -95,7 +95,9 @@ def seconds_marked(tab, timeline=0):
     """The labels of a timeline's axis, ascending."""
     settle(tab)
     chart = tab.locator(".timeline").nth(timeline)
-    return sorted(map(float, chart.locator(".concat_3_group .role-axis-label text").all_text_contents()))
+    return sorted(
+        map(float, chart.locator(".role-axis:has(.role-axis-title) .role-axis-label text").all_text_contents())
+    )
 
 
 def shown_bars(tab):
