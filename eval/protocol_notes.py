@@ -40,8 +40,8 @@ def protocol_notes(
         yield Note(
             key="worth_of_rounding",
             what=f"{protocol.name}: rounding the ground truth is worth {100 * gain.mean():+.2f} of the average mAP, "
-            f"{100 * gain[most]:+.2f} at tIoU {outcome.result.tious[most]:g}: numbers in snippets and in seconds are not on one "
-            "scale",
+            f"{100 * gain[most]:+.2f} at tIoU {outcome.result.tious[most]:g}: numbers in snippets and in seconds are not on "
+            "one scale",
         )
     if protocol.stops_at_unfound_class and outcome.unfound_classes:
         yield Note(
