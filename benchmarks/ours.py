@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmarks.inputs import Sizes, VideoSequences
+from benchmarks.inputs import Sizes, TestSet, VideoSequences
 from dataset import Batch, HostStore, Split, Video, inference_batches, inference_groups, random_indices, uniform_indices
 from eval.detection import evaluate_detections
+from eval.statistics import WeightedEvaluation
 from layers.dropout import Dropout
 from layers.snippets import Snippets
 from layers.temporal_conv import taps_first, temporal_conv
@@ -268,6 +269,18 @@ def suppress(
 def map_of(truth: Segments, detections: Segments, num_classes: int, tious: tuple[float, ...]) -> NDArray[np.float64]:
     """The mAP [K] at each tIoU."""
     return evaluate_detections(truth, detections, num_classes=num_classes, tious=tious).map
+
+
+def drawable(test_set: TestSet, num_classes: int, tious: tuple[float, ...]) -> WeightedEvaluation:
+    videos = len(test_set.durations)
+    return WeightedEvaluation(
+        test_set.truth, test_set.detections, num_classes=num_classes, num_videos=videos, tious=tious
+    )
+
+
+def drawn_map(evaluation: WeightedEvaluation, weight: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The mAP [K] at each tIoU if each video counts as often as its weight says."""
+    return np.asarray(np.nanmean(evaluation.per_class_ap(weight), axis=1))
 
 
 def _batch(features: Tensor | Snippets, labels: Tensor) -> Batch:

@@ -9,7 +9,7 @@ The plain formulation is reference/. A share is the least time that the machine'
 import gc
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from benchmarks import inputs, ours
 from benchmarks.inputs import Sizes
 from benchmarks.timing import FLOAT_BYTES, Budget, Limits, Timing, measure, measure_parts, peak_memory
+from eval.statistics import WeightedEvaluation, draw_weights
 from reference import formulas, loops
 from utils.segments import Segments
 
@@ -308,8 +309,38 @@ def map_rows(bench: Bench) -> list[Row]:
             error=array_error(ours.map_of(test_set.truth, test_set.detections, classes, TIOUS), np.array(expected)),
             tolerance=EXACT_TOLERANCE,
             note=f"{classes} classes, {len(TIOUS)} thresholds, {len(test_set.truth)} instances",
-        )
+        ),
+        draw_row(bench, test_set, ours.drawable(test_set, classes, TIOUS)),
     ]
+
+
+def draw_row(bench: Bench, test_set: inputs.TestSet, evaluation: WeightedEvaluation) -> Row:
+    """One draw of a bootstrap; the plain way makes the set that was drawn, and evaluates it."""
+    classes, videos = bench.sizes.num_classes, len(test_set.durations)
+    weight = next(draw_weights(videos, draws=1, seed=0))
+
+    def plain() -> list[float]:
+        truth, detections = (with_copies(segments, weight) for segments in (test_set.truth, test_set.detections))
+        return plain_map(truth, detections, classes)
+
+    expected: list[float] = []
+    return timed_row(
+        f"a draw of {videos} videos",
+        bench.time(lambda: ours.drawn_map(evaluation, weight)),
+        measure(lambda: expected.extend(plain()), bench.device, ONCE),
+        error=array_error(ours.drawn_map(evaluation, weight), np.array(expected)),
+        tolerance=EXACT_TOLERANCE,
+        note="of a bootstrap; detections are matched once for all draws",
+    )
+
+
+def with_copies(segments: Segments, weight: NDArray[np.int64]) -> Segments:
+    """Each segment once for every copy of its video, which gets a number of its own."""
+    count = weight[segments.video]
+    place = np.repeat(np.arange(len(segments)), count)
+    copy = np.arange(len(place)) - np.repeat(np.cumsum(count) - count, count)
+    first = np.cumsum(weight) - weight
+    return replace(segments.take(place), video=first[segments.video[place]] + copy)
 
 
 @torch.inference_mode()

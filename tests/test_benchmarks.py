@@ -20,7 +20,7 @@ EXPECTED_ROWS = (
     "resample a video",
     *(f"step: {part}" for part in ("forward", "backward", "optimiser", "whole")),
     *("convolutions: forward", "convolutions: backward", "test forward, a video"),
-    *("post-processing, a video", "NMS of 60 proposals", "mAP of 300 detections"),
+    *("post-processing, a video", "NMS of 60 proposals", "mAP of 300 detections", "a draw of 6 videos"),
     *(f"test pass: {part}" for part in ("network", "post-processing", "mAP", "whole, 6 videos")),
     *("peak memory: training step", "peak memory: test forward"),
     *("step: whole, real lengths", "test forward, a video, real lengths"),
