@@ -113,13 +113,15 @@ def bar_chart(
 
 def with_rule(spec: Spec, *, x: float, label: str) -> Spec:
     """The chart with a labelled vertical line at `x`."""
+    at_most = max(row[spec["layer"][0]["encoding"]["x"]["field"]] for row in spec["data"]["values"])
+    on_the_left = {"align": "right", "dx": -5} if x > at_most / 2 else {"align": "left", "dx": 5}
     rule = {
         "data": {"values": [{"at": x, "label": label}]},
         "encoding": {"x": {"field": "at", "type": "quantitative"}},
         "layer": [
             {"mark": {"type": "rule", "strokeDash": [4, 3]}},
             {
-                "mark": {"type": "text", "align": "left", "dx": 5, "baseline": "top"},
+                "mark": {"type": "text", "baseline": "top", **on_the_left},
                 "encoding": {"text": {"field": "label"}, "y": {"value": 2}},
             },
         ],

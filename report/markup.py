@@ -79,6 +79,11 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Cells], *, sortabl
     )
 
 
+def items(lines: Sequence[str]) -> str:
+    """A list of sentences; nothing for none."""
+    return f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>" if lines else ""
+
+
 def facts(pairs: Iterable[tuple[str, object]]) -> str:
     """Names and values, one below the other."""
     return f'<dl class="facts">{"".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in pairs)}</dl>'

@@ -21,7 +21,6 @@ from formats.names import amount
 from formats.run_results import evaluations
 from options import CALL_FLAGS, FLAGS, NEUTRAL_FLAGS, resolve
 from report.charts import (
-    Row,
     Spec,
     bar_chart,
     highlighted_lines,
@@ -31,6 +30,7 @@ from report.charts import (
     with_rule,
 )
 from report.comparison import comparison_sections
+from report.curves import curve_section
 from report.judged import Judged
 from report.links import explore_link
 from report.markup import (
@@ -41,13 +41,13 @@ from report.markup import (
     facts,
     figure,
     figures,
-    heading,
     paragraph,
     percent,
     setting,
     table,
     text,
 )
+from report.protocols import protocol_section
 from report.section import Section
 from utils.printable import one_line
 
@@ -55,7 +55,6 @@ __all__ = ["Section", "comparison_sections", "run_sections"]
 
 MOST_POINTS = 400  # of a curve in a chart
 MOST_POINTS_OF_A_CLASS = 60
-MOST_THRESHOLDS = 6  # lines of mAP in one chart
 MOST_CONFUSED = 25  # classes of a confusion table
 RECALLS_SHOWN = (1, 5, 10, 50, 100)
 NO_TRUTH = "needs ground truth: no test video of this run has annotated segments."
@@ -65,7 +64,7 @@ def run_sections(judged: Judged, *, number: int | None = None) -> list[Section]:
     """The sections about one run; its `number` among several goes into ids and links."""
     made = [
         _headline(judged),
-        _curves(judged),
+        curve_section(judged),
         _classes(judged, number),
         _precision_recall(judged),
         _operating(judged),
@@ -73,6 +72,9 @@ def run_sections(judged: Judged, *, number: int | None = None) -> list[Section]:
         _recall(judged),
         _classification(judged, number),
         _diagnosis(judged, number),
+        protocol_section(judged)
+        if judged.known
+        else _without_truth("protocols", "Protocols", "Evaluation by protocols"),
     ]
     return (
         made if number is None else [section.of_run(number, one_line(judged.run.name, longest=60)) for section in made]
@@ -172,64 +174,6 @@ def _changed(judged: Judged) -> list[list[str]]:
         for name, value in own.items()
         if value != preset[name] and name not in CALL_FLAGS | NEUTRAL_FLAGS
     ]
-
-
-def _curves(judged: Judged) -> Section:
-    curves = judged.run.curves
-    charts: dict[str, Spec] = {}
-    losses: list[str] = []
-    measures: list[str] = []
-    by_name = {str(name): frame for name, frame in curves.groupby("name", sort=False)}
-    for name, frame in by_name.items():
-        if name.startswith("loss/"):
-            key = f"curve-loss-{len(losses)}"
-            steps, values = _smoothed(frame["step"].to_numpy(), frame["value"].to_numpy())
-            term = name.removeprefix("loss/")
-            rows = [{"step": int(s), "loss": float(v)} for s, v in zip(steps, values, strict=True)]
-            charts[key] = line_chart(
-                rows, x="step", y="loss", describes=f"loss {term} over steps", height=140, y_title=None
-            )
-            losses.append(figure(key, term))
-    for group, chosen in _measures(by_name).items():
-        key = f"curve-{len(measures)}"
-        points: list[Row] = [
-            {"step": int(s), group: 100 * float(v), "curve": name.rpartition("/")[2]}
-            for name in chosen
-            for s, v in zip(
-                *thinned(*(by_name[name][c].to_numpy() for c in ("step", "value")), most=MOST_POINTS), strict=True
-            )
-        ]
-        series = "curve" if len(chosen) > 1 else ""
-        charts[key] = line_chart(points, x="step", y=group, series=series, describes=f"{group} in percent over steps")
-        measures.append(figure(key, f"{group} in percent on the test videos, over steps"))
-    if not charts:
-        return Section(key="curves", title="Curves", html=paragraph("This run has no curves."))
-    parts = [figures(measures)]
-    if losses:
-        parts += [
-            heading("Losses"),
-            paragraph("Each term before its weight; longer curves are means of equal spans of steps."),
-            figures(losses),
-        ]
-    return Section(key="curves", title="Curves", html="".join(parts), charts=charts)
-
-
-def _measures(names: Mapping[str, object]) -> dict[str, list[str]]:
-    """{what is measured: its curves}, of the thresholds of mAP a few."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        group = name.partition("/")[0]
-        if group in ("mAP", "average_mAP", "video_accuracy"):
-            groups.setdefault(group.replace("_", " "), []).append(name)
-    return {group: list(thinned(np.array(found, object), most=MOST_THRESHOLDS)[0]) for group, found in groups.items()}
-
-
-def _smoothed(steps: Any, values: Any) -> tuple[Any, Any]:
-    """At most MOST_POINTS points: the means of equal spans."""
-    if len(steps) <= MOST_POINTS:
-        return steps, values
-    spans = np.array_split(np.arange(len(steps)), MOST_POINTS)
-    return np.array([steps[s[-1]] for s in spans]), np.array([values[s].mean() for s in spans])
 
 
 def _classes(judged: Judged, number: int | None) -> Section:

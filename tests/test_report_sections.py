@@ -9,6 +9,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from eval.protocols import PROTOCOLS, SnippetClock, evaluate_by
 from support.small_timelines import small_timelines
 
 from eval.average_precision import average_precision
@@ -22,6 +23,7 @@ from report.reading import ReportedRun
 from report.sections import comparison_sections, run_sections
 from utils.errors import InputError
 from utils.segments import Segments
+from utils.snippet_grid import SnippetGrid
 
 HOSTILE = ("<script>alert(1)</script>", 'a"b\x00\n\x1b[2J&lt;', "half \ud800 {{x}} --> ]]>")
 FOUND = [
@@ -266,3 +268,21 @@ def test_comparisons_are_safe_and_compile():
         for spec in section.charts.values():
             json.dumps(spec, allow_nan=False)
             vl_convert.vegalite_to_svg({**spec, "width": 300}, vl_version="6.4")
+
+
+def test_protocols_stand_side_by_side():
+    run = reported()
+    found = numbers(sections_of(run)["protocols"].html)
+    for name, protocol in PROTOCOLS.items():
+        clock = SnippetClock(grid=SnippetGrid(frames=16, stride=16), fps=25.0)
+        outcome = evaluate_by(
+            protocol, run.timelines.truth, run.detections, num_classes=3, tious=(0.3, 0.4, 0.5), snippets=clock
+        )
+        maps = [f"{100 * value:.1f}" for value in [*outcome.result.map, outcome.result.map.mean()]]
+        assert found[name] == [*maps, str(len(outcome.truth)), str(len(outcome.detections))] or found[name] == [
+            protocol.does
+        ]
+    assert "that round to no snippet" not in sections_of(run)["protocols"].html
+    tiny = dataclasses.replace(run.timelines, truth=Segments.from_rows([(0, 0, 4.0, 4.1, 1.0), (0, 1, 1.0, 2.0, 1.0)]))
+    lost = sections_of(dataclasses.replace(run, timelines=tiny))["protocols"].html
+    assert "round to no snippet, which nothing can find: 1 instance" in lost
