@@ -13,7 +13,8 @@ from utils.segments import Floats
 
 MOST_POINTS = 400  # of a curve in a chart
 MOST_THRESHOLDS = 6  # lines of mAP in one chart
-MEASURES = ("average_mAP", "mAP", "video_accuracy")  # what comes before "/" in the names of curves of evaluations
+# Curves of evaluations, by what comes before "/" in their names.
+MEASURES = {"average_mAP": "average mAP", "mAP": "mAP", "video_accuracy": "video accuracy"}
 # The same of curves of training, each in a small chart of its own.
 STEPS = {
     "loss": (
@@ -29,14 +30,12 @@ def curve_section(judged: Judged) -> Section:
     by_name = {str(name): frame for name, frame in judged.run.curves.groupby("name", sort=False)}
     charts: dict[str, Spec] = {}
     measures = []
-    for measure in MEASURES:
+    for measure, what in MEASURES.items():
         chosen = [name for name in by_name if name.partition("/")[0] == measure]
         if chosen:
-            key, what = f"curve-{measure}", measure.replace("_", " ")
+            key = f"curve-{measure}"
             charts[key] = _measure_chart({name: by_name[name] for name in chosen}, what)
-            measures.append(
-                figure(key, f"{what[0].upper()}{what[1:]}".replace("MAP", "mAP") + " in percent on the test videos")
-            )
+            measures.append(figure(key, f"{what} on the test videos, in percent"))
     parts = [figures(measures)] if measures else []
     for group, (title, note) in STEPS.items():
         drawn = []

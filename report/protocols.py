@@ -2,9 +2,8 @@
 
 from eval.protocol_notes import protocol_notes
 from eval.protocols import PROTOCOLS, SnippetClock, evaluate_by
-
 from report.judged import Judged
-from report.markup import Cells, count, items, paragraph, percent, table, text
+from report.markup import Cells, count, facts, heading, items, paragraph, percent, table
 from report.section import Section
 from utils.errors import InputError
 from utils.ranges import parse_span
@@ -48,12 +47,13 @@ def protocol_section(judged: Judged) -> Section:
     header += [*(f"average {span}" for span in evaluation.average_tious), "instances", "detections"]
     html = [
         paragraph(
-            "The same detections by the evaluators in use. Their numbers are not on one scale: compare a number with one of the "
-            f"same protocol alone. Snippets are {text(f'{data.grid.stride / clock.fps:g}')} s long; ambiguous intervals are those "
-            "of python -m eval.detection --ambiguous alone."
+            "The same detections by the evaluators in use. Their numbers are not on one scale: compare a number with one "
+            f"of the same protocol alone. A snippet is {data.grid.stride / clock.fps:g} s long, and no interval is taken for "
+            "ambiguous: python -m eval.detection has flags for both."
         ),
         table(f"{len(timelines.videos)} videos, mAP in percent by protocol and tIoU", header, rows),
         items(notes),
-        table("What each protocol does", ["protocol", "rules"], [[p.name, p.does] for p in PROTOCOLS.values()]),
+        heading("What each protocol does"),
+        facts((protocol.name, protocol.does) for protocol in PROTOCOLS.values()),
     ]
     return Section(key="protocols", title="Protocols", html="".join(html))
