@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from command_line.console import run_tool
 from options import Options, as_plain, parse_flags, resolve
+from utils.errors import InputError
 from utils.processors import settle_in
 
 # Each command imports what it needs, so that --help and a mistyped flag don't wait for torch.
@@ -214,6 +215,8 @@ def run_check(flags: Mapping[str, Any]) -> int:
 
 def run(arguments: Sequence[str]) -> int | None:
     flags = parse_flags(arguments)
+    if flags.get("video_dir") and not pathlib.Path(flags["video_dir"]).is_dir():
+        raise InputError(f"--video_dir {flags['video_dir']}: no such folder; name the one with the videos' files")
     if flags.get("check_data"):
         return run_check(flags)
     if "report" in flags:

@@ -18,6 +18,8 @@ from formats.run_results import RESULTS, evaluations, read_results
 from formats.timelines import TIMELINES, Timelines, write_timelines
 from losses import AdaptiveMask
 from options import CALL_FLAGS, LENGTH_FLAGS, Options, as_plain, unresolved
+from report.judged import judge
+from report.page import write_report
 from report.pictures import picture_format, write_picture
 from report.reading import ReportedRun, read_options, read_run
 from report.recording import record
@@ -128,6 +130,8 @@ def _report(folder: pathlib.Path, timelines: Timelines, options: Options) -> Non
 
 
 def _write_page(path: pathlib.Path, runs: Sequence[ReportedRun], video_dir: str) -> None:
+    remove_leftovers(path.parent, path.name)
+    write_report(path, [judge(run) for run in runs], video_dir=pathlib.Path(video_dir) if video_dir else None)
     print(f"report: {path}")
 
 

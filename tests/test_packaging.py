@@ -103,6 +103,8 @@ def test_a_wheel_holds_sal_alone_and_works(tmp_path):
     (wheel,) = wheels.glob("sal_wtal-*.whl")
     zipfile.ZipFile(wheel).extractall(site)
     assert {entry.name.split("-")[0] for entry in site.iterdir()} == {"sal", "sal_wtal"}
+    assets = {path.name for path in (ROOT / "report" / "assets").iterdir()}
+    assert assets and {path.name for path in (site / "sal" / "program" / "report" / "assets").iterdir()} == assets
     assert (site / "sal" / "py.typed").exists() and (site / "sal" / "program" / "run" / "checkpoint.py").exists()
     shutil.rmtree(source)
 
