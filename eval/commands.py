@@ -18,6 +18,7 @@ import numpy as np
 
 from command_line.parser import CommandParser
 from command_line.progress import Progress
+from eval.arguments import RESULT_FILE, add_file_flags, add_output_flags, pair_options
 from eval.diagnosis import (
     ACTIVITYNET,
     DEPTH,
@@ -30,7 +31,7 @@ from eval.diagnosis import (
     sentence,
     usual_buckets,
 )
-from eval.files import FilePair, PairOptions, read_pair
+from eval.files import FilePair, read_pair
 from eval.notes import Note, notes_on
 from eval.statistics import CONFIDENCE, DRAWS, Difference, Estimate, Estimates, paired_bootstrap
 from formats.durations import read_durations
@@ -49,7 +50,7 @@ MOST_DRAWS = 1_000_000
 
 def print_diagnosis(arguments: Sequence[str]) -> None:
     parser = _parser("diagnose", "What kinds of errors a result file has, and what each is worth.")
-    parser.add_argument("--detections", required=True, type=pathlib.Path, help="result file, ActivityNet format")
+    parser.add_argument("--detections", required=True, type=pathlib.Path, help=RESULT_FILE)
     parser.add_argument(
         "--tious",
         default="0.5",
@@ -76,7 +77,7 @@ def print_diagnosis(arguments: Sequence[str]) -> None:
     )
     args = parser.parse_args(arguments)
     tious = parse_grid(args.tious)
-    pair = read_pair(args.ground_truth, args.detections, PairOptions(subset=args.subset, split=args.split))
+    pair = read_pair(args.ground_truth, args.detections, pair_options(args))
     durations = _durations(pair, args.durations)
     buckets = BUCKETS[args.buckets] if args.buckets else usual_buckets(tious)
     summary = mean_summary(
@@ -118,7 +119,7 @@ def print_diagnosis(arguments: Sequence[str]) -> None:
 
 def print_comparison(arguments: Sequence[str]) -> None:
     parser = _parser("compare", "The difference of two result files, B - A, with its interval over test videos.")
-    parser.add_argument("first", type=pathlib.Path, metavar="A.json", help="result file, ActivityNet format")
+    parser.add_argument("first", type=pathlib.Path, metavar="A.json", help=RESULT_FILE)
     parser.add_argument("second", type=pathlib.Path, metavar="B.json", help="the one to compare with it")
     parser.add_argument(
         "--tious", default=EvaluationOptions.tious, help="tIoU thresholds, first:last:step (default: %(default)s)"
@@ -133,8 +134,9 @@ def print_comparison(arguments: Sequence[str]) -> None:
     if args.seed < 0:
         raise InputError(f"--seed {args.seed}: give a whole number from 0")
     tious = parse_grid(args.tious)
-    options = PairOptions(subset=args.subset, split=args.split)
-    pairs = [read_pair(args.ground_truth, file, options) for file in (args.first, args.second)]
+    pairs = [read_pair(args.ground_truth, file, pair_options(args)) for file in (args.first, args.second)]
+    if pairs[0].videos != pairs[1].videos:
+        raise InputError(f"{args.first} and {args.second} lack different videos; compare them without --missing skip")
     first, second, num_videos = _of_the_same_videos(*pairs)
     classes = pairs[0].classes
     with Progress(total=args.draws, desc="drawing videos", unit="draw", leave=False) as shown:
@@ -182,17 +184,8 @@ def print_comparison(arguments: Sequence[str]) -> None:
 
 def _parser(command: str, description: str) -> CommandParser:
     parser = CommandParser(f"python -m eval {command}", description)
-    parser.add_argument("--ground_truth", required=True, type=pathlib.Path, help="gt.json")
-    parser.add_argument("--subset", default=PairOptions.subset, help="of the ground truth (default: %(default)s)")
-    parser.add_argument(
-        "--split",
-        default=PairOptions.split,
-        metavar="FILE",
-        help="file with the names of the videos to evaluate, one a line; auto or none, as for python -m eval detection "
-        "(default: %(default)s)",
-    )
-    parser.add_argument("--json", action="store_true", help="print a JSON object instead of tables")
-    parser.add_argument("--verbose", action="store_true", help="name every video and class in notes, not three")
+    add_file_flags(parser)
+    add_output_flags(parser)
     return parser
 
 
@@ -258,15 +251,12 @@ def _traits_table(summary: ErrorSummary, buckets: Buckets) -> str:
 
 def _of_the_same_videos(first: FilePair, second: FilePair) -> tuple[Segments, Segments, int]:
     """The detections of both, coded by the same videos, those that the ground truth lacks included, and how many these are."""
-    known = len(first.videos)
-    position = {
-        video: i for i, video in enumerate(dict.fromkeys([*first.unknown_videos, *second.unknown_videos]), known)
-    }
+    position = {name: i for i, name in enumerate(dict.fromkeys([*first.position_of, *second.position_of]))}
     coded = []
     for pair in (first, second):
-        of = np.array([*range(known), *(position[video] for video in pair.unknown_videos)], np.int64)
+        of = np.array([position[name] for name in pair.position_of], np.int64)
         coded.append(replace(pair.detections, video=of[pair.detections.video]))
-    return coded[0], coded[1], known + len(position)
+    return coded[0], coded[1], len(position)
 
 
 def _verdict(difference: Estimate) -> str:

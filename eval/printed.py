@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from eval.arguments import AVERAGES, parse_arguments
+from eval.arguments import AVERAGES, pair_options, parse_arguments
 from eval.average_precision import INTERPOLATED
-from eval.files import FilePair, PairOptions, read_pair
+from eval.files import FilePair, read_pair
 from eval.measures import measures
 from eval.notes import UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, notes_on
 from eval.protocol_notes import protocol_notes
@@ -33,17 +33,8 @@ def print_evaluation(arguments: Sequence[str]) -> None:
     protocols = CHOICES[args.protocol]
     dropped_anyway = all(protocol.drops_unannotated_videos for protocol in protocols)
     intervals = read_ambiguous_intervals(args.ambiguous) if args.ambiguous else []
-    pair = read_pair(
-        args.ground_truth,
-        args.detections,
-        PairOptions(
-            subset=args.subset,
-            split=args.split,
-            missing=args.missing,
-            unknown="skip" if dropped_anyway else args.unknown,
-            skip_empty=args.skip_empty,
-        ),
-    )
+    options = replace(pair_options(args), unknown="skip") if dropped_anyway else pair_options(args)
+    pair = read_pair(args.ground_truth, args.detections, options)
     notes = [*notes_on(pair), *_partial_averages(spans, tious)]
     if args.strict:
         _refuse_unknown(notes, args.detections)

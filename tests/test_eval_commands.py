@@ -139,6 +139,8 @@ def test_videos_that_the_ground_truth_lacks_are_the_same_for_both(files, capsys)
         (files / f"{name}.json").write_text(json.dumps(content))
     _, out, _ = run(capsys, "compare", files, files / "a.json", files / "b.json", "--draws", "20")
     assert "20 draws of 6 videos" in out and out.count("note: not in the ground truth") == 2
+    arguments = [files / "a.json", files / "b.json", "--draws", "20", "--unknown", "skip"]
+    assert "20 draws of 3 videos" in run(capsys, "compare", files, *arguments)[1]
 
 
 @pytest.mark.parametrize(
@@ -155,6 +157,7 @@ def test_videos_that_the_ground_truth_lacks_are_the_same_for_both(files, capsys)
         ("compare", ["a.json", "b.json", "--draws", "1"], "--draws 1"),
         ("compare", ["a.json", "b.json", "--seed=-1"], "--seed -1"),
         ("compare", ["a.json", "b.json", "--subset", "val"], "--subset val"),
+        ("compare", ["a.json", "b.json", "--missing", "skip"], "lack different videos"),
     ],
 )
 def test_mistakes_are_one_line(files, capsys, monkeypatch, command, arguments, says):
