@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 from support.fuzz import fresh_folder, fuzz, promised, strict_json
-from support.strategies import ODD_GRIDS, changed, damaged, json_bytes
+from support.strategies import ODD_GRIDS, changed, damaged, json_bytes, odd_texts
 from support.tiny import CLASSES, FEATURE_SIZE, write_tiny_set
 
 import main
@@ -106,12 +106,23 @@ def test_evaluating_at_any_thresholds(tious, as_json):
 
 
 def evaluated(folder, arguments, *, encoding, as_json):
-    """Evaluate; what is printed as JSON is JSON, and every number in it a share."""
-    outcome = promised(evaluate, [*arguments, *(["--json"] if as_json else [])], folder, encoding=encoding)
+    """Evaluate by every protocol and measure; what is printed as JSON is JSON, and every number in it a share."""
+    everything = ["--protocol", "all", "--recall", "3", "--operating_point", "0.5", "--calibration", "0.5"]
+    flags = [*everything, *(["--json"] if as_json else [])]
+    outcome = promised(evaluate, [*arguments, *flags], folder, encoding=encoding)
     assert not (outcome.code and outcome.out), "a table, and yet an error"
     if as_json and outcome.code == 0:
         content = strict_json(outcome.out)
-        assert all(0 <= value <= 1 for value in content["mAP"].values())
+        shares = [content["recall"]["area"], content["operating_point"].get("f1", 0)]
+        assert all(0 <= value <= 1 for row in content["protocols"] for value in (*row["mAP"].values(), *shares))
+
+
+@fuzz(100, ambiguous=odd_texts | odd_texts.map(lambda text: f"test_0 1 2\n{text} 3 4\n"), encoding=encodings)
+def test_evaluating_with_any_list_of_ambiguous_intervals(ambiguous, encoding):
+    with fresh_folder() as folder:
+        (folder / "list.txt").write_text(ambiguous, encoding="utf-8", errors="surrogatepass")
+        flags = ["--ambiguous", str(folder / "list.txt")]
+        evaluated(folder, [*write(folder), *flags], encoding=encoding, as_json=False)
 
 
 # Valid input of every kind: the numbers of the plain loop

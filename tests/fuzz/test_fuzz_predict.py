@@ -175,7 +175,11 @@ def test_preparing_from_a_table_in_any_encoding(here, encoding, mark, text, data
         promised(prepare, [*flags, "--feature_size", str(FEATURE_SIZE), "--out", str(folder / "out")], folder)
 
 
-FLAGS = ("--subset", "--split", "--missing", "--unknown", "--average", "--tious", "--skip_empty", "--strict", "--json")
+FLAGS = (
+    *("--subset", "--split", "--missing", "--unknown", "--average", "--tious", "--skip_empty", "--strict", "--json"),
+    *("--protocol", "--ambiguous", "--snippet_frames", "--snippet_stride", "--fps"),
+    *("--recall", "--operating_point", "--calibration"),
+)
 
 
 @fuzz(
