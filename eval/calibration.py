@@ -29,16 +29,19 @@ class Calibration:
         """The mean over all scores of how far their bin's mean score is from its share of right ones; NaN without scores."""
         filled = self.count > 0
         gap = np.abs(self.mean_score - self.share_right)[filled]
-        return float(np.average(gap, weights=self.count[filled])) if filled.any() else float("nan")
+        return float((gap * (self.count[filled] / self.count.sum())).sum()) if filled.any() else float("nan")
 
 
 def calibration(score: NDArray[np.floating], is_right: NDArray[np.bool_], *, bins: int = BINS) -> Calibration:
     """Scores [N] and whether each is right [N]. The bins span 0 .. 1, or as far beyond as there are scores."""
     score = score.astype(np.float64)
-    edges = np.linspace(min(0.0, score.min(initial=0.0)), max(1.0, score.max(initial=1.0)), bins + 1)
+    low, high, at = min(0.0, score.min(initial=0.0)), max(1.0, score.max(initial=1.0)), np.linspace(0, 1, bins + 1)
+    edges = low * (1 - at) + high * at  # high - low might overflow, and so might the sum of a bin's scores
     which = np.clip(np.searchsorted(edges, score, side="right") - 1, 0, bins - 1)
     count = np.bincount(which, minlength=bins)
-    with np.errstate(invalid="ignore"):
-        mean_score = np.bincount(which, weights=score, minlength=bins) / count
-        share_right = np.bincount(which, weights=is_right, minlength=bins) / count
+    weight = 1 / np.maximum(count, 1)[which]  # in the mean of its bin
+    mean_score, share_right = (
+        np.where(count > 0, np.bincount(which, weights=value * weight, minlength=bins), np.nan)
+        for value in (score, is_right)
+    )
     return Calibration(edges=edges, count=count, mean_score=mean_score, share_right=share_right)

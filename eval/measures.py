@@ -86,15 +86,15 @@ def _calibration(tiou: float, truth: Segments, detections: Segments) -> Measure:
     ]
     rows = [
         [
-            f"{b['from']:.2f} .. {b['to']:.2f}",
+            f"{b['from']:.3g} .. {b['to']:.3g}",
             b["detections"],
-            f"{b['mean_score']:.3f}",
+            f"{b['mean_score']:.3g}",
             f"{100 * b['share_right']:.1f}",
         ]
         for b in filled
     ]
     error = curve.expected_error if len(detections) else None
-    said = f"expected error {error:.3f}" if error is not None else "there are no detections"
+    said = f"expected error {error:.3g}" if error is not None else "there are no detections"
     lines = [f"calibration at tIoU {tiou:g}: {said}"]
     if rows:
         lines.append(table(["score", "detections", "mean score", "right %"], rows))

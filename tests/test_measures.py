@@ -217,3 +217,8 @@ def test_calibration_is_that_of_counting(seed):
 def test_calibration_of_nothing():
     empty = calibration(np.zeros(0), np.zeros(0, bool))
     assert empty.count.sum() == 0 and math.isnan(empty.expected_error) and np.isnan(empty.mean_score).all()
+
+
+def test_calibration_of_scores_as_large_as_numbers_get():
+    curve = calibration(np.array([1.7e308, 1.7e308, -1e308, 0.5]), np.ones(4, bool))
+    assert np.isfinite(curve.edges).all() and curve.mean_score[-1] == 1.7e308 and np.isfinite(curve.expected_error)
