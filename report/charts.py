@@ -37,14 +37,13 @@ def line_chart(
         "x": _axis(x, x_scale),
         "y": _axis(y, y_scale, title=y if y_title == "" else y_title),
         "tooltip": [_tip(name) for name in (series, x, y) if name],
+        "order": None,  # that of the rows
     }
-    encoding["order"] = {"field": "_order"}
     if series:
         names = list(dict.fromkeys(row[series] for row in rows))
         encoding["color"] = {"field": _path(series), "type": "nominal", "sort": names, "legend": _legend()}
-    numbered = [{**row, "_order": i} for i, row in enumerate(rows)]
     return _chart(
-        numbered, describes, height, layer=[{"mark": {"type": "line", "point": len(rows) < 60}, "encoding": encoding}]
+        rows, describes, height, layer=[{"mark": {"type": "line", "point": len(rows) < 60}, "encoding": encoding}]
     )
 
 
@@ -57,8 +56,8 @@ def highlighted_lines(rows: Sequence[Row], *, x: str, y: str, series: str, first
         "x": _axis(x, unit),
         "y": _axis(y, unit),
         "detail": {"field": _path(series), "type": "nominal"},
-        "order": {"field": "_order"},
-        "opacity": {"condition": {**chosen, "value": 1}, "value": 0.15},
+        "order": None,
+        "opacity": {"condition": {**chosen, "value": 1}, "value": 0.35},
         "strokeWidth": {"condition": {**chosen, "value": 3}, "value": 1},
         "tooltip": [_tip(series), _tip(x), _tip(y)],
     }
@@ -68,9 +67,8 @@ def highlighted_lines(rows: Sequence[Row], *, x: str, y: str, series: str, first
         "bind": {"input": "select", "options": names, "name": f"{series} "},
         "value": [{series: first}],
     }
-    numbered = [{**row, "_order": i} for i, row in enumerate(rows)]
     return _chart(
-        numbered,
+        rows,
         describes,
         HEIGHT + 60,
         layer=[{"params": [param], "mark": {"type": "line", "clip": True}, "encoding": encoding}],
@@ -165,11 +163,16 @@ def interval_chart(rows: Sequence[Row], *, name: str, value: str, low: str, high
 
 def thinned(x: Floats, *columns: Floats, most: int) -> tuple[Floats, ...]:
     """At most `most` points of columns [N] that belong together, the first and the last among them."""
-    keep = (
-        np.unique(np.linspace(0, len(x) - 1, min(most, len(x))).round().astype(np.int64))
-        if len(x)
-        else np.zeros(0, int)
-    )
+    keep = np.unique(np.linspace(0, len(x) - 1, min(most, len(x))).round().astype(np.int64))
+    return tuple(column[keep] for column in (x, *columns))
+
+
+def spaced(x: Floats, *columns: Floats, most: int) -> tuple[Floats, ...]:
+    """At most `most` points of columns [N], at places along `x`, ascending, that are about equally far from each other.
+
+    Where several points have one x, it is the first of them.
+    """
+    keep = np.unique(np.searchsorted(x, np.linspace(x[0], x[-1], most))) if len(x) else np.zeros(0, np.int64)
     return tuple(column[keep] for column in (x, *columns))
 
 

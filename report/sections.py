@@ -1,7 +1,6 @@
-"""What a report says in numbers, section by section: the HTML and the charts in it, made from runs that have been judged.
+"""What a report says about one run in numbers, section by section: the HTML and the charts in it.
 
 for section in run_sections(judged): section.title, section.html, section.charts
-for section in comparison_sections([judged, other]): ...
 
 Every name is escaped; every number about videos is a link to them in the explorer.
 """
@@ -25,11 +24,10 @@ from report.charts import (
     bar_chart,
     highlighted_lines,
     line_chart,
-    thinned,
+    spaced,
     with_diagonal,
     with_rule,
 )
-from report.comparison import comparison_sections
 from report.curves import curve_section
 from report.judged import Judged
 from report.links import explore_link
@@ -51,10 +49,9 @@ from report.protocols import protocol_section
 from report.section import Section
 from utils.printable import one_line
 
-__all__ = ["Section", "comparison_sections", "run_sections"]
-
 MOST_POINTS = 400  # of a curve in a chart
-MOST_POINTS_OF_A_CLASS = 60
+MOST_POINTS_OF_CLASSES = 4000  # together, but for the least of each
+POINTS_OF_A_CLASS = (15, 60)
 MOST_CONFUSED = 25  # classes of a confusion table
 RECALLS_SHOWN = (1, 5, 10, 50, 100)
 NO_TRUTH = "needs ground truth: no test video of this run has annotated segments."
@@ -128,7 +125,7 @@ def _headline(judged: Judged) -> Section:
         )
     else:
         parts.append(paragraph(f"No option differs from the preset {text(run.options.data.dataset)}."))
-    return Section(key="headline", title=f"Run {one_line(run.name)}", html="".join(parts))
+    return Section(key="headline", title="Results", html="".join(parts))
 
 
 def _moment(name: str, row: Mapping[str, Any]) -> str:
@@ -209,12 +206,13 @@ def _precision_recall(judged: Judged) -> Section:
     timelines = run.timelines
     curves = pr_curves(judged.hit, timelines.truth, run.detections, num_classes=len(timelines.classes))
     names = [one_line(name) for name in timelines.classes]
+    most = int(np.clip(MOST_POINTS_OF_CLASSES // len(names), *POINTS_OF_A_CLASS))
     ap = result.per_class_ap[result.tious.index(judged.tiou)]
     rows = [
         {"recall": float(r), "precision": float(p), "class": names[c]}
         for c, curve in enumerate(curves)
         if curve and len(curve.recall)
-        for r, p in zip(*thinned(curve.recall, curve.interpolated, most=MOST_POINTS_OF_A_CLASS), strict=True)
+        for r, p in zip(*spaced(curve.recall, curve.interpolated, most=most), strict=True)
     ]
     if not rows:
         return Section(key="pr", title=title, html=paragraph("No detections of classes with instances."))
@@ -242,7 +240,8 @@ def _operating(judged: Judged) -> Section:
     best = points.best
     if best is None:
         return Section(key="operating", title=title, html=paragraph("This run has no detections."))
-    columns = thinned(points.threshold, points.precision, points.recall, points.f1, most=MOST_POINTS)
+    ascending = (column[::-1] for column in (points.threshold, points.precision, points.recall, points.f1))
+    columns = spaced(*ascending, most=MOST_POINTS)
     rows = [
         {"score": float(columns[0][i]), "share": float(values[i]), "measure": name}
         for name, values in zip(("precision", "recall", "F1"), columns[1:], strict=True)

@@ -16,11 +16,13 @@ from eval.diagnosis import KINDS
 from eval.matching import NO_INSTANCE, match_detections
 from eval.protocols import PROTOCOLS, SnippetClock, evaluate_by
 from options import resolve
+from report.charts import spaced, thinned
+from report.comparison import comparison_sections
 from report.judged import ap_by_video, judge
 from report.links import explore_link
 from report.markup import Cell, percent, table, text
 from report.reading import ReportedRun
-from report.sections import comparison_sections, run_sections
+from report.sections import run_sections
 from utils.errors import InputError
 from utils.segments import Segments
 from utils.snippet_grid import SnippetGrid
@@ -286,3 +288,12 @@ def test_protocols_stand_side_by_side():
     tiny = dataclasses.replace(run.timelines, truth=Segments.from_rows([(0, 0, 4.0, 4.1, 1.0), (0, 1, 1.0, 2.0, 1.0)]))
     lost = sections_of(dataclasses.replace(run, timelines=tiny))["protocols"].html
     assert "round to no snippet, which nothing can find: 1 instance" in lost
+
+
+def test_points_of_a_curve_are_spaced_along_it():
+    x = np.array([0.0, 0.0, 0.1, 0.11, 0.12, 0.5, 1.0])
+    kept, place = spaced(x, np.arange(7.0), most=3)
+    assert kept.tolist() == [0.0, 0.5, 1.0] and place.tolist() == [0, 5, 6]
+    assert [len(column) for column in spaced(x[:0], x[:0], most=3)] == [0, 0]
+    assert thinned(np.arange(10.0), np.arange(10.0) ** 2, most=4)[1].tolist() == [0, 9, 36, 81]
+    assert len(thinned(x[:0], most=4)[0]) == 0
