@@ -282,6 +282,7 @@ def test_diagnosis_is_that_of_plain_loops(seed, ties):
         gain = plain_map_n(mended, counts, per_class) - start
         assert diagnosis.fix_gains[KINDS[kind]] == pytest.approx(gain, abs=1e-12)
 
+    assert all(diagnosis.fix_gains[kind] > gain - 1e-12 for kind, gain in diagnosis.removal_gains.items())
     missed = [g for g in range(len(instances)) if g not in diagnosis.instance.tolist()]
     assert np.flatnonzero(diagnosis.is_missed).tolist() == missed
 
