@@ -1,6 +1,6 @@
 """A run's videos as one block of bytes in a page, of which each video is decoded when it is looked at.
 
-run = encode_run(judged, limits=Limits())
+run = encode_run(judged, name=judged.run.name, limits=Limits())
 run.header      # plain, for JSON: names, what is where, what was cut
 run.block       # base64 text
 
@@ -54,8 +54,8 @@ class EncodedRun:
     block: str
 
 
-def encode_run(judged: Judged, *, limits: Limits) -> EncodedRun:
-    """Encode what the explorer shows of a run.
+def encode_run(judged: Judged, *, name: str, limits: Limits) -> EncodedRun:
+    """Encode what the explorer shows of a run under a `name`.
 
     Over the limits, each video keeps its best detections, as many as fit the run, and sequences become means of several
     snippets; the header says so in "most_detections" and "pooled", None and 1 where all is there.
@@ -92,7 +92,7 @@ def encode_run(judged: Judged, *, limits: Limits) -> EncodedRun:
     scores = detections.score.astype(np.float32)  # as the page has them
     streams = list(timelines.sequences[0].streams) if timelines.sequences else []
     header = {
-        "name": judged.run.name,
+        "name": name,
         "videos": timelines.videos,
         "classes": timelines.classes,
         "streams": streams,

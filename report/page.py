@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from eval.diagnosis import KINDS
 from report.block import TABLE, EncodedRun, Limits, encode_run
+from report.comparison import comparison_sections, run_names
 from report.judged import Judged
 from report.sections import Section, run_sections
 from report.theme import DARK, LIGHT, chart_config
@@ -43,14 +44,14 @@ def write_report(
     Raises InputError when runs do not compare, when vl-convert-python is not installed, or when nothing can be written.
     """
     shared = (limits or Limits()).shared(len(judged))
-    runs = [encode_run(one, limits=shared) for one in judged]
+    runs = [encode_run(one, name=name, limits=shared) for one, name in zip(judged, run_names(judged), strict=True)]
     media = {} if video_dir is None else _media(judged, video_dir, path.resolve().parent)
     write_text(path, page(_sections(judged), runs, media=media))
 
 
 def page(sections: Sequence[Section], runs: Sequence[EncodedRun], *, media: dict[str, str]) -> str:
     """The page as text. `media` has the address of the file of each video that has one."""
-    names = " and ".join(one_line(run.header["name"]) for run in runs)
+    names = " and ".join(run.header["name"] for run in runs)
     content = {
         "charts": {key: spec for section in sections for key, spec in section.charts.items()},
         "configs": {"light": chart_config(), "dark": chart_config(dark=True)},
@@ -96,7 +97,8 @@ def script_json(content: Any) -> str:
 def _sections(judged: Sequence[Judged]) -> list[Section]:
     if len(judged) == 1:
         return run_sections(judged[0])
-    return [section for i, one in enumerate(judged) for section in run_sections(one, number=i)]
+    each = [section for i, one in enumerate(judged) for section in run_sections(one, number=i)]
+    return [*comparison_sections(judged), *each]
 
 
 def _section_html(section: Section) -> str:

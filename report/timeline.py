@@ -21,7 +21,7 @@ from formats.timelines import Timelines, VideoSequences
 from utils.printable import printable
 from utils.segments import Floats, Indices, Segments
 
-CAS, COMBINED = "class activation (CAS)", "combined sequence"
+CAS, COMBINED = "CAS", "combined sequence"
 FUSED, PSEUDO_LABEL, MASK = "fused", "pseudo label", "adaptive mask"
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 NOBODY = -1  # the id of no detection, the second of no moment
@@ -39,7 +39,7 @@ class TimelineRows:
 
     seconds: float
     class_names: Sequence[str] = ()
-    truth: Sequence[Row] = ()  # {"class", "start", "end"}
+    truth: Sequence[Row] = ()  # {"class", "start", "end"}, and "missed", if true, for a hollow bar
     detections: Sequence[Row] = ()  # {"id", "class", "start", "end", "score", "opacity", "hit"}, lowest score first
     # {"name", "time", "value"}, a step from each row to the next of its name
     classes: Sequence[Row] = ()  # with "kind", CAS or COMBINED; names are classes
@@ -157,7 +157,7 @@ def timeline_spec(
         "actionness": [*streams, FUSED],
         "targets": targets,
     }
-    titles = {"classes": sequence, "actionness": "actionness", "targets": "targets of training"}
+    titles = {"classes": sequence, "actionness": "actionness", "targets": "targets"}
     sequences = [_sequence_view(n, titles[n], names[n], width, sequence_height) for n in names]
     sequences[-1]["layer"][0]["encoding"]["x"]["axis"] = {"title": "seconds", "tickCount": TICKS}
     return {
@@ -203,9 +203,7 @@ def _moments() -> list[Spec]:
 
 def _instances_view(width: float, row_height: float, known: bool) -> Spec:
     """A row for each class: what is true as a slim bar, what is detected below it."""
-    title = (
-        "Ground truth (slim) and detections (outlined: correct)" if known else "Detections (ground truth is not known)"
-    )
+    title = "truth (slim), detections (outlined: hit)" if known else "detections (truth is not known)"
     extent = {"expr": "gutter"}
     labels = {"title": None, "minExtent": extent, "maxExtent": extent, "labelLimit": {"expr": "gutter - 8"}}
     axis = {**labels, "ticks": False, "domain": False, "grid": True, "tickBand": "extent"}
@@ -238,7 +236,11 @@ def _instances_view(width: float, row_height: float, known: bool) -> Spec:
             {
                 "data": {"name": "truth"},
                 "mark": {"type": "bar", "height": slim, "yOffset": -0.28 * row_height, "clip": True, "aria": False},
-                "encoding": place,
+                "encoding": {
+                    **place,
+                    "fillOpacity": {"condition": {"test": "datum.missed", "value": 0.1}, "value": 1},
+                    "stroke": {**colour, "title": None},
+                },
             },
             {
                 "data": {"name": "detections"},
@@ -270,6 +272,8 @@ def _sequence_view(name: str, title: str, domain: Sequence[str] | Spec, width: f
             "titleOrient": "left",
             "symbolType": "stroke",
             "offset": 5,
+            "labelLimit": {"expr": "clamp(width - 150, 60, 220)"},
+            **({"columns": {"expr": "max(1, floor(width / 160))"}} if of_classes else {}),
         },
     }
     extent = {"expr": "gutter"}

@@ -85,7 +85,7 @@
 
   function drawChart(element) {
     drawn.set(element, () => embed(element, content.charts[element.id]));
-    drawn.get(element)();
+    drawn.get(element)().then(() => (element.style.minHeight = ""));
   }
 
   /** Draw charts when they come near to what is seen. */
@@ -812,11 +812,11 @@
     element.setAttribute("role", "region");
     element.setAttribute("aria-label", element.querySelector("caption")?.textContent || "Table");
   });
-  watchCharts();
   explorer.start();
   for (const timeline of explorer.timelines) drawn.set(timeline.element, () => timeline.draw());
   Promise.all(explorer.timelines.map((timeline) => timeline.ready)).then(() => {
-    root.dataset.ready = "true"; // the first timeline stands
+    root.dataset.ready = "true"; // the first timelines stand
     performance.mark("ready");
+    watchCharts();
   });
 })();
