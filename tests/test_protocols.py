@@ -349,8 +349,7 @@ FIGURES = SHARED / "golden" / "evaluation"
 needs_real = pytest.mark.skipif(not DETECTIONS.exists(), reason="the real detections are not part of the project")
 # Of tIoUs that tie, evaluators take what numpy's argsort puts last, which depends on these instructions. Without them, figures
 # of detections that take their best instance move by as much at the lowest tIoUs; rounded ground truth has more ties.
-FEATURES = np._core._multiarray_umath.__cpu_features__
-SAME_TIES = FEATURES.get("X86_V3", FEATURES["AVX2"]) or FEATURES["AVX512_SKX"]
+SAME_TIES = np._core._multiarray_umath.__cpu_features__["AVX512_SKX"]
 EXACT = (1e-9,) * 7
 TIES = EXACT if SAME_TIES else (3e-4, *EXACT[1:])
 TIES_OF_SNIPPETS = EXACT if SAME_TIES else (3e-4, 2e-4, 3e-5, 5e-5, *EXACT[4:])
