@@ -14,6 +14,8 @@ from utils.segments import Floats
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT = 220  # pixels
 SMALL = 120
+LEGEND_WIDTH = 250  # pixels; the parts of its entries are about:
+CHARACTER, SYMBOL = 6, 26
 
 Spec = dict[str, Any]
 Row = Mapping[str, Any]
@@ -41,7 +43,7 @@ def line_chart(
     }
     if series:
         names = list(dict.fromkeys(row[series] for row in rows))
-        encoding["color"] = {"field": _path(series), "type": "nominal", "sort": names, "legend": _legend()}
+        encoding["color"] = {"field": _path(series), "type": "nominal", "sort": names, "legend": _legend(names)}
     return _chart(
         rows, describes, height, layer=[{"mark": {"type": "line", "point": len(rows) < 60}, "encoding": encoding}]
     )
@@ -100,7 +102,7 @@ def bar_chart(
     encoding |= {"y": across, "x": along} if horizontal else {"x": across, "y": along}
     if series:
         order = list(dict.fromkeys(row[series] for row in rows))
-        encoding["color"] = {"field": _path(series), "type": "nominal", "sort": order, "legend": _legend()}
+        encoding["color"] = {"field": _path(series), "type": "nominal", "sort": order, "legend": _legend(order)}
         encoding["order"] = {"field": "_order"}
         if not stacked:
             encoding["yOffset" if horizontal else "xOffset"] = {"field": _path(series), "sort": order}
@@ -205,8 +207,10 @@ def _axis(field: str, scale: Scale, *, title: str | None = "") -> Spec:
     return {**axis, "scale": dict(scale)} if scale else axis
 
 
-def _legend() -> Spec:
-    return {"orient": "top", "title": None, "columns": 4}
+def _legend(names: Sequence[str]) -> Spec:
+    """Above the chart, in as many columns as a small chart is wide."""
+    longest = max(map(len, names), default=1)
+    return {"orient": "top", "title": None, "columns": max(1, LEGEND_WIDTH // (CHARACTER * longest + SYMBOL))}
 
 
 def _tip(field: str) -> Spec:

@@ -138,8 +138,8 @@ def _sentence(difference: Estimates, name: str, first: str) -> str:
     over = f"averaged over tIoU {tious[0]:g} to {tious[-1]:g}" if len(tious) > 1 else f"at tIoU {tious[0]:g}"
     clear = [f"{tiou:g}" for tiou, one in zip(tious, difference.by_tiou, strict=True) if one.is_clear]
     verdict = "beyond" if average.is_clear else "within"
-    at = f"; so is that at {', '.join(clear)}" if average.is_clear and clear else ""
-    at = f"; but at {', '.join(clear)} it is beyond" if clear and not average.is_clear else at
+    at = f"; so are those at tIoU {', '.join(clear)}" if average.is_clear and clear else ""
+    at = f"; those at tIoU {', '.join(clear)} are beyond it" if clear and not average.is_clear else at
     return (
         f"{name} has {100 * average.value:+.1f} mAP {_interval(average)} against {first}, {over}: {verdict} the noise of the "
         f"test videos{at if len(tious) > 1 else ''}."

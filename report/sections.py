@@ -291,7 +291,7 @@ def _calibration(judged: Judged) -> Section:
         charts[key] = with_diagonal(
             line_chart(rows, x="mean score", y="share", describes=what, x_scale=unit, y_scale={"domain": [0, 1]})
         )
-        ece = f"expected calibration error {100 * curve.expected_error:.1f} %"
+        ece = f"The expected calibration error is {100 * curve.expected_error:.1f} %."
         parts.append(figure(key, f"{what[0].upper()}{what[1:]}; on the dashed line a score is a probability. {ece}"))
     if "detections" not in curves:
         parts.append(
