@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from support.paths import SHARED
 
+from eval import statistics
 from eval.detection import evaluate_detections
 from eval.files import PairOptions, read_pair
 from eval.statistics import (
@@ -116,6 +117,16 @@ def test_bca_is_scipys():
     interval = expected.confidence_interval
     assert (result.low, result.high) == pytest.approx((interval.low, interval.high), abs=1e-12)
     assert result.sd == pytest.approx(expected.standard_error, abs=1e-12)
+
+
+def test_many_videos_are_left_out_in_groups(monkeypatch):
+    truth, found = random_case(1, videos=120, truth=240, found=900)
+    settings = {"num_classes": 3, "num_videos": 120, "tious": TIOUS, "draws": 300}
+    each = bca_bootstrap(truth, found, **settings).average
+    monkeypatch.setattr(statistics, "MOST_LEFT_OUT", 40)
+    grouped = bca_bootstrap(truth, found, **settings).average
+    assert (grouped.low, grouped.high) != (each.low, each.high)
+    assert (grouped.low, grouped.high) == pytest.approx((each.low, each.high), abs=0.1 * each.sd)
 
 
 def test_bca_levels_by_hand():
