@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from support.paths import SHARED
 from support.small_timelines import small_run
 
 from report.judged import judge
@@ -43,7 +44,7 @@ class Seen:
     """What went wrong in a tab, and what it asked the network for."""
 
     def __init__(self, tab):
-        self.errors, self.requests = [], []
+        self.errors, self.requests, self.allowed = [], [], []
         tab.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         tab.on("pageerror", lambda error: self.errors.append(str(error)))
         tab.on("request", lambda request: self.requests.append(request.url))
@@ -54,12 +55,13 @@ def open_report(browser, tmp_path):
     """A function that writes and opens a report; at the end nothing has failed and nothing was asked for."""
     tabs = []
 
-    def opened(*runs, hash="", width=1200, scheme="light", touch=None, **options):
+    def opened(*runs, hash="", width=1200, scheme="light", allowed=(), **options):
         path = tmp_path / "report.html"
         if runs:
             write_report(path, [judge(run) for run in runs], **options)
         tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         seen = Seen(tab)
+        seen.allowed += allowed
         tabs.append((tab, seen, path.as_uri()))
         tab.goto(path.as_uri() + hash)
         tab.wait_for_selector("html[data-ready=true]", state="attached", timeout=20000)
@@ -69,7 +71,8 @@ def open_report(browser, tmp_path):
     for tab, seen, uri in tabs:
         tab.close()
         assert not seen.errors
-        assert {re.sub("#.*", "", url) for url in seen.requests} == {uri}
+        asked = {re.sub("#.*", "", url) for url in seen.requests}
+        assert asked == {uri, *seen.allowed}
 
 
 def span(tab):
@@ -360,7 +363,25 @@ def test_tables_sort_by_their_headers(open_report):
     assert header.get_attribute("aria-sort") == "ascending"
 
 
-def test_a_video_plays_above_and_the_timeline_follows(open_report, tmp_path):
+def test_a_video_plays_above_and_the_timeline_follows(open_report):
+    file = SHARED / "data" / "video" / "arm_wrestling.mp4"
+    if not file.exists():
+        pytest.skip("needs ../shared/data/video")
+    run = small_run(videos=("arm_wrestling", "silent"))
+    tab = open_report(run, video_dir=file.parent, allowed=[file.as_uri()])
+    wait_for(tab, "document.getElementById('player').readyState >= 1")
+    tab.locator(".timeline").scroll_into_view_if_needed()
+    box = tab.locator(".concat_1_group .background").first.bounding_box()
+    tab.mouse.click(box["x"] + 0.2 * box["width"], box["y"] + 20)
+    wait_for(tab, "Math.abs(document.getElementById('player').currentTime - 2) < 0.05")
+    settle(tab)
+    playhead = tab.locator(".concat_1_group .role-mark line[opacity='1']").first.bounding_box()
+    assert playhead["x"] - box["x"] == pytest.approx(0.2 * box["width"], abs=4)
+    tab.click("#next")
+    assert tab.is_hidden("#player")
+
+
+def test_files_of_videos_are_found_beside_the_report(tmp_path):
     folder = tmp_path / "the videos"
     folder.mkdir()
     (folder / "first.mp4").write_bytes(b"")
