@@ -133,7 +133,10 @@ def test_the_explorer_switches_videos_by_button_key_list_and_search(open_report)
     assert tab.inner_text("#video-name") == "second" and "second, 2 of 3" in tab.inner_text("#announcement")
     tab.focus(".timeline")
     tab.keyboard.press("n")
-    assert tab.inner_text("#video-name") == "third" and tab.is_disabled("#next")
+    assert tab.inner_text("#video-name") == "third" and tab.get_attribute("#next", "aria-disabled") == "true"
+    tab.click("#next", force=True)
+    assert tab.inner_text("#video-name") == "third"
+    tab.focus(".timeline")
     tab.keyboard.press("p")
     assert tab.inner_text("#video-name") == "second"
     tab.click("#videos button >> text=first")
@@ -379,6 +382,21 @@ def test_a_video_plays_above_and_the_timeline_follows(open_report):
     assert playhead["x"] - box["x"] == pytest.approx(0.2 * box["width"], abs=4)
     tab.click("#next")
     assert tab.is_hidden("#player")
+
+
+def test_a_file_that_does_not_play_is_said(open_report, tmp_path):
+    (tmp_path / "first.mp4").write_bytes(b"nothing")
+    tab = open_report(small_run(), video_dir=tmp_path, allowed=[(tmp_path / "first.mp4").as_uri()])
+    wait_for(tab, "document.getElementById('player-note').textContent.includes('cannot play')")
+    assert tab.is_hidden("#player")
+
+
+def test_a_link_to_the_explorer_alone_keeps_its_state(open_report):
+    tab = open_report(small_run(), hash="#explore?video=1&sort=fp")
+    tab.click("nav a >> text=Explorer")
+    tab.wait_for_timeout(300)
+    assert tab.inner_text("#video-name") == "second"
+    assert tab.eval_on_selector("#sort", "element => element.value") == "fp"
 
 
 def test_files_of_videos_are_found_beside_the_report(tmp_path):

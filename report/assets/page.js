@@ -71,8 +71,11 @@
     return showTip(event, pairs.map(([name, shown]) => [printable(name), printable(String(shown))]));
   }
 
-  function embed(element, spec, more = {}) {
-    return window.vegaEmbed(element, spec, {
+  const embedded = new Map(); // element -> what ends its chart
+
+  async function embed(element, spec, more = {}) {
+    embedded.get(element)?.();
+    const result = await window.vegaEmbed(element, spec, {
       actions: false,
       ast: true, // expressions are interpreted: the page's policy allows no eval
       defaultStyle: false,
@@ -81,6 +84,8 @@
       config: dark ? content.configs.dark : content.configs.light,
       ...more,
     });
+    embedded.set(element, result.finalize);
+    return result;
   }
 
   function drawChart(element) {
@@ -202,13 +207,12 @@
         step: of("step"),
         snippets: of("snippets"),
         classNames: Array.from(classes, (c) => this.labels[c]),
-        isShown: (name) => inRow.has(this.labels.indexOf(name)),
         detections: Array.from(score, (value, i) => ({
-          id: i, class: this.labels[label[i]], start: start[i], end: end[i], score: value,
+          id: i, class: this.labels[label[i]], hasRow: inRow.has(label[i]), start: start[i], end: end[i], score: value,
           opacity: opacity(value), hit: hit[i] === 1, kind: kinds[kind[i]],
         })),
         truth: Array.from(trueLabel, (c, i) => ({
-          class: this.labels[c], start: trueStart[i], end: trueEnd[i], missed: missed[i] === 1,
+          class: this.labels[c], hasRow: inRow.has(c), start: trueStart[i], end: trueEnd[i], missed: missed[i] === 1,
         })),
         scored: Array.from(scored, (c, i) => ({ name: this.labels[c], score: classScore[i], index: c })),
         sequences: {
@@ -292,7 +296,7 @@
     get state() {
       const { video, explorer } = this;
       const empty = { classNames: [], truth: [], detections: [], actionness: [], targets: [], sequences: {} };
-      const { classNames, truth, detections, actionness, targets, sequences, isShown } = video || empty;
+      const { classNames, truth, detections, actionness, targets, sequences } = video || empty;
       const steps = (kind) => ([name, values]) =>
         Array.from({ length: values.length + 1 }, (_, t) => ({
           name, kind, time: this.time(t), value: values[Math.min(t, values.length - 1)] / 255,
@@ -300,8 +304,8 @@
       return {
         signals: { ...explorer.signals, chosen: this.chosen, class_names: classNames.length ? classNames : ["no class"] },
         rows: {
-          truth: truth.filter((instance) => isShown(instance.class)),
-          detections: detections.filter((detection) => isShown(detection.class)).reverse(),
+          truth: truth.filter(({ hasRow }) => hasRow),
+          detections: detections.filter(({ hasRow }) => hasRow).reverse(),
           classes: Object.entries(sequences).flatMap(([kind, lines]) => lines.flatMap(steps(kind))),
           actionness: actionness.flatMap(steps()),
           targets: targets.flatMap(steps()),
@@ -341,7 +345,7 @@
       const kept = video.detections.length;
       const cut = kept < video.found ? `, of ${video.found.toLocaleString("en")} found` : "";
       const hits = run.known ? `; ${this.visible.filter(({ hit }) => hit).length} correct at tIoU ${run.tiou}` : "";
-      this.count.textContent = `${this.visible.length} of ${count(kept, "detection")} shown${cut}${hits}.`;
+      this.count.textContent = `${this.visible.length.toLocaleString("en")} of ${count(kept, "detection")} shown${cut}${hits}.`;
     }
 
     /** The second under a pointer, or undefined outside of the rows. */
@@ -573,7 +577,7 @@
       const [place, query] = location.hash.slice(1).split("?");
       const keys = new URLSearchParams(place === "explore" ? query : "");
       const number = (key) => (keys.has(key) && Number.isFinite(Number(keys.get(key))) ? Number(keys.get(key)) : null);
-      if (place === "explore" || this.name === null) {
+      if (this.name === null || (place === "explore" && query !== undefined)) {
         byId("search").value = "";
         for (const id of ["class", "kind", "sort", "run"]) {
           const select = byId(id);
@@ -654,8 +658,9 @@
         if (top < list.scrollTop || top > list.scrollTop + list.clientHeight - 40) list.scrollTop = top - 60;
       }
       const unlisted = place < 0;
-      byId("previous").disabled = !unlisted && place === 0;
-      byId("next").disabled = this.listed.length === 0 || place === this.listed.length - 1;
+      // They keep the focus, which an element that is disabled loses.
+      byId("previous").setAttribute("aria-disabled", String(!unlisted && place === 0));
+      byId("next").setAttribute("aria-disabled", String(this.listed.length === 0 || place === this.listed.length - 1));
     },
 
     moveInList(event) {
@@ -715,7 +720,7 @@
         facts.push(`${count(video.falsePositives, "false positive")} at tIoU ${run.tiou}`);
         facts.push(Number.isNaN(video.ap) ? "no AP without instances" : `AP ${percent(video.ap)}`);
       }
-      const hidden = video.truth.filter((instance) => !video.isShown(instance.class)).length;
+      const hidden = video.truth.filter(({ hasRow }) => !hasRow).length;
       if (hidden) facts.push(`${hidden} instances of classes without a row`);
       byId("facts").textContent = `${facts.join(" · ")}.`;
     },
@@ -786,13 +791,16 @@
       };
       for (const event of ["play", "seeked"]) player.addEventListener(event, follow);
       player.addEventListener("error", () => {
-        if (!player.hidden) byId("announcement").textContent = "This browser cannot play the video's file.";
+        if (player.hidden) return;
+        player.hidden = true;
+        byId("player-note").textContent = "This browser cannot play the video's file.";
       });
     },
     load(name) {
       const player = byId("player");
       player.pause();
       player.hidden = !Object.hasOwn(media, name);
+      byId("player-note").textContent = "";
       if (player.hidden) player.removeAttribute("src");
       else player.src = media[name];
       player.setAttribute("aria-label", this.title);
