@@ -24,7 +24,7 @@ from report.pictures import picture_format, write_picture
 from report.reading import ReportedRun, read_options, read_run
 from report.recording import record
 from run.checkpoint import load_checkpoint, load_model
-from run.experiment import OF_THE_DATA, Experiment, begin_inference, find_experiment
+from run.experiment import OF_THE_DATA, REPORT, Experiment, begin_inference, find_experiment
 from run.loading import LoadedModel, load_for_test, saved_mask
 from run.lock import FolderLock
 from test import Network
@@ -32,7 +32,6 @@ from utils.atomic import remove_leftovers
 from utils.errors import InputError
 from utils.printable import one_line
 
-REPORT = "report.html"
 COMPARISON = "comparison.html"
 
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from formats.curve_file import CURVES
 from formats.names import is_text
 from formats.result_file import write_detections
 from formats.timelines import TIMELINES
@@ -29,6 +30,8 @@ from run.weights import name_classes, shape_flags
 from utils.atomic import remove_leftovers, write_json
 from utils.errors import InputError, TrainingError
 from utils.segments import Segments
+
+REPORT = "report.html"
 
 # Options that say where a set is and how it lies on disk.
 OF_THE_DATA = ("data_path", "layout", "ground_truth")
@@ -119,8 +122,9 @@ class Experiment:
 
     def remove_unfinished(self) -> None:
         """Remove the temporary files of a run that was killed while writing; they can be large."""
-        for file in (self.options, self.results, self.detections, self.best, self.last, self.timelines):
-            remove_leftovers(self.folder, file.name)
+        of_checkpoints = (self.options, self.results, self.detections, self.best, self.last)
+        for name in (*(file.name for file in of_checkpoints), CURVES, TIMELINES, REPORT):
+            remove_leftovers(self.folder, name)
 
     def write_options(self, options: dict[str, Any]) -> None:
         write_json(self.options, options, indent=2)
@@ -132,9 +136,10 @@ class Experiment:
         self, detections: Segments, results: dict[str, Any], *, videos: tuple[str, ...], classes: tuple[str, ...]
     ) -> None:
         """Write into the locked folder, where a killed call may have left half a file."""
-        for name in ("detections.json", "results.json", TIMELINES):
+        for name in ("detections.json", "results.json", TIMELINES, REPORT):
             remove_leftovers(self.inference, name)
-        (self.inference / TIMELINES).unlink(missing_ok=True)  # those of an earlier call
+        for name in (TIMELINES, REPORT):  # of an earlier call
+            (self.inference / name).unlink(missing_ok=True)
         write_detections(self.inference / "detections.json", detections, videos, classes)
         write_json(self.inference / "results.json", results, indent=2)
 

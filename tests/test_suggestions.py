@@ -101,7 +101,7 @@ def test_help_begins_with_examples_and_the_first_flags(capsys):
         parse_flags(["--help"])
     text = capsys.readouterr().out
     opening, _, listed = text.partition("\noptions:\n")
-    assert opening.count("  python main.py --") == 5 and len(FIRST_FLAGS) == 10
+    assert opening.count("  python main.py --") == 6 and len(FIRST_FLAGS) == 10
     assert [line.split()[0] for line in opening.splitlines() if line.startswith("  --")] == [
         f"--{f}" for f in FIRST_FLAGS
     ]
