@@ -15,7 +15,7 @@ from utils.errors import InputError
 from utils.printable import one_line
 
 RESULTS = "results.json"
-MEASURES = ("mAP", "average_mAP", "video_accuracy", "per_class_AP")
+MEASURES = ("mAP", "average_mAP", "video_accuracy")  # that every evaluation has, null where nothing could be measured
 OF_A_RUN = ("best", "last")
 INFERENCE = "inference"
 
@@ -49,6 +49,10 @@ def read_results(folder: pathlib.Path) -> dict[str, Any]:
             _check_share(point.get(key), f"{where}, {key}", path)
     for key in ("options", "versions", "data", "left_out"):
         _a_dict(results.get(key, {}), key, path)
+    seconds = results.get("seconds", 0)
+    for name, value in seconds.items() if isinstance(seconds, dict) else [("", seconds)]:
+        if not (type(value) in (int, float) and 0 <= value < math.inf):
+            raise _not(value, f"seconds {name}".strip(), "a time", path)
     return results
 
 
@@ -68,6 +72,11 @@ def _why_none(folder: pathlib.Path) -> str:
 
 def _check_evaluation(evaluation: Any, prefix: str, path: pathlib.Path) -> None:
     plain = _a_dict(evaluation, prefix.removesuffix(".") or "the file", path)
+    for key in MEASURES:
+        if key not in plain:
+            raise InputError(f"{path}: has no {prefix}{key}; use another copy, or evaluate the run again")
+    if (plain["mAP"] is None) != (plain["average_mAP"] is None):
+        raise InputError(f"{path}: of {prefix}mAP and {prefix}average_mAP, one is null; evaluate the run again")
     if prefix:
         for key in ("step", "epoch"):
             _check_count(plain.get(key), f"{prefix}{key}", path)

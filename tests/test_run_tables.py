@@ -196,7 +196,7 @@ def test_results_without_map_or_with_odd_names(tmp_path, capsys):
     damage(run, best=nothing, last=nothing)
     code, _, err = tables(capsys, run)
     assert code == 2 and "no annotated segments" in err
-    odd = {**nothing, "mAP": {"method": 0.5}}
+    odd = {**nothing, "mAP": {"method": 0.5}, "average_mAP": {}}
     damage(run, best=odd, last=odd)
     code, _, err = tables(capsys, run)
     assert code == 2 and "'method' is not a range of thresholds" in err and err.count("\n") == 1
