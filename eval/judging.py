@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eval.classification import video_accuracy
 from eval.detection import evaluate_detections
-from eval.summary import EvaluationSummary, summarize
+from eval.summary import COMPARED, EvaluationSummary, summarize
 from localization.instances import Prediction, localize
 from options import EvaluationOptions, LocalizationOptions
 from utils.segments import Segments
@@ -66,6 +66,7 @@ class Judge:
             video_accuracy=self._video_accuracy(predictions),
             average_tious=self.evaluation.average_tious,
             classes=self.classes,
+            compared=dict(zip(COMPARED, (len(self.videos), len(self.truth), len(detections)), strict=True)),
         )
         return Evaluation(detections=detections, summary=summary, seconds=time.perf_counter() - start)
 

@@ -1,13 +1,16 @@
 """An evaluation in numbers, as in results.json, and the table a run ends with."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from eval.detection import DetectionResult
 from eval.tables import map_table, percent
+from formats.names import amount
 from utils.ranges import parse_span
+
+COMPARED = ("videos", "instances", "detections")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +21,7 @@ class EvaluationSummary:
     average_mAP: dict[str, float] | None  # by span of tIoU, "0.1:0.7"
     video_accuracy: float | None
     per_class_AP: dict[str, dict[str, float]] | None  # by class and tIoU
+    compared: dict[str, int] | None = None  # how many of each of COMPARED the mAP is of
 
     def totals(self) -> dict[str, Any]:
         """Everything but the AP of single classes."""
@@ -37,6 +41,7 @@ def summarize(
     video_accuracy: float | None,
     average_tious: Sequence[str],
     classes: Sequence[str],
+    compared: Mapping[str, int] | None = None,
 ) -> EvaluationSummary:
     """Collect what was computed: no `result` without segments in test, no `video_accuracy` without labels."""
     return EvaluationSummary(
@@ -44,6 +49,7 @@ def summarize(
         average_mAP={span: result.average_map(*parse_span(span)) for span in average_tious} if result else None,
         video_accuracy=video_accuracy,
         per_class_AP=result.ap_by_class(classes) if result else None,
+        compared=dict(compared) if result and compared else None,
     )
 
 
@@ -55,5 +61,18 @@ def evaluation_report(rows: Mapping[str, EvaluationSummary]) -> str:
         if row.mAP is not None and row.average_mAP is not None
     }
     table = map_table(measured) if measured else "mAP: not computed, no test video has temporal annotations"
+    table = "\n".join([*_compared({name: rows[name].compared for name in measured}), table])
     known = [f"{name} {percent(row.video_accuracy)}" for name, row in rows.items() if row.video_accuracy is not None]
     return f"{table}\nvideo accuracy: {', '.join(known) or 'not computed, no test video has labels'}"
+
+
+def _compared(rows: Mapping[str, Mapping[str, int] | None]) -> Iterator[str]:
+    """A line on what the rows of a table are mAP of; none where an older program has not kept it."""
+    known = {name: counts for name, counts in rows.items() if counts}
+    if known:
+        first = next(iter(known.values()))
+        detections = ", ".join(f"{name} {counts['detections']}" for name, counts in known.items())
+        yield (
+            f"mAP % by protocol sal, {amount(first['videos'], 'video')}, {amount(first['instances'], 'instance')}, "
+            f"detections: {detections}"
+        )

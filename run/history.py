@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.summary import EvaluationSummary
+from eval.summary import COMPARED, EvaluationSummary
 from eval.tables import percent
 from formats.regular_files import check_regular
 from run.experiment import Experiment
@@ -44,6 +44,9 @@ class EvaluationRecord:
             _optional(ap, "per_class_AP").keys() != _optional(plain["mAP"], "mAP").keys() for ap in by_class.values()
         ):
             raise ValueError("per_class_AP and mAP are of different tIoUs")
+        if plain.get("compared") is not None:
+            for what, count in plain_dict(plain["compared"], "compared", COMPARED).items():
+                plain_count(count, what)
         summary = EvaluationSummary.from_plain(plain)
         return EvaluationRecord(
             step=plain_count(plain["step"], "step"), epoch=plain_count(plain["epoch"], "epoch"), summary=summary

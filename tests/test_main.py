@@ -37,6 +37,7 @@ def test_train_then_infer_as_processes(tiny, tmp_path):
     assert trained.returncode == 0, trained.stderr
     assert trained.stderr == ""  # no progress bars where nobody looks
     rows = table_rows(trained.stdout)
+    assert "\nmAP % by protocol sal, 4 videos, " in trained.stdout
     assert rows["tIoU"] == ["0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "avg", "0.1:0.5", "avg", "0.1:0.7"]
     inferred = call("--inference_only")  # the last experiment, with its own options
     assert inferred.returncode == 0, inferred.stderr

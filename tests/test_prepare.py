@@ -341,6 +341,14 @@ def test_report_of_some_with_and_some_without():
     assert "video accuracy: not computed" in evaluation_report({"best": nothing})
     labelled = dataclasses.replace(nothing, video_accuracy=0.5)
     assert evaluation_report({"best": labelled}).splitlines()[1] == "video accuracy: best 50.0 %"
+    measured = dataclasses.replace(nothing, mAP={"0.5": 0.25}, average_mAP={"0.5:0.5": 0.25})
+    assert evaluation_report({"best": measured}).startswith(
+        "tIoU "
+    )  # of a checkpoint that has not kept what was compared
+    counted = dataclasses.replace(measured, compared={"videos": 1, "instances": 2, "detections": 3})
+    last = dataclasses.replace(counted, compared={"videos": 1, "instances": 2, "detections": 4})
+    first = evaluation_report({"best": counted, "last": last}).splitlines()[0]
+    assert first == "mAP % by protocol sal, 1 video, 2 instances, detections: best 3, last 4"
 
 
 def one_stream_by_name(features):
