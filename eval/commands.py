@@ -33,6 +33,7 @@ from eval.diagnosis import (
 )
 from eval.files import FilePair, read_pair
 from eval.notes import Note, notes_on
+from eval.protocols import PROTOCOLS
 from eval.statistics import CONFIDENCE, DRAWS, Difference, Estimate, Estimates, paired_bootstrap
 from formats.durations import read_durations
 from formats.matching_names import VIDEO_FOLDS, match_names
@@ -43,7 +44,7 @@ from utils.ranges import parse_grid
 from utils.segments import Floats, Segments
 from utils.text_table import table
 
-PROTOCOL = "sal"  # ActivityNet's: how detections are matched here (docs/evaluation.md)
+PROTOCOL = PROTOCOLS["sal"].name  # by which detections are matched here
 BUCKETS = {"thumos14": THUMOS14, "activitynet": ACTIVITYNET}
 MOST_DRAWS = 1_000_000
 

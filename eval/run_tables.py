@@ -4,7 +4,7 @@
 
     runs = [read_table_run(folder) for folder in folders]
     frame = table_of(runs, which=("best", "last"))          # a pandas.DataFrame, fractions
-    print(as_markdown(frame, "mAP %"))                      # or as_latex, as_csv, as_text
+    print(as_markdown(frame, caption_of(runs)))             # or as_latex, as_csv, as_text
 
 Inference folders (output/EXPERIMENT/inference) are runs too. docs/diagnosis.md says what the columns are.
 """
@@ -23,9 +23,11 @@ from typing import Any
 import pandas as pd
 
 from command_line.parser import CommandParser
+from eval.protocols import PROTOCOLS
 from eval.statistics import CONFIDENCE, SeedEstimate, over_seeds, paired_over_seeds
 from formats.names import amount
 from formats.run_results import INFERENCE, OF_A_RUN, RESULTS, evaluations, read_results
+from formats.timelines import TIMELINES, read_timelines
 from options import CALL_FLAGS, LAST_BIT_FLAGS, NEUTRAL_FLAGS
 from utils.atomic import write_text
 from utils.errors import InputError
@@ -33,7 +35,7 @@ from utils.printable import one_line
 from utils.ranges import parse_span
 from utils.text_table import table
 
-PROTOCOL = "sal"  # ActivityNet's, by which runs are evaluated (docs/evaluation.md)
+PROTOCOL = PROTOCOLS["sal"].name  # by which runs are evaluated
 _NOT_OF_A_METHOD = CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS | {"seed"}
 KEYS = ["method", "evaluation", "runs"]  # the first columns; then measures, and "MEASURE sd" for each
 
@@ -46,6 +48,7 @@ class TableRun:
     options: str | None  # those that make the method, as JSON; None where the file states none
     measures: dict[str, dict[str, float]]  # evaluation -> {"0.5": mAP, "avg 0.1:0.7": ...}, fractions
     classes: tuple[str, ...]
+    compared: tuple[int, int] | None  # how many videos and instances; None where the folder does not say
 
 
 def read_table_run(folder: pathlib.Path) -> TableRun:
@@ -65,7 +68,15 @@ def read_table_run(folder: pathlib.Path) -> TableRun:
         options=json.dumps(shown, sort_keys=True) if options else None,
         measures={name: _measures(evaluation, folder / RESULTS) for name, evaluation in found.items()},
         classes=tuple(first.get("per_class_AP") or ()),
+        compared=_compared(folder / TIMELINES),
     )
+
+
+def _compared(path: pathlib.Path) -> tuple[int, int] | None:
+    if not path.exists():
+        return None
+    timelines = read_timelines(path)
+    return len(timelines.videos), len(timelines.truth)
 
 
 def _measures(evaluation: Mapping[str, Any], path: pathlib.Path) -> dict[str, float]:
@@ -84,15 +95,27 @@ def check_comparable(runs: Sequence[TableRun], folders: Sequence[pathlib.Path]) 
     first, names = runs[0], list(next(iter(runs[0].measures.values())))
     for run, folder in zip(runs, folders, strict=True):
         both = f"{folders[0]} and {folder}"
-        if (run.data, run.classes) != (first.data, first.classes):
-            of = (f"'{r.data}' with {amount(len(r.classes), 'class')}" for r in (first, run))
-            raise InputError(f"{both} are of different data, {' and '.join(of)}; make a table of each")
+        same_videos = run.compared == first.compared or not (run.compared and first.compared)
+        if (run.data, run.classes) != (first.data, first.classes) or not same_videos:
+            of = "; ".join(_data_of(r) for r in (first, run))
+            raise InputError(f"{both} are of different data ({of}); make a table of each")
         for others in map(list, run.measures.values()):
             if others != names:
                 raise InputError(
                     f"{both} are of different tIoUs ({', '.join(names)} and {', '.join(others)}); evaluate one again by "
                     "--inference_only with the other's --tious and --average_tious"
                 )
+
+
+def caption_of(runs: Sequence[TableRun]) -> str:
+    """What the numbers of comparable runs are."""
+    return f"mAP by protocol {PROTOCOL}, {_data_of(next((run for run in runs if run.compared), runs[0]))}"
+
+
+def _data_of(run: TableRun) -> str:
+    counts = {"video": run.compared[0], "instance": run.compared[1]} if run.compared else {}
+    counts |= {"class": len(run.classes)} if run.classes else {}
+    return ", ".join([f"data {one_line(run.data)}", *(amount(count, what) for what, count in counts.items())])
 
 
 def methods(runs: Sequence[TableRun]) -> dict[str, list[TableRun]]:
@@ -209,7 +232,7 @@ def as_text(frame: pd.DataFrame, caption: str) -> str:
         [*_keys(row), *(f"{c.mean}{f' ± {c.sd}' if c.sd else ''}{'*' if c.is_best else ' '}" for c in cells)]
         for row, cells in zip(frame[KEYS].itertuples(index=False), cells_of(frame), strict=True)
     ]
-    return f"{caption}; * is the best\n\n{table([*KEYS, *_measure_columns(frame)], rows, names=2)}\n"
+    return f"{caption}, in percent; * is the best\n\n{table([*KEYS, *_measure_columns(frame)], rows, names=2)}\n"
 
 
 def as_markdown(frame: pd.DataFrame, caption: str) -> str:
@@ -222,14 +245,14 @@ def as_markdown(frame: pd.DataFrame, caption: str) -> str:
         means = [f"**{c.mean}**" if c.is_best else c.mean for c in cells]
         shown = [f"{mean} ± {c.sd}" if c.sd else mean for mean, c in zip(means, cells, strict=True)]
         lines.append(line([*map(escape_markdown, _keys(row)), *shown]))
-    return f"{escape_markdown(caption)}\n\n" + "\n".join(lines) + "\n"
+    return f"{escape_markdown(caption)}, in percent\n\n" + "\n".join(lines) + "\n"
 
 
 def as_latex(frame: pd.DataFrame, caption: str) -> str:
     """A tabular for a paper that uses the package booktabs."""
     measures = _measure_columns(frame)
     lines = [
-        f"% {caption}; needs \\usepackage{{booktabs}}",
+        f"% {caption}, in percent; needs \\usepackage{{booktabs}}",
         f"\\begin{{tabular}}{{ll{'r' * (1 + len(measures))}}}",
         "\\toprule",
         " & ".join(map(escape_latex, [*KEYS, *measures])) + " \\\\",
@@ -243,8 +266,8 @@ def as_latex(frame: pd.DataFrame, caption: str) -> str:
 
 
 def as_csv(frame: pd.DataFrame, caption: str) -> str:
-    """Fractions with all their digits; the caption is a column."""
-    safe = frame.assign(method=[one_line(name) for name in frame["method"]], about=caption)
+    """All digits; the caption is a column."""
+    safe = frame.assign(method=[one_line(name) for name in frame["method"]], about=f"{caption}, as fractions")
     return str(safe.to_csv(index=False))
 
 
@@ -293,10 +316,7 @@ def print_table(arguments: Sequence[str]) -> None:
     folders = list({path.resolve(): path for path in args.runs}.values())
     runs = [read_table_run(folder) for folder in folders]
     check_comparable(runs, folders)
-    caption = f"mAP %, protocol {PROTOCOL}, data {one_line(runs[0].data)}"
-    if runs[0].classes:
-        caption += f", {amount(len(runs[0].classes), 'class')}"
-    text = FORMATS[args.format](table_of(runs, which=which), caption)
+    text = FORMATS[args.format](table_of(runs, which=which), caption_of(runs))
     if args.out:
         write_text(args.out, text)
         print(f"{args.out}: written")

@@ -9,6 +9,8 @@ import pytest
 
 from eval.__main__ import main
 from eval.run_tables import escape_latex, escape_markdown, methods, read_table_run, table_of
+from formats.timelines import Timelines, VideoSequences, write_timelines
+from utils.segments import Segments
 
 CLASSES = ("Jump", "Dive")
 
@@ -80,7 +82,7 @@ def test_markdown(folders, capsys):
     code, out, err = tables(capsys, *folders, "--format", "markdown", "--which", "last")
     assert code == 0
     assert out.splitlines() == [
-        "mAP %, protocol sal, data set, 2 classes",
+        "mAP by protocol sal, data set, 2 classes, in percent",
         "",
         "| method | evaluation | runs | 0.3 | 0.5 | avg 0.3:0.5 |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
@@ -99,7 +101,10 @@ def test_markdown(folders, capsys):
 def test_latex(folders, capsys):
     _, out, _ = tables(capsys, *folders, "--format", "latex", "--which", "last")
     lines = out.splitlines()
-    assert lines[0].startswith("% mAP %, protocol sal") and lines[1] == r"\begin{tabular}{llrrrr}"
+    assert (
+        lines[0].startswith("% mAP by protocol sal, data set, 2 classes, in percent; needs")
+        and lines[1] == r"\begin{tabular}{llrrrr}"
+    )
     assert lines[3] == r"method & evaluation & runs & 0.3 & 0.5 & avg 0.3:0.5 \\"
     assert lines[6] == r"b & last & 2 & \textbf{43.0} $\pm$ 2.8 & \textbf{33.0} $\pm$ 2.8 & \textbf{38.0} $\pm$ 2.8 \\"
     assert lines[-1] == r"\end{tabular}"
@@ -115,7 +120,7 @@ def test_csv_has_all_digits(folders, capsys):
         ("b", "last"),
     ]
     assert float(rows[3]["0.3 sd"]) == pytest.approx(np.sqrt(2) * 0.02, abs=1e-15)
-    assert rows[0]["about"] == "mAP %, protocol sal, data set, 2 classes"
+    assert rows[0]["about"] == "mAP by protocol sal, data set, 2 classes, as fractions"
 
 
 def test_text_and_what_is_said_of_one_seed(tmp_path, capsys):
@@ -167,6 +172,47 @@ def test_names_are_shown_as_they_are(tmp_path, capsys):
         assert "\x1b" not in out and r"x1b" in out.replace("\\textbackslash{}", "")
 
 
+def write_compared(folder, videos):
+    """Timelines of this many videos with one instance each."""
+    count = np.arange(videos)
+    times, flags = np.zeros(videos), np.zeros((videos, 2), bool)
+    timelines = Timelines(
+        videos=tuple(f"v{i}" for i in count),
+        classes=CLASSES,
+        seconds=times + 9,
+        first=times,
+        step=times + 1,
+        labels=flags,
+        predicted=flags,
+        class_scores=np.full((videos, 2), 0.5, np.float32),
+        truth=Segments(count, count % 2, times, times + 1, times + 1),
+        sequences=[
+            VideoSequences(
+                classes=np.zeros(0, np.int64),
+                cas=np.zeros((0, 4), np.float32),
+                combined=np.zeros((0, 4), np.float32),
+                actionness=np.zeros(4, np.float32),
+                streams={},
+                pseudo_label=np.zeros(4, np.float32),
+                mask=None,
+            )
+            for _ in count
+        ],
+    )
+    write_timelines(folder / "timelines.npz", timelines)
+
+
+def test_the_videos_and_instances_are_named_and_must_be_the_same(tmp_path, capsys):
+    one, two, old = (write_run(tmp_path / name, seed=seed) for seed, name in enumerate(("one", "two", "old")))
+    write_compared(one, 3)
+    write_compared(two, 3)
+    code, out, _ = tables(capsys, old, one, two)  # the first is of a version that wrote no timelines
+    assert code == 0 and out.startswith("mAP by protocol sal, data set, 3 videos, 3 instances, 2 classes, in percent;")
+    write_compared(two, 4)
+    code, _, err = tables(capsys, one, two)
+    assert code == 2 and "3 videos, 3 instances" in err and "4 videos, 4 instances" in err
+
+
 def damage(folder, **changes):
     results = json.loads((folder / "results.json").read_text())
     (folder / "results.json").write_text(json.dumps({**results, **changes}))
@@ -181,7 +227,10 @@ def damage(folder, **changes):
             lambda path: write_run(path / "b", tious=("0.3", "0.7")),
             "different tIoUs (0.3, 0.5, avg 0.3:0.5 and 0.3, 0.7,",
         ),
-        (lambda path: write_run(path / "b", data="other"), "different data, 'set' with 2 classes and 'other'"),
+        (
+            lambda path: write_run(path / "b", data="other"),
+            "different data (data set, 2 classes; data other, 2 classes)",
+        ),
     ],
 )
 def test_what_belongs_in_no_table(tmp_path, capsys, make, says):
