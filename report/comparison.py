@@ -9,7 +9,7 @@ import numpy as np
 
 from command_line.progress import Progress
 from eval.detection import DetectionResult, evaluate_detections
-from eval.statistics import CONFIDENCE, DRAWS, Estimate, Estimates, paired_bootstrap
+from eval.statistics import CONFIDENCE, DRAWS, Difference, Estimate, paired_bootstrap
 from formats.names import shown
 from options import CALL_FLAGS, FLAGS, NEUTRAL_FLAGS
 from report.charts import Row, Spec, interval_chart, line_chart, thinned
@@ -78,7 +78,7 @@ def _result(one: Judged, *, like: Judged) -> DetectionResult:
     return evaluate_detections(timelines.truth, one.run.detections, num_classes=len(timelines.classes), tious=tious)
 
 
-def _difference(first: Judged, other: Judged, *, draws: int) -> Estimates:
+def _difference(first: Judged, other: Judged, *, draws: int) -> Difference:
     timelines = first.run.timelines
     with Progress(total=draws, desc="drawing test videos", unit="draw", leave=False) as drawn:
 
@@ -103,7 +103,7 @@ def _overall(
     judged: Sequence[Judged],
     names: Sequence[str],
     results: Sequence[DetectionResult],
-    differences: Sequence[Estimates],
+    differences: Sequence[Difference],
     options: str,
 ) -> Section:
     charts = {"chart-differences": _difference_chart(names, differences)}
@@ -119,7 +119,8 @@ def _overall(
         ),
         paragraph(
             f"An interval holds {CONFIDENCE:.0%} of {differences[0].draws:,} draws of the test videos, the same for both runs. "
-            "It is the noise of the test set; that of training is not in it, and needs several seeds of each."
+            "It is the noise of the test set; that of training is not in it, and needs several seeds of each. Intervals of "
+            "single runs say less: what is hard for one is hard for the other."
         ),
         _map_table(judged, names, results, differences),
         figures(figured),
@@ -128,11 +129,11 @@ def _overall(
     return Section(key="comparison", title="Comparison", html="".join(html), charts=charts)
 
 
-def _named(differences: Sequence[Estimates], names: Sequence[str]) -> list[tuple[Estimates, str]]:
+def _named(differences: Sequence[Difference], names: Sequence[str]) -> list[tuple[Difference, str]]:
     return list(zip(differences, names[1:], strict=True))
 
 
-def _sentence(difference: Estimates, name: str, first: str) -> str:
+def _sentence(difference: Difference, name: str, first: str) -> str:
     """What a reader may conclude about the mean over all tIoUs, and about single ones."""
     tious, average = difference.tious, difference.average
     over = f"averaged over tIoU {tious[0]:g} to {tious[-1]:g}" if len(tious) > 1 else f"at tIoU {tious[0]:g}"
@@ -154,21 +155,26 @@ def _map_table(
     judged: Sequence[Judged],
     names: Sequence[str],
     results: Sequence[DetectionResult],
-    differences: Sequence[Estimates],
+    differences: Sequence[Difference],
 ) -> str:
     """mAP of every run, the best in bold, and below it every difference with its interval."""
     spans = judged[0].run.options.evaluation.average_tious
     values = np.array([[*r.map, *(r.average_map(*parse_span(span)) for span in spans), r.map.mean()] for r in results])
     best = values.max(0)
+    own = [differences[0].first.average, *(difference.second.average for difference in differences)]
     rows: list[Cells] = [
-        [name, *(percent(value, strong=value == top) for value, top in zip(row.tolist(), best.tolist(), strict=True))]
-        for name, row in zip(names, values, strict=True)
+        [
+            name,
+            *(percent(value, strong=value == top) for value, top in zip(row.tolist(), best.tolist(), strict=True)),
+            "" if np.isnan(estimate.low) else f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]",
+        ]
+        for name, row, estimate in zip(names, values, own, strict=True)
     ]
     for difference, name in _named(differences, names):
         of_tious = [_estimate(one) for one in difference.by_tiou]
-        rows.append([f"{name} - {names[0]}", *of_tious, *("" for _ in spans), _estimate(difference.average)])
+        rows.append([f"{name} - {names[0]}", *of_tious, *("" for _ in spans), _estimate(difference.average), ""])
     tious = [f"{tiou:g}" for tiou in results[0].tious]
-    header = ["mAP %", *tious, *(f"average {span}" for span in spans), "average of all"]
+    header = ["mAP %", *tious, *(f"average {span}" for span in spans), "average of all", "BCa interval"]
     caption = (
         "mAP of the best models by tIoU, in percent, protocol sal; differences with intervals, in bold beyond noise"
     )
@@ -181,7 +187,7 @@ def _estimate(estimate: Estimate, *, target: str = "") -> Cell:
     return Cell(shown=shown_as, sort=sort, link=target, strong=estimate.is_clear)
 
 
-def _difference_chart(names: Sequence[str], differences: Sequence[Estimates]) -> Spec:
+def _difference_chart(names: Sequence[str], differences: Sequence[Difference]) -> Spec:
     several = len(differences) > 1
     rows = [
         {"at": f"{where}, {name}" if several else where, **_of(one)}
@@ -204,7 +210,7 @@ def _by_class(
     judged: Sequence[Judged],
     names: Sequence[str],
     results: Sequence[DetectionResult],
-    differences: Sequence[Estimates],
+    differences: Sequence[Difference],
 ) -> Section:
     classes = judged[0].run.timelines.classes
     ap = [result.per_class_ap.mean(0) for result in results]
