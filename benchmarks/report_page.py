@@ -13,7 +13,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -21,18 +22,19 @@ import pandas as pd
 from command_line.console import run_tool
 from formats.ground_truth import read_annotations
 from formats.result_file import read_detections
-from formats.timelines import Timelines, VideoSequences
+from formats.timelines import Sequence32, Timelines, VideoSequences
 from options import resolve
-from report.judged import Judged, judge
+from report.judged import judge
 from report.page import write_report
 from report.reading import ReportedRun
 from utils.errors import InputError
-from utils.segments import Segments
+from utils.segments import Floats, Segments
 
 CHROMIUM_FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run"),
 )
+Made = TypeVar("Made")
 READY = "html[data-ready=true]"  # no function: the page's policy forbids to evaluate one
 OPENED = "performance.getEntriesByName('ready')[0].startTime"
 SWITCH = """async () => {
@@ -48,7 +50,7 @@ def synthetic_run(
     *,
     videos: Sequence[str],
     classes: Sequence[str],
-    seconds: np.ndarray,
+    seconds: Floats,
     truth: Segments,
     detections: Segments,
     snippets: int,
@@ -61,9 +63,9 @@ def synthetic_run(
     predicted = np.zeros_like(labels)
     predicted[detections.video, detections.label] = True
 
-    def smooth(rows: int) -> np.ndarray:
+    def smooth(rows: int) -> Sequence32:
         steps = random.normal(size=(rows, snippets)).astype(np.float32)
-        return np.asarray(1 / (1 + np.exp(-np.cumsum(steps, axis=1) / 4)))
+        return np.asarray(1 / (1 + np.exp(-np.cumsum(steps, axis=1) / 4)), np.float32)
 
     def sequences(video: int) -> VideoSequences:
         present = np.flatnonzero(labels[video] | predicted[video])
@@ -91,16 +93,10 @@ def synthetic_run(
         truth=truth,
         sequences=[sequences(v) for v in range(len(videos))],
     )
-    evaluation = {
-        "mAP": None,
-        "average_mAP": None,
-        "video_accuracy": None,
-        "per_class_AP": None,
-    }
     return ReportedRun(
         name=name,
         folder=pathlib.Path(name),
-        results=evaluation,
+        results=dict.fromkeys(("mAP", "average_mAP", "video_accuracy", "per_class_AP")),
         options=resolve({}),
         timelines=timelines,
         detections=detections,
@@ -212,7 +208,6 @@ def _print_measurements(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         path = (args.keep or pathlib.Path(temporary)) / "report.html"
         judged = _timed("judged", lambda: judge(run))
-        assert isinstance(judged, Judged)
         _timed("written", lambda: write_report(path, [judged]))
         opened, switched = measure(path, args.repeats)
         print(f"{len(run.timelines.videos)} videos of {args.snippets} snippets, {len(run.detections)} detections")
@@ -222,7 +217,8 @@ def _print_measurements(arguments: Sequence[str]) -> None:
             print(f"{what} in {middle:.3f} s, {low:.3f} to {high:.3f}, n = {len(values)}")
 
 
-def _timed(what: str, act):  # type: ignore[no-untyped-def]
+def _timed(what: str, act: Callable[[], Made]) -> Made:
+    """Print how long something takes to make, and return it."""
     start = time.perf_counter()
     result = act()
     print(f"{what} in {time.perf_counter() - start:.2f} s")

@@ -1,18 +1,23 @@
 """The report's page in a real browser: the explorer, keys, names that mean harm, access for all, and no network."""
 
+import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
-from support.paths import SHARED
+from support.paths import ROOT, SHARED
 from support.small_timelines import small_run
 
+from report.block import Limits
 from report.judged import judge
 from report.page import script_json, write_report
 from utils.errors import InputError
+from utils.segments import Segments
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = [
@@ -294,8 +299,7 @@ def test_hostile_names_are_shown_and_not_executed(open_report):
     assert tab.locator("img").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1200, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 390)])
 def test_axe_finds_no_fault(open_report, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     tab = open_report(small_run(), small_run("other", seed=1), scheme=scheme, width=width)
@@ -345,14 +349,47 @@ def test_runs_that_lack_something(open_report, shape, says):
     assert shown_bars(tab) == 6
 
 
+def test_what_a_page_leaves_out_is_said(open_report):
+    tab = open_report(small_run(), limits=Limits(detections=6, sequence_bytes=60))
+    said = tab.inner_text("#cuts")
+    assert "at most 3 detections of a video" in said and "means of 3 snippets" in said
+    assert tab.inner_text(".count").startswith("3 of 3 detections shown, of 6 found")
+    assert shown_bars(tab) == 3
+
+
+def test_many_detections_are_listed_when_asked_for(open_report):
+    run = small_run()
+    many = Segments.from_rows([(0, 0, i / 20, i / 20 + 1, 0.5) for i in range(130)])
+    tab = open_report(dataclasses.replace(run, detections=many))
+    assert tab.locator(".detections tbody tr").count() == 100 and shown_bars(tab) == 130
+    tab.click("text=All 130 rows")
+    assert tab.locator(".detections tbody tr").count() == 130
+
+
+def test_a_run_without_videos(open_report):
+    tab = open_report(small_run(videos=(), truth=False))
+    assert tab.inner_text("#video-name") == "No videos"
+
+
+def test_a_link_without_a_threshold_shows_all(open_report):
+    tab = open_report(small_run(), hash="#explore?threshold=0.9")
+    assert shown_bars(tab) == 2
+    tab.evaluate("location.hash = '#explore?kind=0'")
+    wait_for(tab, "document.getElementById('kind').value === '0'")
+    assert shown_bars(tab) == 6
+
+
 def test_a_video_without_classes_or_detections(open_report):
-    run = small_run(truth=False)
+    run = small_run(classes=("x",), truth=False)
     run.timelines.predicted[:] = False
-    nothing = run.detections.take(np.zeros(0, np.int64))
-    object.__setattr__(run, "detections", nothing)
-    object.__setattr__(run.timelines, "sequences", small_run(classes=("x",), truth=False).timelines.sequences)
-    tab = open_report(run)
+    none = [
+        dataclasses.replace(s, classes=s.classes[:0], cas=s.cas[:0], combined=s.combined[:0])
+        for s in run.timelines.sequences
+    ]
+    timelines = dataclasses.replace(run.timelines, sequences=none)
+    tab = open_report(dataclasses.replace(run, timelines=timelines, detections=Segments.from_rows([])))
     assert "0 of 0 detections shown" in tab.inner_text(".count")
+    assert "fused" in tab.inner_text(".timeline")
 
 
 def test_tables_sort_by_their_headers(open_report):
@@ -413,6 +450,22 @@ def test_files_of_videos_are_found_beside_the_report(tmp_path):
         write_report(tmp_path / "report.html", [judge(run)], video_dir=tmp_path)
     with pytest.raises(InputError, match=r"--video_dir .*can't be read"):
         write_report(tmp_path / "report.html", [judge(run)], video_dir=tmp_path / "none")
+
+
+def test_the_benchmark_and_the_picture_open_a_page(browser, tmp_path):
+    """As processes of their own: Playwright is used once in each."""
+    flags = "--videos 3 --snippets 20 --classes 3 --detections_per_video 5 --repeats 1 --keep".split()
+    command = [sys.executable, "-m", "benchmarks.report_page", *flags, str(tmp_path)]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "3 videos of 20 snippets, 15 detections" in printed
+    assert re.search(r"opens in [\d.]+ s, .*n = 1\nswitches in [\d.]+ s, .*n = 8", printed)
+    command = [sys.executable, "scripts/report_picture.py", str(tmp_path / "report.html"), "--out"]
+    subprocess.run([*command, str(tmp_path / "x.png")], cwd=ROOT, check=True)
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    small = subprocess.run(
+        [*command, str(tmp_path / "y.png"), "--most_kB", "1"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert small.returncode == 1 and "not written" in small.stderr and not (tmp_path / "y.png").exists()
 
 
 def test_json_in_a_script_does_not_end_it():

@@ -162,7 +162,6 @@
       const listed = new Uint16Array(head, place + 4 * count, this.listed);
       let first = 0;
       this.present = Array.from(present, (n) => listed.subarray(first, (first += n)));
-      this.positions = new Map(this.videos.map((name, i) => [name, i]));
     }
 
     /** Bytes of the block; `start` is at a multiple of 12. */
@@ -294,9 +293,8 @@
 
     /** The chart's signals and the rows of its data sets. A chart without any class has no layout: there is always one. */
     get state() {
-      const { video, explorer } = this;
-      const empty = { classNames: [], truth: [], detections: [], actionness: [], targets: [], sequences: {} };
-      const { classNames, truth, detections, actionness, targets, sequences } = video || empty;
+      const { explorer } = this;
+      const { classNames, truth, detections, actionness, targets, sequences } = this.video;
       const steps = (kind) => ([name, values]) =>
         Array.from({ length: values.length + 1 }, (_, t) => ({
           name, kind, time: this.time(t), value: values[Math.min(t, values.length - 1)] / 255,
@@ -333,15 +331,11 @@
     }
 
     get visible() {
-      return this.video ? this.video.detections.filter(({ score }) => score >= this.explorer.threshold) : [];
+      return this.video.detections.filter(({ score }) => score >= this.explorer.threshold);
     }
 
     showCount() {
       const { run, video } = this;
-      if (!video) {
-        this.count.textContent = "This run has no such video.";
-        return;
-      }
       const kept = video.detections.length;
       const cut = kept < video.found ? `, of ${video.found.toLocaleString("en")} found` : "";
       const hits = run.known ? `; ${this.visible.filter(({ hit }) => hit).length} correct at tIoU ${run.tiou}` : "";
@@ -360,7 +354,7 @@
 
     hover(event, item) {
       const time = this.at(event);
-      if (time === undefined || !this.video || this.drag?.moved) return this.leave();
+      if (time === undefined || this.drag?.moved) return this.leave();
       this.set({ cursor: time });
       return showTip(event, this.read(time, item?.datum));
     }
@@ -398,7 +392,7 @@
     choose(id) {
       this.chosen = id;
       this.set({ chosen: id });
-      const detection = this.video?.detections[id];
+      const detection = this.video.detections[id];
       for (const row of this.rows || []) row.classList.toggle("chosen", row.dataset.id === String(id));
       byId("chosen").textContent = detection
         ? `${detection.class}: ${detection.start.toFixed(2)} to ${seconds(detection.end)}, score ` +
@@ -469,7 +463,6 @@
     /** The video's class scores and its detections, as tables. */
     lists() {
       const { run, video, explorer } = this;
-      if (!video) return "";
       const largest = Math.max(1e-9, ...video.scored.map(({ score }) => score));
       const truth = new Set(video.truth.map((instance) => instance.class));
       const bars = make("table", { class: "bars" },
@@ -518,16 +511,17 @@
     from: 0,
     to: 1,
     threshold: 0,
+    timelines: [],
     sequence: names.cas,
     playhead: -1,
-    name: null,
-    listed: [],
+    index: null, // of the video that is shown
+    listed: [], // indices of the videos that fit the choice
 
     get run() {
       return this.runs[Number(byId("run").value) || 0];
     },
     get title() {
-      return printable(this.name ?? "");
+      return this.run.titles[this.index];
     },
     get signals() {
       const { from, to, threshold, sequence, playhead } = this;
@@ -543,6 +537,17 @@
       byId("sequence").append(option(names.cas, "CAS"), option(names.combined, "combined"));
       byId("run").closest("label").hidden = this.runs.length === 1;
       byId("kind").closest("label").hidden = !this.runs.some((run) => run.kindCounts.some((n) => n > 0));
+      this.low = Math.min(...this.runs.map((run) => run.scores[0]));
+      this.high = Math.max(...this.runs.map((run) => run.scores[1]));
+      const cuts = this.runs.flatMap((run) => [
+        ...(run.most_detections === null ? [] : [`at most ${run.most_detections} detections of a video`]),
+        ...(run.pooled === 1 ? [] : [`sequences as means of ${run.pooled} snippets`]),
+      ]);
+      byId("cuts").textContent = cuts.length ? `To keep this page small, it holds ${[...new Set(cuts)].join(" and ")}.` : "";
+      if (this.run.videos.length === 0) {
+        byId("video-name").textContent = "No videos";
+        return;
+      }
       for (const id of ["class", "kind", "sort", "run"]) byId(id).addEventListener("change", () => this.filter(true));
       byId("search").addEventListener("input", () => this.filter(false));
       byId("previous").addEventListener("click", () => this.step(-1));
@@ -558,16 +563,8 @@
         for (const timeline of this.timelines) timeline.set({ sequence: this.sequence });
       });
       byId("videos").addEventListener("keydown", (event) => this.moveInList(event));
-      this.low = Math.min(...this.runs.map((run) => run.scores[0]));
-      this.high = Math.max(...this.runs.map((run) => run.scores[1]));
-      const cuts = this.runs.flatMap((run) => [
-        ...(run.most_detections === null ? [] : [`at most ${run.most_detections} detections of a video`]),
-        ...(run.pooled === 1 ? [] : [`sequences as means of ${run.pooled} snippets`]),
-      ]);
-      byId("cuts").textContent = cuts.length ? `To keep this page small, it holds ${[...new Set(cuts)].join(" and ")}.` : "";
       this.timelines = this.runs.map((run, i) => new Timeline(run, i, this));
       this.play();
-      this.setThreshold(this.low, false);
       this.follow();
       window.addEventListener("hashchange", () => this.follow());
     },
@@ -577,17 +574,17 @@
       const [place, query] = location.hash.slice(1).split("?");
       const keys = new URLSearchParams(place === "explore" ? query : "");
       const number = (key) => (keys.has(key) && Number.isFinite(Number(keys.get(key))) ? Number(keys.get(key)) : null);
-      if (this.name === null || (place === "explore" && query !== undefined)) {
+      if (this.index === null || (place === "explore" && query !== undefined)) {
         byId("search").value = "";
         for (const id of ["class", "kind", "sort", "run"]) {
           const select = byId(id);
           select.value = keys.get(id) ?? select.options[0].value;
           if (select.selectedIndex < 0) select.selectedIndex = 0;
         }
-        if (number("threshold") !== null) this.setThreshold(number("threshold"), false);
+        this.setThreshold(number("threshold") ?? this.low, false);
         this.filter(false);
-        const { videos } = this.run;
-        const wanted = videos[number("video") ?? -1] ?? this.listed[0] ?? videos[0];
+        const linked = number("video");
+        const wanted = linked in this.run.videos ? linked : (this.listed[0] ?? 0);
         this.show(wanted, number("from") === null ? [] : [number("from"), number("to") ?? Infinity]);
       }
       if (place === "explore" && query !== undefined) {
@@ -603,7 +600,7 @@
         const select = byId(id);
         if (select.selectedIndex > 0) keys.set(id, select.value);
       }
-      keys.set("video", this.run.positions.get(this.name) ?? 0);
+      keys.set("video", this.index);
       if (this.threshold > this.low) keys.set("threshold", Number(this.threshold.toPrecision(9)));
       if (this.from > 0 || this.to < this.length) {
         keys.set("from", this.from.toFixed(2));
@@ -633,12 +630,12 @@
         ap: byAp(1), "-ap": byAp(-1), fp: (a, b) => wrong[b] - wrong[a],
       };
       found.sort(orders[sort]);
-      this.listed = found.map((i) => run.videos[i]);
+      this.listed = found;
       const most = found.length > MOST_LISTED ? `; the first ${MOST_LISTED} are listed` : "";
       byId("matches").textContent = `${count(found.length, "video")} of ${run.videos.length.toLocaleString("en")}${most}`;
       byId("videos").replaceChildren(...found.slice(0, MOST_LISTED).map((i) => {
         const note = sort === "fp" ? `${wrong[i]} FP` : run.known ? percent(ap[i]) : "";
-        return make("li", {}, make("button", { type: "button", title: run.titles[i], onclick: () => this.show(run.videos[i]) },
+        return make("li", {}, make("button", { type: "button", title: run.titles[i], onclick: () => this.show(i) },
           make("span", {}, run.titles[i]), make("span", {}, note)));
       }));
       if (jump && this.listed.length) this.show(this.listed[0]);
@@ -646,7 +643,7 @@
     },
 
     markListed() {
-      const place = this.listed.indexOf(this.name);
+      const place = this.listed.indexOf(this.index);
       [...byId("videos").children].forEach(({ firstChild }, i) => {
         if (i === place) firstChild.setAttribute("aria-current", "true");
         else firstChild.removeAttribute("aria-current");
@@ -672,17 +669,16 @@
     },
 
     step(by) {
-      const place = this.listed.indexOf(this.name);
+      const place = this.listed.indexOf(this.index);
       const next = this.listed[place < 0 ? 0 : place + by];
       if (next !== undefined) this.show(next);
     },
 
     /** Show a video in every run's timeline. */
-    show(name, span = []) {
-      if (name === undefined) return;
-      this.name = name;
-      const videos = this.runs.map((run) => (run.positions.has(name) ? run.video(run.positions.get(name)) : null));
-      this.length = Math.max(0.1, ...videos.map((video) => video?.seconds ?? 0));
+    show(index, span = []) {
+      this.index = index;
+      const videos = this.runs.map((run) => run.video(index));
+      this.length = Math.max(0.1, ...videos.map((video) => video.seconds));
       const [from, to] = span;
       this.from = clamp(from ?? 0, 0, this.length);
       this.to = clamp(to ?? this.length, this.from + 0.05, Math.max(this.length, this.from + 0.05));
@@ -698,8 +694,8 @@
       this.showSpan();
       this.list();
       this.markListed();
-      this.load(name);
-      const place = this.listed.indexOf(name);
+      this.load(this.run.videos[index]);
+      const place = this.listed.indexOf(index);
       byId("announcement").textContent =
         `${this.title}${place < 0 ? "" : `, ${place + 1} of ${this.listed.length}`}. ${byId("facts").textContent}`;
       if (location.hash.startsWith("#explore") || this.shown) this.remember();
@@ -708,10 +704,6 @@
 
     showFacts(video) {
       const { run } = this;
-      if (!video) {
-        byId("facts").textContent = "";
-        return;
-      }
       const facts = [seconds(video.seconds), count(video.found, "detection")];
       if (!run.known) facts.push("ground truth is not known: nothing is judged");
       else {
@@ -771,7 +763,7 @@
       if (!byHand) slider.value = (slider.max * (this.threshold - this.low)) / Math.max(this.high - this.low, 1e-12);
       byId("threshold-value").textContent = this.threshold.toPrecision(3);
       slider.setAttribute("aria-valuetext", this.threshold.toPrecision(3));
-      if (this.name === null) return;
+      if (this.index === null) return;
       for (const timeline of this.timelines) timeline.set({ threshold: this.threshold });
       this.list();
       this.remember();
