@@ -62,6 +62,7 @@ def picture(
         gutter=GUTTER,
         row_height=16,
         sequence_height=36,
+        known=len(timelines.truth) > 0,
     )
     spec = {**_for_print(spec), "padding": MARGIN, "title": {"text": one_line(timelines.videos[video], longest=50)}}
     config = _print_config()

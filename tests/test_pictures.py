@@ -53,6 +53,7 @@ def test_what_is_true_and_detected_is_drawn():
 def test_less_can_be_known(shape):
     svg = picture(small_timelines(**shape), FOUND, 1, format="svg").decode()
     assert ("adaptive mask" in svg) == shape.get("mask", True) and ("flow" in svg) == ("streams" not in shape)
+    assert ("not known" in svg) == (shape.get("truth") is False)
 
 
 def test_names_are_text():
