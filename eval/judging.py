@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from eval.classification import video_accuracy
 from eval.detection import evaluate_detections
-from eval.summary import COMPARED, EvaluationSummary, summarize
+from eval.summary import EvaluationSummary, summarize
+from formats.run_results import COMPARED
 from localization.instances import Prediction, localize
 from options import EvaluationOptions, LocalizationOptions
 from utils.segments import Segments

@@ -25,9 +25,8 @@ import pandas as pd
 from command_line.parser import CommandParser
 from eval.protocols import PROTOCOLS
 from eval.statistics import CONFIDENCE, SeedEstimate, over_seeds, paired_over_seeds
-from formats.names import amount
+from formats.names import amount, plural
 from formats.run_results import INFERENCE, OF_A_RUN, RESULTS, evaluations, read_results
-from formats.timelines import TIMELINES, read_timelines
 from options import CALL_FLAGS, LAST_BIT_FLAGS, NEUTRAL_FLAGS
 from utils.atomic import write_text
 from utils.errors import InputError
@@ -37,7 +36,7 @@ from utils.text_table import table
 
 PROTOCOL = PROTOCOLS["sal"].name  # by which runs are evaluated
 _NOT_OF_A_METHOD = CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS | {"seed"}
-KEYS = ["method", "evaluation", "runs"]  # the first columns; then measures, and "MEASURE sd" for each
+KEYS = ["method", "evaluation", "runs", "detections"]  # the first columns; then measures, and "MEASURE sd" for each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +47,9 @@ class TableRun:
     options: str | None  # those that make the method, as JSON; None where the file states none
     measures: dict[str, dict[str, float]]  # evaluation -> {"0.5": mAP, "avg 0.1:0.7": ...}, fractions
     classes: tuple[str, ...]
-    compared: tuple[int, int] | None  # how many videos and instances; None where the folder does not say
+    compared: dict[
+        str, dict[str, int]
+    ]  # evaluation -> how many of each of COMPARED; empty in files of earlier versions
 
 
 def read_table_run(folder: pathlib.Path) -> TableRun:
@@ -68,15 +69,8 @@ def read_table_run(folder: pathlib.Path) -> TableRun:
         options=json.dumps(shown, sort_keys=True) if options else None,
         measures={name: _measures(evaluation, folder / RESULTS) for name, evaluation in found.items()},
         classes=tuple(first.get("per_class_AP") or ()),
-        compared=_compared(folder / TIMELINES),
+        compared={name: evaluation["compared"] for name, evaluation in found.items() if evaluation.get("compared")},
     )
-
-
-def _compared(path: pathlib.Path) -> tuple[int, int] | None:
-    if not path.exists():
-        return None
-    timelines = read_timelines(path)
-    return len(timelines.videos), len(timelines.truth)
 
 
 def _measures(evaluation: Mapping[str, Any], path: pathlib.Path) -> dict[str, float]:
@@ -95,8 +89,8 @@ def check_comparable(runs: Sequence[TableRun], folders: Sequence[pathlib.Path]) 
     first, names = runs[0], list(next(iter(runs[0].measures.values())))
     for run, folder in zip(runs, folders, strict=True):
         both = f"{folders[0]} and {folder}"
-        same_videos = run.compared == first.compared or not (run.compared and first.compared)
-        if (run.data, run.classes) != (first.data, first.classes) or not same_videos:
+        others_videos = run.compared and first.compared and _of_truth(run) != _of_truth(first)
+        if (run.data, run.classes) != (first.data, first.classes) or others_videos:
             of = "; ".join(_data_of(r) for r in (first, run))
             raise InputError(f"{both} are of different data ({of}); make a table of each")
         for others in map(list, run.measures.values()):
@@ -113,9 +107,14 @@ def caption_of(runs: Sequence[TableRun]) -> str:
 
 
 def _data_of(run: TableRun) -> str:
-    counts = {"video": run.compared[0], "instance": run.compared[1]} if run.compared else {}
-    counts |= {"class": len(run.classes)} if run.classes else {}
+    counts = _of_truth(run) | ({"class": len(run.classes)} if run.classes else {})
     return ", ".join([f"data {one_line(run.data)}", *(amount(count, what) for what, count in counts.items())])
+
+
+def _of_truth(run: TableRun) -> dict[str, int]:
+    """How many videos and instances its mAP is of, as far as is known."""
+    counts = next(iter(run.compared.values()), {})
+    return {what: counts[plural(what)] for what in ("video", "instance") if counts}
 
 
 def methods(runs: Sequence[TableRun]) -> dict[str, list[TableRun]]:
@@ -146,6 +145,8 @@ def _common_name(names: Sequence[str]) -> str:
 def table_of(runs: Sequence[TableRun], *, which: Sequence[str]) -> pd.DataFrame:
     """A row per method and evaluation: KEYS, then the mean over its runs of each measure and its sd, as fractions.
 
+    The detections are a mean too; empty for runs of earlier versions.
+
     `which` chooses among OF_A_RUN; the one evaluation of an inference is always there. sd is NaN for one run.
     """
     rows = []
@@ -153,7 +154,9 @@ def table_of(runs: Sequence[TableRun], *, which: Sequence[str]) -> pd.DataFrame:
         for evaluation in (*which, INFERENCE):
             of = [run.measures[evaluation] for run in members if evaluation in run.measures]
             if of:
-                row: dict[str, Any] = {"method": method, "evaluation": evaluation, "runs": len(of)}
+                counts = [run.compared[evaluation]["detections"] for run in members if evaluation in run.compared]
+                found = f"{round(sum(counts) / len(counts))}" if counts else ""
+                row = dict(zip(KEYS, (method, evaluation, len(of), found), strict=True))
                 for measure in of[0]:
                     estimate = over_seeds([measures[measure] for measures in of])
                     row |= {measure: estimate.value, f"{measure} sd": estimate.sd}
@@ -240,7 +243,7 @@ def as_markdown(frame: pd.DataFrame, caption: str) -> str:
         return f"| {' | '.join(cells)} |"
 
     measures = _measure_columns(frame)
-    lines = [line([*KEYS, *measures]), line(["---", "---", *["---:"] * (1 + len(measures))])]
+    lines = [line([*KEYS, *measures]), line(["---", "---", *["---:"] * (2 + len(measures))])]
     for row, cells in zip(frame[KEYS].itertuples(index=False), cells_of(frame), strict=True):
         means = [f"**{c.mean}**" if c.is_best else c.mean for c in cells]
         shown = [f"{mean} ± {c.sd}" if c.sd else mean for mean, c in zip(means, cells, strict=True)]
@@ -253,7 +256,7 @@ def as_latex(frame: pd.DataFrame, caption: str) -> str:
     measures = _measure_columns(frame)
     lines = [
         f"% {caption}, in percent; needs \\usepackage{{booktabs}}",
-        f"\\begin{{tabular}}{{ll{'r' * (1 + len(measures))}}}",
+        f"\\begin{{tabular}}{{ll{'r' * (2 + len(measures))}}}",
         "\\toprule",
         " & ".join(map(escape_latex, [*KEYS, *measures])) + " \\\\",
         "\\midrule",

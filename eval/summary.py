@@ -10,8 +10,6 @@ from eval.tables import map_table, percent
 from formats.names import amount
 from utils.ranges import parse_span
 
-COMPARED = ("videos", "instances", "detections")
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSummary:
@@ -21,7 +19,7 @@ class EvaluationSummary:
     average_mAP: dict[str, float] | None  # by span of tIoU, "0.1:0.7"
     video_accuracy: float | None
     per_class_AP: dict[str, dict[str, float]] | None  # by class and tIoU
-    compared: dict[str, int] | None = None  # how many of each of COMPARED the mAP is of
+    compared: dict[str, int] | None = None  # how many of each of formats.run_results.COMPARED the mAP is of
 
     def totals(self) -> dict[str, Any]:
         """Everything but the AP of single classes."""

@@ -16,6 +16,7 @@ from utils.printable import one_line
 
 RESULTS = "results.json"
 MEASURES = ("mAP", "average_mAP", "video_accuracy")  # that every evaluation has, null where nothing could be measured
+COMPARED = ("videos", "instances", "detections")  # how many of each an mAP is of
 OF_A_RUN = ("best", "last")
 INFERENCE = "inference"
 
@@ -83,6 +84,10 @@ def _check_evaluation(evaluation: Any, prefix: str, path: pathlib.Path) -> None:
     _check_share(plain.get("video_accuracy"), f"{prefix}video_accuracy", path)
     for key in ("mAP", "average_mAP"):
         _check_shares(plain.get(key), f"{prefix}{key}", path)
+    if plain.get("compared") is not None:  # earlier versions have not kept it
+        for name in COMPARED:
+            count = _a_dict(plain["compared"], f"{prefix}compared", path).get(name)
+            _check_count(count, f"{prefix}compared, {name}", path)
     by_class = plain.get("per_class_AP")
     if by_class is not None:
         for name, shares in _a_dict(by_class, f"{prefix}per_class_AP", path).items():

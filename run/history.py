@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from eval.summary import COMPARED, EvaluationSummary
+from eval.summary import EvaluationSummary
 from eval.tables import percent
 from formats.regular_files import check_regular
+from formats.run_results import COMPARED
 from run.experiment import Experiment
 from run.training_state import plain_count, plain_dict, plain_number
 

@@ -9,8 +9,6 @@ import pytest
 
 from eval.__main__ import main
 from eval.run_tables import escape_latex, escape_markdown, methods, read_table_run, table_of
-from formats.timelines import Timelines, VideoSequences, write_timelines
-from utils.segments import Segments
 
 CLASSES = ("Jump", "Dive")
 
@@ -59,7 +57,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_method(folders):
         "b": [0, 2],
     }
     frame = table_of(runs, which=("last",))
-    assert list(frame.columns[:5]) == ["method", "evaluation", "runs", "0.3", "0.3 sd"]
+    assert list(frame.columns[:6]) == ["method", "evaluation", "runs", "detections", "0.3", "0.3 sd"]
     first, second = frame.to_dict("records")
     assert (first["method"], first["runs"], second["method"], second["runs"]) == ("a", 3, "b", 2)
     assert first["0.3"] == pytest.approx(0.42) and first["0.3 sd"] == pytest.approx(0.02)
@@ -84,10 +82,10 @@ def test_markdown(folders, capsys):
     assert out.splitlines() == [
         "mAP by protocol sal, data set, 2 classes, in percent",
         "",
-        "| method | evaluation | runs | 0.3 | 0.5 | avg 0.3:0.5 |",
-        "| --- | --- | ---: | ---: | ---: | ---: |",
-        "| a | last | 3 | 42.0 ± 2.0 | 32.0 ± 2.0 | 37.0 ± 2.0 |",
-        "| b | last | 2 | **43.0** ± 2.8 | **33.0** ± 2.8 | **38.0** ± 2.8 |",
+        "| method | evaluation | runs | detections | 0.3 | 0.5 | avg 0.3:0.5 |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+        "| a | last | 3 |  | 42.0 ± 2.0 | 32.0 ± 2.0 | 37.0 ± 2.0 |",
+        "| b | last | 2 |  | **43.0** ± 2.8 | **33.0** ± 2.8 | **38.0** ± 2.8 |",
     ]
     notes = err.splitlines()
     # t is 4.303 and 12.706 with 2 and 1 degrees of freedom; the paired differences are 1 and 3.
@@ -103,10 +101,12 @@ def test_latex(folders, capsys):
     lines = out.splitlines()
     assert (
         lines[0].startswith("% mAP by protocol sal, data set, 2 classes, in percent; needs")
-        and lines[1] == r"\begin{tabular}{llrrrr}"
+        and lines[1] == r"\begin{tabular}{llrrrrr}"
     )
-    assert lines[3] == r"method & evaluation & runs & 0.3 & 0.5 & avg 0.3:0.5 \\"
-    assert lines[6] == r"b & last & 2 & \textbf{43.0} $\pm$ 2.8 & \textbf{33.0} $\pm$ 2.8 & \textbf{38.0} $\pm$ 2.8 \\"
+    assert lines[3] == r"method & evaluation & runs & detections & 0.3 & 0.5 & avg 0.3:0.5 \\"
+    assert (
+        lines[6] == r"b & last & 2 &  & \textbf{43.0} $\pm$ 2.8 & \textbf{33.0} $\pm$ 2.8 & \textbf{38.0} $\pm$ 2.8 \\"
+    )
     assert lines[-1] == r"\end{tabular}"
 
 
@@ -146,7 +146,7 @@ def test_an_inference_is_a_run(tmp_path, capsys):
     plain = {**results["last"], "options": results["options"], "data": results["data"]}
     (run / "inference" / "results.json").write_text(json.dumps(plain))
     _, out, _ = tables(capsys, run / "inference", "--which", "last", "--format", "markdown")
-    assert "| run/inference | inference | 1 | 40.0 | 30.0 | 35.0 |" in out
+    assert "| run/inference | inference | 1 |  | 40.0 | 30.0 | 35.0 |" in out
 
 
 def test_out_writes_the_table_alone(folders, tmp_path, capsys):
@@ -172,45 +172,26 @@ def test_names_are_shown_as_they_are(tmp_path, capsys):
         assert "\x1b" not in out and r"x1b" in out.replace("\\textbackslash{}", "")
 
 
-def write_compared(folder, videos):
-    """Timelines of this many videos with one instance each."""
-    count = np.arange(videos)
-    times, flags = np.zeros(videos), np.zeros((videos, 2), bool)
-    timelines = Timelines(
-        videos=tuple(f"v{i}" for i in count),
-        classes=CLASSES,
-        seconds=times + 9,
-        first=times,
-        step=times + 1,
-        labels=flags,
-        predicted=flags,
-        class_scores=np.full((videos, 2), 0.5, np.float32),
-        truth=Segments(count, count % 2, times, times + 1, times + 1),
-        sequences=[
-            VideoSequences(
-                classes=np.zeros(0, np.int64),
-                cas=np.zeros((0, 4), np.float32),
-                combined=np.zeros((0, 4), np.float32),
-                actionness=np.zeros(4, np.float32),
-                streams={},
-                pseudo_label=np.zeros(4, np.float32),
-                mask=None,
-            )
-            for _ in count
-        ],
-    )
-    write_timelines(folder / "timelines.npz", timelines)
-
-
 def test_the_videos_and_instances_are_named_and_must_be_the_same(tmp_path, capsys):
-    one, two, old = (write_run(tmp_path / name, seed=seed) for seed, name in enumerate(("one", "two", "old")))
-    write_compared(one, 3)
-    write_compared(two, 3)
-    code, out, _ = tables(capsys, old, one, two)  # the first is of a version that wrote no timelines
-    assert code == 0 and out.startswith("mAP by protocol sal, data set, 3 videos, 3 instances, 2 classes, in percent;")
-    write_compared(two, 4)
+    one, two, old = (write_run(tmp_path / name, seed=seed) for seed, name in enumerate(("m-0", "m-1", "old")))
+    damage(old, options={})  # of a version that stated neither
+    for folder, detections in ((one, 11), (two, 14)):
+        count(folder, videos=3, instances=5, detections=detections)
+    code, out, _ = tables(capsys, old, one, two, "--format", "markdown", "--which", "last")
+    assert code == 0 and out.startswith("mAP by protocol sal, data set, 3 videos, 5 instances, 2 classes, in percent\n")
+    assert "| m | last | 2 | 12 | " in out and "| old | last | 1 |  | " in out
+    count(two, videos=4, instances=5, detections=14)
     code, _, err = tables(capsys, one, two)
-    assert code == 2 and "3 videos, 3 instances" in err and "4 videos, 4 instances" in err
+    assert code == 2 and "3 videos, 5 instances" in err and "4 videos, 5 instances" in err
+    count(two, videos=True, instances=5, detections=14)
+    code, _, err = tables(capsys, two)
+    assert code == 2 and "best.compared, videos is True, not a count" in err
+
+
+def count(folder, **compared):
+    """What its evaluations say that they are of."""
+    results = json.loads((folder / "results.json").read_text())
+    damage(folder, **{name: {**results[name], "compared": compared} for name in ("best", "last")})
 
 
 def damage(folder, **changes):
