@@ -15,7 +15,7 @@ from formats.names import amount, shown
 from formats.spelling import spelt_alike
 from formats.thumos14_quirks import is_ambiguous
 
-UNKNOWN_VIDEOS, UNKNOWN_CLASSES = "unknown_videos", "unknown_classes"
+UNKNOWN_VIDEOS, UNKNOWN_CLASSES, EMPTY_INSTANCES = "unknown_videos", "unknown_classes", "empty_instances"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def _segments(pair: FilePair) -> Iterator[Note]:
     if instances:
         videos = tuple(dict.fromkeys(video for video, _ in instances))
         what = f"instances that end at or before their start, {done}"
-        yield Note(key="empty_instances", what=what, videos=videos, instances=len(instances))
+        yield Note(key=EMPTY_INSTANCES, what=what, videos=videos, instances=len(instances))
     empty = int((pair.is_empty & (pair.video_positions != NOT_EVALUATED)).sum())
     if empty:
         done = "left out" if pair.options.skip_empty else "count as false positives (--skip_empty leaves them out)"

@@ -15,7 +15,7 @@ from eval.arguments import AVERAGES, pair_options, parse_arguments
 from eval.average_precision import INTERPOLATED
 from eval.files import FilePair, read_pair
 from eval.measures import measures
-from eval.notes import UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, notes_on
+from eval.notes import EMPTY_INSTANCES, UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, notes_on
 from eval.protocol_notes import protocol_notes
 from eval.protocols import CHOICES, Ambiguous, Outcome, SnippetClock, evaluate_by
 from eval.tables import map_table, per_class_table, protocol_table
@@ -36,6 +36,8 @@ def print_evaluation(arguments: Sequence[str]) -> None:
     options = replace(pair_options(args), unknown="skip") if dropped_anyway else pair_options(args)
     pair = read_pair(args.ground_truth, args.detections, options)
     notes = [*notes_on(pair), *_partial_averages(spans, tious)]
+    if all(protocol.shortest_instance is not None for protocol in protocols):
+        notes = [note for note in notes if note.key != EMPTY_INSTANCES]  # they do not count as missed: they are dropped
     if args.strict:
         _refuse_unknown(notes, args.detections)
     marks = pair.marked(intervals)

@@ -506,6 +506,20 @@ def test_dense_detections_are_named_by_the_protocol_that_punishes_them(command):
     assert said in command("--protocol", "thumos")[1] and said not in command()[1]
 
 
+def test_instances_of_no_length_are_missed_or_dropped_and_only_that_is_said(command):
+    truth = json.loads((command.folder / "gt.json").read_text())
+    truth["database"]["b"]["annotations"].append({"label": "Jump", "segment": [5, 5]})
+    (command.folder / "gt.json").write_text(json.dumps(truth))
+    missed, dropped = (
+        "count as missed (--skip_empty",
+        "actionformer: instances that are given twice or last under 0.001 s, dropped: 1 instance",
+    )
+    out = command()[1]
+    assert missed in out and dropped not in out
+    out = command("--protocol", "actionformer")[1]
+    assert missed not in out and dropped in out and ": 2 videos, 2 instances, 1 class" in out
+
+
 def test_sal_knows_no_ambiguous_intervals_and_says_so(command):
     assert "--ambiguous changes nothing" in command("--ambiguous", "AMBIGUOUS")[1]
 
