@@ -81,7 +81,7 @@ def run_measured(folder: pathlib.Path, arguments: Sequence[str]) -> dict[str, An
 
 def run_training(place: Sequence[str], folder: pathlib.Path, iterations: int) -> dict[str, Any]:
     """The numbers of training, and of the evaluation at its end."""
-    once = ["--num_iters", str(iterations), "--detection_inf_step", str(iterations)]
+    once = ["--num_iters", str(iterations), "--detection_inf_step", str(iterations), "--no-write_report"]
     own = ["--output_dir", str(folder), "--exp_name", "trained", "--log_steps", str(min(10, iterations))]
     seen = run_measured(folder, [*once, *own, *place])
     results, curves = read_json(folder / "trained" / "results.json"), read_curves(folder / "trained" / "tensorboard")
@@ -115,7 +115,16 @@ def run_untrained(place: Sequence[str], folder: pathlib.Path, classes: tuple[str
     file = folder / "untrained.pt"
     save_checkpoint(file, Checkpoint(model=model.state_dict(), options=as_plain(options), classes=classes))
     del model
-    own = ["--inference_only", "--model_file", str(file), "--output_dir", str(folder), "--exp_name", "untrained"]
+    own = [
+        "--inference_only",
+        "--no-write_report",
+        "--model_file",
+        str(file),
+        "--output_dir",
+        str(folder),
+        "--exp_name",
+        "untrained",
+    ]
     seen = run_measured(folder, [*own, *place])
     results = read_json(folder / "untrained" / "inference" / "results.json")
     del seen["lengths"]
