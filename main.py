@@ -46,6 +46,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     from eval.tables import per_class_table
     from layers.wide_adam import WideAdam
     from losses import AdaptiveMask
+    from report.drawing import can_draw
     from report.making import report_training
     from report.snapshots import Snapshots
     from run.device import choose_machine, network_maker
@@ -95,7 +96,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
         evaluation=options.evaluation,
         run_options=options.run,
         saved_options=plain,
-        pictures=Snapshots(model, mask, data, options) if options.run.write_report and Snapshots.can_draw() else None,
+        pictures=Snapshots(model, mask, data, options) if options.run.write_report and can_draw() else None,
     )
     if checkpoint:
         trainer.resume(checkpoint)

@@ -18,11 +18,11 @@ from formats.run_results import RESULTS, evaluations, read_results
 from formats.timelines import TIMELINES, Timelines, write_timelines
 from losses import AdaptiveMask
 from options import CALL_FLAGS, LENGTH_FLAGS, Options, as_plain, unresolved
-from report.judged import judge
-from report.page import write_report
+from report.drawing import PageJob, check_can_draw, in_worker, write_page
 from report.pictures import picture_format, write_picture
 from report.reading import ReportedRun, read_options, read_run
 from report.recording import record
+from run.background import WorkerFailed
 from run.checkpoint import load_checkpoint, load_model
 from run.experiment import OF_THE_DATA, REPORT, Experiment, begin_inference, find_experiment
 from run.loading import LoadedModel, load_for_test, saved_mask
@@ -69,7 +69,9 @@ def report_runs(flags: Mapping[str, Any]) -> None:
             if out.parent == folder or not (folder / TIMELINES).exists():
                 locks.enter_context(FolderLock(folder, instead="another run"))
         runs = [_complete_run(folder, flags) for folder in folders]
-        _write_page(out, runs, options.video_dir or runs[0].options.run.video_dir)
+        video_dir = options.video_dir or runs[0].options.run.video_dir
+        write_page(_page_job(out, folders, video_dir))
+        print(f"report: {out}")
 
 
 def plot_video(flags: Mapping[str, Any]) -> None:
@@ -123,15 +125,16 @@ def _recorded(network: Network, mask: AdaptiveMask | None, data: Dataset, option
 
 
 def _report(folder: pathlib.Path, timelines: Timelines, options: Options) -> None:
-    run = read_run(folder, timelines)
+    """Write timelines, and the page in a process of its own, whose end ends nothing else."""
+    read_run(folder, timelines)  # whether they fit
     write_timelines(folder / TIMELINES, timelines)
-    _write_page(folder / REPORT, [run], options.run.video_dir)
+    check_can_draw()
+    in_worker(write_page, _page_job(folder / REPORT, [folder], options.run.video_dir))
+    print(f"report: {folder / REPORT}")
 
 
-def _write_page(path: pathlib.Path, runs: Sequence[ReportedRun], video_dir: str) -> None:
-    remove_leftovers(path.parent, path.name)
-    write_report(path, [judge(run) for run in runs], video_dir=pathlib.Path(video_dir) if video_dir else None)
-    print(f"report: {path}")
+def _page_job(path: pathlib.Path, folders: Sequence[pathlib.Path], video_dir: str) -> PageJob:
+    return PageJob(path=path, folders=tuple(folders), video_dir=pathlib.Path(video_dir) if video_dir else None)
 
 
 def _folder_of(name: str, output_dir: pathlib.Path) -> pathlib.Path:
@@ -151,5 +154,6 @@ def _noted(folder: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = describe_error(error) or f"{type(error).__name__}: {error}"
+        died = isinstance(error, WorkerFailed)
+        reason = f"its process {error}" if died else describe_error(error) or f"{type(error).__name__}: {error}"
         print(f"note: {folder}: without a report: {one_line(reason)}; main.py --report {folder} tries again")

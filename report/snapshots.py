@@ -4,8 +4,6 @@ snapshots = Snapshots(model, mask, data, options)
 curves.add_images(snapshots(), step)                # {"timeline/VIDEO": PNG}
 """
 
-import importlib.util
-
 import numpy as np
 
 from dataset import Dataset
@@ -13,7 +11,7 @@ from localization.instances import Prediction, localize
 from losses import AdaptiveMask
 from model import SAL
 from options import Options
-from report.pictures import picture
+from report.drawing import PicturesJob, draw_pictures, in_worker
 from report.recording import record
 
 MOST_VIDEOS = 3
@@ -26,13 +24,8 @@ class Snapshots:
         self.model, self.mask, self.data, self.options = model, mask, data, options
         self.positions = chosen_videos(data)
 
-    @staticmethod
-    def can_draw() -> bool:
-        """Whether the package that draws is installed."""
-        return importlib.util.find_spec("vl_convert") is not None
-
     def __call__(self) -> dict[str, bytes]:
-        """{name: PNG}. Raises InputError when the report's packages are not installed."""
+        """{name: PNG}. Raises InputError, or run.background.WorkerFailed."""
         timelines = record(self.model, self.data, self.options, mask=self.mask, positions=self.positions)
         predictions = []
         for i, v in enumerate(self.positions):
@@ -49,8 +42,7 @@ class Snapshots:
                 )
             )
         detections = localize(predictions, self.options.localization, grid=self.options.data.grid)
-        drawn = {name: picture(timelines, detections, i, format="png") for i, name in enumerate(timelines.videos)}
-        return {f"timeline/{name}": png for name, png in drawn.items()}
+        return in_worker(draw_pictures, PicturesJob(timelines=timelines, detections=detections))
 
 
 def chosen_videos(data: Dataset) -> tuple[int, ...]:

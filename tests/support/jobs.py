@@ -29,3 +29,8 @@ def work(job: Any, begin: Callable[[Any], None]) -> Any:
     if job == "sleep":
         time.sleep(60)
     return os.getpid(), os.getppid()
+
+
+def die(job: Any, begin: Callable[[Any], None]) -> None:
+    """End the process, as a library may that aborts."""
+    os.kill(os.getpid(), signal.SIGKILL)
