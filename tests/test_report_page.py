@@ -454,7 +454,19 @@ def test_files_of_videos_are_found_beside_the_report(tmp_path):
 
 def test_the_benchmark_and_the_picture_open_a_page(browser, tmp_path):
     """As processes of their own: Playwright is used once in each."""
-    flags = "--videos 3 --snippets 20 --classes 3 --detections_per_video 5 --repeats 1 --keep".split()
+    flags = [
+        "--videos",
+        "3",
+        "--snippets",
+        "20",
+        "--classes",
+        "3",
+        "--detections_per_video",
+        "5",
+        "--repeats",
+        "1",
+        "--keep",
+    ]
     command = [sys.executable, "-m", "benchmarks.report_page", *flags, str(tmp_path)]
     printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "3 videos of 20 snippets, 15 detections" in printed
