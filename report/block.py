@@ -7,10 +7,11 @@ run.block       # base64 text
 A record is 12 bytes aligned, and so begins at a whole group of four letters: a page decodes it alone. In it, little-endian:
 
     float32  start, end, score of n detections, best first; start, end of g instances; scores of s classes
-    uint16   label of n detections; label of g instances; the s classes; the p classes shown
+    uint16   label of n detections; label of g instances; the s classes, TRUE_LABEL added to the video's own; the
+             classes shown; the p of them that have sequences
     uint8    kind and hit of n detections; missed of g instances; [R,T] sequences, 0 .. 1 as 0 .. 255
 
-The R rows are those of VideoSequences.rows, of the classes shown that have sequences. Before the records stand TABLE's columns,
+The R rows are those of VideoSequences.rows, of the p classes. Before the records stand TABLE's columns,
 float32, a value for each video, then uint32 counts of the detections of each kind [V,K], and the classes of each video.
 """
 
@@ -30,6 +31,7 @@ from utils.segments import Indices
 
 ALIGNMENT = 12  # of a record, in bytes: whole float32, and whole groups of three bytes
 UNKNOWN = 255  # the kind of a detection where nobody knows the truth
+TRUE_LABEL = 0x8000
 SCORED_CLASSES = 10  # of a video, the best ones; true ones come besides
 TABLE = (  # of float32, which holds whole numbers to 2**24 exactly; offsets are in units of ALIGNMENT
     *("offset", "size", "seconds", "first", "step", "snippets", "ap", "false_positives"),
@@ -133,14 +135,21 @@ def _record(
     """The columns of TABLE, without place and size, and the record; `kept` are the best of the `found` detections."""
     timelines, detections, truth = judged.run.timelines, judged.run.detections, judged.run.timelines.truth
     shown = shown_classes(timelines, detections.take(kept), video)
-    scored = _scored(timelines.class_scores[video], timelines.labels[video])
+    true_labels = timelines.labels[video]
+    scored = _scored(timelines.class_scores[video], true_labels)
     sequences = timelines.sequences[video]
     rows, with_sequences = _rows(sequences, shown)
     floats: Sequence[NDArray[Any]] = (
         *(detections.start[kept], detections.end[kept], detections.score[kept]),
         *(truth.start[true], truth.end[true], timelines.class_scores[video, scored]),
     )
-    words = (detections.label[kept], truth.label[true], scored, shown, with_sequences)
+    words = (
+        detections.label[kept],
+        truth.label[true],
+        scored + TRUE_LABEL * true_labels[scored],
+        shown,
+        with_sequences,
+    )
     kind = np.where(judged.kind[kept] < 0, UNKNOWN, judged.kind[kept])
     octets = (kind, judged.hit[kept], judged.missed[true], np.rint(pool(rows, pooled) * 255).ravel())
     data = b"".join(

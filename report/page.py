@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from eval.diagnosis import KINDS
-from report.block import TABLE, EncodedRun, Limits, encode_run
+from report.block import TABLE, TRUE_LABEL, EncodedRun, Limits, encode_run
 from report.comparison import comparison_sections, run_names
 from report.judged import Judged
 from report.sections import Section, run_sections
@@ -64,6 +64,7 @@ def page(sections: Sequence[Section], runs: Sequence[EncodedRun], *, media: dict
         "table": TABLE,
         "kinds": KINDS,
         "faintest": FAINTEST,
+        "trueLabel": TRUE_LABEL,
         "names": {"cas": CAS, "combined": COMBINED, "fused": FUSED, "pseudoLabel": PSEUDO_LABEL, "mask": MASK},
     }
     style = _filled(_asset("page.css"), {f"{name}.{role}": colour for name, role, colour in _colours()})

@@ -8,7 +8,7 @@ import pytest
 from support.small_timelines import small_run
 
 from eval.diagnosis import KINDS
-from report.block import ALIGNMENT, SCORED_CLASSES, TABLE, UNKNOWN, Limits, encode_run, most_per_video, pool
+from report.block import ALIGNMENT, SCORED_CLASSES, TABLE, TRUE_LABEL, UNKNOWN, Limits, encode_run, most_per_video, pool
 from report.judged import judge
 from utils.segments import Segments
 
@@ -68,7 +68,9 @@ def test_each_video_comes_back(shape):
         np.testing.assert_allclose(record["true_start"], truth.start[true])
         np.testing.assert_array_equal(record["true_label"], truth.label[true])
         np.testing.assert_array_equal(record["missed"], judged.missed[true])
-        np.testing.assert_allclose(record["class_scores"], run.timelines.class_scores[video, record["scored"]])
+        scored, true_label = record["scored"] % TRUE_LABEL, record["scored"] >= TRUE_LABEL
+        np.testing.assert_allclose(record["class_scores"], run.timelines.class_scores[video, scored])
+        np.testing.assert_array_equal(true_label, run.timelines.labels[video, scored])
         assert (np.diff(record["class_scores"]) <= 0).all()
         np.testing.assert_allclose(record["rows"] / 255, run.timelines.sequences[video].rows, atol=0.5 / 255 + 1e-6)
         np.testing.assert_array_equal(record["of"], run.timelines.sequences[video].classes)
@@ -127,7 +129,7 @@ def test_many_classes_show_the_best_and_the_true():
     scores[0, :2] = 0  # both true classes
     timelines = dataclasses.replace(run.timelines, class_scores=scores)
     record = decode(encoded(dataclasses.replace(run, timelines=timelines)), 0)
-    assert len(record["scored"]) == SCORED_CLASSES + 2 and {0, 1} < set(record["scored"].tolist())
+    assert len(record["scored"]) == SCORED_CLASSES + 2 and {0, 1} < set((record["scored"] % TRUE_LABEL).tolist())
 
 
 def test_no_videos_and_no_detections():

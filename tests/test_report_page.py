@@ -13,6 +13,7 @@ import pytest
 from support.paths import ROOT, SHARED
 from support.small_timelines import small_run
 
+from report import page
 from report.block import Limits
 from report.judged import judge
 from report.page import script_json, write_report
@@ -169,6 +170,8 @@ def test_what_is_drawn_is_the_videos_own(open_report):
         [f"{run.detections.start[i]:.2f}", f"{run.detections.end[i]:.2f}"] for i in order
     ]
     assert [row[2] for row in rows] == [run.timelines.classes[run.detections.label[i]] for i in order]
+    named = tab.locator(".bars th strong").all_inner_texts()
+    assert sorted(named) == ["Dive (true)", "Jump (true)"]
     best = run.timelines.class_scores[2].max()
     assert tab.locator(".bars td").nth(1).inner_text() == f"{best:.3f}"
     tab.hover(".concat_2_group .background", position={"x": 1, "y": 20}, force=True)
@@ -478,6 +481,14 @@ def test_the_benchmark_and_the_picture_open_a_page(browser, tmp_path):
         [*command, str(tmp_path / "y.png"), "--most_kB", "1"], cwd=ROOT, capture_output=True, text=True
     )
     assert small.returncode == 1 and "not written" in small.stderr and not (tmp_path / "y.png").exists()
+
+
+def test_without_its_package_a_report_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    page._library.cache_clear()
+    with pytest.raises(InputError, match="pip install vl-convert-python"):
+        write_report(tmp_path / "report.html", [judge(small_run())])
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_json_in_a_script_does_not_end_it():

@@ -213,7 +213,9 @@
         truth: Array.from(trueLabel, (c, i) => ({
           class: this.labels[c], hasRow: inRow.has(c), start: trueStart[i], end: trueEnd[i], missed: missed[i] === 1,
         })),
-        scored: Array.from(scored, (c, i) => ({ name: this.labels[c], score: classScore[i], index: c })),
+        scored: Array.from(scored, (word, i) => ({
+          name: this.labels[word % content.trueLabel], score: classScore[i], isTrue: word >= content.trueLabel,
+        })),
         sequences: {
           [names.cas]: cas.map((values, i) => [rowNames[i], values]),
           [names.combined]: combined.map((values, i) => [rowNames[i], values]),
@@ -464,13 +466,12 @@
     lists() {
       const { run, video, explorer } = this;
       const largest = Math.max(1e-9, ...video.scored.map(({ score }) => score));
-      const truth = new Set(video.truth.map((instance) => instance.class));
       const bars = make("table", { class: "bars" },
         make("caption", {}, `Class scores, the ${video.scored.length} largest`),
-        make("tbody", {}, ...video.scored.map(({ name, score }) => {
+        make("tbody", {}, ...video.scored.map(({ name, score, isTrue }) => {
           const bar = make("span", { class: "bar" });
           bar.style.width = `${(100 * score) / largest}%`;
-          const shown = truth.has(name) ? make("strong", {}, `${name} (true)`) : name;
+          const shown = isTrue ? make("strong", {}, `${name} (true)`) : name;
           return make("tr", {}, make("th", { scope: "row" }, shown), make("td", {}, bar), make("td", {}, score.toFixed(3)));
         })));
       const columns = ["start (s)", "end (s)", "class", "score", ...(run.known ? ["judged"] : [])];
@@ -532,7 +533,7 @@
       const option = (value, text) => make("option", { value }, text);
       const [{ labels }] = this.runs;
       byId("class").append(option("", "all"), ...labels.map((label, i) => option(i, label)));
-      byId("kind").append(option("", "all videos"), ...kinds.map((kind, i) => option(i, `with ${kind}`)));
+      byId("kind").append(option("", "anything"), ...kinds.map((kind, i) => option(i, kind)));
       byId("run").append(...this.runs.map((run, i) => option(i, printable(run.name))));
       byId("sequence").append(option(names.cas, "CAS"), option(names.combined, "combined"));
       byId("run").closest("label").hidden = this.runs.length === 1;
