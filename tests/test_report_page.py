@@ -17,6 +17,7 @@ from report import page
 from report.block import Limits
 from report.judged import judge
 from report.page import script_json, write_report
+from report.timeline import opacities
 from utils.errors import InputError
 from utils.segments import Segments
 
@@ -179,6 +180,34 @@ def test_what_is_drawn_is_the_videos_own(open_report):
     fused = run.timelines.sequences[2].actionness[0]
     assert float(tip[tip.index("fused") + 1]) == pytest.approx(fused, abs=0.01)
     assert tip[1].endswith(" s")
+
+
+def test_bars_are_as_faint_as_their_scores_and_outlined_if_they_hit(open_report):
+    run = small_run()
+    judged = judge(run)
+    tab = open_report(run)
+    first = run.detections.video == 0
+    drawn = tab.eval_on_selector_all(
+        ".concat_0_layer_1_marks path", "bars => bars.map((bar) => Number(bar.getAttribute('fill-opacity') ?? 1))"
+    )
+    assert sorted(drawn) == pytest.approx(sorted(opacities(run.detections.score)[first]), abs=1e-6)
+    assert tab.locator(".concat_0_layer_2_marks path").count() == (judged.hit & first).sum() == 2
+    assert tab.locator(".concat_0_layer_0_marks path[fill-opacity='0.1']").count() == 0
+    tab = open_report(
+        dataclasses.replace(run, detections=run.detections.take(np.flatnonzero(run.detections.label == 0)))
+    )
+    assert tab.locator(".concat_0_layer_0_marks path[fill-opacity='0.1']").count() == 1, "the Jump is missed"
+
+
+def test_rows_of_classes_show_either_sequence(open_report):
+    run = small_run()
+    tab = open_report(run)
+    tab.select_option("#sequence", "combined sequence")
+    settle(tab)
+    assert "combined sequence" in tab.inner_text(".timeline")
+    tab.hover(".concat_1_group .background", position={"x": 1, "y": 20}, force=True)
+    tip = tab.inner_text("#tip").split("\n")
+    assert float(tip[tip.index("Dive") + 1]) == pytest.approx(run.timelines.sequences[0].combined[0, 0], abs=0.01)
 
 
 def test_the_slider_hides_detections_and_says_how_many(open_report):
