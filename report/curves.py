@@ -12,7 +12,7 @@ from report.section import Section
 from utils.segments import Floats
 
 MOST_POINTS = 400  # of a curve in a chart
-MOST_THRESHOLDS = 6  # lines of mAP in one chart
+MOST_THRESHOLDS = 8  # lines of mAP in one chart: as many as there are colours
 # Curves of evaluations, by what comes before "/" in their names.
 MEASURES = {"average_mAP": "average mAP", "mAP": "mAP", "video_accuracy": "video accuracy"}
 # The same of curves of training, each in a small chart of its own.
@@ -35,7 +35,8 @@ def curve_section(judged: Judged) -> Section:
         if chosen:
             key = f"curve-{measure}"
             charts[key] = _measure_chart({name: by_name[name] for name in chosen}, what)
-            measures.append(figure(key, f"{what} on the test videos, in percent"))
+            some = f"; {MOST_THRESHOLDS} of {len(chosen)} thresholds" if len(chosen) > MOST_THRESHOLDS else ""
+            measures.append(figure(key, f"{what} on the test videos, in percent{some}"))
     parts = [figures(measures)] if measures else []
     for group, (title, note) in STEPS.items():
         drawn = []

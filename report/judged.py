@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from eval.average_precision import average_precision
 from eval.detection import DetectionResult, evaluate_detections
-from eval.diagnosis import ACTIVITYNET, THUMOS14, Diagnosis, diagnose
+from eval.diagnosis import ACTIVITYNET, KINDS, THUMOS14, Diagnosis, diagnose
 from eval.matching import NO_INSTANCE, match_detections
 from report.reading import ReportedRun
 from utils.errors import InputError
 from utils.segments import Floats, Indices, Segments
 
 USUAL_TIOU = 0.5
+HIT = KINDS.index("true positive")
 UNJUDGED = -1  # the kind of a detection where nobody knows the truth
 
 
@@ -30,7 +31,8 @@ class Judged:
     tiou: float  # of the run's thresholds the one nearest to 0.5
     result: DetectionResult | None  # None without ground truth
     hit: NDArray[np.bool_]  # [N]
-    kind: Indices  # [N] position in eval.diagnosis.KINDS, 0 for those that hit; UNJUDGED without a diagnosis
+    # [N] position in eval.diagnosis.KINDS; HIT too if the diagnosis leaves the instance out; UNJUDGED without a diagnosis
+    kind: Indices
     diagnosis: Diagnosis | None  # None without ground truth, or if all of it is of no length or longer than its video
     missed: NDArray[np.bool_]  # [G] instances that no detection hits
     video_ap: Floats  # [V] mean AP over the classes with instances in the video, of its detections alone; NaN without
@@ -69,7 +71,7 @@ def judge(run: ReportedRun) -> Judged:
         tiou=tiou,
         result=evaluate_detections(truth, detections, num_classes=len(run.timelines.classes), tious=tious),
         hit=hit,
-        kind=np.full(len(detections), UNJUDGED) if diagnosis is None else diagnosis.kind,
+        kind=np.full(len(detections), UNJUDGED) if diagnosis is None else np.where(hit, HIT, diagnosis.kind),
         diagnosis=diagnosis,
         missed=missed,
         video_ap=ap_by_video(truth, detections, hit, num_videos=videos),

@@ -46,14 +46,17 @@ def write_report(
     shared = (limits or Limits()).shared(len(judged))
     runs = [encode_run(one, name=name, limits=shared) for one, name in zip(judged, run_names(judged), strict=True)]
     media = {} if video_dir is None else _media(judged, video_dir, path.resolve().parent)
-    write_text(path, page(_sections(judged), runs, media=media))
+    opening, others = _sections(judged)
+    write_text(path, page(opening, others, runs, media=media))
 
 
-def page(sections: Sequence[Section], runs: Sequence[EncodedRun], *, media: dict[str, str]) -> str:
-    """The page as text. `media` has the address of the file of each video that has one."""
+def page(
+    opening: Sequence[Section], others: Sequence[Section], runs: Sequence[EncodedRun], *, media: dict[str, str]
+) -> str:
+    """The page as text: the opening, the explorer, the other sections. `media` has the address of a video's file."""
     names = " and ".join(run.header["name"] for run in runs)
     content = {
-        "charts": {key: spec for section in sections for key, spec in section.charts.items()},
+        "charts": {key: spec for section in (*opening, *others) for key, spec in section.charts.items()},
         "configs": {"light": chart_config(), "dark": chart_config(dark=True)},
         "runs": [run.header for run in runs],
         "timelines": [
@@ -69,15 +72,15 @@ def page(sections: Sequence[Section], runs: Sequence[EncodedRun], *, media: dict
     }
     style = _filled(_asset("page.css"), {f"{name}.{role}": colour for name, role, colour in _colours()})
     library, program = _library(), _asset("page.js")
-    shown = [(section.key, section.title) for section in sections]
+    shown = [(s.key, s.title) for s in opening] + [("explore", "Explorer")] + [(s.key, s.title) for s in others]
     parts = {
         "policy": _policy([library, program], style, plays=bool(media)),
         "title": html.escape(f"{names}: SAL"),
         "heading": html.escape(names),
         "style": style,
-        "links": "".join(f'<li><a href="#{key}">{html.escape(title)}</a></li>' for key, title in shown)
-        + '<li><a href="#explore">Explorer</a></li>',
-        "sections": "\n".join(_section_html(section) for section in sections),
+        "links": "".join(f'<li><a href="#{key}">{html.escape(title)}</a></li>' for key, title in shown),
+        "opening": "\n".join(map(_section_html, opening)),
+        "sections": "\n".join(map(_section_html, others)),
         "content": script_json(content),
         "blocks": "\n".join(
             f'<script type="text/plain" id="block-{i}">{run.block}</script>' for i, run in enumerate(runs)
@@ -95,11 +98,13 @@ def script_json(content: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _sections(judged: Sequence[Judged]) -> list[Section]:
+def _sections(judged: Sequence[Judged]) -> tuple[list[Section], list[Section]]:
+    """Those that the page opens with, and those after the explorer."""
     if len(judged) == 1:
-        return run_sections(judged[0])
+        headline, *others = run_sections(judged[0])
+        return [headline], others
     each = [section for i, one in enumerate(judged) for section in run_sections(one, number=i)]
-    return [*comparison_sections(judged), *each]
+    return comparison_sections(judged), each
 
 
 def _section_html(section: Section) -> str:

@@ -38,6 +38,13 @@ def convert() -> int:
     return int(main(sys.argv[1:]))
 
 
+def export() -> int:
+    _stop_quietly("sal-export")
+    from sal.program.data_tools.export import main
+
+    return int(main(sys.argv[1:]))
+
+
 def _stop_quietly(name: str) -> None:
     """First of all: loading the rest takes a moment."""
     from sal.program.command_line.early import stop_quietly
