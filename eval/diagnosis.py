@@ -89,6 +89,9 @@ class Diagnosis(ErrorSummary):
     instance: Indices  # [N] the instance that it finds or, in an error, is about; NO_INSTANCE for background
     entering: Flags  # [N] whether it is among the best 10 G of its class
     is_missed: Flags  # [G]
+    buckets: dict[
+        str, Indices
+    ]  # by trait: [G] position in SIZES; NO_BUCKET for instances without, or that take no part
 
 
 def diagnose(
@@ -125,6 +128,9 @@ def diagnose(
     untouched[about[about != NO_INSTANCE]] = False
     is_missed, entering = np.zeros(len(truth), bool), np.zeros(len(detections), bool)
     is_missed[usable[untouched]] = True
+    bucket_of_all = {trait: np.full(len(truth), NO_BUCKET) for trait in traits}
+    for trait, bucket in traits.items():
+        bucket_of_all[trait][usable] = bucket
     entering[best.place] = True
     profile = np.zeros((DEPTH, len(KINDS)), np.int64)
     np.add.at(profile, (best.rank // count[best.label], best.kind), 1)
@@ -151,6 +157,7 @@ def diagnose(
         instance=np.where(about == NO_INSTANCE, NO_INSTANCE, usable[about]),
         entering=entering,
         is_missed=is_missed,
+        buckets=bucket_of_all,
     )
 
 

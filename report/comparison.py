@@ -165,18 +165,24 @@ def _map_table(
     rows: list[Cells] = [
         [
             name,
-            *(percent(value, strong=value == top) for value, top in zip(row.tolist(), best.tolist(), strict=True)),
+            *(
+                percent(value, target=explore_link(sort="ap", run=i), strong=value == top)
+                for value, top in zip(row.tolist(), best.tolist(), strict=True)
+            ),
             "" if np.isnan(estimate.low) else f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]",
         ]
-        for name, row, estimate in zip(names, values, own, strict=True)
+        for i, (name, row, estimate) in enumerate(zip(names, values, own, strict=True))
     ]
     for difference, name in _named(differences, names):
-        of_tious = [_estimate(one) for one in difference.by_tiou]
-        rows.append([f"{name} - {names[0]}", *of_tious, *("" for _ in spans), _estimate(difference.average), ""])
+        target = explore_link(sort="ap", run=names.index(name))
+        of_tious = [_estimate(one, target=target) for one in difference.by_tiou]
+        average = _estimate(difference.average, target=target)
+        rows.append([f"{name} - {names[0]}", *of_tious, *("" for _ in spans), average, ""])
     tious = [f"{tiou:g}" for tiou in results[0].tious]
     header = ["mAP %", *tious, *(f"average {span}" for span in spans), "average of all", "BCa interval"]
     caption = (
-        "mAP of the best models by tIoU, in percent, protocol sal; differences with intervals, in bold beyond noise"
+        f"mAP of the best models by tIoU, in percent, protocol sal: {judged[0].compared} of {names[0]}; differences with "
+        "intervals, in bold beyond noise"
     )
     return table(caption, header, rows)
 

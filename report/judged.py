@@ -14,6 +14,7 @@ from eval.average_precision import average_precision
 from eval.detection import DetectionResult, evaluate_detections
 from eval.diagnosis import ACTIVITYNET, KINDS, THUMOS14, Diagnosis, diagnose
 from eval.matching import NO_INSTANCE, match_detections
+from formats.names import amount
 from report.reading import ReportedRun
 from utils.errors import InputError
 from utils.segments import Floats, Indices, Segments
@@ -37,6 +38,18 @@ class Judged:
     missed: NDArray[np.bool_]  # [G] instances that no detection hits
     video_ap: Floats  # [V] mean AP over the classes with instances in the video, of its detections alone; NaN without
     false_positives: Indices  # [V] detections that hit nothing; 0 without ground truth
+
+    @property
+    def compared(self) -> str:
+        """How much has been compared, in words."""
+        timelines = self.run.timelines
+        counts = {
+            "video": len(timelines.videos),
+            "instance": len(timelines.truth),
+            "class": len(np.unique(timelines.truth.label)),
+            "detection": len(self.run.detections),
+        }
+        return ", ".join(amount(count, what) for what, count in counts.items())
 
     @property
     def known(self) -> bool:

@@ -7,7 +7,8 @@ explore_link(video=3, run=1)                    # video 3 of the second run
 from urllib.parse import urlencode
 
 SORTS = ("name", "ap", "-ap", "fp")  # by name; worst AP first; best AP first; most false positives first
-KEYS = ("video", "class", "kind", "sort", "run", "threshold", "from", "to")  # positions, but for `sort` and the numbers
+# Positions, but for `sort`, the key of a group (report/groups.py), and the numbers.
+KEYS = ("video", "class", "kind", "sort", "group", "run", "threshold", "from", "to")
 
 
 def explore_link(**keys: object) -> str:

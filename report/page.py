@@ -14,7 +14,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from urllib.parse import quote
 from eval.diagnosis import KINDS
 from report.block import TABLE, TRUE_LABEL, EncodedRun, Limits, encode_run
 from report.comparison import comparison_sections, run_names
+from report.groups import video_groups
 from report.judged import Judged
 from report.sections import Section, run_sections
 from report.theme import DARK, LIGHT, chart_config
@@ -47,11 +48,17 @@ def write_report(
     runs = [encode_run(one, name=name, limits=shared) for one, name in zip(judged, run_names(judged), strict=True)]
     media = {} if video_dir is None else _media(judged, video_dir, path.resolve().parent)
     opening, others = _sections(judged)
-    write_text(path, page(opening, others, runs, media=media))
+    groups = [{key: asdict(group) for key, group in video_groups(one).items()} for one in judged]
+    write_text(path, page(opening, others, runs, groups=groups, media=media))
 
 
 def page(
-    opening: Sequence[Section], others: Sequence[Section], runs: Sequence[EncodedRun], *, media: dict[str, str]
+    opening: Sequence[Section],
+    others: Sequence[Section],
+    runs: Sequence[EncodedRun],
+    *,
+    groups: Sequence[Mapping[str, Any]],
+    media: dict[str, str],
 ) -> str:
     """The page as text: the opening, the explorer, the other sections. `media` has the address of a video's file."""
     names = " and ".join(run.header["name"] for run in runs)
@@ -63,6 +70,7 @@ def page(
             timeline_spec(streams=run.header["streams"], mask=run.header["mask"], known=run.header["known"])
             for run in runs
         ],
+        "groups": groups,
         "media": media,
         "table": TABLE,
         "kinds": KINDS,

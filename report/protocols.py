@@ -10,8 +10,11 @@ from utils.ranges import parse_span
 from utils.snippet_grid import frame_rate
 
 
-def protocol_section(judged: Judged) -> Section:
-    """mAP by every protocol side by side, what each does, and what follows from its rules here. Needs ground truth."""
+def protocol_section(judged: Judged, *, target: str) -> Section:
+    """mAP by every protocol side by side, what each does, and what follows from its rules here. Needs ground truth.
+
+    `target` is where its numbers lead.
+    """
     run, timelines = judged.run, judged.run.timelines
     data, evaluation = run.options.data, run.options.evaluation
     clock = SnippetClock(grid=data.grid, fps=frame_rate(data.fps, None))
@@ -35,10 +38,10 @@ def protocol_section(judged: Judged) -> Section:
         rows.append(
             [
                 protocol.name,
-                *(percent(float(value)) for value in result.map),
-                *(percent(value, strong=True) for value in averages),
-                count(len(outcome.truth)),
-                count(len(outcome.detections)),
+                *(percent(float(value), target=target) for value in result.map),
+                *(percent(value, target=target, strong=True) for value in averages),
+                count(len(outcome.truth), target=target),
+                count(len(outcome.detections), target=target),
             ]
         )
         found = protocol_notes(outcome, timelines.truth, run.detections, classes=timelines.classes, snippets=clock)

@@ -29,6 +29,7 @@ from report.charts import (
     with_rule,
 )
 from report.curves import curve_section
+from report.groups import confusion_key, confusions, missed_key, trait_key
 from report.judged import Judged
 from report.links import explore_link
 from report.markup import (
@@ -52,7 +53,6 @@ from utils.printable import one_line
 MOST_POINTS = 400  # of a curve in a chart
 MOST_POINTS_OF_CLASSES = 4000  # together, but for the least of each
 POINTS_OF_A_CLASS = (15, 60)
-MOST_CONFUSED = 25  # classes of a confusion table
 RECALLS_SHOWN = (1, 5, 10, 50, 100)
 NO_TRUTH = "needs ground truth: no test video of this run has annotated segments."
 
@@ -60,16 +60,16 @@ NO_TRUTH = "needs ground truth: no test video of this run has annotated segments
 def run_sections(judged: Judged, *, number: int | None = None) -> list[Section]:
     """The sections about one run; its `number` among several goes into ids and links."""
     made = [
-        _headline(judged),
+        _headline(judged, number),
         curve_section(judged),
         _classes(judged, number),
         _precision_recall(judged),
         _operating(judged),
         _calibration(judged),
-        _recall(judged),
+        _recall(judged, number),
         _classification(judged, number),
         _diagnosis(judged, number),
-        protocol_section(judged)
+        protocol_section(judged, target=all_videos(number))
         if judged.known
         else _without_truth("protocols", "Protocols", "Evaluation by protocols"),
     ]
@@ -82,6 +82,11 @@ def _links(number: int | None) -> dict[str, int]:
     return {} if number is None else {"run": number}
 
 
+def all_videos(number: int | None) -> str:
+    """A link to all videos, the worst first."""
+    return explore_link(sort="ap", **_links(number))
+
+
 def _class_link(label: int, number: int | None) -> str:
     return explore_link(**{"class": label, **_links(number)}, sort="ap")
 
@@ -90,8 +95,8 @@ def _without_truth(key: str, title: str, what: str) -> Section:
     return Section(key=key, title=title, html=paragraph(f"{text(what)} {NO_TRUTH}"))
 
 
-def _headline(judged: Judged) -> Section:
-    run = judged.run
+def _headline(judged: Judged, number: int | None) -> Section:
+    run, videos = judged.run, all_videos(number)
     rows = evaluations(run.results)
     measured = [row for row in rows.values() if row["mAP"] is not None]
     tious = list(measured[0]["mAP"]) if measured else []
@@ -100,13 +105,13 @@ def _headline(judged: Judged) -> Section:
     body: list[Cells] = [
         [
             _moment(name, row),
-            *(percent((row["mAP"] or {}).get(tiou)) for tiou in tious),
-            *(percent((row["average_mAP"] or {}).get(span), strong=True) for span in spans),
-            percent(row["video_accuracy"]),
+            *(percent((row["mAP"] or {}).get(tiou), target=videos) for tiou in tious),
+            *(percent((row["average_mAP"] or {}).get(span), target=videos, strong=True) for span in spans),
+            percent(row["video_accuracy"], target=videos),
         ]
         for name, row in rows.items()
     ]
-    parts = [table(f"{run.name}: mAP by tIoU, in percent, protocol sal (that of ActivityNet)", header, body)]
+    parts = [table(f"{run.name}: mAP % by tIoU, protocol sal (that of ActivityNet), {judged.compared}", header, body)]
     if not judged.known:
         parts.append(paragraph(f"mAP {NO_TRUTH}"))
     if "best" in rows:
@@ -133,20 +138,8 @@ def _moment(name: str, row: Mapping[str, Any]) -> str:
 
 
 def _facts(judged: Judged) -> Iterator[tuple[str, object]]:
-    run, results = judged.run, judged.run.results
-    timelines = run.timelines
-    yield (
-        "compared",
-        ", ".join(
-            amount(n, what)
-            for n, what in (
-                (len(timelines.videos), "video"),
-                (len(timelines.truth), "instance"),
-                (len(np.unique(timelines.truth.label)), "class"),
-                (len(run.detections), "detection"),
-            )
-        ),
-    )
+    results = judged.run.results
+    yield "compared", judged.compared
     yield "data", results.get("data", {}).get("name", NOTHING)
     for reason, left_out in results.get("left_out", {}).items():
         yield "left out", f"{reason}: {left_out}"
@@ -194,7 +187,7 @@ def _classes(judged: Judged, number: int | None) -> Section:
             ]
         )
     header = ["class", *(f"{tiou:g}" for tiou in result.tious), "mean", "instances", "detections"]
-    caption = f"AP in percent by class and tIoU; {amount(len(rows), 'class')} with instances"
+    caption = f"AP in percent by class and tIoU, protocol sal: {judged.compared}"
     return Section(key="classes", title="AP per class", html=table(caption, header, rows, sortable=True))
 
 
@@ -302,7 +295,7 @@ def _calibration(judged: Judged) -> Section:
     return Section(key="calibration", title=title, html=figures(parts), charts=charts)
 
 
-def _recall(judged: Judged) -> Section:
+def _recall(judged: Judged, number: int | None) -> Section:
     title = "Average recall"
     run = judged.run
     if not judged.known:
@@ -313,9 +306,12 @@ def _recall(judged: Judged) -> Section:
     span = f"tIoU {RECALL_TIOUS[0]:g} to {RECALL_TIOUS[-1]:g}"
     what = f"average recall over {span} with the N best detections of each video, whatever their class"
     header = ["AR %", *(f"N = {n}" for n in RECALLS_SHOWN), "area"]
-    body: list[Cells] = [["all classes", *(percent(recall.at(n)) for n in RECALLS_SHOWN), percent(recall.area)]]
+    shares = [*(recall.at(n) for n in RECALLS_SHOWN), recall.area]
+    body: list[Cells] = [["all classes", *(percent(share, target=all_videos(number)) for share in shares)]]
     spec = line_chart(rows, x="N", y="average recall", describes=what, y_scale={"domain": [0, 1]})
-    html = table(f"{what[0].upper()}{what[1:]}", header, body) + figure("chart-recall", "Average recall against N")
+    html = table(f"{what[0].upper()}{what[1:]}: {judged.compared}", header, body) + figure(
+        "chart-recall", "Average recall against N"
+    )
     return Section(key="recall", title=title, html=html, charts={"chart-recall": spec})
 
 
@@ -338,26 +334,26 @@ def _classification(judged: Judged, number: int | None) -> Section:
             [
                 [
                     "videos",
-                    percent(float(np.nanmean(ap))),
-                    percent(video_accuracy(predicted, labels)),
-                    percent(top1_accuracy(scores, labels)),
+                    *(
+                        percent(share, target=all_videos(number))
+                        for share in (
+                            float(np.nanmean(ap)),
+                            video_accuracy(predicted, labels),
+                            top1_accuracy(scores, labels),
+                        )
+                    ),
                 ]
             ],
         )
     ]
-    best = scores.argmax(1)
-    used = np.flatnonzero(labels.any(0) | (np.bincount(best, minlength=len(ap)) > 0)).tolist()
-    if len(used) <= MOST_CONFUSED:
-        rows: list[Cells] = []
-        for c in used:
-            target = _class_link(c, number)
-            taken = np.bincount(best[labels[:, c]], minlength=len(ap)).tolist()
-            rows.append(
-                [
-                    Cell(shown=timelines.classes[c], link=target),
-                    *(count(taken[other], target=target) if taken[other] else "" for other in used),
-                ]
-            )
+    used, true, best = confusions(judged)
+    rows: list[Cells] = []
+    for c in used:
+        taken = np.bincount(best[true[:, c]], minlength=len(ap)).tolist()
+        links = (explore_link(group=confusion_key(c, other), **_links(number)) for other in used)
+        counts = (count(taken[o], target=to) if taken[o] else "" for o, to in zip(used, links, strict=True))
+        rows.append([Cell(shown=timelines.classes[c], link=_class_link(c, number)), *counts])
+    if rows:
         header = ["true class", *(timelines.classes[c] for c in used)]
         parts.append(table("Videos by true class (rows) and class of the highest score (columns)", header, rows))
     return Section(key="classification", title=title, html="".join(parts))
@@ -384,8 +380,8 @@ def _diagnosis(judged: Judged, number: int | None) -> Section:
     header = ["kind", "of all detections", "of the best 10 G", "gain if removed", "gain if made right"]
     before = f"{100 * diagnosis.average_map_n:.1f}"
     caption = (
-        f"Kinds of detections at tIoU {judged.tiou:g}; gains are in percent of mAP_N, which is {before} for the best 10 G "
-        "detections of each class of G instances"
+        f"Kinds of detections at tIoU {judged.tiou:g}, protocol sal: {judged.compared}. Gains are in percent of mAP_N, which "
+        f"is {before} for the best 10 G detections of each class of G instances"
     )
     charts = {
         "chart-profile": bar_chart(
@@ -425,14 +421,21 @@ def _diagnosis(judged: Judged, number: int | None) -> Section:
         "chart-sensitivity": "mAP_N when only instances of one size count, by three traits",
         "chart-false-negatives": "Instances that are not found, by the same traits",
     }
+    missed = explore_link(group=missed_key(), **_links(number)) if diagnosis.missed else ""
     rows.append(
-        ["missed instances", "", count(round(diagnosis.missed)), percent(None), percent(diagnosis.fix_gains[MISSED])]
+        [
+            "missed instances",
+            "",
+            count(round(diagnosis.missed), target=missed),
+            percent(None),
+            percent(diagnosis.fix_gains[MISSED], target=missed),
+        ]
     )
     html = (
         paragraph(f"<strong>{text(sentence(diagnosis))}.</strong>")
         + table(caption, header, rows)
         + figures(figure(key, caption) for key, caption in captions.items())
-        + table("Instances by trait", ["trait", *_sizes(diagnosis)], _bucket_rows(diagnosis))
+        + table("Instances by trait", ["trait", *_sizes(diagnosis)], _bucket_rows(diagnosis, number))
     )
     return Section(key="diagnosis", title=title, html=html, charts=charts)
 
@@ -451,6 +454,10 @@ def _sizes(summary: ErrorSummary) -> list[str]:
     return list(dict.fromkeys(size for sizes in summary.bucket_sizes.values() for size in sizes))
 
 
-def _bucket_rows(summary: ErrorSummary) -> Iterator[Cells]:
+def _bucket_rows(summary: ErrorSummary, number: int | None) -> Iterator[Cells]:
     for trait, sizes in summary.bucket_sizes.items():
-        yield [trait, *(count(round(sizes[size])) if size in sizes else "" for size in _sizes(summary))]
+        links = {size: explore_link(group=trait_key(trait, size), **_links(number)) for size in sizes}
+        yield [
+            trait,
+            *(count(round(sizes[size]), target=links[size]) if size in sizes else "" for size in _sizes(summary)),
+        ]

@@ -19,6 +19,7 @@ from eval.statistics import bca_bootstrap
 from options import resolve
 from report.charts import spaced, thinned
 from report.comparison import comparison_sections
+from report.groups import video_groups
 from report.judged import ap_by_video, judge
 from report.links import explore_link
 from report.markup import Cell, percent, table, text
@@ -142,10 +143,27 @@ def test_numbers_are_those_of_the_evaluation():
     assert [kinds[kind][0] for kind in KINDS] == ["1", "1", "0", "1", "0", "2"]
 
 
+def test_every_number_that_leads_to_a_group_finds_its_videos():
+    judged = judge(reported(detections=FOUND[:2] + FOUND[4:]))  # nothing is about the Jump of the first video
+    groups = video_groups(judged)
+    page = "".join(section.html for section in run_sections(judged))
+    linked = set(re.findall(r"group=([\w-]+)", page))
+    assert linked == groups.keys() and all(group.videos for group in groups.values())
+    assert groups["missed"].videos == [0]
+    by_trait = [key for key in groups if key.startswith("length")]
+    assert sorted({v for key in by_trait for v in groups[key].videos}) == [0]
+    labels, best = judged.run.timelines.labels, judged.run.timelines.class_scores.argmax(1)
+    for true, other in ((t, o) for t in range(3) for o in range(3)):
+        expected = [v for v in range(2) if labels[v, true] and best[v] == other]
+        found = groups.get(f"label-{true}-best-{other}")
+        assert (found.videos if found else []) == expected
+
+
 def test_numbers_lead_to_their_videos():
     found = sections_of(reported())
     assert f'href="{html.escape(explore_link(**{"class": 1}, sort="ap"))}"' in found["classes"].html
     assert f'href="{explore_link(kind=3)}"' in found["diagnosis"].html
+    assert f'href="{explore_link(sort="ap")}"' in found["protocols"].html
     one_of_two = {s.key: s for s in run_sections(judge(reported()), number=1)}
     assert f'href="{html.escape(explore_link(kind=3, run=1))}"' in one_of_two["run1-diagnosis"].html
     assert "run1-chart-gains" in one_of_two["run1-diagnosis"].charts

@@ -521,6 +521,11 @@
     get run() {
       return this.runs[Number(byId("run").value) || 0];
     },
+    /** The videos that a number of the report led to; undefined for all. */
+    get chosenGroup() {
+      const groups = content.groups[this.runs.indexOf(this.run)] ?? {};
+      return Object.hasOwn(groups, this.group ?? "") ? groups[this.group] : undefined;
+    },
     get title() {
       return this.run.titles[this.index];
     },
@@ -551,6 +556,12 @@
       }
       for (const id of ["class", "kind", "sort", "run"]) byId(id).addEventListener("change", () => this.filter(true));
       byId("search").addEventListener("input", () => this.filter(false));
+      byId("group-clear").addEventListener("click", () => {
+        this.group = null;
+        this.filter(false);
+        this.remember();
+        byId("search").focus();
+      });
       byId("previous").addEventListener("click", () => this.step(-1));
       byId("next").addEventListener("click", () => this.step(1));
       byId("zoom-in").addEventListener("click", () => this.zoom(0.5));
@@ -582,6 +593,7 @@
           select.value = keys.get(id) ?? select.options[0].value;
           if (select.selectedIndex < 0) select.selectedIndex = 0;
         }
+        this.group = keys.get("group");
         this.setThreshold(number("threshold") ?? this.low, false);
         this.filter(false);
         const linked = number("video");
@@ -601,6 +613,7 @@
         const select = byId(id);
         if (select.selectedIndex > 0) keys.set(id, select.value);
       }
+      if (this.chosenGroup) keys.set("group", this.group);
       keys.set("video", this.index);
       if (this.threshold > this.low) keys.set("threshold", Number(this.threshold.toPrecision(9)));
       if (this.from > 0 || this.to < this.length) {
@@ -616,10 +629,15 @@
       const { run } = this;
       const [cls, kind, sort] = ["class", "kind", "sort"].map((id) => byId(id).value);
       const word = byId("search").value.toLowerCase();
+      const chosen = this.chosenGroup;
+      const group = chosen ? new Set(chosen.videos) : null;
+      byId("group").hidden = !chosen;
+      byId("group-name").textContent = chosen ? `with ${printable(chosen.label)}` : "";
       const { ap, false_positives: wrong } = run.table;
       const fits = (i) =>
         (cls === "" || run.present[i].includes(Number(cls))) &&
         (kind === "" || run.kindCounts[i * kinds.length + Number(kind)] > 0) &&
+        (group === null || group.has(i)) &&
         (word === "" || run.titles[i].toLowerCase().includes(word));
       const found = run.videos.map((_, i) => i).filter(fits);
       const byAp = (sign) => (a, b) => {
