@@ -5,6 +5,7 @@ judged.hit, judged.kind         # per detection
 judged.video_ap                 # per video, to sort by
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from eval.average_precision import average_precision
 from eval.detection import DetectionResult, evaluate_detections
-from eval.diagnosis import ACTIVITYNET, KINDS, THUMOS14, Diagnosis, diagnose
+from eval.diagnosis import ACTIVITYNET, KINDS, THUMOS14, Diagnosis, ErrorSummary, diagnose, mean_summary
 from eval.matching import NO_INSTANCE, match_detections
 from formats.names import amount
 from report.reading import ReportedRun
@@ -35,6 +36,9 @@ class Judged:
     # [N] position in eval.diagnosis.KINDS; HIT too if the diagnosis leaves the instance out; UNJUDGED without a diagnosis
     kind: Indices
     diagnosis: Diagnosis | None  # None without ground truth, or if all of it is of no length or longer than its video
+    # What errors are worth, as defined for the data: ActivityNet's are means over all of the run's tIoUs; None with `diagnosis`
+    errors: ErrorSummary | None
+    error_tious: tuple[float, ...]  # that `errors` are about
     missed: NDArray[np.bool_]  # [G] instances that no detection hits
     video_ap: Floats  # [V] mean AP over the classes with instances in the video, of its detections alone; NaN without
     false_positives: Indices  # [V] detections that hit nothing; 0 without ground truth
@@ -70,6 +74,8 @@ def judge(run: ReportedRun) -> Judged:
             hit=np.zeros(len(detections), bool),
             kind=np.full(len(detections), UNJUDGED),
             diagnosis=None,
+            errors=None,
+            error_tious=(),
             missed=np.zeros(0, bool),
             video_ap=np.full(videos, np.nan),
             false_positives=np.zeros(videos, np.int64),
@@ -78,7 +84,10 @@ def judge(run: ReportedRun) -> Judged:
     hit = instance != NO_INSTANCE
     missed = np.ones(len(truth), bool)
     missed[instance[hit]] = False
-    diagnosis = _diagnosis(run, tiou)
+    activitynet = run.options.data.dataset.startswith("activitynet")
+    diagnoses = _diagnoses(run, (tiou, *tious) if activitynet else (tiou,))
+    diagnosis = diagnoses[0] if diagnoses else None
+    over_all = mean_summary(diagnoses[1:]) if activitynet and diagnoses else diagnosis
     return Judged(
         run=run,
         tiou=tiou,
@@ -86,25 +95,31 @@ def judge(run: ReportedRun) -> Judged:
         hit=hit,
         kind=np.full(len(detections), UNJUDGED) if diagnosis is None else np.where(hit, HIT, diagnosis.kind),
         diagnosis=diagnosis,
+        errors=over_all,
+        error_tious=tious if activitynet else (tiou,),
         missed=missed,
         video_ap=ap_by_video(truth, detections, hit, num_videos=videos),
         false_positives=np.bincount(detections.video[~hit], minlength=videos),
     )
 
 
-def _diagnosis(run: ReportedRun, tiou: float) -> Diagnosis | None:
+def _diagnoses(run: ReportedRun, tious: Sequence[float]) -> list[Diagnosis]:
+    """One for each tIoU; none if no instance is usable."""
     timelines = run.timelines
     try:
-        return diagnose(
-            timelines.truth,
-            run.detections,
-            tiou=tiou,
-            num_classes=len(timelines.classes),
-            durations=timelines.seconds,
-            buckets=ACTIVITYNET if run.options.data.dataset.startswith("activitynet") else THUMOS14,
-        )
-    except InputError:  # no instance is usable
-        return None
+        return [
+            diagnose(
+                timelines.truth,
+                run.detections,
+                tiou=tiou,
+                num_classes=len(timelines.classes),
+                durations=timelines.seconds,
+                buckets=ACTIVITYNET if run.options.data.dataset.startswith("activitynet") else THUMOS14,
+            )
+            for tiou in tious
+        ]
+    except InputError:
+        return []
 
 
 def ap_by_video(truth: Segments, detections: Segments, hit: NDArray[np.bool_], *, num_videos: int) -> Floats:

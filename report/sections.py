@@ -5,7 +5,7 @@ for section in run_sections(judged): section.title, section.html, section.charts
 Every name is escaped; every number about videos is a link to them in the explorer.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -360,34 +360,35 @@ def _classification(judged: Judged, number: int | None) -> Section:
 
 
 def _diagnosis(judged: Judged, number: int | None) -> Section:
-    title, diagnosis = "Diagnosis of errors", judged.diagnosis
-    if diagnosis is None:
+    title, errors = "Diagnosis of errors", judged.errors
+    if errors is None:
         return _without_truth("diagnosis", title, "A diagnosis of errors")
     total = np.bincount(judged.kind, minlength=len(KINDS)).tolist()
     rows: list[Cells] = []
     for k, kind in enumerate(KINDS):
         target = explore_link(kind=k, **_links(number))
-        removal, fix = diagnosis.removal_gains.get(kind), diagnosis.fix_gains.get(kind)
+        removal, fix = errors.removal_gains.get(kind), errors.fix_gains.get(kind)
         rows.append(
             [
                 Cell(shown=kind, link=target),
                 count(total[k], target=target),
-                count(round(diagnosis.counts[kind]), target=target),
+                count(round(errors.counts[kind]), target=target),
                 percent(removal, target=target),
                 percent(fix, target=target),
             ]
         )
     header = ["kind", "of all detections", "of the best 10 G", "gain if removed", "gain if made right"]
-    before = f"{100 * diagnosis.average_map_n:.1f}"
+    before = f"{100 * errors.average_map_n:.1f}"
     caption = (
-        f"Kinds of detections at tIoU {judged.tiou:g}, protocol sal: {judged.compared}. Gains are in percent of mAP_N, which "
-        f"is {before} for the best 10 G detections of each class of G instances"
+        f"Kinds of detections {_over(judged.error_tious)}, protocol sal: {judged.compared}. Gains are in percent of mAP_N, "
+        f"which is {before} for the best 10 G detections of each class of G instances; links are to kinds at tIoU "
+        f"{judged.tiou:g}"
     )
     charts = {
         "chart-profile": bar_chart(
             [
                 {"best": rank, "kind": kind, "detections": round(n)}
-                for rank, counts in diagnosis.profile.items()
+                for rank, counts in errors.profile.items()
                 for kind, n in counts.items()
             ],
             x="best",
@@ -398,7 +399,7 @@ def _diagnosis(judged: Judged, number: int | None) -> Section:
         "chart-gains": bar_chart(
             [
                 {"kind": kind, "gain in mAP_N, percent": 100 * gain, "change": what}
-                for what, gains in (("removed", diagnosis.removal_gains), ("made right", diagnosis.fix_gains))
+                for what, gains in (("removed", errors.removal_gains), ("made right", errors.fix_gains))
                 for kind, gain in gains.items()
             ],
             x="kind",
@@ -409,10 +410,10 @@ def _diagnosis(judged: Judged, number: int | None) -> Section:
             describes="gain in mAP_N if each kind of error is removed, or made right",
         ),
         "chart-sensitivity": _by_trait(
-            diagnosis.sensitivity, "mAP_N, percent", "mAP_N by trait of the instances that count"
+            errors.sensitivity, "mAP_N, percent", "mAP_N by trait of the instances that count"
         ),
         "chart-false-negatives": _by_trait(
-            diagnosis.false_negatives, "not found, percent", "share of instances not found, by trait"
+            errors.false_negatives, "not found, percent", "share of instances not found, by trait"
         ),
     }
     captions = {
@@ -421,23 +422,27 @@ def _diagnosis(judged: Judged, number: int | None) -> Section:
         "chart-sensitivity": "mAP_N when only instances of one size count, by three traits",
         "chart-false-negatives": "Instances that are not found, by the same traits",
     }
-    missed = explore_link(group=missed_key(), **_links(number)) if diagnosis.missed else ""
+    missed = explore_link(group=missed_key(), **_links(number)) if errors.missed else ""
     rows.append(
         [
             "missed instances",
             "",
-            count(round(diagnosis.missed), target=missed),
+            count(round(errors.missed), target=missed),
             percent(None),
-            percent(diagnosis.fix_gains[MISSED], target=missed),
+            percent(errors.fix_gains[MISSED], target=missed),
         ]
     )
     html = (
-        paragraph(f"<strong>{text(sentence(diagnosis))}.</strong>")
+        paragraph(f"<strong>{text(sentence(errors))}.</strong>")
         + table(caption, header, rows)
         + figures(figure(key, caption) for key, caption in captions.items())
-        + table("Instances by trait", ["trait", *_sizes(diagnosis)], _bucket_rows(diagnosis, number))
+        + table("Instances by trait", ["trait", *_sizes(errors)], _bucket_rows(errors, number))
     )
     return Section(key="diagnosis", title=title, html=html, charts=charts)
+
+
+def _over(tious: Sequence[float]) -> str:
+    return f"at tIoU {tious[0]:g}" if len(tious) == 1 else f"as means over tIoU {tious[0]:g} to {tious[-1]:g}"
 
 
 def _by_trait(numbers: Mapping[str, Mapping[str, float]], what: str, describes: str) -> Spec:

@@ -12,7 +12,7 @@ import pytest
 from support.small_timelines import small_timelines
 
 from eval.average_precision import average_precision
-from eval.diagnosis import KINDS
+from eval.diagnosis import ACTIVITYNET, KINDS, diagnose, mean_summary
 from eval.matching import NO_INSTANCE, match_detections
 from eval.protocols import PROTOCOLS, SnippetClock, evaluate_by
 from eval.statistics import bca_bootstrap
@@ -141,6 +141,26 @@ def test_numbers_are_those_of_the_evaluation():
     assert "F1 is best: 0.667" in found["operating"].html  # the first detection alone: P 1, R 1/2
     kinds = numbers(found["diagnosis"].html)
     assert [kinds[kind][0] for kind in KINDS] == ["1", "1", "0", "1", "0", "2"]
+
+
+def test_errors_of_activitynet_are_means_over_its_thresholds():
+    run = dataclasses.replace(reported(), options=resolve({"dataset": "activitynet1.3", "tious": "0.5:0.9:0.2"}))
+    judged = judge(run)
+    each = [
+        diagnose(
+            run.timelines.truth,
+            run.detections,
+            tiou=tiou,
+            num_classes=3,
+            durations=run.timelines.seconds,
+            buckets=ACTIVITYNET,
+        )
+        for tiou in (0.5, 0.7, 0.9)
+    ]
+    assert judged.errors.as_plain() == mean_summary(each).as_plain() and judged.error_tious == (0.5, 0.7, 0.9)
+    assert judged.errors.average_map_n == pytest.approx(np.mean([one.average_map_n for one in each]))
+    assert "as means over tIoU 0.5 to 0.9" in sections_of(run)["diagnosis"].html
+    np.testing.assert_array_equal(judged.kind, each[0].kind)
 
 
 def test_every_number_that_leads_to_a_group_finds_its_videos():
