@@ -3,7 +3,7 @@
     python -m eval tables output/a-seed0 output/a-seed1 output/b --format latex --out table.tex
 
     runs = [read_table_run(folder) for folder in folders]
-    frame = table_of(runs, which=("best", "last"))          # a pandas.DataFrame, fractions
+    frame = table_of(methods(runs), which=("best", "last")) # a pandas.DataFrame, fractions
     print(as_markdown(frame, caption_of(runs)))             # or as_latex, as_csv, as_text
 
 Inference folders (output/EXPERIMENT/inference) are runs too. docs/diagnosis.md says what the columns are.
@@ -15,7 +15,7 @@ import pathlib
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, takewhile
 from typing import Any
@@ -23,9 +23,9 @@ from typing import Any
 import pandas as pd
 
 from command_line.parser import CommandParser
-from eval.protocols import PROTOCOLS
 from eval.statistics import CONFIDENCE, SeedEstimate, over_seeds, paired_over_seeds
-from formats.names import amount, plural
+from eval.summary import counts_of_truth, ground_of_map
+from formats.names import amount
 from formats.run_results import INFERENCE, OF_A_RUN, RESULTS, evaluations, read_results
 from options import CALL_FLAGS, LAST_BIT_FLAGS, NEUTRAL_FLAGS
 from utils.atomic import write_text
@@ -34,9 +34,9 @@ from utils.printable import one_line
 from utils.ranges import parse_span
 from utils.text_table import table
 
-PROTOCOL = PROTOCOLS["sal"].name  # by which runs are evaluated
 _NOT_OF_A_METHOD = CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS | {"seed"}
-KEYS = ["method", "evaluation", "runs", "detections"]  # the first columns; then measures, and "MEASURE sd" for each
+# The first columns; then measures, and "MEASURE sd" for each.
+KEYS = ["method", "evaluation", "runs", "mean detections"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +46,26 @@ class TableRun:
     data: str
     options: str | None  # those that make the method, as JSON; None where the file states none
     measures: dict[str, dict[str, float]]  # evaluation -> {"0.5": mAP, "avg 0.1:0.7": ...}, fractions
-    classes: tuple[str, ...]
-    compared: dict[
-        str, dict[str, int]
-    ]  # evaluation -> how many of each of COMPARED; empty in files of earlier versions
+    classes: tuple[str, ...]  # none in an inference
+    compared: dict[str, dict[str, int]]  # evaluation -> how many of each of COMPARED; earlier versions stated none
+
+    @property
+    def is_inference(self) -> bool:
+        return INFERENCE in self.measures
+
+    @property
+    def states_compared(self) -> bool:
+        return self.compared.keys() == self.measures.keys()
 
 
-def read_table_run(folder: pathlib.Path) -> TableRun:
-    """Raises InputError for a folder without usable results, or whose test videos have no annotated segments."""
+def read_table_run(folder: pathlib.Path, *, which: Sequence[str] = OF_A_RUN) -> TableRun:
+    """`which` chooses among OF_A_RUN; the one evaluation of an inference is always read.
+
+    Raises InputError for a folder without usable results, or whose test videos have no annotated segments.
+    """
     results = read_results(folder)
-    found = {name: evaluation for name, evaluation in evaluations(results).items() if evaluation.get("mAP")}
+    chosen = {name: each for name, each in evaluations(results).items() if name in (*which, INFERENCE)}
+    found = {name: evaluation for name, evaluation in chosen.items() if evaluation.get("mAP")}
     if not found:
         raise InputError(f"{folder / RESULTS}: has no mAP, its test videos have no annotated segments; leave it out")
     options = results.get("options")
@@ -81,116 +91,162 @@ def _measures(evaluation: Mapping[str, Any], path: pathlib.Path) -> dict[str, fl
         except InputError as error:
             raise InputError(f"{path}: {error}; fix it, or evaluate the run again") from None
     named = {**evaluation["mAP"], **{f"avg {span}": value for span, value in averages.items()}}
-    return {name: float(value) for name, value in named.items() if value is not None}
+    return {name: float(value) for name, value in named.items()}
 
 
 def check_comparable(runs: Sequence[TableRun], folders: Sequence[pathlib.Path]) -> None:
-    """Raise InputError for runs whose numbers belong in no common table: of other data, classes or tIoUs."""
-    first, names = runs[0], list(next(iter(runs[0].measures.values())))
+    """Raise InputError for runs whose numbers belong in no common table: of other data, classes, videos, instances or tIoUs.
+
+    Those that state no classes (an inference) or no videos and instances (earlier versions) are compared by the rest.
+    """
+    stated: dict[str, tuple[object, str, str]] = {}  # fact -> its value, where it is first stated, and of which data
     for run, folder in zip(runs, folders, strict=True):
-        both = f"{folders[0]} and {folder}"
-        others_videos = run.compared and first.compared and _of_truth(run) != _of_truth(first)
-        if (run.data, run.classes) != (first.data, first.classes) or others_videos:
-            of = "; ".join(_data_of(r) for r in (first, run))
-            raise InputError(f"{both} are of different data ({of}); make a table of each")
-        for others in map(list, run.measures.values()):
-            if others != names:
+        for evaluation, measures in run.measures.items():
+            place = f"{folder}, {evaluation},"
+            data = _data_of(run.data, len(run.classes), run.compared.get(evaluation, {}))
+            for name, fact in _facts(run, evaluation):
+                known, where, of = stated.setdefault(name, (fact, place, data))
+                if fact != known:
+                    raise InputError(f"{where} and {place} are of different data ({of}; {data}); make a table of each")
+            tious = ", ".join(measures)
+            known, where, _ = stated.setdefault("tIoUs", (tious, place, data))
+            if tious != known:
                 raise InputError(
-                    f"{both} are of different tIoUs ({', '.join(names)} and {', '.join(others)}); evaluate one again by "
+                    f"{where} and {place} are of different tIoUs ({known} and {tious}); evaluate one again by "
                     "--inference_only with the other's --tious and --average_tious"
                 )
 
 
+def _facts(run: TableRun, evaluation: str) -> Iterator[tuple[str, object]]:
+    """What must be the same in all evaluations of a table, as far as this one states it."""
+    yield "data", run.data
+    if run.classes:
+        yield "classes", run.classes
+    if evaluation in run.compared:
+        yield "videos", run.compared[evaluation]["videos"]
+        yield "instances", run.compared[evaluation]["instances"]
+
+
 def caption_of(runs: Sequence[TableRun]) -> str:
-    """What the numbers of comparable runs are."""
-    return f"mAP by protocol {PROTOCOL}, {_data_of(next((run for run in runs if run.compared), runs[0]))}"
+    """What the numbers of comparable runs are; of how many videos and instances only if every run states it."""
+    counts = next(iter(runs[0].compared.values())) if all(run.states_compared for run in runs) else {}
+    classes = max(len(run.classes) for run in runs) if counts or all(run.classes for run in runs) else 0
+    return f"mAP {ground_of_map(counts)}, {_data_of(runs[0].data, classes, {})}"
 
 
-def _data_of(run: TableRun) -> str:
-    counts = _of_truth(run) | ({"class": len(run.classes)} if run.classes else {})
-    return ", ".join([f"data {one_line(run.data)}", *(amount(count, what) for what, count in counts.items())])
-
-
-def _of_truth(run: TableRun) -> dict[str, int]:
-    """How many videos and instances its mAP is of, as far as is known."""
-    counts = next(iter(run.compared.values()), {})
-    return {what: counts[plural(what)] for what in ("video", "instance") if counts}
+def _data_of(data: str, classes: int, counts: Mapping[str, int]) -> str:
+    known = [*counts_of_truth(counts), *([amount(classes, "class")] if classes else [])]
+    return ", ".join([f"data {one_line(data)}", *known])
 
 
 def methods(runs: Sequence[TableRun]) -> dict[str, list[TableRun]]:
-    """{method: its runs}. Runs with the same options but for the seed are one; two with the same seed are not."""
+    """{method: its runs}. Runs with the same options but for the seed are one, two with the same seed are not.
+
+    Inferences are apart from training runs.
+    """
     groups = defaultdict(list)
     for i, run in enumerate(runs):
-        groups[i if run.options is None or run.seed is None else run.options].append(run)
+        alone = run.options is None or run.seed is None
+        groups[i if alone else (run.options, run.is_inference)].append(run)
     named: dict[str, list[TableRun]] = {}
     for group in groups.values():
         seeds = Counter(run.seed for run in group)
         apart = [group] if max(seeds.values()) == 1 else [[run] for run in group]
         for members in apart:
-            name = _common_name([run.name for run in members])
+            name = _common_name(members)
             while name in named:
                 name += "'"  # another method of that name
             named[name] = members
     return named
 
 
-def _common_name(names: Sequence[str]) -> str:
-    """What the names begin with, without "seed" and separators at its end; the first name if that is nothing."""
-    if len(names) == 1:
-        return names[0]
-    common = takewhile(lambda signs: len(set(signs)) == 1, zip(*names, strict=False))
-    return re.sub(r"[-_. ]*(seed|s)?[-_. ]*$", "", "".join(signs[0] for signs in common)) or names[0]
+def _common_name(runs: Sequence[TableRun]) -> str:
+    """The runs' names without their seeds, else the words and numbers that they begin with, else the first name."""
+    if len(runs) == 1:
+        return runs[0].name
+    ending = f"/{INFERENCE}" if runs[0].is_inference else ""
+    names = [run.name.removesuffix(ending) for run in runs]
+    return (_without_seeds(names) or _common_words(names) or names[0]) + ending
 
 
-def table_of(runs: Sequence[TableRun], *, which: Sequence[str]) -> pd.DataFrame:
+def _without_seeds(names: Sequence[str]) -> str:
+    """What is left of all names without the number at their end, if each has another; empty if they differ in more."""
+    found = [re.fullmatch(r"(.*?)[-_. ]+(?:(?:seed|s)[-_. ]*)?([0-9]+)", name, re.I | re.S) for name in names]
+    parts = [match.groups() for match in found if match]
+    if len(parts) < len(names) or len({stem for stem, _ in parts}) > 1:
+        return ""
+    return parts[0][0] if len({number for _, number in parts}) == len(parts) else ""
+
+
+def _common_words(names: Sequence[str]) -> str:
+    words = [re.findall(r"[0-9]+|[-_. ]+|[^-_. 0-9]+", name) for name in names]
+    common = takewhile(lambda of_each: len(set(of_each)) == 1, zip(*words, strict=False))
+    return "".join(of_each[0] for of_each in common).rstrip("-_. ")
+
+
+def table_of(grouped: Mapping[str, Sequence[TableRun]], *, which: Sequence[str]) -> pd.DataFrame:
     """A row per method and evaluation: KEYS, then the mean over its runs of each measure and its sd, as fractions.
 
-    The detections are a mean too; empty for runs of earlier versions.
-
-    `which` chooses among OF_A_RUN; the one evaluation of an inference is always there. sd is NaN for one run.
+    `grouped` is methods(runs). The mean number of detections is empty if a run states none. `which` chooses among OF_A_RUN; the
+    one evaluation of an inference is always there. sd is NaN for one run.
     """
     rows = []
-    for method, members in methods(runs).items():
+    for method, members in grouped.items():
         for evaluation in (*which, INFERENCE):
-            of = [run.measures[evaluation] for run in members if evaluation in run.measures]
+            of = [run for run in members if evaluation in run.measures]
             if of:
-                counts = [run.compared[evaluation]["detections"] for run in members if evaluation in run.compared]
-                found = f"{round(sum(counts) / len(counts))}" if counts else ""
-                row = dict(zip(KEYS, (method, evaluation, len(of), found), strict=True))
-                for measure in of[0]:
-                    estimate = over_seeds([measures[measure] for measures in of])
+                row = dict(zip(KEYS, (method, evaluation, len(of), _mean_detections(of, evaluation)), strict=True))
+                for measure in of[0].measures[evaluation]:
+                    estimate = over_seeds([run.measures[evaluation][measure] for run in of])
                     row |= {measure: estimate.value, f"{measure} sd": estimate.sd}
                 rows.append(row)
     return pd.DataFrame(rows)
 
 
-def notes_on(runs: Sequence[TableRun], *, which: Sequence[str]) -> list[str]:
-    """What a reader of the table should know: intervals over seeds, and where there are none."""
-    notes, shown = [], which[-1]
-    values: dict[str, dict[int, float]] = {}  # of the methods of several runs, by seed
-    for name, members in methods(runs).items():
+def _mean_detections(runs: Sequence[TableRun], evaluation: str) -> str:
+    counts = [run.compared[evaluation]["detections"] for run in runs if evaluation in run.compared]
+    return f"{sum(counts) / len(counts):.1f}".removesuffix(".0") if len(counts) == len(runs) else ""
+
+
+def notes_on(grouped: Mapping[str, Sequence[TableRun]], *, which: Sequence[str]) -> list[str]:
+    """What a reader of the table of methods should know: what a run does not state, intervals, and where there are none."""
+    runs = [run for members in grouped.values() for run in members]
+    notes, silent = [], [run.name for run in runs if not run.states_compared]
+    if silent:
+        notes.append(
+            f"{', '.join(silent)}: {'states' if len(silent) == 1 else 'state'} no videos, instances and detections, which "
+            "may be others than elsewhere in the table; evaluate again by --inference_only and name the inference folder"
+        )
+    intervals = [note for evaluation in (*which, INFERENCE) for note in _intervals(grouped, evaluation)]
+    if intervals:
+        measure = list(next(iter(runs[0].measures.values())))[-1]
+        notes += [f"intervals are of {measure}, {CONFIDENCE:.0%}, by Student's t", *intervals]
+    for name, members in grouped.items():
         if len(members) == 1:
             notes.append(f"{name}: one run, so no deviation and no interval; train it with other seeds too")
-            continue
-        values[name] = {run.seed: _headline(run, shown) for run in members if run.seed is not None}
-        estimate = over_seeds(list(values[name].values()))
-        notes.append(f"{name}, {shown}: {_in_words(estimate)} over {amount(estimate.n, 'seed')}")
-    for (base, reference), (name, others) in combinations(values.items(), 2):
-        if len(reference.keys() & others.keys()) > 1:
-            estimate = paired_over_seeds(reference, others)
-            notes.append(
-                f"{name} - {base}, {shown}: {_in_words(estimate, '+')} over {amount(estimate.n, 'common seed')}"
-            )
     if "best" in which and any("best" in run.measures for run in runs):
         notes.append("best is chosen by its mAP on these very videos; compare methods by last")
-    measure = list(next(iter(runs[0].measures.values())))[-1]
-    return [f"intervals are of {measure}, {CONFIDENCE:.0%}, by Student's t"] * bool(values) + notes
+    return notes
 
 
-def _headline(run: TableRun, evaluation: str) -> float:
-    """The measure that stands last, by which a run chooses its best evaluation."""
-    measures = run.measures.get(evaluation) or next(iter(run.measures.values()))
-    return list(measures.values())[-1]
+def _intervals(grouped: Mapping[str, Sequence[TableRun]], evaluation: str) -> Iterator[str]:
+    """Over the seeds of each method, and of the differences between methods, of the measure by which best is chosen."""
+    values = {
+        name: {
+            run.seed: list(run.measures[evaluation].values())[-1]
+            for run in members
+            if run.seed is not None and evaluation in run.measures
+        }
+        for name, members in grouped.items()
+    }
+    several = {name: by_seed for name, by_seed in values.items() if len(by_seed) > 1}
+    for name, by_seed in several.items():
+        estimate = over_seeds(list(by_seed.values()))
+        yield f"{name}, {evaluation}: {_in_words(estimate)} over {amount(estimate.n, 'seed')}"
+    for (base, reference), (name, others) in combinations(several.items(), 2):
+        if len(reference.keys() & others.keys()) > 1:
+            estimate = paired_over_seeds(reference, others)
+            yield f"{name} - {base}, {evaluation}: {_in_words(estimate, '+')} over {amount(estimate.n, 'common seed')}"
 
 
 def _in_words(estimate: SeedEstimate, sign: str = "") -> str:
@@ -252,10 +308,13 @@ def as_markdown(frame: pd.DataFrame, caption: str) -> str:
 
 
 def as_latex(frame: pd.DataFrame, caption: str) -> str:
-    """A tabular for a paper that uses the package booktabs."""
+    """A table with its caption, for a paper that uses the package booktabs."""
     measures = _measure_columns(frame)
     lines = [
-        f"% {caption}, in percent; needs \\usepackage{{booktabs}}",
+        "% needs \\usepackage{booktabs}",
+        "\\begin{table}",
+        "\\centering",
+        f"\\caption{{{escape_latex(caption)}, in percent}}",
         f"\\begin{{tabular}}{{ll{'r' * (2 + len(measures))}}}",
         "\\toprule",
         " & ".join(map(escape_latex, [*KEYS, *measures])) + " \\\\",
@@ -265,7 +324,7 @@ def as_latex(frame: pd.DataFrame, caption: str) -> str:
         means = [f"\\textbf{{{c.mean}}}" if c.is_best else c.mean for c in cells]
         shown = [f"{mean} $\\pm$ {c.sd}" if c.sd else mean for mean, c in zip(means, cells, strict=True)]
         lines.append(" & ".join([*map(escape_latex, _keys(row)), *shown]) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
 
 
 def as_csv(frame: pd.DataFrame, caption: str) -> str:
@@ -292,11 +351,14 @@ def escape_markdown(text: str) -> str:
 
 
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+# OT1, the usual encoding of fonts, has other glyphs in their place.
+_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 _LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
 
 
 def escape_latex(text: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in text)
+    """Text that LaTeX shows as it is: no commands, no other glyphs, no hyphens that become a dash."""
+    return re.sub("-(?=-)", "-{}", "".join(_LATEX.get(sign, sign) for sign in text))
 
 
 def print_table(arguments: Sequence[str]) -> None:
@@ -317,13 +379,14 @@ def print_table(arguments: Sequence[str]) -> None:
     args = parser.parse_args(arguments)
     which = OF_A_RUN if args.which == "both" else (args.which,)
     folders = list({path.resolve(): path for path in args.runs}.values())
-    runs = [read_table_run(folder) for folder in folders]
+    runs = [read_table_run(folder, which=which) for folder in folders]
     check_comparable(runs, folders)
-    text = FORMATS[args.format](table_of(runs, which=which), caption_of(runs))
+    grouped = methods(runs)
+    text = FORMATS[args.format](table_of(grouped, which=which), caption_of(runs))
     if args.out:
         write_text(args.out, text)
         print(f"{args.out}: written")
     else:
         print(text, end="")
-    for note in notes_on(runs, which=which):
+    for note in notes_on(grouped, which=which):
         print(f"note: {one_line(note)}", file=sys.stdout if args.out or args.format == "text" else sys.stderr)

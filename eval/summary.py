@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from eval.detection import DetectionResult
+from eval.protocols import PROTOCOLS
 from eval.tables import map_table, percent
 from formats.names import amount
 from utils.ranges import parse_span
@@ -70,7 +71,13 @@ def _compared(rows: Mapping[str, Mapping[str, int] | None]) -> Iterator[str]:
     if known:
         first = next(iter(known.values()))
         detections = ", ".join(f"{name} {counts['detections']}" for name, counts in known.items())
-        yield (
-            f"mAP % by protocol sal, {amount(first['videos'], 'video')}, {amount(first['instances'], 'instance')}, "
-            f"detections: {detections}"
-        )
+        yield f"mAP % {ground_of_map(first)}, detections: {detections}"
+
+
+def ground_of_map(compared: Mapping[str, int]) -> str:
+    """By what and of what runs measure mAP: "by protocol sal, 10 videos, 30 instances"; without counts if there are none."""
+    return ", ".join([f"by protocol {PROTOCOLS['sal'].name}", *counts_of_truth(compared)])
+
+
+def counts_of_truth(compared: Mapping[str, int]) -> list[str]:
+    return [amount(compared[f"{what}s"], what) for what in ("video", "instance") if compared]

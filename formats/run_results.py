@@ -4,7 +4,6 @@ results = read_results(folder)      # {"best": {...}, "last": {...}, ...} of a t
 evaluations(results)                # {"best": {...}, "last": {...}} or {"inference": {...}}
 """
 
-import math
 import pathlib
 import shlex
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ MEASURES = ("mAP", "average_mAP", "video_accuracy")  # that every evaluation has
 COMPARED = ("videos", "instances", "detections")  # how many of each an mAP is of
 OF_A_RUN = ("best", "last")
 INFERENCE = "inference"
+MOST = 2**53  # as a count or a time: not every larger whole number is a floating-point number
 
 
 def read_results(folder: pathlib.Path) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def read_results(folder: pathlib.Path) -> dict[str, Any]:
         _a_dict(results.get(key, {}), key, path)
     seconds = results.get("seconds", 0)
     for name, value in seconds.items() if isinstance(seconds, dict) else [("", seconds)]:
-        if not (type(value) in (int, float) and 0 <= value < math.inf):
+        if not (type(value) in (int, float) and 0 <= value <= MOST):
             raise _not(value, f"seconds {name}".strip(), "a time", path)
     return results
 
@@ -97,6 +97,8 @@ def _check_evaluation(evaluation: Any, prefix: str, path: pathlib.Path) -> None:
 def _check_shares(value: Any, where: str, path: pathlib.Path) -> None:
     if value is not None:
         for name, share in _a_dict(value, where, path).items():
+            if share is None:
+                raise _not(share, f"{where} at {name!a}", "a number from 0 to 1", path)
             _check_share(share, f"{where} at {name!a}", path)
 
 
@@ -106,7 +108,7 @@ def _check_share(value: Any, where: str, path: pathlib.Path) -> None:
 
 
 def _check_count(value: Any, where: str, path: pathlib.Path) -> None:
-    if not (type(value) is int and 0 <= value < math.inf):
+    if not (type(value) is int and 0 <= value <= MOST):
         raise _not(value, where, "a count", path)
 
 

@@ -8,7 +8,7 @@ import pytest
 from support.reported import write_run
 
 from formats.curve_file import append_point, drop_points, read_points
-from formats.run_results import read_results
+from formats.run_results import COMPARED, read_results
 from report.reading import read_run
 from utils.errors import InputError
 
@@ -82,6 +82,10 @@ def test_a_run_that_has_not_evaluated_is_told_from_a_folder_of_another_kind(tmp_
         (lambda r: r["best"]["mAP"].update({"0.5": 1.5}), "best.mAP at '0.5' is 1.5, not a number from 0 to 1"),
         (lambda r: r["best"]["mAP"].update({"0.5": float("nan")}), "best.mAP at '0.5' is nan"),
         (lambda r: r["best"]["mAP"].update({"0.5": True}), "best.mAP at '0.5' is True"),
+        (lambda r: r["last"]["mAP"].update({"0.5": None}), "last.mAP at '0.5' is None, not a number from 0 to 1"),
+        (lambda r: r["last"].update(compared=dict.fromkeys(COMPARED, 10**400)), "last.compared, videos is 1000000"),
+        (lambda r: r["last"].update(step=2**53 + 1), "last.step is 9007199254740993, not a count"),
+        (lambda r: r.update(seconds={"training": 10**400}), "seconds training is 1000000"),
         (lambda r: r["last"].update(step="3"), "last.step is '3', not a count"),
         (lambda r: r["last"].update(average_mAP=[0.5]), "last.average_mAP is [0.5], not an object"),
         (lambda r: r["best"]["per_class_AP"].update(run=3), "best.per_class_AP of 'run' is 3, not an object"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eval.__main__ import main
-from eval.run_tables import escape_latex, escape_markdown, methods, read_table_run, table_of
+from eval.run_tables import TableRun, cells_of, escape_latex, escape_markdown, methods, read_table_run, table_of
 
 CLASSES = ("Jump", "Dive")
 
@@ -56,8 +56,8 @@ def test_runs_that_differ_in_the_seed_alone_are_one_method(folders):
         "a": [0, 1, 2],
         "b": [0, 2],
     }
-    frame = table_of(runs, which=("last",))
-    assert list(frame.columns[:6]) == ["method", "evaluation", "runs", "detections", "0.3", "0.3 sd"]
+    frame = table_of(methods(runs), which=("last",))
+    assert list(frame.columns[:6]) == ["method", "evaluation", "runs", "mean detections", "0.3", "0.3 sd"]
     first, second = frame.to_dict("records")
     assert (first["method"], first["runs"], second["method"], second["runs"]) == ("a", 3, "b", 2)
     assert first["0.3"] == pytest.approx(0.42) and first["0.3 sd"] == pytest.approx(0.02)
@@ -71,6 +71,48 @@ def test_flags_of_a_call_make_no_method(tmp_path):
     assert len(methods([read_table_run(one), read_table_run(other)])) == 1
 
 
+def table_run(name, seed, *, inference=False):
+    evaluation = "inference" if inference else "last"
+    measures = {evaluation: {"0.5": 0.5}}
+    return TableRun(name=name, seed=seed, data="set", options="{}", measures=measures, classes=(), compared={})
+
+
+@pytest.mark.parametrize(
+    ("names", "method"),
+    [
+        ({"thumos-0": 0, "thumos-1": 1}, "thumos"),
+        ({"b-seed10": 10, "b-seed11": 11, "b-seed12": 12}, "b"),
+        ({"m-10": 10, "m-11": 11}, "m"),
+        ({"run-01": 5, "run-02": 6}, "run"),  # not the seeds, but what differs
+        ({"c-seed1": 5, "c-seed2": 6}, "c"),
+        ({"A-Seed0": 0, "A-Seed1": 1}, "A"),
+        ({"a_s0": 0, "a_s1": 1}, "a"),
+        ({"a seed 3": 3, "a seed 4": 4}, "a"),
+        ({"thumos14-0": 0, "thumos14-1": 1}, "thumos14"),
+        ({"thumos14": 0, "thumos14-seed1": 1}, "thumos14"),
+        ({"thumos14": 0, "thumos15": 1}, "thumos"),
+        ({"seed0": 0, "seed1": 1}, "seed"),
+        ({"pass-a": 0, "path-b": 1}, "pass-a"),
+        ({"lr-1-old": 0, "lr-10-old": 1}, "lr"),
+        ({"-0": 0, "-1": 1}, "-0"),
+        ({"7": 7, "8": 8}, "7"),
+        ({"x-2": 2}, "x-2"),
+    ],
+)
+def test_a_method_has_its_runs_name_without_their_seeds(names, method):
+    assert list(methods([table_run(name, seed) for name, seed in names.items()])) == [method]
+
+
+def test_a_number_that_all_runs_have_is_no_seed():
+    assert list(methods([table_run("w-10", seed) for seed in (0, 1)])) == ["w-10"]
+
+
+def test_inferences_are_a_method_of_their_own():
+    trained = [table_run(f"a-{seed}", seed) for seed in (0, 1)]
+    inferred = [table_run(f"a-{seed}/inference", seed, inference=True) for seed in (0, 1)]
+    assert methods([*trained, *inferred]) == {"a": trained, "a/inference": inferred}
+
+
 def test_the_same_seed_twice_is_two_methods(tmp_path):
     runs = [read_table_run(write_run(tmp_path / name / "run", seed=3)) for name in "xy"]
     assert {name: len(members) for name, members in methods(runs).items()} == {"run": 1, "run'": 1}
@@ -82,32 +124,36 @@ def test_markdown(folders, capsys):
     assert out.splitlines() == [
         "mAP by protocol sal, data set, 2 classes, in percent",
         "",
-        "| method | evaluation | runs | detections | 0.3 | 0.5 | avg 0.3:0.5 |",
+        "| method | evaluation | runs | mean detections | 0.3 | 0.5 | avg 0.3:0.5 |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
         "| a | last | 3 |  | 42.0 ± 2.0 | 32.0 ± 2.0 | 37.0 ± 2.0 |",
         "| b | last | 2 |  | **43.0** ± 2.8 | **33.0** ± 2.8 | **38.0** ± 2.8 |",
     ]
     notes = err.splitlines()
     # t is 4.303 and 12.706 with 2 and 1 degrees of freedom; the paired differences are 1 and 3.
-    assert notes[0] == "note: intervals are of avg 0.3:0.5, 95%, by Student's t"
-    assert notes[1] == "note: a, last: 37.00 [32.03, 41.97] over 3 seeds"
-    assert notes[2] == "note: b, last: 38.00 [12.59, 63.41] over 2 seeds"
-    assert notes[3] == "note: b - a, last: +2.00 [-10.71, +14.71] over 2 common seeds"
-    assert len(notes) == 4
+    assert notes[0].startswith("note: a-seed0, a-seed1, a-seed2, b-seed0, b-seed2: state no videos, instances and det")
+    assert notes[1] == "note: intervals are of avg 0.3:0.5, 95%, by Student's t"
+    assert notes[2] == "note: a, last: 37.00 [32.03, 41.97] over 3 seeds"
+    assert notes[3] == "note: b, last: 38.00 [12.59, 63.41] over 2 seeds"
+    assert notes[4] == "note: b - a, last: +2.00 [-10.71, +14.71] over 2 common seeds"
+    assert len(notes) == 5
 
 
 def test_latex(folders, capsys):
     _, out, _ = tables(capsys, *folders, "--format", "latex", "--which", "last")
     lines = out.splitlines()
+    assert lines[:5] == [
+        r"% needs \usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        r"\caption{mAP by protocol sal, data set, 2 classes, in percent}",
+        r"\begin{tabular}{llrrrrr}",
+    ]
+    assert lines[6] == r"method & evaluation & runs & mean detections & 0.3 & 0.5 & avg 0.3:0.5 \\"
     assert (
-        lines[0].startswith("% mAP by protocol sal, data set, 2 classes, in percent; needs")
-        and lines[1] == r"\begin{tabular}{llrrrrr}"
+        lines[9] == r"b & last & 2 &  & \textbf{43.0} $\pm$ 2.8 & \textbf{33.0} $\pm$ 2.8 & \textbf{38.0} $\pm$ 2.8 \\"
     )
-    assert lines[3] == r"method & evaluation & runs & detections & 0.3 & 0.5 & avg 0.3:0.5 \\"
-    assert (
-        lines[6] == r"b & last & 2 &  & \textbf{43.0} $\pm$ 2.8 & \textbf{33.0} $\pm$ 2.8 & \textbf{38.0} $\pm$ 2.8 \\"
-    )
-    assert lines[-1] == r"\end{tabular}"
+    assert lines[-2:] == [r"\end{tabular}", r"\end{table}"]
 
 
 def test_csv_has_all_digits(folders, capsys):
@@ -149,10 +195,71 @@ def test_an_inference_is_a_run(tmp_path, capsys):
     assert "| run/inference | inference | 1 |  | 40.0 | 30.0 | 35.0 |" in out
 
 
+def test_a_run_and_its_own_inference_belong_in_one_table(tiny, run, tmp_path, capsys):
+    assert run(tiny.path, "--exp_name", "x").code == 0
+    assert run(tiny.path, "--exp_name", "x", "--inference_only").code == 0
+    folder = tmp_path / "out" / "x"
+    for runs in ([folder, folder / "inference"], [folder / "inference", folder]):
+        code, out, err = tables(capsys, *runs, "--which", "best", "--format", "csv")
+        assert code == 0 and "states no" not in err
+        rows = {row["evaluation"]: row for row in csv.DictReader(io.StringIO(out))}
+        assert rows["best"]["about"] == "mAP by protocol sal, 4 videos, 3 instances, data tiny, 3 classes, as fractions"
+        assert rows["best"].pop("method") == "x" and rows["inference"].pop("method") == "x/inference"
+        rows["best"].pop("evaluation"), rows["inference"].pop("evaluation")
+        assert rows["best"] == rows["inference"]
+
+
+def test_two_runs_are_of_other_classes_though_an_inference_states_none(tmp_path, capsys):
+    inference, one, other = (write_run(tmp_path / name) for name in ("i", "one", "other"))
+    results = json.loads((inference / "results.json").read_text())
+    totals = {name: value for name, value in results["last"].items() if name != "per_class_AP"}
+    (inference / "results.json").write_text(json.dumps({**totals, "data": results["data"]}))
+    for name in ("best", "last"):
+        changed = json.loads((other / "results.json").read_text())[name]
+        damage(other, **{name: {**changed, "per_class_AP": {"Jump": changed["mAP"]}}})
+    code, out, _ = tables(capsys, inference, one)
+    assert code == 0 and out.startswith("mAP by protocol sal, data set, in percent")  # the inference may be of others
+    code, _, err = tables(capsys, inference, one, other)
+    assert code == 2 and "different data (data set, 2 classes; data set, 1 class)" in err
+
+
+def test_the_best_of_an_evaluation_is_the_best_of_its_rows_alone(tmp_path):
+    values = {"one": (0.5, 0.3), "two": (0.6, 0.2)}  # every best is above every last
+    runs = [
+        read_table_run(write_run(tmp_path / name, best=best, last=last, lr=best))
+        for name, (best, last) in values.items()
+    ]
+    frame = table_of(methods(runs), which=("best", "last"))
+    marked = [all(cell.is_best for cell in row) for row in cells_of(frame)]
+    assert dict(zip(zip(frame["method"], frame["evaluation"], strict=True), marked, strict=True)) == {
+        ("one", "best"): False,
+        ("one", "last"): True,
+        ("two", "best"): True,
+        ("two", "last"): False,
+    }
+
+
+def test_every_evaluation_shown_has_its_intervals(folders, capsys):
+    _, _, err = tables(capsys, *folders, "--format", "csv")
+    for evaluation in ("best", "last"):
+        assert f"note: a, {evaluation}: 37.00 [32.03, 41.97] over 3 seeds" in err
+        assert f"note: b - a, {evaluation}: +2.00 [-10.71, +14.71] over 2 common seeds" in err
+
+
+def test_inferences_have_intervals_of_their_own(tmp_path, capsys):
+    for seed in (0, 1):
+        results = json.loads((write_run(tmp_path / f"a-{seed}", seed=seed) / "results.json").read_text())
+        (tmp_path / f"a-{seed}" / "inference").mkdir()
+        inferred = {**results["last"], "options": results["options"], "data": results["data"]}
+        (tmp_path / f"a-{seed}" / "inference" / "results.json").write_text(json.dumps(inferred))
+    _, _, err = tables(capsys, *(tmp_path / f"a-{seed}" / "inference" for seed in (0, 1)), "--format", "csv")
+    assert "note: a/inference, inference: 35.00 [35.00, 35.00] over 2 seeds" in err and ", last" not in err
+
+
 def test_out_writes_the_table_alone(folders, tmp_path, capsys):
     code, out, _ = tables(capsys, *folders, "--format", "latex", "--out", tmp_path / "t.tex")
     assert code == 0 and out.startswith(f"{tmp_path / 't.tex'}: written\nnote: ")
-    assert (tmp_path / "t.tex").read_text().endswith("\\end{tabular}\n")
+    assert (tmp_path / "t.tex").read_text().endswith("\\end{table}\n")
 
 
 def test_names_are_shown_as_they_are(tmp_path, capsys):
@@ -161,8 +268,11 @@ def test_names_are_shown_as_they_are(tmp_path, capsys):
     _, out, _ = tables(capsys, run, "--format", "markdown", "--which", "last")
     assert r"| 50%\_a\|b\<i\>\&\$x\#\{\~^\\\* | last |" in out
     _, out, _ = tables(capsys, run, "--format", "latex", "--which", "last")
-    escaped = r"50\%\_a|b<i>\&\$x\#\{\textasciitilde{}\textasciicircum{}\textbackslash{}*"
+    escaped = (
+        r"50\%\_a\textbar{}b\textless{}i\textgreater{}\&\$x\#\{\textasciitilde{}\textasciicircum{}\textbackslash{}*"
+    )
     assert f"{escaped} & last" in out
+    assert escape_latex("a--b---c-d") == "a-{}-b-{}-{}-c-d"  # no dashes
     assert escape_markdown("plain 0.5 name") == escape_latex("plain 0.5 name") == "plain 0.5 name"
     _, out, _ = tables(capsys, run, "--format", "csv", "--which", "last")
     assert next(csv.DictReader(io.StringIO(out)))["method"] == name
@@ -174,18 +284,46 @@ def test_names_are_shown_as_they_are(tmp_path, capsys):
 
 def test_the_videos_and_instances_are_named_and_must_be_the_same(tmp_path, capsys):
     one, two, old = (write_run(tmp_path / name, seed=seed) for seed, name in enumerate(("m-0", "m-1", "old")))
-    damage(old, options={})  # of a version that stated neither
+    damage(old, options={})  # of a version that stated neither those nor options
     for folder, detections in ((one, 11), (two, 14)):
         count(folder, videos=3, instances=5, detections=detections)
-    code, out, _ = tables(capsys, old, one, two, "--format", "markdown", "--which", "last")
-    assert code == 0 and out.startswith("mAP by protocol sal, data set, 3 videos, 5 instances, 2 classes, in percent\n")
-    assert "| m | last | 2 | 12 | " in out and "| old | last | 1 |  | " in out
+    code, out, err = tables(capsys, one, two, "--format", "latex", "--which", "last")
+    assert code == 0 and "\\caption{mAP by protocol sal, 3 videos, 5 instances, data set, 2 classes, in percent}" in out
+    assert "states no" not in err
+    code, out, err = tables(capsys, old, one, two, "--format", "markdown", "--which", "last")
+    assert code == 0 and out.startswith("mAP by protocol sal, data set, 2 classes, in percent\n")
+    assert "note: old: states no videos, instances and detections" in err
+    assert tables(capsys, two, old, "--format", "markdown")[1].startswith("mAP by protocol sal, data set, 2 classes")
+    assert "| m | last | 2 | 12.5 | " in out and "| old | last | 1 |  | " in out
     count(two, videos=4, instances=5, detections=14)
-    code, _, err = tables(capsys, one, two)
+    code, _, err = tables(capsys, old, one, two)
     assert code == 2 and "3 videos, 5 instances" in err and "4 videos, 5 instances" in err
+    last = json.loads((two / "results.json").read_text())["last"]
+    damage(one, last={**last, "compared": {"videos": 4, "instances": 5, "detections": 11}})  # resumed on other videos
+    code, _, err = tables(capsys, one)
+    assert code == 2 and f"{one}, best, and {one}, last, are of different data" in err
+    assert [tables(capsys, one, "--which", which)[0] for which in ("best", "last")] == [0, 0]
     count(two, videos=True, instances=5, detections=14)
     code, _, err = tables(capsys, two)
     assert code == 2 and "best.compared, videos is True, not a count" in err
+
+
+def test_detections_of_a_method_are_a_mean_of_all_its_runs_or_none(tmp_path):
+    folders = [write_run(tmp_path / f"m-{seed}", seed=seed) for seed in (0, 1, 2)]
+    for folder, detections in zip(folders, (10, 11, 12), strict=True):
+        assert table_of(methods(list(map(read_table_run, folders))), which=("last",))["mean detections"].item() == ""
+        count(folder, videos=3, instances=5, detections=detections)
+    assert table_of(methods(list(map(read_table_run, folders))), which=("last",))["mean detections"].item() == "11"
+
+
+def test_a_caption_shows_the_data_as_they_are_named(tmp_path, capsys):
+    run = write_run(tmp_path / "run", data="50%_<a>\n|")
+    _, out, _ = tables(capsys, run, "--format", "latex")
+    assert (
+        r"\caption{mAP by protocol sal, data 50\%\_\textless{}a\textgreater{} \textbar{}, 2 classes, in percent}" in out
+    )
+    _, out, _ = tables(capsys, run, "--format", "markdown")
+    assert out.startswith(r"mAP by protocol sal, data 50%\_\<a\> \|, 2 classes, in percent")
 
 
 def count(folder, **compared):
