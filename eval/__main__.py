@@ -11,16 +11,30 @@ from collections.abc import Callable, Mapping, Sequence
 
 from command_line.console import run_tool
 from command_line.suggestions import closest, did_you_mean, shortened
-from eval.commands import print_comparison, print_diagnosis
-from eval.detection import main as detection
-from eval.run_tables import print_table
 from utils.errors import InputError
 
-TOOLS: Mapping[str, Callable[[Sequence[str]], None]] = {
-    "diagnose": print_diagnosis,
-    "compare": print_comparison,
-    "tables": print_table,
-}
+# Each command imports what it needs, so that --help and a mistyped command don't wait for pandas and scipy.
+
+
+def _diagnose(arguments: Sequence[str]) -> None:
+    from eval.commands import print_diagnosis
+
+    print_diagnosis(arguments)
+
+
+def _compare(arguments: Sequence[str]) -> None:
+    from eval.commands import print_comparison
+
+    print_comparison(arguments)
+
+
+def _tables(arguments: Sequence[str]) -> None:
+    from eval.run_tables import print_table
+
+    print_table(arguments)
+
+
+TOOLS: Mapping[str, Callable[[Sequence[str]], None]] = {"diagnose": _diagnose, "compare": _compare, "tables": _tables}
 USAGE = """python -m eval COMMAND ...; --help after a command lists its flags
 
   detection   detection mAP of a result file
@@ -33,6 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     """Return the exit code: 0 done, 2 invalid input."""
     command, *rest = arguments or ["--help"]
     if command == "detection":
+        from eval.detection import main as detection
+
         return detection(rest)
     if command in TOOLS:
         return run_tool(f"eval {command}", TOOLS[command], rest)

@@ -21,13 +21,18 @@ Flags = NDArray[np.bool_]
 RECALLS = np.linspace(0, 1, 11)  # that the 11-point rule of PASCAL VOC 2007 looks at
 
 
+def envelope(precision: Floats) -> Floats:
+    """Precision [...,N] -> the highest precision at each place or after it [...,N]."""
+    return np.asarray(np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1])
+
+
 def average_precision(true_positive: Flags, ground_truth_count: int) -> Floats:
     """Hits [K,N] in descending score -> AP [K]: the area under the interpolated precision-recall curve.
 
     Recall rises only at hits, by 1 / count each, so the area is the sum of the interpolated precision at hits, over count.
     """
     precision = np.cumsum(true_positive, axis=1) / np.arange(1, true_positive.shape[1] + 1)
-    return np.asarray((_envelope(precision) * true_positive).sum(1) / ground_truth_count)
+    return np.asarray((envelope(precision) * true_positive).sum(1) / ground_truth_count)
 
 
 def raw_average_precision(true_positive: Flags, ground_truth_count: int) -> Floats:
@@ -42,10 +47,10 @@ def eleven_point_average_precision(true_positive: Flags, ground_truth_count: int
     The tenths are what floating point makes of 0.1 i, as in other programs: 3 of 10 instances stay below the fourth of them.
     """
     hits = np.cumsum(true_positive, axis=1)
-    envelope = _envelope(hits / np.arange(1, hits.shape[1] + 1))
-    envelope = np.hstack([envelope, np.zeros((len(hits), 1))])  # a recall that is never reached
+    interpolated = envelope(hits / np.arange(1, hits.shape[1] + 1))
+    interpolated = np.hstack([interpolated, np.zeros((len(hits), 1))])  # a recall that is never reached
     reached = [np.searchsorted(row / ground_truth_count, RECALLS) for row in hits]
-    return np.array([row[at].mean() for row, at in zip(envelope, reached, strict=True)])
+    return np.array([row[at].mean() for row, at in zip(interpolated, reached, strict=True)])
 
 
 def per_class_ap(
@@ -132,7 +137,7 @@ def pr_curve(is_hit: Flags, score: Floats, *, count: int) -> PrecisionRecallCurv
     return PrecisionRecallCurve(
         score=score[order],
         precision=precision,
-        interpolated=_envelope(precision[None])[0],
+        interpolated=envelope(precision),
         recall=hits / count,
     )
 
@@ -147,8 +152,3 @@ def pr_curves(
         mine = np.flatnonzero(detections.label == label)
         curves.append(pr_curve(is_hit[mine], detections.score[mine], count=count) if count else None)
     return curves
-
-
-def _envelope(precision: Floats) -> Floats:
-    """Precision [K,N] -> the highest precision at each place or after it [K,N]."""
-    return np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]

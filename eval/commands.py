@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from command_line.parser import CommandParser
 from command_line.progress import Progress
 from eval.arguments import RESULT_FILE, add_file_flags, add_output_flags, pair_options
+from eval.compared import as_plain, compared, in_words
 from eval.diagnosis import (
     ACTIVITYNET,
     DEPTH,
@@ -34,10 +35,11 @@ from eval.diagnosis import (
 from eval.files import FilePair, read_pair
 from eval.notes import Note, notes_on
 from eval.protocols import PROTOCOLS
-from eval.statistics import CONFIDENCE, DRAWS, Difference, Estimate, Estimates, paired_bootstrap
+from eval.statistics import CONFIDENCE, DRAWS, Difference, Estimate, Estimates, num_steps, paired_bootstrap
+from eval.tables import NOTHING, in_percent
 from formats.durations import read_durations
 from formats.matching_names import VIDEO_FOLDS, match_names
-from formats.names import amount, plural
+from formats.names import amount
 from options import EvaluationOptions
 from utils.errors import InputError
 from utils.ranges import parse_grid
@@ -46,7 +48,7 @@ from utils.text_table import table
 
 PROTOCOL = PROTOCOLS["sal"].name  # by which detections are matched here
 BUCKETS = {"thumos14": THUMOS14, "activitynet": ACTIVITYNET}
-MOST_DRAWS = 1_000_000
+LEAST_DRAWS, MOST_DRAWS = 100, 1_000_000
 
 
 def print_diagnosis(arguments: Sequence[str]) -> None:
@@ -100,11 +102,12 @@ def print_diagnosis(arguments: Sequence[str]) -> None:
         content = {
             "sentence": sentence(summary),
             "protocol": PROTOCOL,
+            **pair.which_as_plain(),
             "tious": tious,
             "ties": args.ties,
             "buckets": dataclasses.asdict(buckets),
-            "compared": {plural(what): count for what, count in _counts(pair).items()},
-            "notes": [{"key": note.key, **note.as_plain()} for note in notes],
+            "compared": as_plain(_counts(pair)),
+            "notes": [_note_as_plain(note) for note in notes],
             **summary.as_plain(),
         }
         print(json.dumps(content, indent=2, allow_nan=False))
@@ -112,7 +115,7 @@ def print_diagnosis(arguments: Sequence[str]) -> None:
     print(sentence(summary))
     where = f"tIoU {args.tious}" if len(tious) == 1 else f"mean over tIoU {args.tious}"
     entering = f"the best {DEPTH} G of each class, {sum(summary.counts.values()):,.0f}, enter"
-    print(f"protocol {PROTOCOL}, {where}: {_compared(pair)}; {entering}")
+    print(f"protocol {PROTOCOL}, {where}, {pair.which}: {in_words(_counts(pair))}; {entering}")
     for note in notes:
         print(note.text(most=None if args.verbose else 3))
     print(f"\n{_kinds_table(summary)}\n\n{_profile_table(summary)}\n\n{_traits_table(summary, buckets)}")
@@ -130,8 +133,8 @@ def print_comparison(arguments: Sequence[str]) -> None:
     )
     parser.add_argument("--seed", default=0, type=int, help="of the draws (default: %(default)s)")
     args = parser.parse_args(arguments)
-    if not 2 <= args.draws <= MOST_DRAWS:
-        raise InputError(f"--draws {args.draws}: give 2 to {MOST_DRAWS:,}; {DRAWS:,} are usual")
+    if not LEAST_DRAWS <= args.draws <= MOST_DRAWS:
+        raise InputError(f"--draws {args.draws}: give {LEAST_DRAWS} to {MOST_DRAWS:,}; {DRAWS:,} are usual")
     if args.seed < 0:
         raise InputError(f"--seed {args.seed}: give a whole number from 0")
     tious = parse_grid(args.tious)
@@ -140,7 +143,8 @@ def print_comparison(arguments: Sequence[str]) -> None:
         raise InputError(f"{args.first} and {args.second} lack different videos; compare them without --missing skip")
     first, second, num_videos = _of_the_same_videos(*pairs)
     classes = pairs[0].classes
-    with Progress(total=args.draws, desc="drawing videos", unit="draw", leave=False) as shown:
+    steps = num_steps(num_videos, draws=args.draws)
+    with Progress(total=steps, desc="drawing videos", unit="draw", leave=False) as shown:
 
         def step() -> None:
             shown.update()
@@ -159,15 +163,18 @@ def print_comparison(arguments: Sequence[str]) -> None:
             step=step,
         )
     drawn = f"{found.draws:,} draws of {amount(num_videos, 'video')}"
+    without_interval = list(_without_interval(found, classes))
     if args.json:
         content = {
             "verdict": _verdict(found.average),
             "protocol": PROTOCOL,
+            **pairs[0].which_as_plain(),
             "confidence": CONFIDENCE,
             "draws": found.draws,
             "seed": args.seed,
-            "compared": [{plural(what): count for what, count in _counts(pair).items()} for pair in pairs],
-            "notes": [[{"key": note.key, **note.as_plain()} for note in notes_on(pair)] for pair in pairs],
+            "compared": [as_plain(_counts(pair)) for pair in pairs],
+            "notes": [[_note_as_plain(note) for note in notes_on(pair)] for pair in pairs],
+            "notes_on_intervals": [_note_as_plain(note) for note in without_interval],
             "difference": _plain(found, classes),
             "first": _plain(found.first, classes),
             "second": _plain(found.second, classes),
@@ -175,11 +182,13 @@ def print_comparison(arguments: Sequence[str]) -> None:
         print(json.dumps(content, indent=2, allow_nan=False))
         return
     print(f"{_verdict(found.average)} ({CONFIDENCE:.0%} interval, {drawn}, the same for both)")
-    print(f"protocol {PROTOCOL}, tIoU {args.tious}, subset {args.subset}")
+    print(f"protocol {PROTOCOL}, tIoU {args.tious}, {pairs[0].which}")
     for name, file, pair in zip("AB", (args.first, args.second), pairs, strict=True):
-        print(f"{name} is {file}: {_compared(pair)}")
+        print(f"{name} is {file}: {in_words(_counts(pair))}")
         for note in notes_on(pair):
             print(note.text(most=None if args.verbose else 3))
+    for note in without_interval:
+        print(note.text(most=None if args.verbose else 3))
     print(f"\n{_differences_table(found)}\n\n{_class_differences_table(found, classes)}")
 
 
@@ -191,16 +200,11 @@ def _parser(command: str, description: str) -> CommandParser:
 
 
 def _counts(pair: FilePair) -> dict[str, int]:
-    return {
-        "video": len(pair.videos),
-        "instance": len(pair.truth),
-        "class": len(np.unique(pair.truth.label)),
-        "detection": len(pair.detections),
-    }
+    return compared(len(pair.videos), pair.truth, pair.detections)
 
 
-def _compared(pair: FilePair) -> str:
-    return ", ".join(amount(count, what) for what, count in _counts(pair).items())
+def _note_as_plain(note: Note) -> dict[str, Any]:
+    return {"key": note.key, **note.as_plain()}
 
 
 def _durations(pair: FilePair, file: pathlib.Path | None) -> Floats:
@@ -245,7 +249,7 @@ def _traits_table(summary: ErrorSummary, buckets: Buckets) -> str:
     for trait, sizes in summary.bucket_sizes.items():
         edges = (0, *getattr(buckets, trait), math.inf)
         for (size, count), low, high in zip(sizes.items(), edges[:-1], edges[1:], strict=True):
-            numbers = [_percent(by[trait][size]) for by in (summary.sensitivity, summary.false_negatives)]
+            numbers = [in_percent(by[trait][size]) for by in (summary.sensitivity, summary.false_negatives)]
             rows.append([trait, size, f"{low:g}", "" if high == math.inf else f"{high:g}", f"{count:,.0f}", *numbers])
     return table(["trait", "bucket", "above", "up to", "instances", "mAP_N %", "not found %"], rows, names=2)
 
@@ -261,10 +265,35 @@ def _of_the_same_videos(first: FilePair, second: FilePair) -> tuple[Segments, Se
 
 
 def _verdict(difference: Estimate) -> str:
-    interval = f"{_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}] average mAP"
+    found = _interval(difference, signed=True) if difference.has_interval else "(no interval)"
+    interval = f"{_signed(difference.value)} {found} average mAP"
     if difference.is_clear:
         return f"B is {'better' if difference.value > 0 else 'worse'} than A: {interval}"
     return f"no clear difference of B from A: {interval}"
+
+
+def _without_interval(found: Difference, classes: Sequence[str]) -> Iterator[Note]:
+    """Notes on why there is no interval, of differences and of the results' own."""
+    named = [*(f"tIoU {tiou:g}" for tiou in found.tious), "average"]
+    differences = zip(named, (*found.by_tiou, found.average), strict=True)
+    at = [name for name, estimate in differences if not estimate.has_interval]
+    of_classes = zip(classes, found.by_class, strict=True)
+    of = tuple(name for name, e in of_classes if not math.isnan(e.value) and not e.has_interval)
+    if at or of:
+        where = f", at {', '.join(at)}" if at else ""
+        what = f"differences without an interval, for all draws are the same (too few videos, or no difference){where}"
+        yield Note(key="no_interval", what=what, classes=of)
+    own = [
+        f"{file} at {name}"
+        for file, one in (("A", found.first), ("B", found.second))
+        for name, estimate in zip(named, (*one.by_tiou, one.average), strict=True)
+        if not estimate.has_interval
+    ]
+    if own:
+        what = (
+            "no BCa interval, for all draws are the same or on one side of the value (too few videos, or nothing found)"
+        )
+        yield Note(key="no_bca_interval", what=f"{what}: {', '.join(own)}")
 
 
 def _differences_table(found: Difference) -> str:
@@ -273,7 +302,7 @@ def _differences_table(found: Difference) -> str:
     rows = []
     for name, one, other, difference in zip(names, *each, strict=True):
         between = [_signed(difference.value), _interval(difference, signed=True)]
-        rows.append([name, _percent(one.value), _interval(one), _percent(other.value), _interval(other), *between])
+        rows.append([name, in_percent(one.value), _interval(one), in_percent(other.value), _interval(other), *between])
     return table(["mAP %", "A", "BCa interval", "B", "BCa interval", "B - A", "interval"], rows)
 
 
@@ -281,8 +310,8 @@ def _class_differences_table(found: Difference, classes: Sequence[str]) -> str:
     rows = [
         [
             name,
-            _percent(one.value),
-            _percent(other.value),
+            in_percent(one.value),
+            in_percent(other.value),
             _signed(difference.value),
             _interval(difference, signed=True),
         ]
@@ -295,10 +324,11 @@ def _class_differences_table(found: Difference, classes: Sequence[str]) -> str:
 
 
 def _plain(estimates: Estimates, classes: Sequence[str]) -> dict[str, Any]:
-    """For JSON: None for NaN."""
+    """For JSON: None for NaN and for the ends of an interval that there is not."""
 
     def plain(estimate: Estimate) -> dict[str, float | None]:
-        return {name: None if math.isnan(v) else v for name, v in dataclasses.asdict(estimate).items()}
+        shown = estimate if estimate.has_interval else replace(estimate, low=math.nan, high=math.nan)
+        return {name: None if math.isnan(v) else v for name, v in dataclasses.asdict(shown).items()}
 
     by_tiou = zip(estimates.tious, estimates.by_tiou, strict=True)
     by_class = zip(classes, estimates.by_class, strict=True)
@@ -309,14 +339,10 @@ def _plain(estimates: Estimates, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _percent(fraction: float) -> str:
-    return "-" if math.isnan(fraction) else f"{100 * fraction:.1f}"
-
-
 def _signed(fraction: float) -> str:
-    return "-" if math.isnan(fraction) else f"{100 * fraction:+.2f}"
+    return NOTHING if math.isnan(fraction) else f"{100 * fraction:+.2f}"
 
 
 def _interval(estimate: Estimate, *, signed: bool = False) -> str:
-    form = _signed if signed else _percent
-    return "-" if math.isnan(estimate.low) else f"[{form(estimate.low)}, {form(estimate.high)}]"
+    form = _signed if signed else in_percent
+    return NOTHING if not estimate.has_interval else f"[{form(estimate.low)}, {form(estimate.high)}]"

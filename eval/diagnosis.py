@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from eval.average_precision import envelope
 from eval.matching import NO_INSTANCE, match_detections
 from formats.names import amount
 from utils.errors import InputError
@@ -167,25 +168,40 @@ def mean_summary(summaries: Sequence[ErrorSummary]) -> ErrorSummary:
 
 
 def sentence(summary: ErrorSummary) -> str:
-    """What to work on, in one line: the kind of false positive of the largest gain, and the next."""
-    ranked = sorted(summary.removal_gains.items(), key=lambda gain: -gain[1])
-    (kind, gain), (other, next_gain) = ranked[:2]
+    """What to work on, in one line: the kind of error whose removal or fix gains most, and the next."""
+    worth = {kind: max(fix, summary.removal_gains.get(kind, 0.0)) for kind, fix in summary.fix_gains.items()}
+    (kind, gain), (other, next_gain) = sorted(worth.items(), key=lambda one: -one[1])[:2]
     if gain <= 0:
-        return f"no kind of false positive costs mAP_N; {amount(round(summary.missed), 'instance')} missed altogether"
-    false = sum(summary.counts.values()) - summary.counts[KINDS[TRUE_POSITIVE]]
-    fix = "" if kind not in _ADVICE else f"; {_ADVICE[kind]}: {100 * summary.fix_gains[kind]:+.1f}"
-    without = f"without these {summary.counts[kind]:,.0f} of {false:,.0f} false positives"
-    return (
-        f"{kind} is worth {100 * gain:+.1f} mAP_N: {without} it is {100 * (summary.average_map_n + gain):.1f}{fix}; "
-        f"next is {other}, {100 * next_gain:+.1f}"
-    )
+        return f"no kind of error costs mAP_N; {amount(round(summary.missed), 'instance')} missed altogether"
+    then = f"; next is {_NAMES.get(other, other)}, {100 * next_gain:+.1f}" if next_gain > 0 else ""
+    return f"{_worth_of(kind, summary, least=next_gain)}{then}"
 
 
+_NAMES = {MISSED: "missed instances"}
 _ADVICE = {
     KINDS[WRONG_LABEL]: "with their instance's label",
     KINDS[LOCALIZATION]: "with their instance's boundaries",
     KINDS[CONFUSION]: "with their instance's label and boundaries",
 }
+
+
+def _worth_of(kind: str, summary: ErrorSummary, *, least: float) -> str:
+    """The gain of removal, and of the fix where it differs; the fix first where removal gains less than `least`."""
+
+    def reached(gain: float) -> str:
+        return f"{100 * (summary.average_map_n + gain):.1f}"
+
+    fix = summary.fix_gains[kind]
+    if kind == MISSED:
+        without = f"without the {amount(round(summary.missed), 'instance')} that nothing finds or is about"
+        return f"{_NAMES[kind]} are worth {100 * fix:+.1f} mAP_N: {without} it is {reached(fix)}"
+    removal = summary.removal_gains[kind]
+    false = sum(summary.counts.values()) - summary.counts[KINDS[TRUE_POSITIVE]]
+    these = f"these {summary.counts[kind]:,.0f} of {false:,.0f} false positives"
+    if removal <= 0 or removal < least:
+        return f"{kind} is worth {100 * fix:+.1f} mAP_N if fixed: {_ADVICE[kind]} for {these} it is {reached(fix)}"
+    advice = f"; {_ADVICE[kind]}: {100 * fix:+.1f}" if kind in _ADVICE else ""
+    return f"{kind} is worth {100 * removal:+.1f} mAP_N: without {these} it is {reached(removal)}{advice}"
 
 
 def _kinds(truth: Segments, detections: Segments, *, tiou: float, ties: Ties) -> tuple[Indices, Indices]:
@@ -289,8 +305,7 @@ class _Ranking:
         bounds = np.searchsorted(counted.label, np.arange(len(self.count) + 1))
         for c in np.flatnonzero(self.count):
             mine = slice(bounds[c], bounds[c + 1])
-            interpolated = np.maximum.accumulate(precision[mine][::-1])[::-1]
-            area[c] = interpolated[hit[mine]].sum() / self.count[c]
+            area[c] = envelope(precision[mine])[hit[mine]].sum() / self.count[c]
         return area
 
     def map_n(self) -> float:

@@ -24,6 +24,7 @@ from formats.names import shown
 from formats.problems import DataError, Problem
 from formats.result_file import ResultFile, read_detections
 from formats.splits import Annotations
+from formats.thumos14_quirks import is_ambiguous
 from utils.errors import InputError
 from utils.segments import Indices, Segments
 
@@ -82,11 +83,34 @@ class FilePair:
     @cached_property
     def detections(self) -> Segments:
         """What enters the comparison. The positions of unknown videos follow those of `videos`."""
+        return self.of_every_label.take(np.flatnonzero(self.of_every_label.label < len(self.classes)))
+
+    @cached_property
+    def of_every_label(self) -> Segments:
+        """`detections` and those of labels that are no class here, whose positions follow those of `classes`."""
         video, label = self.video_positions, self.label_positions
-        entering = (video != NOT_EVALUATED) & (label != NOT_EVALUATED)
+        label = np.where(label == NOT_EVALUATED, len(self.classes) + self.found.detections.label, label)
+        marks = [i for i, name in enumerate(self.found.labels) if self.is_mark(name)]
+        entering = (video != NOT_EVALUATED) & ~np.isin(self.found.detections.label, marks)
         if self.options.skip_empty:
             entering &= ~self.is_empty
         return replace(self.found.detections, video=video, label=label).take(np.flatnonzero(entering))
+
+    def is_mark(self, label: str) -> bool:
+        """Whether a label of the result file is no class but a mark of what nobody could classify."""
+        unknown = label not in self.class_of.known
+        return unknown and any(is_ambiguous(video, label) for video in self.chosen.names)
+
+    @property
+    def which(self) -> str:
+        """Which of the ground truth's videos are to be evaluated."""
+        listed = f", listed in {self.chosen.listed_in}" if self.chosen.listed_in else ""
+        return f"subset {self.options.subset}{listed}"
+
+    def which_as_plain(self) -> dict[str, str | None]:
+        """`which`, for JSON."""
+        listed_in = self.chosen.listed_in
+        return {"subset": self.options.subset, "listed_in": str(listed_in) if listed_in else None}
 
     @cached_property
     def position_of(self) -> dict[str, int]:

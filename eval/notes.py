@@ -13,7 +13,6 @@ import numpy as np
 from eval.files import NOT_EVALUATED, FilePair, is_empty
 from formats.names import amount, shown
 from formats.spelling import spelt_alike
-from formats.thumos14_quirks import is_ambiguous
 
 UNKNOWN_VIDEOS, UNKNOWN_CLASSES, EMPTY_INSTANCES = "unknown_videos", "unknown_classes", "empty_instances"
 
@@ -128,7 +127,7 @@ def _classes(pair: FilePair) -> Iterator[Note]:
     contested: list[str] = []
     for label in pair.found.labels:
         known = pair.class_of.known.get(label)
-        if known is None and any(is_ambiguous(video, label) for video in pair.chosen.names):
+        if pair.is_mark(label):
             no_class.append(label)
         elif known is None:
             (contested if label in pair.class_of.contested else unknown).append(label)

@@ -13,17 +13,20 @@ import numpy as np
 
 from eval.arguments import AVERAGES, pair_options, parse_arguments
 from eval.average_precision import INTERPOLATED
+from eval.compared import as_plain, compared, in_words
 from eval.files import FilePair, read_pair
 from eval.measures import measures
 from eval.notes import EMPTY_INSTANCES, UNKNOWN_CLASSES, UNKNOWN_VIDEOS, Note, notes_on
 from eval.protocol_notes import protocol_notes
-from eval.protocols import CHOICES, Ambiguous, Outcome, SnippetClock, evaluate_by
+from eval.protocols import CHOICES, Ambiguous, Outcome, Protocol, SnippetClock, evaluate_by
 from eval.tables import map_table, per_class_table, protocol_table
 from formats.ambiguous_intervals import read_ambiguous_intervals
-from formats.names import amount, plural
+from formats.names import amount
 from utils.errors import InputError
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.snippet_grid import SnippetGrid
+
+NOT_COMPUTED = "not_computed"  # of a protocol beside others
 
 
 def print_evaluation(arguments: Sequence[str]) -> None:
@@ -33,8 +36,8 @@ def print_evaluation(arguments: Sequence[str]) -> None:
     protocols = CHOICES[args.protocol]
     dropped_anyway = all(protocol.drops_unannotated_videos for protocol in protocols)
     intervals = read_ambiguous_intervals(args.ambiguous) if args.ambiguous else []
-    options = replace(pair_options(args), unknown="skip") if dropped_anyway else pair_options(args)
-    pair = read_pair(args.ground_truth, args.detections, options)
+    given = read_pair(args.ground_truth, args.detections, pair_options(args))
+    pair = replace(given, options=replace(given.options, unknown="skip")) if dropped_anyway else given
     notes = [*notes_on(pair), *_partial_averages(spans, tious)]
     if all(protocol.shortest_instance is not None for protocol in protocols):
         notes = [note for note in notes if note.key != EMPTY_INSTANCES]  # they do not count as missed: they are dropped
@@ -43,39 +46,48 @@ def print_evaluation(arguments: Sequence[str]) -> None:
     marks = pair.marked(intervals)
     grid = SnippetGrid(frames=args.snippet_frames, stride=args.snippet_stride or args.snippet_frames)
     snippets = SnippetClock(grid=grid, fps=args.fps)
-    outcomes = [
-        evaluate_by(
-            protocol,
-            pair.truth,
-            pair.detections,
-            num_classes=len(pair.classes),
-            tious=tious,
-            snippets=snippets,
-            ambiguous=marks,
-        )
-        for protocol in protocols
-    ]
+    outcomes: list[Outcome] = []
+    refused: dict[str, str] = {}
+    for protocol in protocols:
+        try:
+            outcome = evaluate_by(
+                protocol,
+                pair.truth,
+                pair.detections,
+                num_classes=len(pair.classes),
+                tious=tious,
+                snippets=snippets,
+                ambiguous=marks,
+            )
+        except InputError as error:
+            if len(protocols) == 1:
+                raise
+            refused[protocol.name] = str(error)
+        else:
+            outcomes.append(outcome)
+    notes += [Note(key=NOT_COMPUTED, what=f"{name}: not computed, {why}") for name, why in refused.items()]
     notes += _notes_on_intervals(outcomes, listed=args.ambiguous, unused=len(intervals) - len(marks))
     for outcome in _told_apart(outcomes):
         notes += protocol_notes(outcome, pair.truth, pair.detections, classes=pair.classes, snippets=snippets)
-    further = list(measures(args, pair.truth, pair.detections))
-    listed_in = str(pair.chosen.listed_in) if pair.chosen.listed_in else None
+    further = list(measures(args, given.truth, given.of_every_label))
     if args.json:
-        rows = [_as_plain(outcome, pair, spans) for outcome in outcomes]
+        computed = {outcome.protocol.name: _as_plain(outcome, pair, spans) for outcome in outcomes}
         content = {
-            "subset": args.subset,
-            "listed_in": listed_in,
+            **pair.which_as_plain(),
             "notes": [{"key": note.key, **note.as_plain()} for note in notes],
-            **rows[0],
+            **computed[outcomes[0].protocol.name],
             **{measure.key: measure.plain for measure in further},
-            "protocols": rows,
+            "protocols": [
+                computed.get(p.name, {"protocol": p.name, "does": p.does, NOT_COMPUTED: refused.get(p.name)})
+                for p in protocols
+            ],
         }
         print(json.dumps(content, indent=2, allow_nan=False))
         return
-    print(_opening(outcomes, pair, f"subset {args.subset}" + (f", listed in {listed_in}" if listed_in else "")))
+    print(_opening(protocols, outcomes, pair))
     for note in notes:
         print(note.text(most=None if args.verbose else 3))
-    print(f"\n{_tables(outcomes, pair, spans)}")
+    print(f"\n{_tables(protocols, outcomes, pair, spans)}")
     for measure in further:
         print(f"\n{measure.text}")
 
@@ -90,7 +102,7 @@ def _as_plain(outcome: Outcome, pair: FilePair, spans: Sequence[str]) -> dict[st
     return {
         "protocol": outcome.protocol.name,
         "does": outcome.protocol.does,
-        "compared": {plural(what): count for what, count in _compared(outcome, pair).items()},
+        "compared": as_plain(_counts(outcome, pair)),
         "mAP": outcome.result.map_by_tiou(),
         "average_mAP": outcome.result.average_map(),
         "average_mAP_by_span": _averages(outcome, spans),
@@ -98,37 +110,33 @@ def _as_plain(outcome: Outcome, pair: FilePair, spans: Sequence[str]) -> dict[st
     }
 
 
-def _compared(outcome: Outcome, pair: FilePair) -> dict[str, int]:
+def _counts(outcome: Outcome, pair: FilePair) -> dict[str, int]:
     annotated = len(np.unique(pair.truth.video))
-    return {
-        "video": annotated if outcome.protocol.drops_unannotated_videos else len(pair.videos),
-        "instance": len(outcome.truth),
-        "class": len(np.unique(outcome.truth.label)),
-        "detection": len(outcome.detections),
-    }
+    num_videos = annotated if outcome.protocol.drops_unannotated_videos else len(pair.videos)
+    return compared(num_videos, outcome.truth, outcome.detections)
 
 
 def _averages(outcome: Outcome, spans: Sequence[str]) -> dict[str, float]:
     return {span: outcome.result.average_map(*parse_span(span)) for span in spans}
 
 
-def _opening(outcomes: Sequence[Outcome], pair: FilePair, which: str) -> str:
+def _opening(protocols: Sequence[Protocol], outcomes: Sequence[Outcome], pair: FilePair) -> str:
     """What was compared, and how, if not as usual."""
-    if len(outcomes) > 1:
-        return "\n".join([f"compared, {which}", *(f"{o.protocol.name}: {o.protocol.does}" for o in outcomes)])
+    if len(protocols) > 1:
+        return "\n".join([f"compared, {pair.which}", *(f"{p.name}: {p.does}" for p in protocols)])
     (outcome,) = outcomes
-    counts = ", ".join(amount(count, what) for what, count in _compared(outcome, pair).items())
-    return f"compared by {outcome.protocol.name}, {which}: {counts}"
+    return f"compared by {outcome.protocol.name}, {pair.which}: {in_words(_counts(outcome, pair))}"
 
 
-def _tables(outcomes: Sequence[Outcome], pair: FilePair, spans: Sequence[str]) -> str:
-    if len(outcomes) > 1:
-        counted = [plural(what) for what in _compared(outcomes[0], pair)]
-        rows = {
-            o.protocol.name: (list(_compared(o, pair).values()), o.result.map_by_tiou(), _averages(o, spans))
+def _tables(protocols: Sequence[Protocol], outcomes: Sequence[Outcome], pair: FilePair, spans: Sequence[str]) -> str:
+    if len(protocols) > 1:
+        computed = {
+            o.protocol.name: (list(_counts(o, pair).values()), o.result.map_by_tiou(), _averages(o, spans))
             for o in outcomes
         }
-        return protocol_table(rows, counted)
+        return protocol_table(
+            {p.name: computed.get(p.name) for p in protocols}, list(as_plain(_counts(outcomes[0], pair)))
+        )
     (outcome,) = outcomes
     row = outcome.result.map_by_tiou(), _averages(outcome, spans)
     per_class = per_class_table(outcome.result.ap_by_class(pair.classes))

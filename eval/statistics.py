@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from eval.average_precision import envelope
 from eval.matching import NO_INSTANCE, match_detections
 from utils.errors import InputError
 from utils.segments import Floats, Indices, Segments
@@ -26,6 +27,9 @@ from utils.segments import Floats, Indices, Segments
 DRAWS = 2000
 CONFIDENCE = 0.95
 MOST_LEFT_OUT = 1000  # evaluations for the acceleration of a BCa interval
+NO_WIDTH = (
+    1e-9  # of an interval whose draws are all the same but for rounding: they say nothing of how sure a number is
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +42,14 @@ class Estimate:
     high: float
 
     @property
+    def has_interval(self) -> bool:
+        """Whether there is one, and of some width: where no draw differs from another, as with a single video, it has none."""
+        return self.high - self.low > NO_WIDTH
+
+    @property
     def is_clear(self) -> bool:
-        """Whether the interval lies on one side of 0."""
-        return self.low > 0 or self.high < 0
+        """Whether there is an interval, and it lies on one side of 0."""
+        return self.has_interval and (self.low > 0 or self.high < 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +116,7 @@ class WeightedEvaluation:
         ranked = before[self._next] - before[self._first][:, None]
         # Where a row is filled up it is at most that of its last hit: no more is found, and no less ranks before.
         precision = np.cumsum(hits, axis=1) / np.maximum(ranked, 1)
-        interpolated = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        found = (interpolated * hits).sum(1).reshape(self._shape)
+        found = (envelope(precision) * hits).sum(1).reshape(self._shape)
         instances = self._instances @ weight
         return np.asarray(np.divide(found, instances, out=np.full(self._shape, np.nan), where=instances > 0))
 
@@ -118,6 +126,11 @@ def draw_weights(num_videos: int, *, draws: int, seed: int) -> Iterator[Indices]
     generator = np.random.default_rng(seed)
     for _ in range(draws):
         yield np.bincount(generator.integers(0, num_videos, num_videos), minlength=num_videos)
+
+
+def num_steps(num_videos: int, *, draws: int) -> int:
+    """How many evaluations an interval takes: the draws, and those without a video or a group of videos."""
+    return draws + min(num_videos, MOST_LEFT_OUT)
 
 
 def paired_bootstrap(
@@ -135,15 +148,11 @@ def paired_bootstrap(
 ) -> Difference:
     """The difference `second` - `first`, both evaluated on the same videos in every draw, with its percentile interval.
 
-    The two results' own intervals are BCa. `step` is called after each draw. Raises InputError when there is no ground truth.
+    The two results' own intervals are BCa. `step` is called `num_steps` times. Raises InputError when there is no ground truth.
     """
     measures = [_measure(truth, found, num_classes, num_videos, tious) for found in (first, second)]
-    drawn = np.zeros((2, draws, len(tious) + 1 + num_classes))
-    for d, weight in enumerate(draw_weights(num_videos, draws=draws, seed=seed)):
-        drawn[:, d] = [measure(weight) for measure in measures]
-        step()
-    each = [_bca(measure, one, num_videos, confidence, tious) for measure, one in zip(measures, drawn, strict=True)]
-    values = [measure(np.ones(num_videos, np.int64)) for measure in measures]
+    values, drawn, without = _sample(measures, num_videos, draws, seed, step)
+    each = [_bca(*numbers, confidence, tious) for numbers in zip(values, drawn, without, strict=True)]
     between = drawn[1] - drawn[0]
     bounds = [_quantiles(column, _levels(confidence)) for column in between.T]
     difference = _estimates(values[1] - values[0], between, bounds, tious)
@@ -164,21 +173,18 @@ def bca_bootstrap(
 ) -> Estimates:
     """mAP and AP of one result with bias-corrected, accelerated intervals (Efron 1987).
 
-    The draws' own quantiles lie too high where classes have few videos. `step` is called after each draw. Raises InputError
+    The draws' own quantiles lie too high where classes have few videos. `step` is called `num_steps` times. Raises InputError
     when there is no ground truth.
     """
     measure = _measure(truth, detections, num_classes, num_videos, tious)
-    drawn = np.zeros((draws, len(tious) + 1 + num_classes))
-    for d, weight in enumerate(draw_weights(num_videos, draws=draws, seed=seed)):
-        drawn[d] = measure(weight)
-        step()
-    return _bca(measure, drawn, num_videos, confidence, tious)
+    (value,), (drawn,), (without,) = _sample([measure], num_videos, draws, seed, step)
+    return _bca(value, drawn, without, confidence, tious)
 
 
 def bca_levels(value: float, drawn: Floats, jackknife: Floats, *, confidence: float) -> tuple[float, float]:
     """Which quantiles of the draws [D] are the ends of the BCa interval, from the values without each video [V].
 
-    NaN where all draws or all of the jackknife's values are the same.
+    NaN where the draws all lie on one side of the value, and where leaving out a video changes nothing.
     """
     drawn, jackknife = drawn[~np.isnan(drawn)], jackknife[~np.isnan(jackknife)]
     if len(drawn) == 0 or len(jackknife) == 0:
@@ -231,18 +237,34 @@ def _measure(
     return measure
 
 
-def _bca(
-    measure: Callable[[Indices], Floats], drawn: Floats, num_videos: int, confidence: float, tious: Sequence[float]
-) -> Estimates:
-    """The measures with the intervals that their draws [D,M], and leaving out videos, give.
+def _sample(
+    measures: Sequence[Callable[[Indices], Floats]],
+    num_videos: int,
+    draws: int,
+    seed: int,
+    step: Callable[[], object],
+) -> tuple[Floats, Floats, Floats]:
+    """What R results have on all videos [R,M], on draws of them [R,D,M], and without each of the groups [R,L,M].
 
-    Each video in turn, or of very many each of MOST_LEFT_OUT groups: the sums of squares and cubes that count stay the same,
-    but for chance.
+    These are single videos, or of very many MOST_LEFT_OUT groups: the sums of squares and cubes that BCa takes of them stay the
+    same, but for chance.
     """
     everyone = np.ones(num_videos, np.int64)
-    value = measure(everyone)
-    groups = min(num_videos, MOST_LEFT_OUT)
-    without = np.array([measure(everyone - (np.arange(num_videos) % groups == group)) for group in range(groups)])
+    values = np.array([measure(everyone) for measure in measures])
+    drawn, without = [], []
+    for weight in draw_weights(num_videos, draws=draws, seed=seed):
+        drawn.append([measure(weight) for measure in measures])
+        step()
+    groups = num_steps(num_videos, draws=0)
+    for group in range(groups):
+        weight = everyone - (np.arange(num_videos) % groups == group)
+        without.append([measure(weight) for measure in measures])
+        step()
+    return values, np.swapaxes(drawn, 0, 1), np.swapaxes(without, 0, 1)
+
+
+def _bca(value: Floats, drawn: Floats, without: Floats, confidence: float, tious: Sequence[float]) -> Estimates:
+    """The measures [M] with the intervals that their draws [D,M], and leaving out videos [L,M], give."""
     bounds = [
         _quantiles(column, bca_levels(v, column, left, confidence=confidence))
         for v, column, left in zip(value, drawn.T, without.T, strict=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from command_line.progress import Progress
 from eval.detection import DetectionResult, evaluate_detections
-from eval.statistics import CONFIDENCE, DRAWS, Difference, Estimate, paired_bootstrap
+from eval.statistics import CONFIDENCE, DRAWS, Difference, Estimate, num_steps, paired_bootstrap
 from formats.names import shown
 from options import CALL_FLAGS, FLAGS, NEUTRAL_FLAGS
 from report.charts import Row, Spec, interval_chart, line_chart, thinned
@@ -80,7 +80,8 @@ def _result(one: Judged, *, like: Judged) -> DetectionResult:
 
 def _difference(first: Judged, other: Judged, *, draws: int) -> Difference:
     timelines = first.run.timelines
-    with Progress(total=draws, desc="drawing test videos", unit="draw", leave=False) as drawn:
+    steps = num_steps(len(timelines.videos), draws=draws)
+    with Progress(total=steps, desc="drawing test videos", unit="draw", leave=False) as drawn:
 
         def step() -> None:
             drawn.update()
@@ -138,17 +139,19 @@ def _sentence(difference: Difference, name: str, first: str) -> str:
     tious, average = difference.tious, difference.average
     over = f"averaged over tIoU {tious[0]:g} to {tious[-1]:g}" if len(tious) > 1 else f"at tIoU {tious[0]:g}"
     clear = [f"{tiou:g}" for tiou, one in zip(tious, difference.by_tiou, strict=True) if one.is_clear]
-    verdict = "beyond" if average.is_clear else "within"
+    verdict = f"{'beyond' if average.is_clear else 'within'} the noise of the test videos"
+    if average.value and not average.has_interval:
+        verdict = "the test videos are too few to tell it from their noise"
     at = f"; so are those at tIoU {', '.join(clear)}" if average.is_clear and clear else ""
     at = f"; those at tIoU {', '.join(clear)} are beyond it" if clear and not average.is_clear else at
     return (
-        f"{name} has {100 * average.value:+.1f} mAP {_interval(average)} against {first}, {over}: {verdict} the noise of the "
-        f"test videos{at if len(tious) > 1 else ''}."
+        f"{name} has {f'{100 * average.value:+.1f} mAP {_interval(average)}'.rstrip()} against {first}, {over}: {verdict}"
+        f"{at if len(tious) > 1 else ''}."
     )
 
 
 def _interval(estimate: Estimate) -> str:
-    return "" if np.isnan(estimate.low) else f"[{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]"
+    return f"[{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]" if estimate.has_interval else ""
 
 
 def _map_table(
@@ -169,7 +172,7 @@ def _map_table(
                 percent(value, target=explore_link(sort="ap", run=i), strong=value == top)
                 for value, top in zip(row.tolist(), best.tolist(), strict=True)
             ),
-            "" if np.isnan(estimate.low) else f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]",
+            f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]" if estimate.has_interval else "",
         ]
         for i, (name, row, estimate) in enumerate(zip(names, values, own, strict=True))
     ]

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from eval.diagnosis import (
     diagnose,
     mean_summary,
     sentence,
+    usual_buckets,
 )
 from eval.files import PairOptions, read_pair
 from eval.matching import NO_INSTANCE, match_detections
@@ -140,7 +142,9 @@ def test_no_detections():
     diagnosis = diagnosed(INSTANCES, Segments.from_rows([]))
     assert diagnosis.average_map_n == 0 and set(diagnosis.removal_gains.values()) == {0.0}
     assert diagnosis.fix_gains["missed"] == 1
-    assert sentence(diagnosis) == "no kind of false positive costs mAP_N; 4 instances missed altogether"
+    assert sentence(diagnosis) == (
+        "missed instances are worth +100.0 mAP_N: without the 4 instances that nothing finds or is about it is 100.0"
+    )
 
 
 def test_buckets_take_their_upper_edge():
@@ -163,10 +167,73 @@ def test_means_over_thresholds():
     assert json.loads(json.dumps(mean.as_plain(), allow_nan=False))["false_negatives"]["length"]["S"] is None
 
 
-def test_sentence():
-    assert sentence(diagnosed(INSTANCES, FOUND)) == (
-        "background is worth +2.1 mAP_N: without these 2 of 6 false positives it is 33.3; next is double detection, +0.9"
+def summary(removal, fix, *, missed=0.0):
+    """Of gains [%] by kind, the fix of all others being the removal; 3 true positives and 2 of each other kind."""
+    gains = dict.fromkeys(KINDS[1:], 0.0) | {kind: gain / 100 for kind, gain in removal.items()}
+    fixes = {**gains, "missed": 0.0} | {kind: gain / 100 for kind, gain in fix.items()}
+    counts = dict.fromkeys(KINDS, 2.0) | {KINDS[TRUE_POSITIVE]: 3.0}
+    whole = mean_summary([diagnosed(INSTANCES, FOUND)])
+    return replace(whole, average_map_n=0.3, counts=counts, missed=missed, removal_gains=gains, fix_gains=fixes)
+
+
+@pytest.mark.parametrize(
+    ("removal", "fix", "missed", "expected"),
+    [
+        (
+            *({"background": 4, "double detection": 1}, {}, 0),
+            "background is worth +4.0 mAP_N: without these 2 of 10 false positives it is 34.0; next is double detection, +1.0",
+        ),
+        (
+            *({"localization": 10, "background": 4}, {"localization": 28, "missed": 5}, 7),
+            "localization is worth +10.0 mAP_N: without these 2 of 10 false positives it is 40.0; with their instance's "
+            "boundaries: +28.0; next is missed instances, +5.0",
+        ),
+        (
+            *({"background": 4}, {"wrong label": 9}, 0),
+            "wrong label is worth +9.0 mAP_N if fixed: with their instance's label for these 2 of 10 false positives it is "
+            "39.0; next is background, +4.0",
+        ),
+        (
+            *({"confusion": 3, "background": 4}, {"confusion": 9}, 0),
+            "confusion is worth +9.0 mAP_N if fixed: with their instance's label and boundaries for these 2 of 10 false "
+            "positives it is 39.0; next is background, +4.0",
+        ),
+        (
+            *({"background": 3}, {"missed": 60}, 11),
+            "missed instances are worth +60.0 mAP_N: without the 11 instances that nothing finds or is about it is 90.0; next "
+            "is background, +3.0",
+        ),
+        ({}, {}, 2, "no kind of error costs mAP_N; 2 instances missed altogether"),
+    ],
+)
+def test_sentence_is_about_the_largest_gain_of_the_table(removal, fix, missed, expected):
+    assert sentence(summary(removal, fix, missed=missed)) == expected
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_gain_of_the_table_is_larger_than_the_one_in_the_sentence(seed):
+    truth, found = random_case(seed)
+    diagnosis = diagnosed(truth, found, classes=3, videos=4)
+    first = max(
+        diagnosis.fix_gains, key=lambda kind: max(diagnosis.fix_gains[kind], diagnosis.removal_gains.get(kind, 0))
     )
+    assert sentence(diagnosis).startswith(first) and f"{100 * diagnosis.fix_gains[first]:+.1f}" in sentence(diagnosis)
+
+
+def test_the_buckets_follow_the_grid():
+    assert (
+        usual_buckets((0.5,)) == THUMOS14 == usual_buckets((0.1, 0.3, 0.5, 0.7))
+        and usual_buckets((0.5, 0.95)) == ACTIVITYNET
+    )
+
+
+def test_a_hit_must_exceed_the_least_precision():
+    """One instance, found behind 19 or 18 false positives: P_N is 1 / 20, which is the least, or more."""
+    truth = Segments.from_rows([(0, A, 0, 10, 1)])
+    for false, share in ((19, 1.0), (18, 0.0)):
+        rows = [(0, A, 50, 60, 0.9)] * false + [(0, A, 0, 10, 0.1)]
+        diagnosis = diagnosed(truth, Segments.from_rows(rows), classes=1, videos=1)
+        assert diagnosis.false_negatives["length"]["M"] == share
 
 
 # The plain oracle: one detection at a time.

@@ -8,6 +8,8 @@ import sys
 import pytest
 from support.paths import ROOT, SHARED
 
+from command_line.progress import Progress
+from eval import commands
 from eval.__main__ import main
 
 REAL_DETECTIONS = SHARED / "golden" / "detections" / "thumos14_test.json"
@@ -67,9 +69,11 @@ def test_diagnose(files, capsys):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     # Dive has two instances: its one detection, a false positive, is right with other boundaries.
-    assert lines[0].startswith("no kind of false positive costs mAP_N; 2 instances missed")
+    assert lines[0].startswith("localization is worth +25.0 mAP_N if fixed: with their instance's boundaries")
+    assert lines[0].endswith("it is 50.0; next is missed instances, +25.0")
     assert lines[1] == (
-        "protocol sal, tIoU 0.5: 3 videos, 4 instances, 2 classes, 2 detections; the best 10 G of each class, 2, enter"
+        "protocol sal, tIoU 0.5, subset test: 3 videos, 4 instances, 2 classes, 2 detections; "
+        "the best 10 G of each class, 2, enter"
     )
     assert "note: without a duration, their instances are in no bucket of coverage" in out
     rows = {line[:17].strip(): line.split() for line in lines}
@@ -119,10 +123,10 @@ def test_compare(files, capsys):
 
 
 def test_compare_in_json_and_again(files, capsys):
-    arguments = [files / "a.json", files / "b.json", "--draws", "50", "--seed", "4", "--json"]
+    arguments = [files / "a.json", files / "b.json", "--draws", "150", "--seed", "4", "--json"]
     _, out, _ = run(capsys, "compare", files, *arguments)
     content = json.loads(out)
-    assert content["draws"] == 50 and set(content["difference"]["mAP"]) == {f"0.{i}" for i in range(1, 8)}
+    assert content["draws"] == 150 and set(content["difference"]["mAP"]) == {f"0.{i}" for i in range(1, 8)}
     assert content["difference"]["average_mAP"]["value"] == pytest.approx(
         content["second"]["average_mAP"]["value"] - content["first"]["average_mAP"]["value"]
     )
@@ -131,16 +135,70 @@ def test_compare_in_json_and_again(files, capsys):
     assert run(capsys, "compare", files, *arguments)[1] == out
 
 
+def test_without_spread_there_is_no_interval_and_it_is_said(files, capsys):
+    """One video of one class, found by B alone."""
+    videos = {"x": {"subset": "test", "annotations": [entry("Jump", 0, 10)]}}
+    (files / "gt.json").write_text(json.dumps({"database": videos}))
+    (files / "a.json").write_text(json.dumps({"results": {"x": []}}))
+    (files / "b.json").write_text(json.dumps({"results": {"x": [entry("Jump", 0, 10, 0.9)]}}))
+    code, out, _ = run(capsys, "compare", files, files / "a.json", files / "b.json", "--tious", "0.5")
+    assert code == 0 and out.startswith("no clear difference of B from A: +100.00 (no interval) average mAP")
+    assert (
+        "note: differences without an interval, for all draws are the same (too few videos, or no difference), at tIoU 0.5, "
+        "average: 1 class ('Jump')\n"
+    ) in out
+    assert "note: no BCa interval, for all draws are the same" in out and "A at tIoU 0.5, A at average, B at" in out
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line}
+    assert rows["0.5"] == ["0.5", "0.0", "-", "100.0", "-", "+100.00", "-"]
+    assert rows["Jump"] == ["Jump", "0.0", "100.0", "+100.00", "-"]
+    _, out, _ = run(capsys, "compare", files, files / "a.json", files / "b.json", "--tious", "0.5", "--json")
+    content = json.loads(out)
+    assert content["difference"]["average_mAP"] == {"value": 1, "sd": 0, "low": None, "high": None}
+    assert [note["key"] for note in content["notes_on_intervals"]] == ["no_interval", "no_bca_interval"]
+
+
+def test_the_videos_are_named_by_subset_and_list(files, capsys):
+    listed = files / "videos.txt"
+    listed.write_text("x\ny\n")
+    for command, given in (
+        ("diagnose", ["--detections", files / "a.json"]),
+        ("compare", [files / "a.json", files / "b.json"]),
+    ):
+        arguments = [*given, "--split", listed]
+        assert f", subset test, listed in {listed}" in run(capsys, command, files, *arguments)[1]
+        content = json.loads(run(capsys, command, files, *arguments, "--json")[1])
+        assert (content["subset"], content["listed_in"]) == ("test", str(listed))
+        assert json.loads(run(capsys, command, files, *given, "--json")[1])["listed_in"] is None
+
+
+def test_drawing_shows_all_that_it_does(files, capsys, monkeypatch):
+    """The draws, and the evaluations without each of the 3 videos."""
+    made = []
+    monkeypatch.setattr(commands, "Progress", lambda **settings: made.append(Progress(**settings)) or made[-1])
+    run(capsys, "compare", files, files / "a.json", files / "b.json", "--draws", "100")
+    (progress,) = made
+    assert progress.done == progress.total == 103
+
+
+def test_help_waits_for_no_heavy_import():
+    """In a process of its own; a mistyped command neither."""
+    check = (
+        "import sys; from eval.__main__ import main; main(['--help']); main(['tabels']); "
+        "assert not {'numpy', 'pandas', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, capture_output=True)
+
+
 def test_videos_that_the_ground_truth_lacks_are_the_same_for_both(files, capsys):
     """Each file has one of its own and one in common, in another order: 3 videos and 3 more are drawn."""
     for name, unknown in (("a", ("p", "q")), ("b", ("r", "p"))):
         content = json.loads((files / f"{name}.json").read_text())
         content["results"] |= {video: [entry("Jump", 0, 1, 0.99)] for video in unknown}
         (files / f"{name}.json").write_text(json.dumps(content))
-    _, out, _ = run(capsys, "compare", files, files / "a.json", files / "b.json", "--draws", "20")
-    assert "20 draws of 6 videos" in out and out.count("note: not in the ground truth") == 2
-    arguments = [files / "a.json", files / "b.json", "--draws", "20", "--unknown", "skip"]
-    assert "20 draws of 3 videos" in run(capsys, "compare", files, *arguments)[1]
+    _, out, _ = run(capsys, "compare", files, files / "a.json", files / "b.json", "--draws", "100")
+    assert "100 draws of 6 videos" in out and out.count("note: not in the ground truth") == 2
+    arguments = [files / "a.json", files / "b.json", "--draws", "100", "--unknown", "skip"]
+    assert "100 draws of 3 videos" in run(capsys, "compare", files, *arguments)[1]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +212,7 @@ def test_videos_that_the_ground_truth_lacks_are_the_same_for_both(files, capsys)
         ("diagnose", ["--detections", "a.json", "--durations", "bad.json"], "duration -1 is not a number above 0"),
         ("compare", ["a.json"], "B.json"),
         ("compare", ["a.json", "gt.json"], "gt.json"),
-        ("compare", ["a.json", "b.json", "--draws", "1"], "--draws 1"),
+        ("compare", ["a.json", "b.json", "--draws", "99"], "--draws 99: give 100 to"),
         ("compare", ["a.json", "b.json", "--seed=-1"], "--seed -1"),
         ("compare", ["a.json", "b.json", "--subset", "val"], "--subset val"),
         ("compare", ["a.json", "b.json", "--missing", "skip"], "lack different videos"),

@@ -259,6 +259,11 @@ def test_actionformer_drops_what_is_given_twice():
     assert len(kept_instances(PROTOCOLS["sal"], Segments.from_rows(truth))) == 5
 
 
+def test_actionformer_keeps_an_instance_of_a_millisecond():
+    kept = kept_instances(PROTOCOLS["actionformer"], Segments.from_rows([(0, 0, 0, 1e-3, 1), (1, 0, 0, 0.9e-3, 1)]))
+    assert kept.video.tolist() == [0]
+
+
 def test_what_is_given_twice_is_measured_from_what_stays():
     drifting = Segments.from_rows([(0, 0, i * 0.0008, 10 + i * 0.0008, 1) for i in range(3)])
     assert kept_instances(PROTOCOLS["actionformer"], drifting).start.tolist() == [0, 0.0016]
@@ -329,6 +334,14 @@ def test_seconds_of_whole_snippets_do_not_touch_by_a_rounding_error():
     positions = PUBLISHED.positions(found)
     marks = whole(replace(positions, start=positions.end, end=positions.end + 1)).take(np.array([0, 700, 1500]))
     assert touching(positions, marks, least=1e-6).nonzero()[0].tolist() == [1, 701, 1501]
+
+
+def test_evaluation_knows_that_seconds_are_not_quite_whole_snippets():
+    start = next(s for s in (np.arange(2000) * 16 / 25).tolist() if s * 25 / 16 < round(s * 25 / 16))
+    for name in ("snippet", "wtalc"):
+        found = [(start, start + 6.4, 1)]
+        assert by(name, [(0, 10)], found, ambiguous=[(start - 6.4, start)], snippets=PUBLISHED).ambiguous == 0
+        assert by(name, [(0, 10)], found, ambiguous=[(start - 6.4, start + 0.64)], snippets=PUBLISHED).ambiguous == 1
 
 
 def test_whole_rounds_as_python_does():
@@ -537,6 +550,57 @@ def test_measures_on_demand(command):
     assert "AR@1 50.0 %, area up to 100 49.5 %" in out
     assert "largest F1 at tIoU 0.5: 50.0 %, precision 50.0 %, recall 50.0 %, by the 2 detections of score 0.9" in out
     assert "calibration at tIoU 0.5: expected error 0.575" in out
+
+
+def test_measures_are_of_every_detection_whatever_its_class(command):
+    """The best detection has a label that the ground truth lacks: it covers the instance, and is false."""
+    results = {
+        "a": [{"label": "Zzz", "score": 0.9, "segment": [0, 16]}, {"label": "Jump", "score": 0.8, "segment": [0, 16]}]
+    }
+    (command.folder / "found.json").write_text(json.dumps({"results": results}))
+    printed = json.loads(command("--recall", "1", "--operating_point", "0.5", "--calibration", "0.5", "--json")[1])
+    assert printed["recall"]["average_recall"] == {"1": 0.5}
+    point = printed["operating_point"]
+    assert (point["threshold"], point["detections"], point["precision"], point["recall"]) == (0.8, 2, 0.5, 0.5)
+    assert sum(b["detections"] for b in printed["calibration"]["bins"]) == 2
+    assert printed["compared"]["detections"] == 1 and printed["mAP"]["0.5"] == 0.5
+    results["a"][1]["label"] = "Yyy"  # two labels are not one class, and neither is that of the instance
+    (command.folder / "found.json").write_text(json.dumps({"results": results}))
+    printed = json.loads(command("--recall", "1", "--operating_point", "0.5", "--json")[1])
+    assert (printed["recall"]["average_recall"]["1"], printed["operating_point"]["recall"]) == (0.5, 0)
+
+
+def test_marks_of_what_nobody_could_classify_are_no_detections(command):
+    name = "video_test_0000001"
+    database = {name: {"subset": "test", "annotations": [{"label": "Jump", "segment": [0, 16]}]}}
+    (command.folder / "gt.json").write_text(json.dumps({"database": database}))
+    found = [{"label": label, "score": 0.5, "segment": [0, 16]} for label in ("Ambiguous", "Zzz", "Jump")]
+    (command.folder / "found.json").write_text(json.dumps({"results": {name: found}}))
+    assert json.loads(command("--operating_point", "0.5", "--json")[1])["operating_point"]["detections"] == 2
+
+
+def test_measures_are_of_sal_whatever_the_protocol(command):
+    flags = ("--recall", "1", "--operating_point", "0.5", "--calibration", "0.5", "--json")
+    printed = [
+        json.loads(command("--protocol", name, *flags)[1]) for name in ("sal", "snippet", "wtalc", "actionformer")
+    ]
+    for key in ("recall", "operating_point", "calibration"):
+        assert all(other[key] == printed[0][key] for other in printed[1:])
+    assert sum(b["detections"] for b in printed[1]["calibration"]["bins"]) == 4  # with the one in a stranger
+
+
+def test_a_protocol_that_drops_all_instances_is_a_row_without_numbers(command):
+    database = {"a": {"subset": "test", "annotations": [{"label": "Jump", "segment": [3, 3.0005]}]}}
+    (command.folder / "gt.json").write_text(json.dumps({"database": database}))
+    code, out, err = command("--protocol", "all")
+    assert (code, err) == (0, "")
+    assert "note: actionformer: not computed, protocol actionformer drops every instance of the ground truth" in out
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[-6:]}
+    assert list(rows) == list(PROTOCOLS) and set(rows["actionformer"]) == {"-"} and rows["sal"][1] == "1"
+    printed = json.loads(command("--protocol", "all", "--json")[1])
+    assert [row["protocol"] for row in printed["protocols"]] == list(PROTOCOLS)
+    assert ["not_computed" in row for row in printed["protocols"]] == [name == "actionformer" for name in PROTOCOLS]
+    assert command("--protocol", "actionformer")[0] == 2
 
 
 def test_measures_without_detections(command):

@@ -12,10 +12,12 @@ from eval import statistics
 from eval.detection import evaluate_detections
 from eval.files import PairOptions, read_pair
 from eval.statistics import (
+    Estimate,
     WeightedEvaluation,
     bca_bootstrap,
     bca_levels,
     draw_weights,
+    num_steps,
     over_seeds,
     paired_bootstrap,
     paired_over_seeds,
@@ -71,12 +73,12 @@ def test_the_difference_is_of_the_same_draws():
     settings = {"num_classes": 3, "num_videos": 12, "tious": TIOUS}
     same = paired_bootstrap(truth, found, found, **settings, draws=20)
     assert (same.average.value, same.average.sd, same.average.low, same.average.high) == (0, 0, 0, 0)
-    assert not same.average.is_clear
+    assert not same.average.is_clear and not same.average.has_interval
 
     half = found.take(np.arange(150))
     steps = []
     result = paired_bootstrap(truth, found, half, **settings, draws=100, seed=5, step=lambda: steps.append(1))
-    assert len(steps) == result.draws == 100
+    assert result.draws == 100 and len(steps) == num_steps(12, draws=100) == 100 + 12  # and without each video
     drawn = []
     for weight in draw_weights(12, draws=100, seed=5):
         one, other = (
@@ -127,6 +129,23 @@ def test_many_videos_are_left_out_in_groups(monkeypatch):
     grouped = bca_bootstrap(truth, found, **settings).average
     assert (grouped.low, grouped.high) != (each.low, each.high)
     assert (grouped.low, grouped.high) == pytest.approx((each.low, each.high), abs=0.1 * each.sd)
+
+
+@pytest.mark.parametrize(("draws", "instances_in"), [(2, 12), (100, 1)])
+def test_draws_that_are_all_the_same_make_nothing_clear(draws, instances_in):
+    """With one video that has instances, or with few draws: +100 [+100, +100] says nothing of how sure it is."""
+    truth = Segments.from_rows([(v, 0, 0, 10, 1) for v in range(instances_in)])
+    nothing = Segments.from_rows([])
+    settings = {"num_classes": 1, "num_videos": 12, "tious": TIOUS, "draws": draws}
+    found = paired_bootstrap(truth, nothing, truth, **settings)
+    for estimate in (found.average, *found.by_tiou, *found.by_class, found.second.average):
+        assert estimate.value == 1 and not estimate.has_interval and not estimate.is_clear
+
+
+def test_an_interval_of_rounding_errors_is_none():
+    assert not Estimate(value=0.1, sd=0.0, low=0.1, high=0.1 + 1e-16).is_clear
+    assert not Estimate(value=0.1, sd=math.nan, low=math.nan, high=math.nan).has_interval
+    assert Estimate(value=0.1, sd=0.1, low=0.05, high=0.2).is_clear
 
 
 def test_bca_levels_by_hand():
