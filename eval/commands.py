@@ -290,9 +290,7 @@ def _without_interval(found: Difference, classes: Sequence[str]) -> Iterator[Not
         if not estimate.has_interval
     ]
     if own:
-        what = (
-            "no BCa interval, for all draws are the same or on one side of the value (too few videos, or nothing found)"
-        )
+        what = "no BCa interval, for all draws are the same or on one side of the value (few videos a class, few draws, or nothing found)"
         yield Note(key="no_bca_interval", what=f"{what}: {', '.join(own)}")
 
 
