@@ -290,7 +290,8 @@ def _without_interval(found: Difference, classes: Sequence[str]) -> Iterator[Not
         if not estimate.has_interval
     ]
     if own:
-        what = "no BCa interval, for all draws are the same or on one side of the value (few videos a class, few draws, or nothing found)"
+        why = "few videos a class, few draws, or nothing found"
+        what = f"no BCa interval, for all draws are the same or on one side of the value ({why})"
         yield Note(key="no_bca_interval", what=f"{what}: {', '.join(own)}")
 
 
