@@ -34,11 +34,13 @@ from formats.ground_truth import read_annotations
 from formats.matching_names import VIDEO_FOLDS, match_names
 from formats.names import LONGEST_NAME, amount, fold_video, is_file_name, shown
 from formats.result_file import ResultFile, read_detections
-from formats.subtitles import Cue, ass_text, vtt_text
+from formats.subtitles import Cue, ass_text, is_visible, vtt_text
 from utils.atomic import write_file
 from utils.errors import InputError
 
 FORMATS = ("vtt", "ass", "csv", "eaf")
+TABLE = "csv"  # the format that holds what can't be shown too
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how text begins that a spreadsheet computes
 _ENDING = len("-0123456789abcdef")  # of a name that was cut
 
 
@@ -67,8 +69,13 @@ def export(arguments: Sequence[str]) -> None:
             path = args.out / f"{names[video]}.{format}"
             data = _as_format(format, everything, video=video, folder=args.out, media=media.get(video))
             _write(path, data)
-    kept, of = sum(map(len, cues.values())), len(found.detections)
-    print(f"{args.out}: {amount(len(names), 'video')} as {', '.join(formats)}, {kept:,} of {amount(of, 'detection')}")
+    of = amount(len(found.detections), "detection")
+    print(f"{args.out}: {amount(len(names), 'video')} as {', '.join(formats)}, {_written(formats, cues)} of {of}")
+    without = [format for format in formats if format != TABLE]
+    if without and (hidden := _hidden(cues) + _hidden(reference)):
+        print(f"not in {', '.join(without)}: {amount(hidden, 'segment')} that end at or before their start or second 0")
+    if TABLE in formats and (computed := [n for n in (*found.videos, *found.labels) if n.startswith(FORMULA)]):
+        print(f"note: a spreadsheet takes {shown(computed)} for formulas: import the columns of {TABLE} as text")
     if args.ground_truth:
         print(
             f"reference: {amount(sum(map(len, reference.values())), 'instance')} in {amount(len(reference), 'video')}"
@@ -100,6 +107,19 @@ def cues_by_video(found: ResultFile, *, min_score: float, top: int | None) -> di
     return cues
 
 
+def _written(formats: Sequence[str], cues: Mapping[str, Sequence[Cue]]) -> str:
+    """How many detections the files of each format hold; one number if it is the same."""
+    everything = sum(map(len, cues.values()))
+    counts = {format: everything - (_hidden(cues) if format != TABLE else 0) for format in formats}
+    if len(set(counts.values())) == 1:
+        return f"{counts[formats[0]]:,}"
+    return ", ".join(f"{format} {count:,}" for format, count in counts.items())
+
+
+def _hidden(cues: Mapping[str, Sequence[Cue]]) -> int:
+    return sum(not is_visible(cue) for of_video in cues.values() for cue in of_video)
+
+
 def safe_name(video: str) -> str:
     """A name for the video's files: its own if it can be one, else in percent signs; no two videos have the same."""
     name = video if is_file_name(video) and "%" not in video else quote(video, safe=" ", errors="surrogatepass")
@@ -124,7 +144,7 @@ def _as_format(
     if format == "eaf":
         return eaf_bytes(cues, folder=folder, media=media)
     text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
+    table = csv.writer(text, lineterminator="\r\n")  # so that a name with either of the two is put in quotes
     table.writerow(["video", "label", "start", "end", "score"])
     # An instance of the ground truth has no score.
     table.writerows([video, cue.label, cue.start, cue.end, "" if cue.score is None else cue.score] for cue in cues)

@@ -2,6 +2,7 @@
 
     append_point(file, {"loss/total": 1.5}, step=10)
     points = read_points(path)                      # [(10, "loss/total", 1.5)]
+    damaged_lines(path)                             # [7]: numbers of lines that hold no point, which are left out
     drop_points(path, first_step=11)                # of a run that goes on after step 10
 
 A value that is not finite is null. A run that was killed may leave half a last line, which counts as not written.
@@ -14,11 +15,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 from formats.regular_files import check_regular
-from utils.atomic import write_file
+from utils.atomic import remove_leftovers, write_file
 from utils.errors import InputError
 
 CURVES = "curves.jsonl"
+DAMAGED = f"{CURVES}.damaged"  # what a file with damaged lines is kept as when a run goes on
+LATEST = 2**63 - 1  # step
 Point = tuple[int, str, float]
+Line = tuple[int, dict[str, float]]
 
 
 def append_point(file: BinaryIO, values: Mapping[str, float], *, step: int) -> None:
@@ -31,17 +35,30 @@ def append_point(file: BinaryIO, values: Mapping[str, float], *, step: int) -> N
 def read_points(path: pathlib.Path) -> list[Point]:
     """(step, curve, value) of every point, in the order written; the later of two of one step and curve. Missing file: none.
 
-    Raises InputError naming the line that is not as `append_point` writes it.
+    Damaged lines are left out. Raises InputError for a file that can't be read.
     """
-    points = {(step, name): value for step, values in _lines(path) for name, value in values.items()}
+    points = {(step, name): value for step, values in _whole_lines(path) for name, value in values.items()}
     return [(step, name, value) for (step, name), value in points.items()]
 
 
+def damaged_lines(path: pathlib.Path) -> list[int]:
+    """Numbers, from 1, of the lines that are not as `append_point` writes them. Raises InputError as `read_points`."""
+    return [number for number, content in enumerate(_lines(path), 1) if content is None]
+
+
+def set_aside(path: pathlib.Path) -> pathlib.Path:
+    """Keep a copy of a damaged file beside it, under the name returned. Raises InputError."""
+    copy, data = path.with_name(DAMAGED), path.read_bytes()
+    remove_leftovers(path.parent, copy.name)
+    write_file(copy, lambda file: file.write(data))
+    return copy
+
+
 def drop_points(path: pathlib.Path, *, first_step: int) -> None:
-    """Keep the points before `first_step` alone, if the file is there. Raises InputError."""
+    """Keep the points before `first_step` alone, if the file is there, and no damaged line. Raises InputError."""
     if not path.exists():
         return
-    kept = [(step, values) for step, values in _lines(path) if step < first_step]
+    kept = [(step, values) for step, values in _whole_lines(path) if step < first_step]
 
     def write(file: BinaryIO) -> None:
         for step, values in kept:
@@ -50,7 +67,12 @@ def drop_points(path: pathlib.Path, *, first_step: int) -> None:
     write_file(path, write)
 
 
-def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, float]]]:
+def _whole_lines(path: pathlib.Path) -> Iterator[Line]:
+    return (line for line in _lines(path) if line is not None)
+
+
+def _lines(path: pathlib.Path) -> Iterator[Line | None]:
+    """(step, {curve: value}) of every line, None for a damaged one."""
     try:
         check_regular(path)
         data = path.read_bytes()
@@ -59,17 +81,16 @@ def _lines(path: pathlib.Path) -> Iterator[tuple[int, dict[str, float]]]:
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None
     *whole, _ = data.split(b"\n")  # after the last line break: nothing, or half a line
-    for number, line in enumerate(whole, 1):
+    for line in whole:
         try:
             yield _point(json.loads(line))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            form = '{"step": N, "values": {curve: number}}'
-            raise InputError(f"{path}: line {number}: expected {form}; fix or remove the line") from None
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+            yield None
 
 
-def _point(content: Any) -> tuple[int, dict[str, float]]:
+def _point(content: Any) -> Line:
     step, values = content["step"], content["values"]
-    if type(step) is not int or step < 0 or not isinstance(values, dict):
+    if type(step) is not int or not 0 <= step <= LATEST or not isinstance(values, dict):
         raise ValueError
     numbers = {name: math.nan if value is None else value for name, value in values.items()}
     if not all(type(value) in (int, float) for value in numbers.values()):

@@ -51,15 +51,20 @@ class Cue:
         return f"{label} (reference)" if self.score is None else f"{label} {self.score:.2f}"
 
 
+def is_visible(cue: Cue) -> bool:
+    """Whether it ends after its start and after second 0."""
+    return cue.end > max(cue.start, 0)
+
+
 def visible(cues: Iterable[Cue], *, per_second: int) -> list[tuple[int, int, Cue]]:
-    """(start, end, cue) in units of 1 / per_second, by start: without what ends at or before its start or second 0.
+    """(start, end, cue) in units of 1 / per_second, by start: those that `is_visible`.
 
     A start before second 0 becomes 0, and every cue lasts a unit at least.
     """
     placed = [
         (start, max(round(cue.end * per_second), start + 1), cue)
         for cue in cues
-        if cue.end > max(cue.start, 0)
+        if is_visible(cue)
         for start in [round(max(cue.start, 0) * per_second)]
     ]
     return sorted(placed, key=lambda place: place[:2])
@@ -85,7 +90,7 @@ def ass_text(cues: Iterable[Cue], *, title: str) -> str:
 
 
 def _ass_escaped(text: str) -> str:
-    r"""Text in which no backslash begins a command such as \N, and no brace a block of them."""
+    r"""Text in which no backslash begins a command such as \N, and no brace a block of them, as libass reads it (VLC, mpv)."""
     return text.replace("\\", "\\" + WORD_JOINER).replace("{", "\\{").replace("}", "\\}")
 
 

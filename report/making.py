@@ -20,7 +20,7 @@ from losses import AdaptiveMask
 from options import CALL_FLAGS, LENGTH_FLAGS, Options, as_plain, unresolved
 from report.drawing import PageJob, check_can_draw, in_worker, write_page
 from report.pictures import picture_format, write_picture
-from report.reading import ReportedRun, read_options, read_run
+from report.reading import ReportedRun, model_of, read_options, read_run
 from report.recording import record
 from run.background import WorkerFailed
 from run.checkpoint import load_checkpoint, load_model
@@ -69,6 +69,8 @@ def report_runs(flags: Mapping[str, Any]) -> None:
             if out.parent == folder or not (folder / TIMELINES).exists():
                 locks.enter_context(FolderLock(folder, instead="another run"))
         runs = [_complete_run(folder, flags) for folder in folders]
+        for note in (f"{run.folder}: {note}" for run in runs for note in run.notes):
+            print(f"note: {note}")
         video_dir = options.video_dir or runs[0].options.run.video_dir
         write_page(_page_job(out, folders, video_dir))
         print(f"report: {out}")
@@ -103,7 +105,7 @@ def _load(folder: pathlib.Path, flags: Mapping[str, Any]) -> LoadedModel:
     """The model and data that a run's results are of; flags such as --data_path and --device come before its own options."""
     results = read_results(folder)
     own = as_plain(read_options(folder, results)) | {"classes": results.get("options", {}).get("classes", "")}
-    path = pathlib.Path(results.get("model_file") or folder / "best.pt")
+    path = model_of(folder, results)
     passed_on = own.keys() - (CALL_FLAGS - {"classes"}) - LENGTH_FLAGS
     if "data_path" in flags:
         passed_on -= set(OF_THE_DATA)

@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from formats.curve_file import CURVES, read_points
+from eval.detection import evaluate_detections
+from eval.tables import percent
+from formats.curve_file import CURVES, damaged_lines, read_points
 from formats.ground_truth import read_json
-from formats.names import shown
+from formats.names import amount, shown
 from formats.result_file import read_detections
-from formats.run_results import RESULTS, read_results
+from formats.run_results import COMPARED, RESULTS, read_results
 from formats.timelines import TIMELINES, Timelines, read_timelines
 from options import Options, check_saved, resolve
 from utils.errors import InputError
 from utils.segments import Segments
 
 INFERENCE = "inference"
+SAME_MAP = 1e-3  # ties of scores move it by less from one processor to another
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,28 +58,28 @@ def read_run(folder: pathlib.Path, timelines: Timelines | None = None) -> Report
     """
     results = read_results(folder)
     found = detections_file(folder, results)
-    needed = (found,) if timelines else (found, folder / TIMELINES)
-    missing = [path.name for path in needed if not path.exists()]
-    if missing:
-        raise InputError(
-            f"{folder}: has {RESULTS}, but no {' and no '.join(missing)}; main.py --report {folder} makes {TIMELINES} from its "
-            "best.pt and its data, and main.py --inference_only makes detections"
-        )
+    _check_there(found, timelines)
     timelines = timelines or read_timelines(folder / TIMELINES)
-    points = read_points(folder / CURVES)
-    notes = () if points or "best" not in results else (f"no {CURVES}: a run of an earlier version has no curves here",)
-    return ReportedRun(
+    run = ReportedRun(
         name=_name_of(folder),
         folder=folder,
         results=results,
         options=read_options(folder, results),
         timelines=timelines,
         detections=_coded(found, timelines),
-        curves=pd.DataFrame(points, columns=["step", "name", "value"]).astype(
+        curves=pd.DataFrame(read_points(folder / CURVES), columns=["step", "name", "value"]).astype(
             {"step": np.int64, "name": object, "value": np.float64}
         ),
-        notes=notes,
+        notes=(),
     )
+    return replace(run, notes=(*_curve_notes(run), *_contradictions(run)))
+
+
+def model_of(folder: pathlib.Path, results: dict[str, Any]) -> pathlib.Path:
+    """The checkpoint that a run's results are of. One stated relative to a folder that is not this one is looked for beside."""
+    path = pathlib.Path(results.get("model_file") or folder / "best.pt")
+    beside = folder.parent / path.name
+    return beside if not path.exists() and not path.is_absolute() and beside.exists() else path
 
 
 def read_options(folder: pathlib.Path, results: dict[str, Any]) -> Options:
@@ -96,6 +99,63 @@ def read_options(folder: pathlib.Path, results: dict[str, Any]) -> Options:
     return resolve({}, plain)
 
 
+def _check_there(found: pathlib.Path, timelines: Timelines | None) -> None:
+    """Raise InputError when detections, or timelines that are not at hand, are missing."""
+    folder = found.parent
+    advice = {
+        found.name: f"copy {found.name} back, or run main.py --inference_only, whose folder {INFERENCE} has its own report",
+        TIMELINES: f"main.py --report {folder} makes {TIMELINES} from the checkpoint and its data",
+    }
+    if folder.name == INFERENCE:
+        advice[found.name] = f"main.py --inference_only makes {found.name} again"
+    if timelines:
+        del advice[TIMELINES]
+    missing = [name for name in advice if not (folder / name).exists()]
+    if missing:
+        what = " and no ".join(missing)
+        raise InputError(f"{folder}: has {RESULTS}, but no {what}; {'; '.join(advice[name] for name in missing)}")
+
+
+def _curve_notes(run: ReportedRun) -> list[str]:
+    path = run.folder / CURVES
+    if run.is_inference:
+        return []
+    if not path.exists():
+        return [f"no {CURVES}: a run of an earlier version has no curves here"]
+    lost = damaged_lines(path)
+    what = f"{amount(len(lost), 'damaged line')}, left out of the curves; the first is line {lost[0]}" if lost else ""
+    return [f"{CURVES}: {what}"] if lost else []
+
+
+def _contradictions(run: ReportedRun) -> list[str]:
+    """In words, where results.json says something else than the other files: they are of different runs, or were changed."""
+    stated = run.results if run.is_inference else run.results["best"]
+    timelines, found = run.timelines, detections_file(run.folder, run.results).name
+    counts = (len(timelines.videos), len(timelines.truth), len(run.detections))
+    notes = [
+        f"{stated['compared'][what]} {what} in {RESULTS}, {count} in {found if what == 'detections' else TIMELINES}"
+        for what, count in zip(COMPARED, counts, strict=True)
+        if stated.get("compared") and stated["compared"][what] != count
+    ]
+    said, computed = stated["mAP"] or {}, {}
+    if len(timelines.truth):
+        tious, classes = run.options.evaluation.tiou_grid, len(timelines.classes)
+        result = evaluate_detections(timelines.truth, run.detections, num_classes=classes, tious=tious)
+        computed = result.map_by_tiou()
+    if bool(said) != bool(computed):
+        no, other = (RESULTS, TIMELINES) if computed else (TIMELINES, RESULTS)
+        notes.append(f"ground truth in {other}, none in {no}")
+    differences = {tiou: abs(said[tiou] - computed[tiou]) for tiou in computed if said.get(tiou) is not None}
+    if differences:
+        tiou = max(differences, key=lambda tiou: differences[tiou])
+        if differences[tiou] > SAME_MAP:
+            notes.append(
+                f"mAP at tIoU {tiou} is {percent(said[tiou])} in {RESULTS}, "
+                f"{percent(computed[tiou])} by {found} and the ground truth in {TIMELINES}"
+            )
+    return [f"these files are not of one run: {'; '.join(notes)}"] if notes else []
+
+
 def _coded(path: pathlib.Path, timelines: Timelines) -> Segments:
     """The detections in a file, coded by the timelines' videos and classes. Raises InputError for others."""
     found = read_detections(path)
@@ -105,8 +165,8 @@ def _coded(path: pathlib.Path, timelines: Timelines) -> Segments:
         unknown = [name for name in names if name not in position]
         if unknown:
             raise InputError(
-                f"{path}: {what} {shown(unknown)}: not in {TIMELINES} beside it, which is of other data; "
-                f"remove {TIMELINES}, and --report makes it again"
+                f"{path}: {what} {shown(unknown)}: not in {TIMELINES} beside it; fix the entry, or if it is right, {TIMELINES} "
+                "is of other data: remove it, and --report makes it again"
             )
         codes = np.array([position[name] for name in names], np.int64)
         columns[what] = codes[getattr(found.detections, what)]

@@ -24,7 +24,8 @@ from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from eval.summary import EvaluationSummary
-from formats.curve_file import CURVES, append_point, drop_points
+from formats.curve_file import CURVES, append_point, damaged_lines, drop_points, set_aside
+from formats.names import amount
 from utils.errors import InputError
 
 TENSORBOARD = "tensorboard"
@@ -46,8 +47,12 @@ class CurveWriter:
 
     def __enter__(self) -> "CurveWriter":
         with self._said():
-            drop_points(self.folder / CURVES, first_step=self.first_step)
-            self._points = open(self.folder / CURVES, "ab")
+            path = self.folder / CURVES
+            if lost := damaged_lines(path):
+                lines = f"{amount(len(lost), 'damaged line')}, the first is line {lost[0]}"
+                print(f"note: {path}: {lines}; kept as {set_aside(path).name}, and the curves go on without them")
+            drop_points(path, first_step=self.first_step)
+            self._points = open(path, "ab")
             self._events = _new_event_file(self.folder / TENSORBOARD)
             self._write(Event(file_version=FILE_VERSION))
             self._write(Event(step=self.first_step, session_log=SessionLog(status=SessionLog.START)))

@@ -129,12 +129,20 @@ def test_a_place_that_is_taken_is_said(tmp_path, capsys, name):
     assert capsys.readouterr().out.count("curves can't be written any more") == 1
 
 
-def test_a_damaged_file_of_curves_stays_as_it_is(tmp_path, capsys):
+def test_a_damaged_file_of_curves_is_kept_and_the_curves_go_on(tmp_path, capsys):
     path = tmp_path / "curves.jsonl"
-    path.write_text("damaged\n")
-    with CurveWriter(tmp_path, first_step=5) as curves:
-        curves.add({"loss": 1.0}, 5)
-    assert path.read_text() == "damaged\n" and "line 1" in capsys.readouterr().out
+    with CurveWriter(tmp_path, first_step=1) as curves:
+        for step in (1, 2, 3):
+            curves.add({"loss": float(step)}, step)
+    damaged = path.read_text().replace('"step": 2', '"st')
+    path.write_text(damaged)
+    with CurveWriter(tmp_path, first_step=4) as curves:
+        curves.add({"loss": 4.0}, 4)
+    assert (tmp_path / "curves.jsonl.damaged").read_text() == damaged
+    assert [step for step, *_ in read_points(path)] == [1, 3, 4]
+    assert [step for step, _ in scalars(tmp_path)["loss"]] == [1, 2, 3, 4]
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1 and "1 damaged line, the first is line 2; kept as curves.jsonl.damaged" in out
 
 
 def test_no_thread_is_started_and_no_hook_is_set(tmp_path):

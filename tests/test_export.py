@@ -130,6 +130,27 @@ def test_every_format_holds_every_detection_whatever_its_label(exported, tmp_pat
     assert parse_vtt((folder / "b.vtt").read_text()) == []
 
 
+def test_what_a_format_can_not_show_is_counted(exported):
+    rows = [("run", 1, 3, 0.9), ("run", 5, 5, 0.8), ("run", -3, -1, 0.7), ("run", -3, 0, 0.7)]
+    _, out, _ = exported({"a": detections(*rows)}, "--format", "vtt", "csv")
+    assert "1 video as vtt, csv, vtt 1, csv 4 of 4 detections\n" in out
+    assert "not in vtt: 3 segments that end at or before their start or second 0\n" in out
+    _, out, _ = exported({"a": detections(*rows)}, "--format", "vtt", "ass", "--overwrite")
+    assert "1 video as vtt, ass, 1 of 4 detections\nnot in vtt, ass: 3 segments" in out
+    _, out, _ = exported({"a": detections(*rows)}, "--format", "csv", "--overwrite")
+    assert "1 video as csv, 4 of 4 detections\n" in out and "not in" not in out
+
+
+def test_a_table_gives_names_back_and_says_which_are_formulas(exported, tmp_path):
+    labels = ["=1+1", "@x", "-y", "a\rb", "c\r\nd", 'q"', "plain"]
+    _, out, _ = exported({"a": detections(*((label, 1, 2, 0.5) for label in labels))}, "--format", "csv")
+    with open(tmp_path / "out" / "a.csv", newline="", encoding="utf-8") as file:
+        assert [row[1] for row in csv.reader(file)][1:] == labels
+    assert "a spreadsheet takes '=1+1', '@x', '-y' for formulas" in out
+    _, out, _ = exported({"a": detections(("=1", 1, 2, 0.5))}, "--format", "vtt", "--overwrite")
+    assert "spreadsheet" not in out
+
+
 def test_overlapping_detections_lie_on_several_tiers(exported, tmp_path):
     pympi = pytest.importorskip("pympi", reason="pympi-ling is not installed")
     rows = [("x", 0.0, 2.0, 0.9), ("x", 1.0, 3.0, 0.8), ("x", 2.0, 4.0, 0.7), ("x (2)", 0.0, 1.0, 0.6)]

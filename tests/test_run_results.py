@@ -1,15 +1,16 @@
 """The folder of a run, read for its report: what fits is read, anything else is refused in one line that says where."""
 
 import json
+import pathlib
 import re
 
 import numpy as np
 import pytest
 from support.reported import write_run
 
-from formats.curve_file import append_point, drop_points, read_points
+from formats.curve_file import append_point, damaged_lines, drop_points, read_points
 from formats.run_results import COMPARED, read_results
-from report.reading import read_run
+from report.reading import model_of, read_run
 from utils.errors import InputError
 
 
@@ -53,6 +54,10 @@ def test_a_run_without_curves_says_so(tmp_path):
     [
         (["results.json"], "has no results.json: not the folder of a run"),
         (["timelines.npz"], "no timelines.npz; main.py --report"),
+        (
+            ["detections_best.json"],
+            "no detections_best.json; copy detections_best.json back, or run main.py --inference_only",
+        ),
         (["detections_best.json", "timelines.npz"], "no detections_best.json and no timelines.npz"),
     ],
 )
@@ -113,7 +118,7 @@ def test_a_malformed_entry_is_named(change, said, tmp_path):
     ("change", "said"),
     [
         (lambda r: r.update({"c\x1b": []}), r"video 'c\x1b': not in timelines.npz"),
-        (lambda r: r["a"][0].update(label="fly"), "label 'fly': not in timelines.npz"),
+        (lambda r: r["a"][0].update(label="fly"), "label 'fly': not in timelines.npz beside it; fix the entry"),
         (lambda r: r["a"][0].update(score="high"), "video 'a', detection 0"),
     ],
 )
@@ -140,10 +145,76 @@ def test_points_are_read_again_and_those_of_a_resumed_run_replace_earlier_ones(t
 
 
 @pytest.mark.parametrize(
-    "line", ["3", "{}", '{"step": -1, "values": {}}', '{"step": 1, "values": {"a": "x"}}', "[" * 9999]
+    "line",
+    [
+        *("3", "{}", '{"step": -1, "values": {}}', '{"step": 1, "values": {"a": "x"}}', "[" * 9999),
+        *('{"step": 9223372036854775808, "values": {}}', '{"step": 1, "values": {"a": 1' + "0" * 400 + "}}"),
+    ],
 )
-def test_a_malformed_line_of_curves_is_named(line, tmp_path):
-    path = tmp_path / "curves.jsonl"
-    path.write_text('{"step": 1, "values": {"a": 1.0}}\n' + line + "\n")
-    with pytest.raises(InputError, match=re.escape(f"{path}: line 2: expected")):
-        read_points(path)
+def test_a_malformed_line_of_curves_is_left_out_and_named(line, tmp_path):
+    folder = write_run(tmp_path / "first")
+    path = folder / "curves.jsonl"
+    first, second = path.read_text().splitlines()
+    path.write_text(f"{first}\n{line}\n{second}\n")
+    assert damaged_lines(path) == [2]
+    run = read_run(folder)
+    assert run.curves["step"].tolist() == [1, 1, 2]
+    assert run.notes == ("curves.jsonl: 1 damaged line, left out of the curves; the first is line 2",)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        (
+            "detections_best.json",
+            lambda d: d["results"].update(a=[]),
+            "50.0 % in results.json, 0.0 % by detections_best",
+        ),
+        ("results.json", lambda r: r["best"]["mAP"].update({"0.5": 0.75}), "75.0 % in results.json, 50.0 % by"),
+        (
+            "results.json",
+            lambda r: r["best"].update(mAP=None, average_mAP=None),
+            "ground truth in timelines.npz, none in",
+        ),
+        (
+            "results.json",
+            lambda r: r["best"].update(compared={"videos": 2, "instances": 2, "detections": 3}),
+            "3 detections in results.json, 2 in detections_best.json",
+        ),
+        (
+            "results.json",
+            lambda r: r["best"].update(compared={"videos": 4, "instances": 3, "detections": 2}),
+            "4 videos in results.json, 2 in timelines.npz; 3 instances in results.json, 2 in timelines.npz",
+        ),
+    ],
+)
+def test_files_of_different_runs_are_told(name, change, said, tmp_path):
+    folder = write_run(tmp_path / "first")
+    edit(folder / name, change)
+    (note,) = read_run(folder).notes
+    assert note.startswith("these files are not of one run: ") and said in note
+
+
+def test_what_ties_may_move_is_no_contradiction(tmp_path):
+    folder = write_run(tmp_path / "first")
+    edit(folder / "results.json", lambda r: r["best"]["mAP"].update({"0.5": 0.5009}))
+    assert read_run(folder).notes == ()
+    edit(folder / "results.json", lambda r: r["best"]["mAP"].update({"0.5": 0.5011}))
+    assert len(read_run(folder).notes) == 1
+
+
+def test_an_inference_is_held_against_its_own_numbers(tmp_path):
+    folder = write_run(tmp_path / "first" / "inference", inference=True)
+    edit(folder / "detections.json", lambda d: d["results"].update(a=[]))
+    assert "by detections.json" in read_run(folder).notes[0]
+
+
+def test_a_model_stated_relative_to_another_folder_is_found_beside_its_inference(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "first" / "inference"
+    folder.mkdir(parents=True)
+    stated = {"model_file": "output/first/last.pt"}
+    assert model_of(folder, stated) == pathlib.Path("output/first/last.pt")  # nowhere: named as it is stated
+    (tmp_path / "first" / "last.pt").touch()
+    assert model_of(folder, stated) == tmp_path / "first" / "last.pt"
+    assert model_of(folder.parent, {}) == folder.parent / "best.pt"
