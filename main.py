@@ -46,9 +46,9 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     from eval.tables import per_class_table
     from layers.wide_adam import WideAdam
     from losses import AdaptiveMask
-    from report.drawing import can_draw
     from report.making import report_training
     from report.snapshots import Snapshots
+    from report.vega import can_draw
     from run.device import choose_machine, network_maker
     from run.evaluating import worker_count
     from run.experiment import begin_training
@@ -222,7 +222,7 @@ def run(arguments: Sequence[str]) -> int | None:
         return run_check(flags)
     if "report" in flags:
         run_report(flags)
-    elif flags.get("plot"):
+    elif "plot" in flags:
         run_plot(flags)
     elif flags.get("predict"):
         run_prediction(flags)

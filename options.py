@@ -131,7 +131,7 @@ class RunOptions:
     plot: str = option("", "no training: draw the timeline of this test video, as the experiment's best model sees it, for a paper")
     model_file: str = option("", "checkpoint for --predict and --inference_only, ours or a published state dict", shown="the experiment's best.pt")
     classes: str = option("", "class names of a checkpoint that names none: a text file with one per line in the order of the model's outputs, or a ground truth, whose classes are taken sorted", shown="the checkpoint's own")
-    out: str = option("", "new folder for the results of --predict; file for --report (.html) or --plot (.pdf, .svg or .png)", shown="predictions/NAME in the working folder, NAME that of the features; the run's report.html, comparison.html in --output_dir; VIDEO.pdf in the working folder")
+    out: str = option("", "new folder for the results of --predict; file for --report (.html) or --plot (.pdf, .svg or .png)", shown="predictions/NAME in the working folder, NAME that of the features; the run's report.html, comparison.html beside the first run; VIDEO.pdf in the working folder")
     init_from: str = option("", "checkpoint whose weights training starts from; classes may differ", shown="random weights")
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
@@ -523,6 +523,8 @@ def _check_calls(flags: Mapping[str, Any]) -> None:
     """Raise InputError when flags contradict each other."""
     if "predict" in flags and not flags["predict"]:
         raise InputError("--predict: name the features, files or folders: --predict FEATURES...")
+    if flags.get("plot") == "":
+        raise InputError("--plot: name a test video: --plot VIDEO")
     for names in _CONTRADICTIONS:
         given = [name for name in names if _is_given(name, flags)]
         if len(given) > 1:

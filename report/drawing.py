@@ -1,16 +1,14 @@
 """What draws pages and pictures, as functions that another process can call: what they draw with may end its process.
 
     in_worker(write_page, PageJob(path=path, folders=(folder,), video_dir=None))
-    pictures = in_worker(draw_pictures, PicturesJob(timelines=timelines, detections=detections))    # {"timeline/VIDEO": PNG}
+    drawn = in_worker(draw_pictures, PicturesJob(timelines=timelines, detections=detections, tiou=0.5))   # {name: PNG}
 
 vl_convert runs Vega in V8, which aborts where it does not get the memory it wants. A training run is not to end for a picture.
 """
 
 import contextlib
-import importlib.util
 import pathlib
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,10 +16,9 @@ from formats.timelines import Timelines
 from report.judged import judge
 from report.page import write_report
 from report.pictures import picture
-from report.reading import read_run
+from report.reading import ReportedRun, read_run
 from run.background import Worker
 from utils.atomic import remove_leftovers
-from utils.errors import InputError
 from utils.segments import Segments
 
 Job = TypeVar("Job")
@@ -39,17 +36,27 @@ class PageJob:
 class PicturesJob:
     timelines: Timelines
     detections: Segments
+    tiou: float  # that a hit needs
 
 
 def write_page(job: PageJob, begin: Callable[[Any], None] = lambda _: None) -> None:
     """Write the report of these runs. Raises InputError."""
     begin("reading")
-    runs = [read_run(folder) for folder in job.folders]
+    write_page_of(job.path, [read_run(folder) for folder in job.folders], job.video_dir, begin)
+
+
+def write_page_of(
+    path: pathlib.Path,
+    runs: Sequence[ReportedRun],
+    video_dir: pathlib.Path | None,
+    begin: Callable[[Any], None] = lambda _: None,
+) -> None:
+    """Write the report of runs that have been read. Raises InputError."""
     begin("judging")
     judged = [judge(run) for run in runs]
     begin("writing")
-    remove_leftovers(job.path.parent, job.path.name)
-    write_report(job.path, judged, video_dir=job.video_dir)
+    remove_leftovers(path.parent, path.name)
+    write_report(path, judged, video_dir=video_dir)
 
 
 def draw_pictures(job: PicturesJob, begin: Callable[[Any], None] = lambda _: None) -> dict[str, bytes]:
@@ -57,7 +64,7 @@ def draw_pictures(job: PicturesJob, begin: Callable[[Any], None] = lambda _: Non
     drawn = {}
     for v, name in enumerate(job.timelines.videos):
         begin(name)
-        drawn[f"timeline/{name}"] = picture(job.timelines, job.detections, v, format="png")
+        drawn[f"timeline/{name}"] = picture(job.timelines, job.detections, v, format="png", tiou=job.tiou)
     return drawn
 
 
@@ -66,14 +73,3 @@ def in_worker(function: Callable[[Job, Callable[[Any], None]], Result], job: Job
     with contextlib.closing(Worker(function)) as worker:
         worker.submit(job)
         return worker.result()
-
-
-def can_draw() -> bool:
-    """Whether the package that draws is installed."""
-    return importlib.util.find_spec("vl_convert") is not None
-
-
-def check_can_draw() -> None:
-    """Raise InputError when it is not."""
-    if not can_draw():
-        raise InputError(f"the package that draws is missing: {sys.executable} -m pip install vl-convert-python")

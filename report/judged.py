@@ -16,6 +16,7 @@ from eval.detection import DetectionResult, evaluate_detections
 from eval.diagnosis import ACTIVITYNET, KINDS, THUMOS14, Diagnosis, ErrorSummary, diagnose, mean_summary
 from eval.matching import NO_INSTANCE, match_detections
 from formats.names import amount
+from options import Options
 from report.reading import ReportedRun
 from utils.errors import InputError
 from utils.segments import Floats, Indices, Segments
@@ -61,11 +62,27 @@ class Judged:
         return self.result is not None
 
 
+def judged_tiou(options: Options) -> float:
+    """Of the run's thresholds the one nearest to USUAL_TIOU."""
+    return min(options.evaluation.tiou_grid, key=lambda t: abs(t - USUAL_TIOU))
+
+
+def hits_and_misses(
+    truth: Segments, detections: Segments, *, tiou: float
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which detections [N] find an instance, and which instances [G] none finds."""
+    instance = match_detections(truth, detections, tious=(tiou,))[0]
+    hit = instance != NO_INSTANCE
+    missed = np.ones(len(truth), bool)
+    missed[instance[hit]] = False
+    return hit, missed
+
+
 def judge(run: ReportedRun) -> Judged:
     """Match the detections of `run` with its ground truth."""
     truth, detections, videos = run.timelines.truth, run.detections, len(run.timelines.videos)
     tious = run.options.evaluation.tiou_grid
-    tiou = min(tious, key=lambda t: abs(t - USUAL_TIOU))
+    tiou = judged_tiou(run.options)
     if len(truth) == 0:
         return Judged(
             run=run,
@@ -80,10 +97,7 @@ def judge(run: ReportedRun) -> Judged:
             video_ap=np.full(videos, np.nan),
             false_positives=np.zeros(videos, np.int64),
         )
-    instance = match_detections(truth, detections, tious=(tiou,))[0]
-    hit = instance != NO_INSTANCE
-    missed = np.ones(len(truth), bool)
-    missed[instance[hit]] = False
+    hit, missed = hits_and_misses(truth, detections, tiou=tiou)
     activitynet = run.options.data.dataset.startswith("activitynet")
     diagnoses = _diagnoses(run, (tiou, *tious) if activitynet else (tiou,))
     diagnosis = diagnoses[0] if diagnoses else None

@@ -9,7 +9,7 @@ import contextlib
 import os
 import pathlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from command_line.console import describe_error
@@ -18,10 +18,11 @@ from formats.run_results import RESULTS, evaluations, read_results
 from formats.timelines import TIMELINES, Timelines, write_timelines
 from losses import AdaptiveMask
 from options import CALL_FLAGS, LENGTH_FLAGS, Options, as_plain, unresolved
-from report.drawing import PageJob, check_can_draw, in_worker, write_page
+from report.drawing import PageJob, in_worker, write_page, write_page_of
 from report.pictures import picture_format, write_picture
 from report.reading import ReportedRun, model_of, read_options, read_run
 from report.recording import record
+from report.vega import load_vl_convert
 from run.background import WorkerFailed
 from run.checkpoint import load_checkpoint, load_model
 from run.experiment import OF_THE_DATA, REPORT, Experiment, begin_inference, find_experiment
@@ -52,53 +53,76 @@ def report_inference(loaded: LoadedModel, network: Network) -> None:
 
 
 def report_runs(flags: Mapping[str, Any]) -> None:
-    """Write the report of the runs that --report names, or of the last one; of two or more a comparison. Raises InputError."""
+    """Write the report of the runs that --report names, or of the last one; of two or more a comparison. Raises InputError.
+
+    A run whose folder can't be written is read all the same: --out puts its report elsewhere.
+    """
+    load_vl_convert()
     options = unresolved(flags).run
     folders = [_folder_of(name, pathlib.Path(options.output_dir)) for name in options.report]
     folders = folders or [find_experiment(options, needs=RESULTS).folder]
     if len({os.path.realpath(folder) for folder in folders}) < len(folders):
         raise InputError("--report: names a run twice; name each once")
-    default = pathlib.Path(options.output_dir) / COMPARISON if len(folders) > 1 else folders[0] / REPORT
+    beside = pathlib.Path(os.path.normpath(folders[0] / ".."))
+    default = beside / COMPARISON if len(folders) > 1 else folders[0] / REPORT
     out = pathlib.Path(options.out) if options.out else default
     if out.suffix != ".html":
         raise InputError(f"--out {out}: a report is a page; name a file that ends in .html")
     for folder in folders:
         read_results(folder)  # before anything is computed
     with contextlib.ExitStack() as locks:
+        place = os.path.realpath(out.parent)
+        runs = []
         for folder in folders:
-            if out.parent == folder or not (folder / TIMELINES).exists():
-                locks.enter_context(FolderLock(folder, instead="another run"))
-        runs = [_complete_run(folder, flags) for folder in folders]
+            written = place == os.path.realpath(folder)
+            locked = (written or not (folder / TIMELINES).exists()) and _lock(
+                folder, locks, instead="another run", needed=written
+            )
+            runs.append(_complete_run(folder, flags, keep=locked))
         for note in (f"{run.folder}: {note}" for run in runs for note in run.notes):
             print(f"note: {note}")
-        video_dir = options.video_dir or runs[0].options.run.video_dir
-        write_page(_page_job(out, folders, video_dir))
+        write_page_of(out, runs, _video_dir(options.video_dir or runs[0].options.run.video_dir))
         print(f"report: {out}")
 
 
 def plot_video(flags: Mapping[str, Any]) -> None:
     """Draw the timeline of the video that --plot names. Raises InputError."""
+    load_vl_convert()
     options = unresolved(flags).run
     out = pathlib.Path(options.out or f"{_file_name(options.plot)}.pdf")
     picture_format(out)
     folder = find_experiment(options, needs=RESULTS).folder
     with contextlib.ExitStack() as locks:
-        if not (folder / TIMELINES).exists():
-            locks.enter_context(FolderLock(folder, instead="another --exp_name"))
-        run = _complete_run(folder, flags)
+        keep = not (folder / TIMELINES).exists() and _lock(folder, locks, instead="another --exp_name", needed=False)
+        run = _complete_run(folder, flags, keep=keep)
     write_picture(out, run, options.plot)
     print(f"picture: {out}")
 
 
-def _complete_run(folder: pathlib.Path, flags: Mapping[str, Any]) -> ReportedRun:
-    """The run, with its timelines recorded if it has none."""
-    if not (folder / TIMELINES).exists():
-        print(f"{folder}: has no {TIMELINES}, which are recorded now")
-        loaded = _load(folder, flags)
-        run = read_run(folder, _recorded(loaded.model, loaded.mask, loaded.data, loaded.options))
-        remove_leftovers(folder, TIMELINES)
-        write_timelines(folder / TIMELINES, run.timelines)
-    return read_run(folder)
+def _lock(folder: pathlib.Path, locks: contextlib.ExitStack, *, instead: str, needed: bool) -> bool:
+    """Lock a run's folder; False if it can't be written, as one of a read-only disk. Raises InputError when it must be."""
+    try:
+        locks.enter_context(FolderLock(folder, instead=instead))
+    except OSError as error:
+        if needed:
+            raise InputError(f"{folder}: can't be written ({error.strerror}); name another place with --out") from None
+        return False
+    return True
+
+
+def _complete_run(folder: pathlib.Path, flags: Mapping[str, Any], *, keep: bool) -> ReportedRun:
+    """The run, with its timelines recorded if it has none, and kept in its folder if `keep` says so."""
+    if (folder / TIMELINES).exists():
+        return read_run(folder)
+    print(f"{folder}: has no {TIMELINES}, which are recorded now")
+    loaded = _load(folder, flags)
+    run = read_run(folder, _recorded(loaded.model, loaded.mask, loaded.data, loaded.options))
+    if not keep:
+        print(f"note: {folder}: can't be written; the next call records {TIMELINES} again")
+        return run
+    remove_leftovers(folder, TIMELINES)
+    write_timelines(folder / TIMELINES, run.timelines)
+    return run
 
 
 def _load(folder: pathlib.Path, flags: Mapping[str, Any]) -> LoadedModel:
@@ -130,13 +154,14 @@ def _report(folder: pathlib.Path, timelines: Timelines, options: Options) -> Non
     """Write timelines, and the page in a process of its own, whose end ends nothing else."""
     read_run(folder, timelines)  # whether they fit
     write_timelines(folder / TIMELINES, timelines)
-    check_can_draw()
-    in_worker(write_page, _page_job(folder / REPORT, [folder], options.run.video_dir))
+    load_vl_convert()
+    job = PageJob(path=folder / REPORT, folders=(folder,), video_dir=_video_dir(options.run.video_dir))
+    in_worker(write_page, job)
     print(f"report: {folder / REPORT}")
 
 
-def _page_job(path: pathlib.Path, folders: Sequence[pathlib.Path], video_dir: str) -> PageJob:
-    return PageJob(path=path, folders=tuple(folders), video_dir=pathlib.Path(video_dir) if video_dir else None)
+def _video_dir(name: str) -> pathlib.Path | None:
+    return pathlib.Path(name) if name else None
 
 
 def _folder_of(name: str, output_dir: pathlib.Path) -> pathlib.Path:

@@ -27,13 +27,13 @@ from report.judged import Judged
 from report.sections import Section, run_sections
 from report.theme import DARK, LIGHT, chart_config
 from report.timeline import CAS, COMBINED, FAINTEST, FUSED, MASK, PSEUDO_LABEL, timeline_spec
+from report.vega import VEGA_LITE, load_vl_convert
 from utils.atomic import write_text
 from utils.errors import InputError
 from utils.printable import one_line
 
 ASSETS = pathlib.Path(__file__).resolve().parent / "assets"
 VIDEO_SUFFIXES = (".mp4", ".webm", ".m4v", ".mov", ".ogv", ".mkv", ".avi")  # those that browsers play come first
-VEGA_LITE = "6.4"  # of those that vl_convert has
 _EXPOSE = "window.vegaEmbed = vegaEmbed;"
 
 
@@ -142,13 +142,8 @@ def _asset(name: str) -> str:
 @functools.cache
 def _library() -> str:
     """Vega, Vega-Lite and vega-embed as a script. Raises InputError when vl-convert-python is not installed."""
-    try:
-        from vl_convert import javascript_bundle
-    except ImportError:
-        raise InputError(
-            "vl-convert-python is not installed, which a report needs: pip install vl-convert-python"
-        ) from None
-    return f"(() => {{{javascript_bundle(_EXPOSE, vl_version=VEGA_LITE)}}})();".replace("</script", "<\\/script")
+    bundle = load_vl_convert().javascript_bundle(_EXPOSE, vl_version=VEGA_LITE)
+    return f"(() => {{{bundle}}})();".replace("</script", "<\\/script")
 
 
 def _policy(scripts: Sequence[str], style: str, *, plays: bool) -> str:

@@ -1,31 +1,28 @@
 """Pictures of one video's timeline, ready for a paper: vector, as wide as a column, in colours that all readers tell apart.
 
 write_picture(pathlib.Path("x.pdf"), run, "video_test_0000004")     # or .svg, .png
-data = picture(timelines, detections, 3, format="png")              # of video 3, as bytes
+data = picture(timelines, detections, 3, format="png", tiou=0.5)    # of video 3, as bytes
 """
 
 import pathlib
 import re
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from command_line.suggestions import LONGEST_SHOWN, closest, did_you_mean
 from formats.matching_names import VIDEO_FOLDS, match_names
 from formats.names import shown
 from formats.timelines import Timelines
-from report.judged import judge
+from report.judged import hits_and_misses, judged_tiou
 from report.reading import ReportedRun
 from report.theme import chart_config
 from report.timeline import Spec, timeline_rows, timeline_spec
+from report.vega import VEGA_LITE, load_vl_convert
 from utils.atomic import write_file
 from utils.errors import InputError
 from utils.printable import one_line
 from utils.segments import Segments
 
 FORMATS = ("pdf", "svg", "png")
-VEGA_LITE = "6.4"
 POINTS_PER_INCH = 72
 COLUMN = 3.3 * POINTS_PER_INCH  # points, 84 mm; one of the picture's pixels is a point
 FONT_SIZE = 7.0  # points
@@ -36,23 +33,15 @@ PNG_DOTS_PER_INCH = 300
 FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
 
 
-def picture(
-    timelines: Timelines,
-    detections: Segments,
-    video: int,
-    *,
-    format: str,
-    hit: NDArray[np.bool_] | None = None,
-) -> bytes:
-    """The timeline of video number `video`, in one of FORMATS; `hit` [N] are the detections that are right, where known.
+def picture(timelines: Timelines, detections: Segments, video: int, *, format: str, tiou: float) -> bytes:
+    """The timeline of video number `video`, in one of FORMATS; `tiou` is what a detection needs to be a hit.
 
-    Raises InputError when the report's packages are not installed.
+    Raises InputError when the package that draws is missing, or when it can't draw this.
     """
-    try:
-        import vl_convert
-    except ModuleNotFoundError:
-        raise InputError("pictures need vl-convert-python: pip install -r requirements-report.txt") from None
-    rows = timeline_rows(timelines, detections, video, hit=hit)
+    vl_convert = load_vl_convert()
+    name = one_line(timelines.videos[video], longest=50)
+    hit, missed = hits_and_misses(timelines.truth, detections, tiou=tiou)
+    rows = timeline_rows(timelines, detections, video, hit=hit, missed=missed)
     sequences = timelines.sequences[video]
     spec = timeline_spec(
         streams=tuple(sequences.streams),
@@ -64,22 +53,31 @@ def picture(
         sequence_height=36,
         known=len(timelines.truth) > 0,
     )
-    spec = {**_for_print(spec), "padding": MARGIN, "title": {"text": one_line(timelines.videos[video], longest=50)}}
-    config = _print_config()
-    if format == "pdf":
-        return bytes(vl_convert.vegalite_to_pdf(spec, vl_version=VEGA_LITE, config=config))
-    if format == "png":
-        scale = PNG_DOTS_PER_INCH / POINTS_PER_INCH
-        return bytes(vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, config=config, scale=scale))
-    return _in_points(vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, config=config)).encode()
+    # A title that is called like a property of every JavaScript object, "toString", ends Vega unless a signal holds it.
+    title = {
+        "params": [*spec["params"], {"name": "video_name", "value": name}],
+        "title": {"text": {"expr": "video_name"}},
+    }
+    spec, options = (
+        {**_for_print(spec), **title, "padding": MARGIN},
+        {"vl_version": VEGA_LITE, "config": _print_config()},
+    )
+    try:
+        if format == "pdf":
+            return bytes(vl_convert.vegalite_to_pdf(spec, **options))
+        if format == "png":
+            return bytes(vl_convert.vegalite_to_png(spec, **options, scale=PNG_DOTS_PER_INCH / POINTS_PER_INCH))
+        return _in_points(vl_convert.vegalite_to_svg(spec, **options)).encode()
+    except Exception as error:
+        said = str(error).partition("\n    at ")[0]  # before JavaScript's traceback
+        raise InputError(f"video {name}: can't be drawn ({one_line(said)}); name another one") from error
 
 
 def write_picture(path: pathlib.Path, run: ReportedRun, video: str) -> None:
     """Write the picture of a video of the run, in the format of the path's ending. Raises InputError for an unknown name."""
     format = picture_format(path)
     position = find_video(run, video)
-    judged = judge(run)
-    data = picture(run.timelines, run.detections, position, format=format, hit=judged.hit)
+    data = picture(run.timelines, run.detections, position, format=format, tiou=judged_tiou(run.options))
     write_file(path, lambda file: file.write(data))
 
 

@@ -12,6 +12,7 @@ from losses import AdaptiveMask
 from model import SAL
 from options import Options
 from report.drawing import PicturesJob, draw_pictures, in_worker
+from report.judged import judged_tiou
 from report.recording import record
 
 MOST_VIDEOS = 3
@@ -42,7 +43,8 @@ class Snapshots:
                 )
             )
         detections = localize(predictions, self.options.localization, grid=self.options.data.grid)
-        return in_worker(draw_pictures, PicturesJob(timelines=timelines, detections=detections))
+        tiou = judged_tiou(self.options)
+        return in_worker(draw_pictures, PicturesJob(timelines=timelines, detections=detections, tiou=tiou))
 
 
 def chosen_videos(data: Dataset) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """The timeline of one video, as one Vega-Lite spec: what is true, what is detected, and the sequences that it comes from.
 
 spec = timeline_spec(streams=("rgb", "flow"), mask=True)                    # for a page, which fills the data sets
-rows = timeline_rows(timelines, detections, 3, hit=hit)                     # of video 3
+rows = timeline_rows(timelines, detections, 3, hit=hit, missed=missed)      # of video 3
 spec = timeline_spec(streams=..., mask=..., rows=rows, width=280)           # a picture, complete in itself
 
 All rows share one axis of seconds, from the parameter view_start to view_end. Detections below the parameter `threshold` are
@@ -39,7 +39,7 @@ class TimelineRows:
 
     seconds: float
     class_names: Sequence[str] = ()
-    truth: Sequence[Row] = ()  # {"class", "start", "end"}, and "missed", if true, for a hollow bar
+    truth: Sequence[Row] = ()  # {"class", "start", "end", "missed"}, missed ones as hollow bars
     detections: Sequence[Row] = ()  # {"id", "class", "start", "end", "score", "opacity", "hit"}, lowest score first
     # {"name", "time", "value"}, a step from each row to the next of its name
     classes: Sequence[Row] = ()  # with "kind", CAS or COMBINED; names are classes
@@ -63,9 +63,17 @@ def opacities(scores: Floats) -> Floats:
 
 
 def timeline_rows(
-    timelines: Timelines, detections: Segments, video: int, *, hit: NDArray[np.bool_] | None = None
+    timelines: Timelines,
+    detections: Segments,
+    video: int,
+    *,
+    hit: NDArray[np.bool_] | None = None,
+    missed: NDArray[np.bool_] | None = None,
 ) -> TimelineRows:
-    """The rows of one video. `hit` [N] says which of all detections are correct; none where it is not known."""
+    """The rows of one video.
+
+    `hit` [N] says which of all detections are correct, `missed` [G] which of all instances none hits; None: not known.
+    """
     shown = shown_classes(timelines, detections, video)
     names = {int(c): printable(timelines.classes[c]) for c in shown}
     truth, opacity = timelines.truth, opacities(detections.score)
@@ -90,7 +98,7 @@ def timeline_rows(
     return TimelineRows(
         seconds=float(timelines.seconds[video]),
         class_names=list(names.values()),
-        truth=[segment(truth, i) for i in instances],
+        truth=[{**segment(truth, i), "missed": missed is not None and bool(missed[i])} for i in instances],
         detections=[
             {
                 **segment(detections, i),

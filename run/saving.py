@@ -16,7 +16,7 @@ import torch
 
 from formats.result_file import write_detections
 from run.checkpoint import Checkpoint, save_checkpoint
-from run.experiment import Experiment
+from run.experiment import REPORT, Experiment
 from utils.errors import InputError
 from utils.memory import free_bytes
 from utils.segments import Segments
@@ -158,8 +158,9 @@ class Saver:
             self.experiment.write_options(self.options)
         if save.best:
             self.experiment.follow()
-            with contextlib.suppress(OSError):
-                self.experiment.timelines.unlink()  # those of an earlier model
+            for path in (self.experiment.timelines, self.experiment.folder / REPORT):  # of an earlier model
+                with contextlib.suppress(OSError):
+                    path.unlink()
             save_checkpoint(self.experiment.best, save.best.checkpoint)
             write_detections(self.experiment.detections, save.best.detections, self.videos, self.classes)
             self._write_results(save)

@@ -130,7 +130,23 @@ def test_a_new_best_model_drops_the_timelines_of_the_one_before(runs, call, monk
         "--no-write_report",
     )
     assert code == 0 and json.loads((runs / "x" / "results.json").read_text())["best"]["step"] == 16, out + err
-    assert not (runs / "x" / "timelines.npz").exists()
+    assert not (runs / "x" / "timelines.npz").exists() and not (runs / "x" / "report.html").exists()
+
+
+def test_a_run_that_can_only_be_read_is_reported_elsewhere(runs, call, tmp_path, monkeypatch):
+    def fails(self):
+        raise OSError(30, "Read-only file system")
+
+    (runs / "x" / "timelines.npz").unlink()
+    monkeypatch.setattr(FolderLock, "__enter__", fails)
+    before = contents(runs)
+    code, _, err = call("--report", "x", "--output_dir", runs)
+    assert "can't be written (Read-only file system); name another place with --out" in complaint(code, err)
+    code, out, err = call("--report", "x", "--output_dir", runs, "--out", tmp_path / "a.html")
+    assert (code, err) == (0, "") and "records timelines.npz again" in out and (tmp_path / "a.html").exists()
+    plot = ("--plot", "test_1", "--exp_name", "x", "--output_dir", runs)
+    assert call(*plot, "--out", tmp_path / "a.svg")[0] == 0
+    assert contents(runs) == before
 
 
 def test_a_picture_of_a_video(runs, call, tmp_path, monkeypatch):
@@ -196,6 +212,7 @@ def test_mistakes_are_one_line(runs, call, tmp_path):
         (("--report", "x", "--out", "x.pdf"), "ends in .html"),
         (("--plot", "test_1", "--out", "x.html"), "end the name with one of these"),
         (("--report", "x", "--plot", "test_1"), "contradict each other"),
+        (("--plot", ""), "--plot: name a test video"),
         (("--report", "--exp_name", "x"), "contradict each other"),
         (("--report", "--resume"), "contradict each other"),
         (("--report", "x", "--video_dir", tmp_path / "none"), "no such folder"),
