@@ -3,9 +3,8 @@
 vl_convert = load_vl_convert()      # raises InputError, whose one line says how to get it
 """
 
-import importlib
-import importlib.metadata
 import pathlib
+from importlib.metadata import requires
 from types import ModuleType
 
 from utils.errors import InputError
@@ -18,10 +17,12 @@ VEGA_LITE = "6.4"  # of the versions that it has
 def load_vl_convert() -> ModuleType:
     """The module. Raises InputError where it is missing or broken."""
     try:
-        return importlib.import_module("vl_convert")
+        import vl_convert
     except ImportError as error:
         reason = "is not installed" if isinstance(error, ModuleNotFoundError) else f"can't be loaded ({error})"
         raise InputError(f"{PACKAGE}, which draws reports and pictures, {reason}: {_command()}") from None
+    module: ModuleType = vl_convert
+    return module
 
 
 def can_draw() -> bool:
@@ -37,6 +38,6 @@ def _command() -> str:
     """What installs it: the versions that the tests run with, or those that the installed program asks for."""
     if REQUIREMENTS.is_file():
         return f"pip install -r {REQUIREMENTS.name}"
-    needed = importlib.metadata.requires("sal-wtal") or []
+    needed = requires("sal-wtal") or []
     wanted = next(line.partition(";")[0].strip() for line in needed if line.startswith(PACKAGE))
     return f'pip install "{wanted}"'

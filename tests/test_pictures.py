@@ -1,11 +1,13 @@
 """Pictures of a video's timeline: as wide as a column, in vectors; an unknown name is answered with one that is like it."""
 
 import re
+import sys
 
 import pytest
 from support.reported import write_run
 from support.small_timelines import small_timelines
 
+from report import vega
 from report.drawing import PicturesJob, draw_pictures
 from report.pictures import COLUMN, FORMATS, find_video, picture, write_picture
 from report.reading import read_run
@@ -109,13 +111,17 @@ def test_what_fails_to_be_drawn_is_one_line(monkeypatch):
         picture(small_timelines(), FOUND, 0, format="svg", tiou=0.5)
 
 
-def test_a_broken_package_says_why(monkeypatch, tmp_path):
-    broken = ImportError("libx.so: too old")
-    monkeypatch.setattr("report.vega.importlib.import_module", lambda _: (_ for _ in ()).throw(broken))
-    with pytest.raises(InputError, match=r"can't be loaded \(libx.so: too old\): pip install -r requirements-report"):
-        load_vl_convert()
-    monkeypatch.setattr("report.vega.REQUIREMENTS", tmp_path / "none")
-    monkeypatch.setattr("importlib.metadata.requires", lambda _: ['vl-convert-python>=1.9; extra == "report"'])
-    with pytest.raises(InputError, match=r'pip install "vl-convert-python>=1.9"$'):
+def test_a_missing_or_broken_package_says_why(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    with pytest.raises(InputError, match=r"is not installed: pip install -r requirements-report.txt$"):
         load_vl_convert()
     assert not can_draw()
+    monkeypatch.setattr(vega, "REQUIREMENTS", tmp_path / "none")
+    monkeypatch.setattr(vega, "requires", lambda _: ['vl-convert-python>=1.9; extra == "report"'])
+    with pytest.raises(InputError, match=r'pip install "vl-convert-python>=1.9"$'):
+        load_vl_convert()
+    monkeypatch.delitem(sys.modules, "vl_convert")
+    (tmp_path / "vl_convert.py").write_text("raise ImportError('libx.so: too old')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InputError, match=r"can't be loaded \(libx.so: too old\)"):
+        load_vl_convert()
