@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from eval.diagnosis import KINDS
 from formats.timelines import VideoSequences
+from report.groups import present_classes
 from report.judged import Judged
 from report.timeline import shown_classes
 from utils.segments import Indices
@@ -79,9 +80,7 @@ def encode_run(judged: Judged, *, name: str, limits: Limits) -> EncodedRun:
     kinds = np.zeros((len(timelines.videos), len(KINDS)), np.uint32)
     known = judged.kind >= 0
     np.add.at(kinds, (detections.video[known], judged.kind[known]), 1)
-    present = timelines.labels | timelines.predicted
-    present[detections.video, detections.label] = True
-    present[timelines.truth.video, timelines.truth.label] = True
+    present = present_classes(judged)
     counts, listed = present.sum(1).astype(np.uint32), np.nonzero(present)[1].astype(np.uint16)
     parts = [table.T.tobytes(), kinds.tobytes(), counts.tobytes(), listed.tobytes()]
     start = -(-sum(map(len, parts)) // ALIGNMENT) * ALIGNMENT

@@ -87,8 +87,14 @@ def bar_chart(
     stacked: bool = True,
     y_scale: Scale = None,
     horizontal: bool = False,
+    order: Sequence[str] = (),
+    note: str = "",
 ) -> Spec:
-    """Bars of the number `y` over the names `x`, in the rows' order; those of several `series` stacked or side by side."""
+    """Bars of the number `y` over the names `x`, in the rows' order; those of several `series` stacked or side by side.
+
+    `order`: all the series that there may be, each with a colour of its own whether it has a row or not. `note` is a field
+    that is told besides.
+    """
     names = list(dict.fromkeys(row[x] for row in rows))
     across: Spec = {
         "field": _path(x),
@@ -98,14 +104,19 @@ def bar_chart(
         "axis": {"labelAngle": 0, "grid": False},
     }
     along = {**_axis(y, y_scale), "stack": "zero" if series and stacked else None}
-    encoding: Spec = {"tooltip": [_tip(name) for name in (x, series, y) if name]}
+    encoding: Spec = {"tooltip": [_tip(name) for name in (x, series, note, y) if name]}
     encoding |= {"y": across, "x": along} if horizontal else {"x": across, "y": along}
     if series:
-        order = list(dict.fromkeys(row[series] for row in rows))
-        encoding["color"] = {"field": _path(series), "type": "nominal", "sort": order, "legend": _legend(order)}
+        domain = list(order) or list(dict.fromkeys(row[series] for row in rows))
+        encoding["color"] = {
+            "field": _path(series),
+            "type": "nominal",
+            "scale": {"domain": domain},
+            "legend": _legend(domain),
+        }
         encoding["order"] = {"field": "_order"}
         if not stacked:
-            encoding["yOffset" if horizontal else "xOffset"] = {"field": _path(series), "sort": order}
+            encoding["yOffset" if horizontal else "xOffset"] = {"field": _path(series), "scale": {"domain": domain}}
     numbered = [{**row, "_order": i} for i, row in enumerate(rows)]
     height = max(SMALL, 26 * len(names)) if horizontal else HEIGHT
     return _chart(numbered, describes, height, layer=[{"mark": {"type": "bar"}, "encoding": encoding}])

@@ -10,7 +10,7 @@ import numpy as np
 from command_line.progress import Progress
 from eval.detection import DetectionResult, evaluate_detections
 from eval.statistics import CONFIDENCE, DRAWS, Difference, Estimate, num_steps, paired_bootstrap
-from formats.names import shown
+from formats.names import amount, shown
 from options import CALL_FLAGS, FLAGS, NEUTRAL_FLAGS
 from report.charts import Row, Spec, interval_chart, line_chart, thinned
 from report.judged import Judged
@@ -23,6 +23,7 @@ from utils.ranges import parse_span
 
 MOST_POINTS = 400  # of a curve
 MOST_CLASSES = 40  # in a chart
+FEW = 10  # videos or instances, of which an interval says little if there are fewer
 NO_TRUTH = "A comparison needs ground truth: no test video of these runs has annotated segments."
 
 
@@ -123,6 +124,7 @@ def _overall(
             "It is the noise of the test set; that of training is not in it, and needs several seeds of each. Intervals of "
             "single runs say less: what is hard for one is hard for the other."
         ),
+        _warning(judged[0]),
         _map_table(judged, names, results, differences),
         figures(figured),
         options,
@@ -150,6 +152,16 @@ def _sentence(difference: Difference, name: str, first: str) -> str:
     )
 
 
+def _warning(judged: Judged) -> str:
+    """What the intervals are worth where little has been annotated; nothing elsewhere."""
+    truth = judged.run.timelines.truth
+    videos = len(np.unique(truth.video))
+    if min(videos, len(truth)) >= FEW:
+        return ""
+    few = f"{amount(len(truth), 'instance')} in {amount(videos, 'video')}"
+    return paragraph(f"With {few} these intervals mean little, whatever they are: draws of so few hardly differ.")
+
+
 def _interval(estimate: Estimate) -> str:
     return f"[{100 * estimate.low:+.1f}, {100 * estimate.high:+.1f}]" if estimate.has_interval else ""
 
@@ -172,7 +184,10 @@ def _map_table(
                 percent(value, target=explore_link(sort="ap", run=i), strong=value == top)
                 for value, top in zip(row.tolist(), best.tolist(), strict=True)
             ),
-            f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]" if estimate.has_interval else "",
+            Cell(
+                shown=f"[{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]" if estimate.has_interval else "",
+                link=explore_link(sort="ap", run=i) if estimate.has_interval else "",
+            ),
         ]
         for i, (name, row, estimate) in enumerate(zip(names, values, own, strict=True))
     ]

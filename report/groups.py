@@ -41,6 +41,15 @@ def video_groups(judged: Judged) -> dict[str, Group]:
     return {key: group for key, group in groups.items() if group.videos}
 
 
+def present_classes(judged: Judged) -> NDArray[np.bool_]:
+    """The classes [V,C] by which each video is found: those that it is labelled with, predicted or detected."""
+    timelines, detections = judged.run.timelines, judged.run.detections
+    present = timelines.labels | timelines.predicted
+    present[detections.video, detections.label] = True
+    present[timelines.truth.video, timelines.truth.label] = True
+    return present
+
+
 def confusions(judged: Judged) -> tuple[list[int], NDArray[np.bool_], Indices]:
     """The classes that a table of what is taken for what has, and the labels [V,C] and best classes [V] that it counts.
 

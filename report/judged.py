@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from eval.average_precision import average_precision
 from eval.detection import DetectionResult, evaluate_detections
-from eval.diagnosis import ACTIVITYNET, KINDS, THUMOS14, Diagnosis, ErrorSummary, diagnose, mean_summary
+from eval.diagnosis import ACTIVITYNET, KINDS, THUMOS14, Buckets, Diagnosis, ErrorSummary, diagnose, mean_summary
 from eval.matching import NO_INSTANCE, match_detections
 from formats.names import amount
 from options import Options
@@ -117,6 +117,11 @@ def judge(run: ReportedRun) -> Judged:
     )
 
 
+def trait_buckets(run: ReportedRun) -> Buckets:
+    """Where the diagnosis of a run cuts the traits of instances."""
+    return ACTIVITYNET if run.options.data.dataset.startswith("activitynet") else THUMOS14
+
+
 def _diagnoses(run: ReportedRun, tious: Sequence[float]) -> list[Diagnosis]:
     """One for each tIoU; none if no instance is usable."""
     timelines = run.timelines
@@ -128,7 +133,7 @@ def _diagnoses(run: ReportedRun, tious: Sequence[float]) -> list[Diagnosis]:
                 tiou=tiou,
                 num_classes=len(timelines.classes),
                 durations=timelines.seconds,
-                buckets=ACTIVITYNET if run.options.data.dataset.startswith("activitynet") else THUMOS14,
+                buckets=trait_buckets(run),
             )
             for tiou in tious
         ]

@@ -61,7 +61,8 @@ def page(
     media: dict[str, str],
 ) -> str:
     """The page as text: the opening, the explorer, the other sections. `media` has the address of a video's file."""
-    names = " and ".join(run.header["name"] for run in runs)
+    *several, last = [run.header["name"] for run in runs]
+    names = f"{', '.join(several)} and {last}" if several else last
     content = {
         "charts": {key: spec for section in (*opening, *others) for key, spec in section.charts.items()},
         "configs": {"light": chart_config(), "dark": chart_config(dark=True)},

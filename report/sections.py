@@ -5,6 +5,7 @@ for section in run_sections(judged): section.title, section.html, section.charts
 Every name is escaped; every number about videos is a link to them in the explorer.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from eval.average_precision import pr_curves
 from eval.calibration import Calibration, calibration
 from eval.classification import classification_ap, top1_accuracy, video_accuracy
-from eval.diagnosis import KINDS, MISSED, ErrorSummary, sentence
+from eval.diagnosis import KINDS, MISSED, SIZES, Buckets, ErrorSummary, sentence
 from eval.operating_points import operating_points
 from eval.recall import RECALL_TIOUS, average_recall
 from formats.names import amount
@@ -29,8 +30,8 @@ from report.charts import (
     with_rule,
 )
 from report.curves import curve_section
-from report.groups import confusion_key, confusions, missed_key, trait_key
-from report.judged import Judged
+from report.groups import confusion_key, confusions, missed_key, present_classes, trait_key, video_groups
+from report.judged import Judged, trait_buckets
 from report.links import explore_link
 from report.markup import (
     NOTHING,
@@ -54,6 +55,11 @@ MOST_POINTS = 400  # of a curve in a chart
 MOST_POINTS_OF_CLASSES = 4000  # together, but for the least of each
 POINTS_OF_A_CLASS = (15, 60)
 RECALLS_SHOWN = (1, 5, 10, 50, 100)
+UNITS = {"coverage": "%", "length": "s", "instances": ""}  # of the traits of instances
+TRAITS = (
+    "Instances by trait and size: the coverage of the video by the instance, its length, and the instances of its video, which "
+    "are of these sizes:"
+)
 NO_TRUTH = "needs ground truth: no test video of this run has annotated segments."
 
 
@@ -87,8 +93,8 @@ def all_videos(number: int | None) -> str:
     return explore_link(sort="ap", **_links(number))
 
 
-def _class_link(label: int, number: int | None) -> str:
-    return explore_link(**{"class": label, **_links(number)}, sort="ap")
+def _class_link(label: int, number: int | None, *, sort: str = "ap") -> str:
+    return explore_link(**{"class": label, **_links(number)}, sort=sort)
 
 
 def _without_truth(key: str, title: str, what: str) -> Section:
@@ -115,12 +121,7 @@ def _headline(judged: Judged, number: int | None) -> Section:
     if not judged.known:
         parts.append(paragraph(f"mAP {NO_TRUTH}"))
     if "best" in rows:
-        parts.append(
-            paragraph(
-                "The best model is the one of the largest average on these very test videos, as papers of this field report "
-                "it; the last one was not chosen by anything. A number to compare with other work names which of them it is."
-            )
-        )
+        parts.append(paragraph(_choice(rows["best"])))
     parts += [paragraph(text(note)) for note in run.notes]
     parts.append(facts(_facts(judged)))
     changed = _changed(judged)
@@ -131,6 +132,20 @@ def _headline(judged: Judged, number: int | None) -> Section:
     else:
         parts.append(paragraph(f"No option differs from the preset {text(run.options.data.dataset)}."))
     return Section(key="headline", title="Results", html="".join(parts))
+
+
+def _choice(best: Mapping[str, Any]) -> str:
+    """What chose the best model (run.history)."""
+    if best["average_mAP"] is not None:
+        by = "the largest average on these very test videos, as papers of this field report it"
+    elif best["video_accuracy"] is not None:
+        by = "the largest video accuracy on these very test videos, for want of annotated segments"
+    else:
+        return "With nothing to choose by, the best model is the last one."
+    return (
+        f"The best model is the one of {by}; the last one was not chosen by anything. A number to compare with other work "
+        "names which of them it is."
+    )
 
 
 def _moment(name: str, row: Mapping[str, Any]) -> str:
@@ -182,8 +197,8 @@ def _classes(judged: Judged, number: int | None) -> Section:
                 Cell(shown=timelines.classes[c], link=target),
                 *(percent(float(value), target=target) for value in ap),
                 percent(float(ap.mean()), target=target, strong=True),
-                count(instances[c], target=target),
-                count(detections[c], target=target),
+                count(instances[c], target=_class_link(c, number, sort="name")),
+                count(detections[c], target=_class_link(c, number, sort="fp")),
             ]
         )
     header = ["class", *(f"{tiou:g}" for tiou in result.tious), "mean", "instances", "detections"]
@@ -233,6 +248,9 @@ def _operating(judged: Judged) -> Section:
     best = points.best
     if best is None:
         return Section(key="operating", title=title, html=paragraph("This run has no detections."))
+    if best.f1 == 0:
+        nothing = f"No detection is a hit at tIoU {judged.tiou:g}: no threshold is better than another."
+        return Section(key="operating", title=title, html=paragraph(text(nothing)))
     ascending = (column[::-1] for column in (points.threshold, points.precision, points.recall, points.f1))
     columns = spaced(*ascending, most=MOST_POINTS)
     rows = [
@@ -348,11 +366,12 @@ def _classification(judged: Judged, number: int | None) -> Section:
     ]
     used, true, best = confusions(judged)
     rows: list[Cells] = []
+    present = present_classes(judged).any(0)
     for c in used:
         taken = np.bincount(best[true[:, c]], minlength=len(ap)).tolist()
         links = (explore_link(group=confusion_key(c, other), **_links(number)) for other in used)
         counts = (count(taken[o], target=to) if taken[o] else "" for o, to in zip(used, links, strict=True))
-        rows.append([Cell(shown=timelines.classes[c], link=_class_link(c, number)), *counts])
+        rows.append([Cell(shown=timelines.classes[c], link=_class_link(c, number) if present[c] else ""), *counts])
     if rows:
         header = ["true class", *(timelines.classes[c] for c in used)]
         parts.append(table("Videos by true class (rows) and class of the highest score (columns)", header, rows))
@@ -366,7 +385,7 @@ def _diagnosis(judged: Judged, number: int | None) -> Section:
     total = np.bincount(judged.kind, minlength=len(KINDS)).tolist()
     rows: list[Cells] = []
     for k, kind in enumerate(KINDS):
-        target = explore_link(kind=k, **_links(number))
+        target = explore_link(kind=k, **_links(number)) if total[k] else ""
         removal, fix = errors.removal_gains.get(kind), errors.fix_gains.get(kind)
         rows.append(
             [
@@ -384,6 +403,7 @@ def _diagnosis(judged: Judged, number: int | None) -> Section:
         f"which is {before} for the best 10 G detections of each class of G instances; links are to kinds at tIoU "
         f"{judged.tiou:g}"
     )
+    bounds = _size_bounds(trait_buckets(judged.run))
     charts = {
         "chart-profile": bar_chart(
             [
@@ -410,10 +430,10 @@ def _diagnosis(judged: Judged, number: int | None) -> Section:
             describes="gain in mAP_N if each kind of error is removed, or made right",
         ),
         "chart-sensitivity": _by_trait(
-            errors.sensitivity, "mAP_N, percent", "mAP_N by trait of the instances that count"
+            errors.sensitivity, bounds, "mAP_N, percent", "mAP_N by trait of the instances that count"
         ),
         "chart-false-negatives": _by_trait(
-            errors.false_negatives, "not found, percent", "share of instances not found, by trait"
+            errors.false_negatives, bounds, "not found, percent", "share of instances not found, by trait"
         ),
     }
     captions = {
@@ -422,7 +442,7 @@ def _diagnosis(judged: Judged, number: int | None) -> Section:
         "chart-sensitivity": "mAP_N when only instances of one size count, by three traits",
         "chart-false-negatives": "Instances that are not found, by the same traits",
     }
-    missed = explore_link(group=missed_key(), **_links(number)) if errors.missed else ""
+    missed = explore_link(group=missed_key(), **_links(number)) if missed_key() in video_groups(judged) else ""
     rows.append(
         [
             "missed instances",
@@ -436,7 +456,8 @@ def _diagnosis(judged: Judged, number: int | None) -> Section:
         paragraph(f"<strong>{text(sentence(errors))}.</strong>")
         + table(caption, header, rows)
         + figures(figure(key, caption) for key, caption in captions.items())
-        + table("Instances by trait", ["trait", *_sizes(errors)], _bucket_rows(errors, number))
+        + table(TRAITS, ["trait", *_sizes(errors)], _bucket_rows(errors, number))
+        + facts((trait, ", ".join(f"{size} {b}" for size, b in of.items())) for trait, of in bounds.items())
     )
     return Section(key="diagnosis", title=title, html=html, charts=charts)
 
@@ -445,14 +466,30 @@ def _over(tious: Sequence[float]) -> str:
     return f"at tIoU {tious[0]:g}" if len(tious) == 1 else f"as means over tIoU {tious[0]:g} to {tious[-1]:g}"
 
 
-def _by_trait(numbers: Mapping[str, Mapping[str, float]], what: str, describes: str) -> Spec:
+def _size_bounds(buckets: Buckets) -> dict[str, dict[str, str]]:
+    """{trait: {size: which values it has}}"""
+    return {trait: _bounds(getattr(buckets, trait), unit) for trait, unit in UNITS.items()}
+
+
+def _bounds(edges: Sequence[float], unit: str) -> dict[str, str]:
+    scale = 100 if unit == "%" else 1
+    ends = [f"{scale * edge:g}" for edge in edges]
+    spans = [f"up to {ends[0]}", *(f"over {a} to {b}" for a, b in itertools.pairwise(ends)), f"over {ends[-1]}"]
+    return {size: f"{span} {unit}".rstrip() for size, span in zip(SIZES, spans, strict=False)}
+
+
+def _by_trait(
+    numbers: Mapping[str, Mapping[str, float]], bounds: Mapping[str, Mapping[str, str]], what: str, describes: str
+) -> Spec:
     rows = [
-        {"trait": trait, "size": size, what: 100 * value}
+        {"trait": trait, "size": size, "values": bounds[trait][size], what: 100 * value}
         for trait, by_size in numbers.items()
         for size, value in by_size.items()
         if not np.isnan(value)
     ]
-    return bar_chart(rows, x="trait", y=what, series="size", stacked=False, describes=describes)
+    return bar_chart(
+        rows, x="trait", y=what, series="size", stacked=False, describes=describes, order=SIZES, note="values"
+    )
 
 
 def _sizes(summary: ErrorSummary) -> list[str]:

@@ -12,14 +12,14 @@ import pytest
 from support.small_timelines import small_timelines
 
 from eval.average_precision import average_precision
-from eval.diagnosis import ACTIVITYNET, KINDS, diagnose, mean_summary
+from eval.diagnosis import ACTIVITYNET, KINDS, SIZES, diagnose, mean_summary
 from eval.matching import NO_INSTANCE, match_detections
 from eval.protocols import PROTOCOLS, SnippetClock, evaluate_by
 from eval.statistics import bca_bootstrap
 from options import resolve
 from report.charts import spaced, thinned
 from report.comparison import comparison_sections
-from report.groups import video_groups
+from report.groups import present_classes, video_groups
 from report.judged import ap_by_video, judge
 from report.links import explore_link
 from report.markup import Cell, percent, table, text
@@ -189,6 +189,59 @@ def test_numbers_lead_to_their_videos():
     assert "run1-chart-gains" in one_of_two["run1-diagnosis"].charts
 
 
+def test_no_link_leads_to_an_empty_list():
+    for detections in (FOUND, [], FOUND[:1]):
+        judged = judge(reported(detections=detections))
+        page = html.unescape("".join(section.html for section in run_sections(judged)))
+        linked = {int(kind) for kind in re.findall(r"#explore\?kind=(\d)", page)}
+        assert linked == set(judged.kind.tolist())
+        present = present_classes(judged).any(0)
+        assert all(present[int(c)] for c in re.findall(r"class=(\d)", page))
+        assert set(re.findall(r"group=([\w-]+)", page)) == video_groups(judged).keys()
+
+
+def test_a_best_class_that_no_video_has_leads_nowhere():
+    run = reported(detections=FOUND[:1])
+    scores = run.timelines.class_scores.copy()
+    scores[0] = [0.1, 0.2, 0.7]  # a Throw, which is neither true, predicted nor detected
+    judged = judge(dataclasses.replace(run, timelines=dataclasses.replace(run.timelines, class_scores=scores)))
+    page = {section.key: section for section in run_sections(judged)}["classification"].html
+    assert "Throw</th>" in page and "class=0" in page and "class=2" not in page
+
+
+def test_a_class_leads_to_its_videos_by_ap_by_name_and_by_false_positives():
+    page = html.unescape(sections_of(reported())["classes"].html)
+    assert [page.count(f"class=0&sort={sort}") for sort in ("ap", "name", "fp")] == [5, 1, 1]
+
+
+def test_sizes_are_defined_and_keep_their_colours():
+    found = sections_of(reported())["diagnosis"]
+    assert "XS up to 3 s, S over 3 to 6 s, M over 6 to 12 s, L over 12 to 18 s, XL over 18 s" in found.html
+    assert "XS up to 2 %, S over 2 to 4 %" in found.html and "M over 40 to 80, L over 80<" in found.html
+    for key in ("chart-sensitivity", "chart-false-negatives"):
+        spec = found.charts[key]
+        encoding = spec["layer"][0]["encoding"]
+        assert encoding["color"]["scale"]["domain"] == encoding["xOffset"]["scale"]["domain"] == list(SIZES)
+        assert {"length": "up to 3 s", "coverage": "over 8 %"}.items() <= {
+            row["trait"]: row["values"] for row in spec["data"]["values"]
+        }.items()
+
+
+def test_the_page_says_what_chose_the_best_model():
+    unmeasured = reported(truth=False)
+    assert "nothing to choose by" in sections_of(unmeasured)["headline"].html
+    for row in ("best", "last"):
+        unmeasured.results[row]["video_accuracy"] = 0.5
+    by_accuracy = sections_of(unmeasured)["headline"].html
+    assert "largest video accuracy" in by_accuracy and "largest average" not in by_accuracy
+    assert "largest average" in sections_of(reported())["headline"].html
+
+
+def test_where_nothing_hits_no_threshold_is_best():
+    found = sections_of(reported(detections=FOUND[3:]))["operating"]
+    assert "No detection is a hit at tIoU 0.5" in found.html and not found.charts
+
+
 def test_every_chart_has_its_place_and_compiles():
     vl_convert = pytest.importorskip("vl_convert", reason="the report's packages are not installed")
     for run in (reported(), reported(classes=HOSTILE, videos=HOSTILE), reported(truth=False), reported(detections=[])):
@@ -293,6 +346,16 @@ def test_a_run_has_its_own_interval_too():
     ).average
     assert numbers(overall.html)["demo"][-1] == f"[{100 * expected.low:.1f}, {100 * expected.high:.1f}]"
     assert numbers(overall.html)["better"][-1] == ""  # all is found in every draw
+
+
+def test_a_comparison_of_few_videos_says_so():
+    first, second = two_runs()
+    assert (
+        "With 2 instances in 1 video these intervals mean little"
+        in comparison_sections([first, second], draws=20)[0].html
+    )
+    many = two_runs(videos=[f"v{i}" for i in range(20)])
+    assert "mean little" not in comparison_sections(many, draws=20)[0].html
 
 
 def test_equal_runs_differ_by_nothing():

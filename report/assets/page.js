@@ -17,15 +17,16 @@
     return element;
   }
 
-  /** Text with control characters and what turns its direction spelt out, as Python's utils.printable does. */
+  /** Text on one line, with control characters and what turns its direction spelt out, as by Python's utils.printable.one_line. */
   function printable(text) {
-    const unsafe = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]|\p{Surrogate}/gu;
+    const breaks = /\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]/g;
+    const unsafe = /[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]|\p{Surrogate}/gu;
     const spelt = (c) => {
       const code = c.codePointAt(0);
-      const short = { 9: "\\t", 10: "\\n", 13: "\\r" }[code];
-      return short || (code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`);
+      return (code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`);
     };
-    return text.replace(unsafe, spelt);
+    const line = text.replace(breaks, "\n").replace(/\n$/, "").replaceAll("\n", " ");
+    return line.replace(unsafe, spelt);
   }
 
   const seconds = (value) => `${value.toFixed(value < 1000 ? 2 : 1)} s`;
@@ -235,6 +236,7 @@
       this.run = run;
       this.index = index;
       this.explorer = explorer;
+      this.longest = Math.max(0, ...run.labels.map((label) => label.length));
       this.heading = make("h3", {}, printable(run.name));
       this.heading.hidden = content.runs.length === 1;
       this.element = make("div", {
@@ -254,7 +256,7 @@
 
     get sizes() {
       const whole = this.element.clientWidth;
-      const gutter = whole < 500 ? 64 : 120;
+      const gutter = whole < 500 ? 64 : clamp(this.longest * 6.5 + 12, 120, whole / 4);
       return { gutter, width: Math.max(80, whole - gutter - 24) };
     }
 
@@ -467,7 +469,7 @@
       const { run, video, explorer } = this;
       const largest = Math.max(1e-9, ...video.scored.map(({ score }) => score));
       const bars = make("table", { class: "bars" },
-        make("caption", {}, `Class scores, the ${video.scored.length} largest`),
+        make("caption", {}, `Class scores${video.scored.length < run.classes.length ? ", the largest and those of true classes" : ""}`),
         make("tbody", {}, ...video.scored.map(({ name, score, isTrue }) => {
           const bar = make("span", { class: "bar" });
           bar.style.width = `${(100 * score) / largest}%`;
@@ -542,7 +544,6 @@
       byId("run").append(...this.runs.map((run, i) => option(i, printable(run.name))));
       byId("sequence").append(option(names.cas, "CAS"), option(names.combined, "combined"));
       byId("run").closest("label").hidden = this.runs.length === 1;
-      byId("kind").closest("label").hidden = !this.runs.some((run) => run.kindCounts.some((n) => n > 0));
       this.low = Math.min(...this.runs.map((run) => run.scores[0]));
       this.high = Math.max(...this.runs.map((run) => run.scores[1]));
       const cuts = this.runs.flatMap((run) => [
@@ -632,6 +633,7 @@
       const chosen = this.chosenGroup;
       const group = chosen ? new Set(chosen.videos) : null;
       byId("group").hidden = !chosen;
+      byId("kind").closest("label").hidden = kind === "" && !this.runs.some(({ kindCounts }) => kindCounts.some((n) => n > 0));
       byId("group-name").textContent = chosen ? `with ${printable(chosen.label)}` : "";
       const { ap, false_positives: wrong } = run.table;
       const fits = (i) =>
@@ -792,13 +794,15 @@
 
     play() {
       const player = byId("player");
+      let next = 0; // the frame that the playhead waits for: there is one loop, whatever begins it
       const follow = () => {
+        cancelAnimationFrame(next);
         this.playhead = player.currentTime;
         if (!player.paused && (this.playhead > this.to || this.playhead < this.from)) {
           this.look(this.playhead, this.playhead + this.to - this.from);
         }
         for (const timeline of this.timelines) timeline.set({ playhead: this.playhead });
-        if (!player.paused) requestAnimationFrame(follow);
+        if (!player.paused) next = requestAnimationFrame(follow);
       };
       for (const event of ["play", "seeked"]) player.addEventListener(event, follow);
       player.addEventListener("error", () => {
@@ -829,7 +833,8 @@
   document.querySelectorAll("main > section .scroll").forEach((element) => {
     element.tabIndex = 0; // whoever has no pointer scrolls it by keys
     element.setAttribute("role", "region");
-    element.setAttribute("aria-label", element.querySelector("caption")?.textContent || "Table");
+    const caption = element.querySelector("caption")?.textContent || "Table";
+    element.setAttribute("aria-label", `${element.closest("section").querySelector("h2").textContent}: ${caption}`);
   });
   explorer.start();
   for (const timeline of explorer.timelines) drawn.set(timeline.element, () => timeline.draw());
