@@ -366,12 +366,12 @@ def _classification(judged: Judged, number: int | None) -> Section:
     ]
     used, true, best = confusions(judged)
     rows: list[Cells] = []
-    present = present_classes(judged).any(0)
+    present = np.flatnonzero(present_classes(judged).any(0)).tolist()
     for c in used:
         taken = np.bincount(best[true[:, c]], minlength=len(ap)).tolist()
         links = (explore_link(group=confusion_key(c, other), **_links(number)) for other in used)
         counts = (count(taken[o], target=to) if taken[o] else "" for o, to in zip(used, links, strict=True))
-        rows.append([Cell(shown=timelines.classes[c], link=_class_link(c, number) if present[c] else ""), *counts])
+        rows.append([Cell(shown=timelines.classes[c], link=_class_link(c, number) if c in present else ""), *counts])
     if rows:
         header = ["true class", *(timelines.classes[c] for c in used)]
         parts.append(table("Videos by true class (rows) and class of the highest score (columns)", header, rows))
