@@ -1,6 +1,7 @@
 """Reading .npy files that contain pickled objects, the form of some published feature sets.
 
 array = read_pickled(path, allowed=True)        # bytes of Python 2 stay bytes
+tree = read_pickled_tree(path)                  # {name: array or another such tree}, of a plain pickle of that
 
 Unpickling runs whatever functions a file names. So the user must allow it, with --allow_pickle; and even then the file gets
 none of numpy's constructors, which can be made to read memory outside the array. Stand-ins collect the parts of an array, which
@@ -272,3 +273,27 @@ def read_pickled(path: pathlib.Path, *, allowed: bool) -> NDArray[Any]:
         raise InputError(f"{path}: not an array of arrays and strings ({error}); it was not loaded") from None
     except Exception as error:  # readers can fail in any way on a damaged file
         raise InputError(f"{path}: not a complete .npy file ({type(error).__name__}); get another copy") from None
+
+
+def read_pickled_tree(path: pathlib.Path) -> dict[str, Any]:
+    """Read a plain pickle of nested dictionaries of arrays, which runs nothing of what the file names.
+
+    Raises InputError when it is missing, broken, or holds anything but dictionaries with names, arrays and plain values.
+    """
+    try:
+        check_regular(path)
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            content = _ArrayUnpickler(_BoundedFile(file, size), size).load()
+        tree = _Builder(ITEMS_PER_BYTE * size + SPARE_ITEMS).value(content)
+        if not isinstance(tree, dict):
+            raise pickle.UnpicklingError(f"holds a {type(tree).__name__}")
+        return tree
+    except (InputError, MemoryError):
+        raise
+    except OSError as error:
+        raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{path}: not dictionaries of arrays ({error}); it was not loaded") from None
+    except Exception as error:  # readers can fail in any way on a damaged file
+        raise InputError(f"{path}: not a complete pickle ({type(error).__name__}); get another copy") from None
