@@ -59,6 +59,13 @@ class Progress:
         if self.bar is not None:
             self.bar.update(count)
 
+    def expect(self, more: int) -> None:
+        """Raise the total by `more`, which may be negative: there is another amount of work than was thought."""
+        self.total += more
+        if self.bar is not None:
+            self.bar.total = self.total
+            self.bar.refresh()
+
     def show(self, **numbers: str) -> None:
         """Set what is shown besides the count, {name: text}."""
         self.numbers = {name: one_line(text) for name, text in numbers.items()}

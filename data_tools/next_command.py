@@ -26,10 +26,12 @@ def next_command(
     feature_size: int,
     flags: Mapping[str, Any],
     skip: bool,
+    timed: bool = False,
 ) -> str:
     """The command, on a line of its own, and why it has these flags.
 
-    `names` are the videos of both splits, `flags` were typed, `skip` says that the set is refused without --skip_unusable.
+    `names` are the videos of both splits, `flags` were typed, `skip` says that the set is refused without --skip_unusable,
+    `timed` that it states the frame rates of its videos.
     T is about as long as the longer training videos and no longer than the recipe's. Of a smaller T, the recipe's fixed number
     of further pseudo labels would be too large a share: it keeps its share. Long epochs are evaluated once each.
     """
@@ -52,7 +54,7 @@ def next_command(
     given |= {name: flags[name] for name in ("modal", *GRID_FLAGS) if name in flags}
     command = f"next: {_script('train')} {_as_flags(given)}" + " --skip_unusable" * skip
     lines = [command, "; ".join(why)]
-    if not any(name in flags for name in GRID_FLAGS):
+    if not timed and not any(name in flags for name in GRID_FLAGS):
         lines.append(
             f"seconds are those of {data.grid.frames} frames a snippet at {DEFAULT_FPS:g} frames per second: if your features "
             "have others, add --snippet_frames, --snippet_stride, --fps"

@@ -45,7 +45,7 @@ def write_set(
     """
     work = [(split, files) for split, members in videos.items() for files in members]
     _check_names([files.video_id for _, files in work])
-    database = {f.video_id: _entry(split, annotations[f.video_id]) for split, f in work}
+    database = {f.video_id: annotation_entry(split, annotations[f.video_id]) for split, f in work}
     texts = {f"split_{s}.txt": "".join(f"{files.video_id}\n" for files in videos[s]) for s in SPLITS}
     texts["gt.json"] = (
         json.dumps({"database": database}, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -163,7 +163,8 @@ def _holds(path: pathlib.Path, array: NDArray[np.floating]) -> bool:
     return stored.dtype == array.dtype and np.array_equal(stored, array)
 
 
-def _entry(split: str, annotation: VideoAnnotation) -> dict[str, Any]:
+def annotation_entry(split: str, annotation: VideoAnnotation) -> dict[str, Any]:
+    """A video as gt.json states it."""
     instances = [{"label": i.label, "segment": [i.start, i.end]} for i in annotation.instances]
     entry: dict[str, Any] = {"subset": split, "annotations": instances}
     if annotation.labels > {i.label for i in annotation.instances}:

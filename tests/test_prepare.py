@@ -11,7 +11,7 @@ import torch
 from support.tiny import CLASSES, FEATURE_SIZE, load_tiny_set
 
 from data_tools import prepare
-from data_tools.prepare import split_videos
+from data_tools.set_plan import split_videos
 from eval.summary import EvaluationSummary, evaluation_report
 
 VIDEOS = [f"train_{i}" for i in range(7)]

@@ -1,0 +1,190 @@
+"""Extraction of I3D features from video files, as a set that train.sh reads.
+
+bash scripts/extract.sh clips/ --out DATA                              # features alone, a set to find actions in
+bash scripts/extract.sh clips/ --out DATA --labels labels.csv          # a set to train on, and the command that does
+bash scripts/extract.sh clips/ --out DATA --shard 3/100                # one of a hundred machines' share
+
+Started again, it goes on with what is missing. --plan says what there is to do and how long it takes, and does nothing.
+"""
+
+import pathlib
+import sys
+
+if __name__ == "__main__" and not __package__:  # run as a file: Python then looks for modules in this folder alone
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parent.parent)
+
+from command_line.early import stop_quietly
+
+if __name__ == "__main__":
+    stop_quietly("video.extract")  # loading the rest takes a moment
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from command_line.console import run_tool
+from command_line.flags import Parser
+from data_tools.label_tables import refuse
+from data_tools.set_plan import Tables, add_table_flags, plan_set, read_tables
+from formats.names import SPLITS, amount, fold_video, known_name, shown
+from options import resolve
+from run.lock import FolderLock
+from utils.errors import InputError
+from utils.printable import one_line
+from utils.processors import settle_in
+from video.options import VIDEO_FLAGS, SamplingOptions, VideoOptions
+from video.sources import FoundSources, find_sources
+
+if TYPE_CHECKING:
+    from video.extraction import Extraction
+
+OUT_OF_MEMORY = "lower --snippet_batch or --short_side"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Return the exit code: 0 done, 1 some videos could not be used or interrupted, 2 invalid input."""
+    settle_in()
+    return run_tool(
+        "video.extract",
+        extract,
+        arguments,
+        interrupted="interrupted; the same command continues",
+        out_of_memory=OUT_OF_MEMORY,
+    )
+
+
+def extract(arguments: Sequence[str]) -> int:
+    flags = vars(_parser().parse_args(arguments))
+    options = VIDEO_FLAGS.build({name: flags[name] for name in VIDEO_FLAGS.names if name in flags})
+    VIDEO_FLAGS.check(options)
+    shard, out = _shard(flags.get("shard", "1/1")), flags["out"]
+    if "labels" not in flags:
+        for name in ("annotations", "test_fraction", "seed", "skip_unusable"):
+            if flags.get(name):
+                raise InputError(f"--{name}: needs --labels, the table of what the videos show")
+    found = find_sources(flags["videos"], inside=out)
+    tables = read_tables(flags) if "labels" in flags else None
+    if tables:
+        found, tables = _named(found, tables, skip="skip_unusable" in flags)
+    from video.extraction import extract_videos  # torch takes a moment, and mistakes are told before
+
+    place = out if shard == (1, 1) else out / ".shards" / f"{shard[0]}-of-{shard[1]}"
+    with FolderLock(place, instead="another --out"):
+        extraction = extract_videos(found, out, options, shard=shard, plan="plan" in flags)
+        if "plan" not in flags:
+            print(
+                _shard_line(extraction, out, shard)
+                if shard != (1, 1)
+                else _finished(extraction, options, tables, flags)
+            )
+    if extraction.problems and "plan" not in flags:
+        print(f"{amount(len(extraction.problems), 'file')} skipped:")
+        for line in extraction.problems:
+            print(f"    {line}")
+    return 1 if extraction.problems else 0
+
+
+def _parser() -> Parser:
+    parser = Parser("video.extract", "Extracts I3D features from video files.", VIDEO_FLAGS)
+    path = pathlib.Path
+    parser.add_argument(
+        "videos", type=path, nargs="+", metavar="VIDEO_OR_FOLDER", help="video files, or folders of them"
+    )
+    parser.add_argument(
+        "--out", type=path, required=True, metavar="DATA", help="folder of the features, new or of an earlier call"
+    )
+    add_table_flags(parser, required=False)
+    parser.add_argument(
+        "--skip_unusable", action="store_true", help="leave out videos of the table that have no file, and say how many"
+    )
+    parser.add_argument(
+        "--shard", metavar="I/N", help="extract share I of N, counted from 1: a Slurm array has one each"
+    )
+    parser.add_argument(
+        "--plan", action="store_true", help="say what there is to do and how long it takes, and do nothing"
+    )
+    parser.add_options(VIDEO_FLAGS.names)
+    return parser
+
+
+def _shard(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise InputError(f"--shard {one_line(text, 40)}: must be I/N, share I of N, such as 1/8 to 8/8")
+    return int(match[1]), int(match[2])
+
+
+def _named(found: FoundSources, tables: Tables, *, skip: bool) -> tuple[FoundSources, Tables]:
+    """The videos that the tables name, by their files' names with or without ending, and the tables under those names.
+
+    Raises InputError for names without a file, unless they are to be skipped.
+    """
+    by_name = {source.path.name: source for source in found.sources} | {source.name: source for source in found.sources}
+    sources = {name: by_name[file] for name in tables.labels if (file := known_name(name, by_name)) is not None}
+    lost = [name for name in tables.labels if name not in sources]
+    if lost and (not skip or not sources):
+        alike = {fold_video(source.name): source.path.name for source in found.sources}
+
+        def mistake(name: str) -> str:
+            file = alike.get(fold_video(name))
+            there = (
+                f"there is '{file}': write the name so" if file else f"there are {shown(s.name for s in found.sources)}"
+            )
+            fix = "" if file else "; get the file, remove the line, or leave such videos out with --skip_unusable"
+            return f"{tables.path} line {tables.labels[name].line}: no file of video '{name}', {there}{fix}"
+
+        refuse([mistake(name) for name in lost])
+    names: dict[str, str] = {}  # of a video, in the table
+    for name, source in sources.items():
+        if source.name in names:
+            line, where = tables.labels[name].line, tables.path
+            raise InputError(
+                f"{where} line {line}: '{name}' is the file of '{names[source.name]}' above; write it once"
+            )
+        names[source.name] = name
+    if lost:
+        print(f"left out: {amount(len(lost), 'video')} without a file, such as {shown(lost[:1])}")
+    if len(names) < len(found.sources):
+        print(f"left out: {amount(len(found.sources) - len(names), 'video')} that {tables.path} does not name")
+    kept = tuple(source for source in found.sources if source.name in names)
+    return replace(found, sources=kept), tables.renamed({name: video for video, name in names.items()})
+
+
+def _shard_line(extraction: "Extraction", out: pathlib.Path, shard: tuple[int, int]) -> str:
+    missing = (
+        f"{amount(extraction.missing, 'video')} not extracted yet" if extraction.missing else "all videos are there"
+    )
+    return (
+        f"{out}: share {shard[0]} of {shard[1]} is done, {missing}; the same command without --shard completes the set"
+    )
+
+
+def _finished(extraction: "Extraction", options: VideoOptions, tables: Tables | None, flags: Mapping[str, Any]) -> str:
+    """Complete the set; say what it holds, and the next command."""
+    out, videos = extraction.folder.path, extraction.videos
+    if not videos:
+        raise InputError(f"{out}: no video could be used; the lines above say why", details=extraction.problems)
+    if tables is None:
+        names: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
+        names[SPLITS[-1]] = tuple(video.name for video in videos)
+        extraction.folder.finish(names, {})
+        snippets = sum(video.num_snippets for video in videos)
+        return (
+            f"{out}: {amount(len(videos), 'video')}, {snippets:,} snippets of {' and '.join(options.streams)}\n"
+            f"next: a table of what they show makes a set to train on: the same command with --labels labels.csv"
+        )
+    modal = {} if len(options.streams) > 1 else {"modal": options.streams[0]}
+    sampling, usual = options.sampling, SamplingOptions()
+    grid = {"snippet_frames": sampling.grid.frames, "snippet_stride": sampling.grid.stride}
+    grid = grid if sampling.grid != usual.grid else {}
+    # What could not be used has been told.
+    data = resolve({**modal, **grid, "skip_unusable": True}).data
+    stored = {video.name: dict(video.features) for video in videos}
+    plan = plan_set(stored, tables, data, flags, folder=out)
+    extraction.folder.finish(plan.names, plan.annotations)
+    return plan.report(out, {**modal, **grid}, timed=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

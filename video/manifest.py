@@ -1,0 +1,95 @@
+"""The videos of an extraction with their lengths, the longest first, in a table that the next run need not measure again.
+
+    listed = manifest(sources, pathlib.Path("DATA/manifest.csv"))
+    listed.entries      # Entry(source, seconds, width, height)
+    share(listed.entries, shard=(2, 8))
+
+Every process that reads the same files makes the same list, so shares need no word between machines: share I of N are the
+entries I, I + N, I + 2N .. of it. Dealing the longest first gives every share about the same work.
+"""
+
+import csv
+import io
+import math
+import pathlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from command_line.progress import progress
+from formats.regular_files import check_regular
+from utils.atomic import write_text
+from utils.errors import InputError
+from video.decode import UnusableVideo, inspect_video
+from video.sources import Source
+
+COLUMNS = ("video", "path", "bytes", "modified", "seconds", "width", "height")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A video that can be opened."""
+
+    source: Source
+    seconds: float | None  # as the file states; None if it does not
+    width: int  # pixels, as shown
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    entries: tuple[Entry, ...]  # the longest first
+    problems: tuple[str, ...]  # a line for each file that is no video
+
+
+def manifest(sources: Sequence[Source], file: pathlib.Path) -> Manifest:
+    """Look into every file that the table does not have as it is now, and write the table if that adds anything."""
+    known = _read(file)
+    entries, problems = [], []
+    for source in progress(sources, desc="looking into videos", unit="video"):
+        entry = known.get(source)
+        if entry is None:
+            try:
+                info = inspect_video(source.path)
+            except UnusableVideo as error:
+                problems.append(str(error))
+                continue
+            entry = Entry(source=source, seconds=info.seconds, width=info.width, height=info.height)
+        entries.append(entry)
+    entries.sort(key=lambda entry: (-(entry.seconds or math.inf), entry.source.name))
+    if set(entries) != set(known.values()):
+        write_text(file, _text(entries))
+    return Manifest(entries=tuple(entries), problems=tuple(problems))
+
+
+def share(entries: Sequence[Entry], shard: tuple[int, int]) -> Sequence[Entry]:
+    """Share I of N, counted from 1."""
+    index, count = shard
+    return entries[index - 1 :: count]
+
+
+def _read(file: pathlib.Path) -> dict[Source, Entry]:
+    """What an earlier run has measured; nothing where the table is absent or damaged, since it can be made again."""
+    try:
+        check_regular(file)
+        rows = list(csv.DictReader(io.StringIO(file.read_bytes().decode("utf-8", "surrogateescape"), newline="")))
+        return {entry.source: entry for entry in map(_entry, rows)}
+    except (OSError, InputError, ValueError, KeyError, TypeError, csv.Error):
+        return {}
+
+
+def _entry(row: dict[str, str]) -> Entry:
+    source = Source(
+        name=row["video"], path=pathlib.Path(row["path"]), size=int(row["bytes"]), modified=int(row["modified"])
+    )
+    seconds = float(row["seconds"]) if row["seconds"] else None
+    return Entry(source=source, seconds=seconds, width=int(row["width"]), height=int(row["height"]))
+
+
+def _text(entries: Sequence[Entry]) -> str:
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(COLUMNS)
+    for entry in entries:
+        of, seconds = entry.source, "" if entry.seconds is None else entry.seconds
+        table.writerow([of.name, of.path, of.size, of.modified, seconds, entry.width, entry.height])
+    return text.getvalue()
