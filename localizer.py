@@ -40,7 +40,7 @@ from run.checkpoint import Checkpoint, load_checkpoint, load_network
 from run.device import apply_precision, choose_machine, network_maker
 from run.predicting import PredictedVideo, Predictions
 from run.weights import name_classes, num_classes, shape_flags
-from test import class_scores, predict
+from test import Observer, class_scores, predict
 from utils.errors import InputError
 from utils.prefetch import prefetch
 from utils.printable import one_line
@@ -176,10 +176,14 @@ class Localizer:
         fps: float | None = None,
         report: Report = raise_problem,
         show: bool = False,
+        observe: Observer | None = None,
     ) -> Predictions:
-        """Detections in all of these videos; `report` gets the problems of videos, which are then left out."""
+        """Detections in all of these videos; `report` gets the problems of videos, which are then left out.
+
+        `observe` is called with every batch of videos and the network's output for it.
+        """
         videos = self._open(found, fps=fps, report=report)
-        detections, read = self._detect(videos, report=report, show=show)
+        detections, read = self._detect(videos, report=report, show=show, observe=observe)
         if not read:
             raise InputError("no video is left whose features can be used")
         grid, kept = self.options.data.grid, [videos[position] for position in read]
@@ -221,7 +225,12 @@ class Localizer:
         return videos
 
     def _detect(
-        self, videos: Sequence[Video], *, report: Report = raise_problem, show: bool = False
+        self,
+        videos: Sequence[Video],
+        *,
+        report: Report = raise_problem,
+        show: bool = False,
+        observe: Observer | None = None,
     ) -> tuple[Segments, list[int]]:
         """Detections by video, best first, and the positions of the videos that were read; only a batch is in memory.
 
@@ -236,7 +245,13 @@ class Localizer:
 
         options = self.options
         with self._computing():
-            predictions = predict(self.network, batches(), fusion=options.fusion, localization=options.localization)
+            predictions = predict(
+                self.network,
+                batches(),
+                fusion=options.fusion,
+                localization=options.localization,
+                observe=observe,
+            )
         by_position = dict(zip(read, predictions, strict=True))
         kept = sorted(read)
         found = localize([by_position[v] for v in kept], options.localization, grid=options.data.grid)

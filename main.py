@@ -156,14 +156,12 @@ def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
 
 
 def run_prediction(flags: Mapping[str, Any]) -> None:
-    from formats.inspection import cut_lines
     from formats.unlabelled import find_videos
     from localizer import Localizer
+    from report.predicting import predict_into
     from run.experiment import begin_inference
-    from run.predicting import Skipped, frame_rate_line, results_folder, video_lines, write_predictions
-    from run.provenance import provenance
+    from run.predicting import Skipped, results_folder
     from run.weights import assumed_lines
-    from utils.printable import one_line
 
     _, path, options, checkpoint = begin_inference(flags)
     for note in checkpoint.notes:
@@ -176,19 +174,7 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     print(f"{path}: {len(model.classes)} classes, on {model.machine.device} ({model.machine.precision})")
     for line in assumed_lines(checkpoint, options.data, path):
         print(line)
-    predictions = model.predictions(found, report=skipped, show=True)
-    print(frame_rate_line(predictions, given=options.data.fps, typed="fps" in flags))
-    notes = [f"note: {one_line(note)}" for note in found.notes]
-    if predictions.warning:
-        notes.insert(0, f"warning: {predictions.warning}")
-    cut = cut_lines([video.name for video in predictions.videos if video.cut])
-    for line in (*notes, *cut, *skipped.lines(), *video_lines(predictions)):
-        print(line)
-    origin = provenance(as_plain(options), model.machine, layout="unlabelled", left_out=skipped.counts())
-    del origin["data"]  # a set's place; these features are in options["predict"]
-    origin |= {"model_file": str(path.absolute())}
-    folder = write_predictions(folder, predictions, origin, named=bool(options.run.out))
-    print(f"{predictions}; results in {folder}")
+    predict_into(folder, model, checkpoint, found, skipped, typed=flags)
 
 
 def run_report(flags: Mapping[str, Any]) -> None:

@@ -47,14 +47,24 @@ def predicted_classes(scores: NDArray[np.float32], *, threshold: float) -> NDArr
 
 @torch.inference_mode()
 def predict(
-    network: "Network", batches: Iterable[Batch], *, fusion: FusionOptions, localization: LocalizationOptions
+    network: "Network",
+    batches: Iterable[Batch],
+    *,
+    fusion: FusionOptions,
+    localization: LocalizationOptions,
+    observe: "Observer | None" = None,
 ) -> list[Prediction]:
-    """Return one Prediction per video, in order, with the current weights. Puts the network into evaluation mode."""
+    """Return one Prediction per video, in order, with the current weights. Puts the network into evaluation mode.
+
+    `observe` is called with every batch and the network's output for it.
+    """
     network.eval()
     predictions: list[Prediction] = []
     collect: Callable[[], list[Prediction]] | None = None
     for batch in batches:
         output = network(batch.features)
+        if observe:
+            observe(batch, output)
         combined = combined_sequence(output, fusion.weights)
         scores = class_scores(output, combined, fusion=fusion, beta=localization.beta)
         arrived = fetch(scores, combined.transpose(1, 2).contiguous())
@@ -126,6 +136,7 @@ class CompiledSAL(nn.Module):
 
 
 Network = SAL | CompiledSAL
+Observer = Callable[[Batch, SalOutput], object]
 
 
 class Evaluator:

@@ -1,6 +1,7 @@
 """results.json of an experiment's folder, of its inference folder, or of --predict: read, and checked entry by entry.
 
 results = read_results(folder)      # {"best": {...}, "last": {...}, ...} of a training run, {"mAP": ..., ...} of an inference
+results = read_results(folder, measured=False)      # of --predict too: {"videos": {...}, "classes": [...], ...}
 evaluations(results)                # {"best": {...}, "last": {...}} or {"inference": {...}}
 """
 
@@ -21,11 +22,11 @@ INFERENCE = "inference"
 MOST = 2**53  # as a count or a time: not every larger whole number is a floating-point number
 
 
-def read_results(folder: pathlib.Path) -> dict[str, Any]:
+def read_results(folder: pathlib.Path, *, measured: bool = True) -> dict[str, Any]:
     """The content of a run's results.json. Fractions, None where nothing could be measured.
 
     Raises InputError for a folder that is no run's, a run without evaluations, and an entry that is not as this program writes
-    it: which one, and where.
+    it: which one, and where. Only with `measured` off is one of predictions, which has no evaluations, read too.
     """
     path = folder / RESULTS
     if not folder.is_dir():
@@ -37,7 +38,9 @@ def read_results(folder: pathlib.Path) -> dict[str, Any]:
     if not isinstance(results, dict):
         raise InputError(f"{path}: expected an object with the results of a run; is it another program's?")
     found = evaluations(results)
-    if not found:
+    if not found and not measured and is_prediction(results):
+        _check_prediction(results, path)
+    elif not found:
         what = "a run of --predict, which measures nothing" if "videos" in results else "no run of this program"
         raise InputError(f"{path}: is of {what}; name a folder that training or --inference_only has written")
     for name, evaluation in found.items():
@@ -62,6 +65,31 @@ def evaluations(results: Mapping[str, Any]) -> dict[str, Any]:
     if all(name in results for name in OF_A_RUN):
         return {name: results[name] for name in OF_A_RUN}
     return {INFERENCE: dict(results)} if all(name in results for name in ("mAP", "average_mAP")) else {}
+
+
+def is_prediction(results: Mapping[str, Any]) -> bool:
+    """Whether a results.json is of videos without truth: --predict or video.localize."""
+    return not evaluations(results) and "videos" in results and "detections" in results
+
+
+def _check_prediction(results: Mapping[str, Any], path: pathlib.Path) -> None:
+    for name, video in _a_dict(results["videos"], "videos", path).items():
+        where = f"video {name!a}"
+        for key in ("seconds", "fps"):
+            value: Any = _a_dict(video, where, path).get(key)
+            if not (type(value) in (int, float) and 0 <= value <= MOST):
+                raise _not(value, f"{where}, {key}", "a number from 0", path)
+        _check_text(video.get("file", ""), f"{where}, file", path)
+    _check_count(results["detections"], "detections", path)
+    for name in _a_list(results.get("classes", []), "classes", path):
+        _check_text(name, "a class", path)
+    for key in ("method", "model_file"):
+        _check_text(results.get(key, ""), key, path)
+
+
+def _check_text(value: Any, where: str, path: pathlib.Path) -> None:
+    if not isinstance(value, str):
+        raise _not(value, where, "a text", path)
 
 
 def _why_none(folder: pathlib.Path) -> str:

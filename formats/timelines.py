@@ -18,30 +18,44 @@ from utils.atomic import write_file
 from utils.errors import InputError
 from utils.segments import Floats, Indices, Segments
 
-FORMAT = 1
+FORMAT = 2  # 1: all sequences but the mask are always there
 TIMELINES = "timelines.npz"  # in a run's folder
+PARTS = ("combined", "actionness", "pseudo_label", "mask")  # what a model may not have, beside streams
 Sequence32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoSequences:
-    """The sequences of one video over its T snippets after resampling, all in [0,1]."""
+    """The sequences of one video over its T snippets after resampling, all in [0,1]. What a model does not have is None."""
 
     classes: Indices  # [P] those predicted or true, ascending
     cas: Sequence32  # [P,T] class activation: the softmax over all classes
-    combined: Sequence32  # [P,T] what proposals are cut from
-    actionness: Sequence32  # [T] fused
-    streams: dict[str, Sequence32]  # [T] each, "rgb" and "flow", those in use
-    pseudo_label: Sequence32  # [T] 0 and 1, as training would give it
-    mask: Sequence32 | None  # [T] the adaptive mask's weight; None where its statistics are not known
+    combined: Sequence32 | None = None  # [P,T] what proposals are cut from; None: from `cas` itself
+    actionness: Sequence32 | None = None  # [T] fused
+    streams: dict[str, Sequence32]  # [T] each, the actionness of "rgb" and "flow", those in use
+    pseudo_label: Sequence32 | None = None  # [T] 0 and 1, as training would give it
+    mask: Sequence32 | None = None  # [T] the adaptive mask's weight; None where its statistics are not known either
+
+    @property
+    def num_snippets(self) -> int:
+        """T"""
+        return int(self.cas.shape[1])
+
+    @property
+    def of_proposals(self) -> Sequence32:
+        """What proposals are cut from [P,T]"""
+        return self.cas if self.combined is None else self.combined
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Which of PARTS there are."""
+        return tuple(name for name in PARTS if getattr(self, name) is not None)
 
     @property
     def rows(self) -> Sequence32:
-        """All of them, one below the other: [2P + 2 + streams + (mask), T]."""
-        mask = [] if self.mask is None else [self.mask]
-        return np.vstack(
-            [self.cas, self.combined, self.actionness, *self.streams.values(), self.pseudo_label, *mask]
-        ).astype(np.float32, copy=False)
+        """Those that are there, one below the other: cas, combined, actionness, streams, pseudo_label, mask. [R,T]"""
+        order = (self.cas, self.combined, self.actionness, *self.streams.values(), self.pseudo_label, self.mask)
+        return np.vstack([values for values in order if values is not None]).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +82,7 @@ def write_timelines(path: pathlib.Path, timelines: Timelines) -> None:
         "videos": timelines.videos,
         "classes": timelines.classes,
         "streams": list(sequences[0].streams) if sequences else [],
-        "mask": bool(sequences) and sequences[0].mask is not None,
+        "parts": sequences[0].parts if sequences else PARTS,
     }
     truth = timelines.truth
     arrays: dict[str, Any] = {
@@ -79,7 +93,7 @@ def write_timelines(path: pathlib.Path, timelines: Timelines) -> None:
         "class_scores": timelines.class_scores.astype(np.float32),
         "truth_indices": np.stack([truth.video, truth.label]).astype(np.int64),
         "truth_times": np.stack([truth.start, truth.end]).astype(np.float64),
-        "snippets": np.array([len(s.actionness) for s in sequences], np.int64),
+        "snippets": np.array([s.num_snippets for s in sequences], np.int64),
         "sequences": np.concatenate([np.zeros(0), *(s.rows.ravel() for s in sequences)]).astype(np.float16),
     }
     write_file(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
@@ -104,7 +118,7 @@ def _read(path: pathlib.Path) -> Timelines:
         return stored.rows(slice(None))
 
     names = json.loads(array("names", np.uint8).tobytes())
-    if names["format"] != FORMAT:
+    if names["format"] not in (1, FORMAT):
         raise InputError(f"{path}: timelines of format {str(names['format'])[:40]}, but this version reads {FORMAT}")
     videos, classes = tuple(map(str, names["videos"])), tuple(map(str, names["classes"]))
     seconds, first, step = array("times", np.float64)
@@ -112,24 +126,14 @@ def _read(path: pathlib.Path) -> Timelines:
     (video, label), (start, end) = array("truth_indices", np.int64), array("truth_times", np.float64)
     values = array("sequences", np.float16).astype(np.float32)
     streams = [name for name in STREAMS if name in names["streams"]]
+    stored = names["parts"] if names["format"] == FORMAT else [*PARTS[:3], *PARTS[3:] * bool(names["mask"])]
+    parts = [name for name in PARTS if name in stored]
     sequences, place = [], 0
     for count, shown in zip(array("snippets", np.int64).tolist(), labels | predicted, strict=True):
         present = np.flatnonzero(shown)
-        rows = 2 * len(present) + 2 + len(streams) + bool(names["mask"])
-        block = values[place : place + rows * count].reshape(rows, count)
-        place += rows * count
-        cas, combined, rest = np.split(block, [len(present), 2 * len(present)])
-        sequences.append(
-            VideoSequences(
-                classes=present,
-                cas=cas,
-                combined=combined,
-                actionness=rest[0],
-                streams=dict(zip(streams, rest[1:], strict=False)),
-                pseudo_label=rest[1 + len(streams)],
-                mask=rest[2 + len(streams)] if names["mask"] else None,
-            )
-        )
+        size = (_height(parts, len(present)) + len(streams)) * count
+        sequences.append(_sequences(values[place : place + size].reshape(-1, count), present, streams, parts))
+        place += size
     if place != len(values):
         raise ValueError("sequences")
     return Timelines(
@@ -143,6 +147,29 @@ def _read(path: pathlib.Path) -> Timelines:
         class_scores=array("class_scores", np.float32),
         truth=Segments(video=video, label=label, start=start, end=end, score=np.ones(len(video))),
         sequences=tuple(sequences),
+    )
+
+
+def _height(parts: Sequence[str], classes: int) -> int:
+    """The rows of a video, without those of its streams."""
+    return classes + sum(classes if name == "combined" else 1 for name in parts)
+
+
+def _sequences(block: Sequence32, present: Indices, streams: Sequence[str], parts: Sequence[str]) -> VideoSequences:
+    """One video's rows [R,T], in the order of VideoSequences.rows, taken apart again."""
+    cas, rest = np.split(block, [len(present)])
+    combined = None
+    if "combined" in parts:
+        combined, rest = np.split(rest, [len(present)])
+    before = [name for name in ("actionness",) if name in parts]
+    after = [name for name in ("pseudo_label", "mask") if name in parts]
+    named = dict(zip([*before, *streams, *after], rest, strict=True))
+    return VideoSequences(
+        classes=present,
+        cas=cas,
+        combined=combined,
+        streams={name: named[name] for name in streams},
+        **{name: named[name] for name in (*before, *after)},
     )
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.diagnosis import KINDS
-from formats.timelines import VideoSequences
+from formats.timelines import PARTS, VideoSequences
 from report.groups import present_classes
 from report.judged import Judged
 from report.timeline import shown_classes
@@ -97,7 +97,7 @@ def encode_run(judged: Judged, *, name: str, limits: Limits) -> EncodedRun:
         "videos": timelines.videos,
         "classes": timelines.classes,
         "streams": streams,
-        "mask": bool(timelines.sequences) and timelines.sequences[0].mask is not None,
+        "parts": timelines.sequences[0].parts if timelines.sequences else PARTS,
         "known": judged.known,
         "tiou": judged.tiou,
         "head": start,
@@ -157,7 +157,7 @@ def _record(
     )
     columns = [
         *(0.0, 0.0, timelines.seconds[video], timelines.first[video], timelines.step[video]),
-        *(len(sequences.actionness), judged.video_ap[video], judged.false_positives[video]),
+        *(sequences.num_snippets, judged.video_ap[video], judged.false_positives[video]),
         *(found, len(kept), len(true), len(scored), len(shown), len(with_sequences)),
     ]
     return columns, data.ljust(-(-len(data) // ALIGNMENT) * ALIGNMENT, b"\0")
@@ -173,8 +173,9 @@ def _rows(sequences: VideoSequences, shown: Indices) -> tuple[NDArray[np.float32
     """The rows of the classes that are shown and of everything else [R,T], and which classes those are."""
     kept = np.flatnonzero(np.isin(sequences.classes, shown))
     count = len(sequences.classes)
-    others = np.arange(2 * count, len(sequences.rows))
-    return sequences.rows[np.concatenate([kept, count + kept, others])], sequences.classes[kept]
+    of_classes = [kept] if sequences.combined is None else [kept, count + kept]
+    others = np.arange(len(of_classes) * count, len(sequences.rows))
+    return sequences.rows[np.concatenate([*of_classes, others])], sequences.classes[kept]
 
 
 def pool(rows: NDArray[np.float32], size: int) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """When a report is made: after training and --inference_only, or of runs that are there, with what they lack recorded first.
 
 report_training(experiment, model, data, options)       # never raises: a report that fails is a note
+report_predictions(folder, video_dir="")                # nor does this
 report_runs(flags)                                      # --report
 plot_video(flags)                                       # --plot
 """
@@ -14,7 +15,7 @@ from typing import Any
 
 from command_line.console import describe_error
 from dataset import Dataset
-from formats.run_results import RESULTS, evaluations, read_results
+from formats.run_results import RESULTS, evaluations, is_prediction, read_results
 from formats.timelines import TIMELINES, Timelines, write_timelines
 from losses import AdaptiveMask
 from options import CALL_FLAGS, LENGTH_FLAGS, Options, as_plain, unresolved
@@ -52,6 +53,12 @@ def report_inference(loaded: LoadedModel, network: Network) -> None:
         _report(loaded.experiment.inference, timelines, loaded.options)
 
 
+def report_predictions(folder: pathlib.Path, *, video_dir: str) -> None:
+    """Write report.html into a folder of predictions, beside the timelines there; a report that fails is a note."""
+    with _noted(folder):
+        _write_page(folder, video_dir)
+
+
 def report_runs(flags: Mapping[str, Any]) -> None:
     """Write the report of the runs that --report names, or of the last one; of two or more a comparison. Raises InputError.
 
@@ -69,7 +76,7 @@ def report_runs(flags: Mapping[str, Any]) -> None:
     if out.suffix != ".html":
         raise InputError(f"--out {out}: a report is a page; name a file that ends in .html")
     for folder in folders:
-        read_results(folder)  # before anything is computed
+        read_results(folder, measured=False)  # before anything is computed
     with contextlib.ExitStack() as locks:
         place = os.path.realpath(out.parent)
         runs = []
@@ -114,6 +121,8 @@ def _complete_run(folder: pathlib.Path, flags: Mapping[str, Any], *, keep: bool)
     """The run, with its timelines recorded if it has none, and kept in its folder if `keep` says so."""
     if (folder / TIMELINES).exists():
         return read_run(folder)
+    if is_prediction(read_results(folder, measured=False)):
+        raise InputError(f"{folder}: has no {TIMELINES}; make the predictions again, without --no-write_report")
     print(f"{folder}: has no {TIMELINES}, which are recorded now")
     loaded = _load(folder, flags)
     run = read_run(folder, _recorded(loaded.model, loaded.mask, loaded.data, loaded.options))
@@ -154,8 +163,12 @@ def _report(folder: pathlib.Path, timelines: Timelines, options: Options) -> Non
     """Write timelines, and the page in a process of its own, whose end ends nothing else."""
     read_run(folder, timelines)  # whether they fit
     write_timelines(folder / TIMELINES, timelines)
+    _write_page(folder, options.run.video_dir)
+
+
+def _write_page(folder: pathlib.Path, video_dir: str) -> None:
     load_vl_convert()
-    job = PageJob(path=folder / REPORT, folders=(folder,), video_dir=_video_dir(options.run.video_dir))
+    job = PageJob(path=folder / REPORT, folders=(folder,), video_dir=_video_dir(video_dir))
     in_worker(write_page, job)
     print(f"report: {folder / REPORT}")
 

@@ -24,7 +24,9 @@ from report.block import TABLE, TRUE_LABEL, EncodedRun, Limits, encode_run
 from report.comparison import comparison_sections, run_names
 from report.groups import video_groups
 from report.judged import Judged
-from report.sections import Section, run_sections
+from report.predicted import prediction_sections
+from report.section import Section
+from report.sections import run_sections
 from report.theme import DARK, LIGHT, chart_config
 from report.timeline import CAS, COMBINED, FAINTEST, FUSED, MASK, PSEUDO_LABEL, timeline_spec
 from report.vega import VEGA_LITE, load_vl_convert
@@ -46,7 +48,8 @@ def write_report(
     """
     shared = (limits or Limits()).shared(len(judged))
     runs = [encode_run(one, name=name, limits=shared) for one, name in zip(judged, run_names(judged), strict=True)]
-    media = {} if video_dir is None else _media(judged, video_dir, path.resolve().parent)
+    beside = path.resolve().parent
+    media = _stated_media(judged, beside) if video_dir is None else _media(judged, video_dir, beside)
     opening, others = _sections(judged)
     groups = [{key: asdict(group) for key, group in video_groups(one).items()} for one in judged]
     write_text(path, page(opening, others, runs, groups=groups, media=media))
@@ -68,7 +71,7 @@ def page(
         "configs": {"light": chart_config(), "dark": chart_config(dark=True)},
         "runs": [run.header for run in runs],
         "timelines": [
-            timeline_spec(streams=run.header["streams"], mask=run.header["mask"], known=run.header["known"])
+            timeline_spec(streams=run.header["streams"], parts=run.header["parts"], known=run.header["known"])
             for run in runs
         ],
         "groups": groups,
@@ -84,10 +87,11 @@ def page(
     shown = [(s.key, s.title) for s in opening] + [("explore", "Explorer")] + [(s.key, s.title) for s in others]
     parts = {
         "policy": _policy([library, program], style, plays=bool(media)),
-        "title": html.escape(f"{names}: SAL"),
+        "title": html.escape(f"{names}: actions over time"),
         "heading": html.escape(names),
         "style": style,
         "links": "".join(f'<li><a href="#{key}">{html.escape(title)}</a></li>' for key, title in shown),
+        "explanation": html.escape(_explanation(runs)),
         "opening": "\n".join(map(_section_html, opening)),
         "sections": "\n".join(map(_section_html, others)),
         "content": script_json(content),
@@ -109,6 +113,8 @@ def script_json(content: Any) -> str:
 
 def _sections(judged: Sequence[Judged]) -> tuple[list[Section], list[Section]]:
     """Those that the page opens with, and those after the explorer."""
+    if len(judged) == 1 and judged[0].run.is_prediction:
+        return prediction_sections(judged[0])
     if len(judged) == 1:
         headline, *others = run_sections(judged[0])
         return [headline], others
@@ -165,6 +171,48 @@ def _policy(scripts: Sequence[str], style: str, *, plays: bool) -> str:
     return "; ".join(rules)
 
 
+def _explanation(runs: Sequence[EncodedRun]) -> str:
+    """What the rows of a timeline show, of those that these runs have."""
+    parts = {part for run in runs for part in run.header["parts"]}
+    truth = (
+        "Slim bars are true instances, hollow if no detection is correct about them. Below are the detections: the "
+        "fainter, the lower the score; outlined, if correct."
+        if any(run.header["known"] for run in runs)
+        else "Bars are detections: the fainter, the lower the score."
+    )
+    sentences = [truth]
+    if "combined" in parts:
+        sentences.append(
+            "CAS is the class activation sequence, of the classes that are true or predicted; proposals are cut from the "
+            "combined sequence, which takes actionness into account."
+        )
+    else:
+        sentences.append("Below them is how probable each class is in each snippet; proposals are cut from that.")
+    if "actionness" in parts:
+        sentences.append("Actionness is what each stream says, and their fusion.")
+    if "pseudo_label" in parts:
+        mask = ", and the weight of the adaptive mask" if "mask" in parts else ""
+        sentences.append(f"Targets are what training would take this video for: the pseudo label{mask}.")
+    return " ".join(sentences)
+
+
+def _stated_media(judged: Sequence[Judged], beside: pathlib.Path) -> dict[str, str]:
+    """{video: address} of the files that predictions were made of, as far as they are still there."""
+    stated = {
+        name: pathlib.Path(video["file"])
+        for one in judged
+        if one.run.is_prediction
+        for name, video in one.run.results["videos"].items()
+        if video.get("file")
+    }
+    return {name: _address(file, beside) for name, file in stated.items() if file.is_file()}
+
+
+def _address(file: pathlib.Path, beside: pathlib.Path) -> str:
+    """A file's address, relative to the folder of a report."""
+    return quote(os.path.relpath(file.resolve(), beside), errors="surrogateescape")
+
+
 def _media(judged: Sequence[Judged], folder: pathlib.Path, beside: pathlib.Path) -> dict[str, str]:
     """{video: address, relative to the report's folder} of the files of the videos' names. Raises InputError without any."""
     try:
@@ -176,11 +224,7 @@ def _media(judged: Sequence[Judged], folder: pathlib.Path, beside: pathlib.Path)
     playable.sort(key=lambda file: -rank[file.suffix.lower()])
     by_name = {file.stem: file for file in playable}  # of several, the one that browsers play best
     names = {name for one in judged for name in one.run.timelines.videos}
-    found = {
-        name: quote(os.path.relpath(file.resolve(), beside), errors="surrogateescape")
-        for name, file in by_name.items()
-        if name in names
-    }
+    found = {name: _address(file, beside) for name, file in by_name.items() if name in names}
     if not found:
         raise InputError(
             f"--video_dir {folder}: no file in it is called like a video of this run; expected names such as "

@@ -45,7 +45,7 @@ def picture(timelines: Timelines, detections: Segments, video: int, *, format: s
     sequences = timelines.sequences[video]
     spec = timeline_spec(
         streams=tuple(sequences.streams),
-        mask=sequences.mask is not None,
+        parts=sequences.parts,
         rows=rows,
         width=COLUMN - GUTTER - 2 * MARGIN,
         gutter=GUTTER,

@@ -1,6 +1,6 @@
 """A run's folder, read for its report: results, options, timelines, detections and curves that fit each other.
 
-run = read_run(pathlib.Path("output/first"))        # or output/first/inference
+run = read_run(pathlib.Path("output/first"))        # or output/first/inference, or predictions/NAME
 """
 
 import os
@@ -17,19 +17,20 @@ from formats.curve_file import CURVES, damaged_lines, read_points
 from formats.ground_truth import read_json
 from formats.names import amount, shown
 from formats.result_file import read_detections
-from formats.run_results import COMPARED, RESULTS, read_results
+from formats.run_results import COMPARED, RESULTS, is_prediction, read_results
 from formats.timelines import TIMELINES, Timelines, read_timelines
 from options import Options, check_saved, resolve
 from utils.errors import InputError
 from utils.segments import Segments
 
 INFERENCE = "inference"
+DETECTIONS = "detections.json"  # of inference and of predictions
 SAME_MAP = 1e-3  # ties of scores move it by less from one processor to another
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportedRun:
-    """A training run, or the inference of one."""
+    """A training run, the inference of one, or predictions on videos without truth."""
 
     name: str  # of the folder, or EXPERIMENT/inference
     folder: pathlib.Path
@@ -43,12 +44,17 @@ class ReportedRun:
     @property
     def is_inference(self) -> bool:
         """Whether it is of --inference_only: one evaluation, no curves."""
-        return "best" not in self.results
+        return "best" not in self.results and not self.is_prediction
+
+    @property
+    def is_prediction(self) -> bool:
+        """Whether it is of videos without truth: nothing is measured."""
+        return is_prediction(self.results)
 
 
 def detections_file(folder: pathlib.Path, results: dict[str, Any]) -> pathlib.Path:
     """The file of detections beside a results.json."""
-    return folder / ("detections_best.json" if "best" in results else "detections.json")
+    return folder / ("detections_best.json" if "best" in results else DETECTIONS)
 
 
 def read_run(folder: pathlib.Path, timelines: Timelines | None = None) -> ReportedRun:
@@ -56,7 +62,7 @@ def read_run(folder: pathlib.Path, timelines: Timelines | None = None) -> Report
 
     `timelines` are those that have just been recorded; None: they are in the folder.
     """
-    results = read_results(folder)
+    results = read_results(folder, measured=False)
     found = detections_file(folder, results)
     _check_there(found, timelines)
     timelines = timelines or read_timelines(folder / TIMELINES)
@@ -108,6 +114,8 @@ def _check_there(found: pathlib.Path, timelines: Timelines | None) -> None:
     }
     if folder.name == INFERENCE:
         advice[found.name] = f"main.py --inference_only makes {found.name} again"
+    elif found.name == DETECTIONS:
+        advice = dict.fromkeys(advice, "make the predictions again")
     if timelines:
         del advice[TIMELINES]
     missing = [name for name in advice if not (folder / name).exists()]
@@ -118,7 +126,7 @@ def _check_there(found: pathlib.Path, timelines: Timelines | None) -> None:
 
 def _curve_notes(run: ReportedRun) -> list[str]:
     path = run.folder / CURVES
-    if run.is_inference:
+    if run.is_inference or run.is_prediction:
         return []
     if not path.exists():
         return [f"no {CURVES}: a run of an earlier version has no curves here"]
@@ -129,7 +137,7 @@ def _curve_notes(run: ReportedRun) -> list[str]:
 
 def _contradictions(run: ReportedRun) -> list[str]:
     """In words, where results.json says something else than the other files: they are of different runs, or were changed."""
-    stated = run.results if run.is_inference else run.results["best"]
+    stated = _stated(run)
     timelines, found = run.timelines, detections_file(run.folder, run.results).name
     counts = (len(timelines.videos), len(timelines.truth), len(run.detections))
     notes = [
@@ -137,7 +145,7 @@ def _contradictions(run: ReportedRun) -> list[str]:
         for what, count in zip(COMPARED, counts, strict=True)
         if stated.get("compared") and stated["compared"][what] != count
     ]
-    said, computed = stated["mAP"] or {}, {}
+    said, computed = stated.get("mAP") or {}, {}
     if len(timelines.truth):
         tious, classes = run.options.evaluation.tiou_grid, len(timelines.classes)
         result = evaluate_detections(timelines.truth, run.detections, num_classes=classes, tious=tious)
@@ -154,6 +162,14 @@ def _contradictions(run: ReportedRun) -> list[str]:
                 f"{percent(computed[tiou])} by {found} and the ground truth in {TIMELINES}"
             )
     return [f"these files are not of one run: {'; '.join(notes)}"] if notes else []
+
+
+def _stated(run: ReportedRun) -> dict[str, Any]:
+    """What results.json says of what the other files hold."""
+    if run.is_prediction:
+        counts = (len(run.results["videos"]), 0, run.results["detections"])
+        return {"compared": dict(zip(COMPARED, counts, strict=True))}
+    return run.results if run.is_inference else dict(run.results["best"])
 
 
 def _coded(path: pathlib.Path, timelines: Timelines) -> Segments:

@@ -1,10 +1,15 @@
-"""What a trained network says over the test videos, recorded for the report: sequences, pseudo labels, the mask, class scores.
+"""What a trained network says over videos, recorded for the report: sequences, pseudo labels, the mask, class scores.
 
-timelines = record(network, data, options, mask=mask)
+timelines = record(network, data, options, mask=mask)           # over the test videos
 write_timelines(folder / "timelines.npz", timelines)
+
+recorder = Recorder(options, mask)                              # over any others, while they are predicted
+model.predictions(found, observe=recorder)
+timelines = recorder.timelines(predictions.names, predictions.classes)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,10 +21,100 @@ from dataset import Batch, Dataset, inference_batches, inference_groups
 from formats.annotations import ground_truth_segments
 from formats.timelines import Timelines, VideoSequences
 from losses import AdaptiveMask, pseudo_labels, snippet_confidence
-from model import combined_sequence
+from model import SalOutput, combined_sequence
 from options import Options
 from test import Network, class_scores, predicted_classes
-from utils.segments import Indices
+from utils.segments import Indices, Segments
+from utils.snippet_grid import SnippetGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedVideo:
+    """What is recorded of one video of C classes."""
+
+    num_snippets: int  # before resampling
+    fps: float  # frame rate of its features
+    duration: float | None  # seconds, as its ground truth states it
+    labels: NDArray[np.bool_]  # [C]
+    predicted: NDArray[np.bool_]  # [C]
+    class_scores: NDArray[np.float32]  # [C]
+    sequences: VideoSequences
+
+
+class Recorder:
+    """Called with batches and the network's output for them, it keeps what the timelines of their videos hold."""
+
+    def __init__(self, options: Options, mask: AdaptiveMask | None) -> None:
+        """The mask's statistics stay as they are; None: nobody knows them."""
+        self.options, self.mask = options, mask
+        self.videos: dict[str, RecordedVideo] = {}
+
+    @torch.inference_mode()
+    def __call__(self, batch: Batch, output: SalOutput) -> None:
+        """Of classes that the batch's labels have and the network does not know, everything is 0."""
+        options = self.options
+        combined = combined_sequence(output, options.fusion.weights)
+        of_videos = _array(
+            class_scores(output, combined, fusion=options.fusion, beta=options.localization.beta)
+        )  # [B, classes known]
+        pseudo_label = pseudo_labels(output.actionness, output.cas, options.actionness)
+        weight = self.mask.weight(snippet_confidence(output.cas)) if self.mask else None
+        cas, every_label = output.cas.softmax(2), _array(batch.labels) > 0
+        for i, name in enumerate(batch.video_ids):
+            labels = every_label[i]
+            scores, predicted = np.zeros(labels.shape, np.float32), np.zeros(labels.shape, bool)
+            scores[: of_videos.shape[1]] = of_videos[i]
+            predicted[predicted_classes(of_videos[i], threshold=options.localization.class_th)] = True
+            classes = np.flatnonzero(labels | predicted)
+            self.videos[name] = RecordedVideo(
+                num_snippets=batch.num_snippets[i],
+                fps=batch.fps[i],
+                duration=batch.durations[i],
+                labels=labels,
+                predicted=predicted,
+                class_scores=scores,
+                sequences=VideoSequences(
+                    classes=classes,
+                    cas=_of_classes(cas[i], classes),
+                    combined=_of_classes(combined[i], classes),
+                    actionness=_array(output.actionness[i]),
+                    streams={stream: _array(values[i]) for stream, values in output.stream_actionness.items()},
+                    pseudo_label=_array(pseudo_label[i]),
+                    mask=None if weight is None else _array(weight[i]),
+                ),
+            )
+
+    def timelines(self, names: Sequence[str], classes: Sequence[str], truth: Segments | None = None) -> Timelines:
+        """Those of the videos of these names, with `truth` coded by them and the classes."""
+        return timelines_of(self.videos, names, classes, grid=self.options.data.grid, truth=truth)
+
+
+def timelines_of(
+    recorded: Mapping[str, RecordedVideo],
+    names: Sequence[str],
+    classes: Sequence[str],
+    *,
+    grid: SnippetGrid,
+    truth: Segments | None = None,
+) -> Timelines:
+    """The timelines of recorded videos, in the order of their names."""
+    videos = [recorded[name] for name in names]
+    lengths = np.array([video.num_snippets for video in videos])
+    rates = np.array([video.fps for video in videos])
+    segments = np.array([video.sequences.num_snippets for video in videos])
+    first = grid.seconds(np.zeros(len(videos)), rates)
+    return Timelines(
+        videos=tuple(names),
+        classes=tuple(classes),
+        seconds=np.array([video.duration or grid.end(video.num_snippets, video.fps) for video in videos], np.float64),
+        first=first,
+        step=grid.seconds(lengths / segments, rates) - first,
+        labels=np.stack([video.labels for video in videos]),
+        predicted=np.stack([video.predicted for video in videos]),
+        class_scores=np.stack([video.class_scores for video in videos]),
+        truth=Segments.from_rows([]) if truth is None else truth,
+        sequences=tuple(video.sequences for video in videos),
+    )
 
 
 def record(
@@ -36,55 +131,20 @@ def record(
     of those that it does not know, everything is 0.
     """
     network.eval()
-    places = {v: place for place, v in enumerate(range(len(data.test)) if positions is None else positions)}
-    videos, grid = [data.test.videos[v] for v in places], options.data.grid
+    chosen = list(range(len(data.test)) if positions is None else positions)
+    wanted = set(chosen)
     every = inference_groups(data.test, options.data, batch_size=options.evaluation.test_batch_size)
-    groups = [chosen for group in every if (chosen := [v for v in group if v in places])]
+    groups = [kept for group in every if (kept := [v for v in group if v in wanted])]
     batches: Iterator[Batch] = inference_batches(data.test, groups, options.data)
     if positions is None:
         batches = progress(batches, total=len(groups), desc="recording timelines", unit="batch", leave=False)
-    labels = np.stack([video.labels for video in videos]) > 0
-    predicted, scores = np.zeros(labels.shape, bool), np.zeros(labels.shape, np.float32)
-    sequences: dict[int, VideoSequences] = {}
-    for group, batch in zip(groups, batches, strict=True):
+    recorder = Recorder(options, mask)
+    for batch in batches:
         with torch.inference_mode():
             output = network(batch.features)
-            combined = combined_sequence(output, options.fusion.weights)
-            beta = options.localization.beta
-            of_videos = _array(class_scores(output, combined, fusion=options.fusion, beta=beta))  # [B, classes known]
-            pseudo_label = pseudo_labels(output.actionness, output.cas, options.actionness)
-            weight = mask.weight(snippet_confidence(output.cas)) if mask else None
-            cas = output.cas.softmax(2)
-        for i, v in enumerate(places[v] for v in group):
-            scores[v, : of_videos.shape[1]] = of_videos[i]
-            predicted[v, predicted_classes(of_videos[i], threshold=options.localization.class_th)] = True
-            classes = np.flatnonzero(labels[v] | predicted[v])
-            sequences[v] = VideoSequences(
-                classes=classes,
-                cas=_of_classes(cas[i], classes),
-                combined=_of_classes(combined[i], classes),
-                actionness=_array(output.actionness[i]),
-                streams={stream: _array(values[i]) for stream, values in output.stream_actionness.items()},
-                pseudo_label=_array(pseudo_label[i]),
-                mask=None if weight is None else _array(weight[i]),
-            )
-    names = tuple(video.video_id for video in videos)
-    lengths = np.array([video.num_snippets for video in videos])
-    rates = np.array([video.fps for video in videos])
-    segments = np.array([len(sequences[v].actionness) for v in range(len(videos))])
-    first = grid.seconds(np.zeros(len(videos)), rates)
-    return Timelines(
-        videos=names,
-        classes=data.classes,
-        seconds=np.array([video.duration or grid.end(video.num_snippets, video.fps) for video in videos], np.float64),
-        first=first,
-        step=grid.seconds(lengths / segments, rates) - first,
-        labels=labels,
-        predicted=predicted,
-        class_scores=scores,
-        truth=ground_truth_segments(data.annotations, names, data.classes),
-        sequences=tuple(sequences[v] for v in range(len(videos))),
-    )
+        recorder(batch, output)
+    names = tuple(data.test.videos[v].video_id for v in chosen)
+    return recorder.timelines(names, data.classes, ground_truth_segments(data.annotations, names, data.classes))
 
 
 def _of_classes(values: Tensor, classes: Indices) -> NDArray[np.float32]:

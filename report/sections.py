@@ -124,7 +124,7 @@ def _headline(judged: Judged, number: int | None) -> Section:
         parts.append(paragraph(_choice(rows["best"])))
     parts += [paragraph(text(note)) for note in run.notes]
     parts.append(facts(_facts(judged)))
-    changed = _changed(judged)
+    changed = changed_options(judged)
     if changed:
         parts.append(
             table(f"What differs from the preset {run.options.data.dataset}", ["option", "preset", "run"], changed)
@@ -170,7 +170,7 @@ def _facts(judged: Judged) -> Iterator[tuple[str, object]]:
     yield "commit", results.get("git_commit") or NOTHING
 
 
-def _changed(judged: Judged) -> list[list[str]]:
+def changed_options(judged: Judged) -> list[list[str]]:
     """[option, the preset's value, the run's value] of every option that bears on results and differs."""
     own = FLAGS.values(judged.run.options)
     preset = FLAGS.values(resolve({"dataset": own["dataset"]}))

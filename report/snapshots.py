@@ -39,7 +39,7 @@ class Snapshots:
                     duration=video.duration,
                     class_scores=timelines.class_scores[i],
                     classes=classes,
-                    sequences=sequences.combined[np.searchsorted(sequences.classes, classes)],
+                    sequences=sequences.of_proposals[np.searchsorted(sequences.classes, classes)],
                 )
             )
         detections = localize(predictions, self.options.localization, grid=self.options.data.grid)

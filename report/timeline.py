@@ -1,8 +1,8 @@
 """The timeline of one video, as one Vega-Lite spec: what is true, what is detected, and the sequences that it comes from.
 
-spec = timeline_spec(streams=("rgb", "flow"), mask=True)                    # for a page, which fills the data sets
+spec = timeline_spec(streams=("rgb", "flow"), parts=PARTS)                  # for a page, which fills the data sets
 rows = timeline_rows(timelines, detections, 3, hit=hit, missed=missed)      # of video 3
-spec = timeline_spec(streams=..., mask=..., rows=rows, width=280)           # a picture, complete in itself
+spec = timeline_spec(streams=..., parts=..., rows=rows, width=280)          # a picture, complete in itself
 
 All rows share one axis of seconds, from the parameter view_start to view_end. Detections below the parameter `threshold` are
 hidden; `sequence` is CAS or COMBINED; `chosen` is the id of the detection that is outlined; `playhead` and `cursor` are
@@ -22,6 +22,7 @@ from utils.printable import printable
 from utils.segments import Floats, Indices, Segments
 
 CAS, COMBINED = "CAS", "combined sequence"
+PROBABILITY = "class probability"  # what CAS is called where it is all there is
 FUSED, PSEUDO_LABEL, MASK = "fused", "pseudo label", "adaptive mask"
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 NOBODY = -1  # the id of no detection, the second of no moment
@@ -81,7 +82,9 @@ def timeline_rows(
     found = [i for i in np.flatnonzero(detections.video == video).tolist() if int(detections.label[i]) in names]
     found.sort(key=lambda i: detections.score[i])
     sequences = timelines.sequences[video]
-    times = timelines.first[video] + timelines.step[video] * np.arange(len(sequences.actionness) + 1)
+    times = timelines.first[video] + timelines.step[video] * np.arange(sequences.num_snippets + 1)
+    combined = [] if sequences.combined is None else [(COMBINED, sequences.combined)]
+    fused = {} if sequences.actionness is None else {FUSED: sequences.actionness}
 
     def segment(segments: Segments, i: int) -> Row:
         return {
@@ -111,29 +114,25 @@ def timeline_rows(
         ],
         classes=[
             row
-            for kind, of_classes in ((CAS, sequences.cas), (COMBINED, sequences.combined))
+            for kind, of_classes in ((CAS, sequences.cas), *combined)
             for c, values in zip(sequences.classes.tolist(), of_classes, strict=True)
             if c in names
             for row in line(names[c], values, kind=kind)
         ],
-        actionness=[
-            row
-            for name, values in {**sequences.streams, FUSED: sequences.actionness}.items()
-            for row in line(name, values)
-        ],
+        actionness=[row for name, values in {**sequences.streams, **fused}.items() for row in line(name, values)],
         targets=[row for name, values in _targets(sequences).items() for row in line(name, values)],
     )
 
 
 def _targets(sequences: VideoSequences) -> dict[str, NDArray[np.float32]]:
-    mask = {} if sequences.mask is None else {MASK: sequences.mask}
-    return {PSEUDO_LABEL: sequences.pseudo_label, **mask}
+    found = {PSEUDO_LABEL: sequences.pseudo_label, MASK: sequences.mask}
+    return {name: values for name, values in found.items() if values is not None}
 
 
 def timeline_spec(
     *,
     streams: Sequence[str],
-    mask: bool,
+    parts: Sequence[str],
     known: bool = True,
     rows: TimelineRows | None = None,
     width: float = 600,
@@ -143,7 +142,7 @@ def timeline_spec(
     threshold: float = -1e9,
     sequence: str = CAS,
 ) -> Spec:
-    """`known`: whether there is ground truth.
+    """`parts` are those of the videos' sequences (formats.timelines.PARTS); `known`: whether there is ground truth.
 
     Sizes are in pixels: `width` without the `gutter`, which holds the names of the classes.
     """
@@ -159,18 +158,18 @@ def timeline_spec(
         "class_names": list(rows.class_names) or ["no class"],  # a chart without any has no layout
         "gutter": gutter,
     }
-    targets = [PSEUDO_LABEL, MASK] if mask else [PSEUDO_LABEL]
-    names: dict[str, Sequence[str] | Spec] = {
-        "classes": {"expr": "class_names"},
-        "actionness": [*streams, FUSED],
-        "targets": targets,
-    }
-    titles = {"classes": sequence, "actionness": "actionness", "targets": "targets"}
-    sequences = [_sequence_view(n, titles[n], names[n], width, sequence_height) for n in names]
+    targets = [name for part, name in (("pseudo_label", PSEUDO_LABEL), ("mask", MASK)) if part in parts]
+    names: dict[str, Sequence[str] | Spec] = {"classes": {"expr": "class_names"}}
+    if "actionness" in parts:
+        names["actionness"] = [*streams, FUSED]
+    if targets:
+        names["targets"] = targets
+    titles = {"classes": sequence if "combined" in parts else PROBABILITY}
+    sequences = [_sequence_view(n, titles.get(n, n), names[n], width, sequence_height) for n in names]
     sequences[-1]["layer"][0]["encoding"]["x"]["axis"] = {"title": "seconds", "tickCount": TICKS}
     return {
         "$schema": SCHEMA,
-        "description": "A timeline: ground truth and detections of each class, class activation, actionness and targets.",
+        "description": "A timeline: ground truth and detections of each class, and the sequences that they come from.",
         "params": [{"name": name, "value": value} for name, value in values.items()],
         "datasets": {name: list(getattr(rows, name)) for name in ("truth", "detections", *names)},
         "spacing": 14,

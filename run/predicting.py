@@ -12,13 +12,14 @@ import itertools
 import os
 import pathlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from formats.names import amount
 from formats.problems import DataError, Kind, Problem
 from formats.result_file import write_detections
+from formats.timelines import TIMELINES, Timelines, write_timelines
 from utils.atomic import whole_folder, write_file, write_json
 from utils.errors import InputError
 from utils.printable import one_line
@@ -101,6 +102,7 @@ class PredictedVideo:
     fps: float  # the frame rate of its features
     fps_stated: bool  # whether a ground truth states that
     cut: int = 0  # snippets of the longer stream that were left out
+    file: pathlib.Path | None = None  # the video itself, which a report plays
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,14 +129,24 @@ class Predictions:
 
 
 def write_predictions(
-    folder: pathlib.Path, predictions: Predictions, origin: Mapping[str, Any], *, named: bool
+    folder: pathlib.Path,
+    predictions: Predictions,
+    origin: Mapping[str, Any],
+    *,
+    named: bool,
+    timelines: Timelines | None = None,
+    more: Callable[[pathlib.Path], object] = lambda folder: None,
 ) -> pathlib.Path:
     """Write detections.json, detections.csv and results.json, or none of them; `origin` goes into the last as it is.
+
+    With `timelines` timelines.npz is written too, and `more` writes into the folder before it gets its name.
 
     Returns the folder. If another call has just made it, and the user did not name it, that is the next one that is free.
     """
     videos = {
-        video.name: {"seconds": video.seconds, "fps": video.fps} | ({"cut": video.cut} if video.cut else {})
+        video.name: {"seconds": video.seconds, "fps": video.fps}
+        | ({"cut": video.cut} if video.cut else {})
+        | ({"file": str(video.file.absolute())} if video.file else {})
         for video in predictions.videos
     }
     results = {
@@ -151,6 +163,9 @@ def write_predictions(
                 write_detections(file, predictions.detections, predictions.names, predictions.classes)
                 write_file(unfinished / "detections.csv", lambda file: file.write(table))
                 write_json(unfinished / "results.json", results, indent=2)
+                if timelines:
+                    write_timelines(unfinished / TIMELINES, timelines)
+                more(unfinished)
             return folder
         except OSError as error:
             if named or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):

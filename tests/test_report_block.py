@@ -32,7 +32,7 @@ def decode(found, video):
     letters = found.block[offset * ALIGNMENT // 3 * 4 :][: size * ALIGNMENT // 3 * 4]
     data, place, arrays = base64.b64decode(letters), 0, {}
     points = -(-int(row["snippets"]) // found.header["pooled"])
-    rows = 2 * p + 1 + len(found.header["streams"]) + 1 + found.header["mask"]
+    rows = 2 * p + 1 + len(found.header["streams"]) + 1 + ("mask" in found.header["parts"])
     layout = [(name, "<f4", n) for name in ("start", "end", "score")]
     layout += [("true_start", "<f4", g), ("true_end", "<f4", g), ("class_scores", "<f4", s)]
     layout += [

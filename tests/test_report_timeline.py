@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from support.small_timelines import small_timelines
 
+from formats.timelines import PARTS
 from report.theme import DARK, LIGHT, chart_config
 from report.timeline import CAS, COMBINED, FAINTEST, MASK, MOST_CLASSES, timeline_rows, timeline_spec
 from utils.segments import Segments
@@ -65,7 +66,7 @@ def test_vega_lite_understands_the_spec(shape):
     timelines = small_timelines(**shape)
     streams = tuple(timelines.sequences[0].streams)
     found = timeline_rows(timelines, DETECTIONS, 0)
-    spec = timeline_spec(streams=streams, mask=shape.get("mask", True), rows=found, width=300)
+    spec = timeline_spec(streams=streams, parts=timelines.sequences[0].parts, rows=found, width=300)
     svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4", config=chart_config())
     assert "seconds" in svg and "Dive" in svg and (MASK in svg) == shape.get("mask", True)
     assert "NaN" not in svg
@@ -75,7 +76,7 @@ def test_vega_lite_understands_the_spec(shape):
 
 
 def test_an_empty_spec_waits_for_its_data():
-    spec = timeline_spec(streams=("rgb",), mask=True)
+    spec = timeline_spec(streams=("rgb",), parts=PARTS)
     assert set(spec["datasets"]) == {"truth", "detections", "classes", "actionness", "targets"}
     assert not any(spec["datasets"].values())
     json.dumps(spec, allow_nan=False)

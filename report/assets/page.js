@@ -192,10 +192,12 @@
       const points = Math.ceil(of("snippets") / this.pooled);
       const row = () => take(Uint8Array, points);
       const cas = Array.from(withRows, row);
-      const combined = Array.from(withRows, row);
-      const fused = row();
+      const has = (part) => this.parts.includes(part);
+      const combined = has("combined") ? Array.from(withRows, row) : null;
+      const fused = has("actionness") ? [[names.fused, row()]] : [];
       const streams = this.streams.map((name) => [name, row()]);
-      const targets = [[names.pseudoLabel, row()], ...(this.mask ? [[names.mask, row()]] : [])];
+      const targets = [["pseudo_label", names.pseudoLabel], ["mask", names.mask]].flatMap(
+        ([part, name]) => (has(part) ? [[name, row()]] : []));
       const rowNames = Array.from(withRows, (c) => this.labels[c]);
       return {
         index,
@@ -219,9 +221,9 @@
         })),
         sequences: {
           [names.cas]: cas.map((values, i) => [rowNames[i], values]),
-          [names.combined]: combined.map((values, i) => [rowNames[i], values]),
+          ...(combined && { [names.combined]: combined.map((values, i) => [rowNames[i], values]) }),
         },
-        actionness: [...streams, [names.fused, fused]],
+        actionness: [...streams, ...fused],
         targets,
       };
     }
@@ -303,15 +305,17 @@
         Array.from({ length: values.length + 1 }, (_, t) => ({
           name, kind, time: this.time(t), value: values[Math.min(t, values.length - 1)] / 255,
         }));
+      const rows = {
+        truth: truth.filter(({ hasRow }) => hasRow),
+        detections: detections.filter(({ hasRow }) => hasRow).reverse(),
+        classes: Object.entries(sequences).flatMap(([kind, lines]) => lines.flatMap(steps(kind))),
+        actionness: actionness.flatMap(steps()),
+        targets: targets.flatMap(steps()),
+      };
+      const { datasets } = content.timelines[this.index]; // a model need not have all rows
       return {
         signals: { ...explorer.signals, chosen: this.chosen, class_names: classNames.length ? classNames : ["no class"] },
-        rows: {
-          truth: truth.filter(({ hasRow }) => hasRow),
-          detections: detections.filter(({ hasRow }) => hasRow).reverse(),
-          classes: Object.entries(sequences).flatMap(([kind, lines]) => lines.flatMap(steps(kind))),
-          actionness: actionness.flatMap(steps()),
-          targets: targets.flatMap(steps()),
-        },
+        rows: Object.fromEntries(Object.entries(rows).filter(([name]) => Object.hasOwn(datasets, name))),
       };
     }
 
@@ -544,6 +548,11 @@
       byId("run").append(...this.runs.map((run, i) => option(i, printable(run.name))));
       byId("sequence").append(option(names.cas, "CAS"), option(names.combined, "combined"));
       byId("run").closest("label").hidden = this.runs.length === 1;
+      byId("sequence").closest("label").hidden = !this.runs.some(({ parts }) => parts.includes("combined"));
+      if (!this.runs.some(({ known }) => known)) {
+        document.querySelectorAll("#sort .judged").forEach((choice) => choice.remove());
+        byId("sort").closest("label").hidden = true; // one order is no choice
+      }
       this.low = Math.min(...this.runs.map((run) => run.scores[0]));
       this.high = Math.max(...this.runs.map((run) => run.scores[1]));
       const cuts = this.runs.flatMap((run) => [
