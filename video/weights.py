@@ -135,6 +135,7 @@ def _read_state(path: pathlib.Path, stream: str) -> dict[str, Tensor]:
         raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict; check {flag}")
     _, found = find_state_dict(content, path)
     _, state = without_prefixes(found, path)
+    state = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
     check_weights(state, path)
     return state
 
@@ -145,10 +146,9 @@ def _network(state: Mapping[str, Tensor], stream: str, path: pathlib.Path) -> I3
     classes = len(logits) if logits is not None and logits.ndim == 5 and len(logits) else len(KINETICS_400)
     network = I3D(CHANNELS[stream], classes)
     expected = network.state_dict()
-    given = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
     wanted = [name for name in expected if not name.endswith(_COUNTER)]
-    missing = [name for name in wanted if name not in given]
-    unknown = [name for name in given if name not in expected]
+    missing = [name for name in wanted if name not in state]
+    unknown = [name for name in state if name not in expected]
     problem = ""
     if missing:
         problem = f"has no {missing[0]}"
@@ -156,16 +156,16 @@ def _network(state: Mapping[str, Tensor], stream: str, path: pathlib.Path) -> I3
         problem = f"has {unknown[0]}, which I3D has not"
     else:
         for name in wanted:
-            if given[name].shape != expected[name].shape:
-                problem = f"{name} has shape {tuple(given[name].shape)}, expected {tuple(expected[name].shape)}"
+            if state[name].shape != expected[name].shape:
+                problem = f"{name} has shape {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
                 break
     if problem:
         others = {CHANNELS[other]: other for other in CHANNELS if other != stream}
-        first = given.get("Conv3d_1a_7x7.conv3d.weight")
+        first = state.get("Conv3d_1a_7x7.conv3d.weight")
         of = others.get(first.shape[1]) if first is not None and first.ndim == 5 else None
         hint = f"it is of the {of} stream" if of else "wanted is a state dict of the common PyTorch port of I3D"
         raise InputError(f"{path}: not I3D for {stream}: {problem}; {hint}; check --{stream}_weights")
-    network.load_state_dict({**expected, **given})
+    network.load_state_dict({**expected, **state})
     return network.eval().requires_grad_(False)
 
 
