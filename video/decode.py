@@ -176,11 +176,12 @@ def _opened(path: pathlib.Path) -> Iterator[tuple[Any, Any]]:
         if not streams:
             what = "sound without a picture" if container.streams.audio else "without a video stream"
             raise UnusableVideo(f"{path}: {what}; remove it, or get another copy")
-        stream = max(streams, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
-        if stream.codec_context is None:
+        known = [stream for stream in streams if stream.codec_context is not None]
+        if not known:
             raise UnusableVideo(
-                f"{path}: its video has a codec that is not known here; convert it, to H.264 for example"
+                f"{path}: its video has a codec that is not known here; convert it, for example to H.264"
             )
+        stream = max(known, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
         stream.thread_type = "AUTO"
         yield container, stream
 
