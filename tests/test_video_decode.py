@@ -137,7 +137,7 @@ def test_times_that_jump_make_no_endless_video(tmp_path):
     times = [0, 0.04, 0.08, 90_000, 90_000.04, 90_000.08]
     path = write_video(tmp_path / "a.mkv", [picture(i) for i in range(6)], times=times)
     shown, reader = numbers(path)
-    assert len(shown) < 600 * 25 and shown[:3] == [0, 1, 2] and shown[-1] == 5
+    assert len(shown) == 6 and shown[:3] == [0, 1, 2] and shown[-1] == 5
     assert len(reader.notes) == 1 and reader.notes[0].startswith("its times jump")
 
 
@@ -228,7 +228,7 @@ def test_damage_anywhere_gives_frames_or_a_line(tmp_path, name, codec):
             for frame in FrameReader(path, fps=25, short_side=48):
                 assert frame.dtype == np.uint8 and frame.shape[2] == 3
                 count += 1
-                assert count <= 25 * 600 * 12
+                assert count <= 25 * 60 * 12 + 250, "no gap is longer than a minute, no frame than 10 s"
         except UnusableVideo:
             pass
 

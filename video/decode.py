@@ -13,7 +13,6 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import av
@@ -30,7 +29,6 @@ from video.frame_times import FrameClock
 SMALLEST_SIDE = 16  # pixels; less shows nothing
 LARGEST_ASPECT = 20.0  # of the longer to the shorter side
 MISSING = 1.0  # seconds of the stated length that may be missing without a word
-USUAL_RATE = Fraction(25)  # frames per second, where nothing states it
 TICK = 1e-6  # seconds; times closer than this are the same
 PLAYLISTS = ("concat", "hls", "dash", "sdp", "imf")
 Frame = NDArray[np.uint8]
@@ -88,7 +86,7 @@ class FrameReader:
         damage = _Damage()
         with _opened(self.path) as (container, stream):
             stated = _stated_seconds(container, stream)
-            clock = FrameClock(stream.average_rate or stream.guessed_rate or USUAL_RATE, stated)
+            clock = FrameClock(stream.average_rate or stream.guessed_rate)
             before: tuple[float, _Shown] | None = None  # the frame that is shown until the next one is nearer
             size: tuple[int, int] | None = None
             for frame in _decoded(container, stream, damage):
@@ -109,7 +107,7 @@ class FrameReader:
                 count += 1
         self.seconds = count / self.fps
         self.notes = [*damage.lines(), *clock.lines()]
-        if stated is not None and stated - end > MISSING:
+        if stated is not None and stated - end > MISSING and not clock.jumps:
             self.notes.append(f"ends after {end:.1f} s of the {stated:.1f} s that it states: it is cut short")
 
     def _size(self, first: av.VideoFrame) -> tuple[int, int]:

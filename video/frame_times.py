@@ -1,6 +1,6 @@
 """The times of a video's frames, made to rise steadily from 0 whatever the file says.
 
-clock = FrameClock(rate=Fraction(25), stated=61.2)
+clock = FrameClock(Fraction(25))
 clock.time(frame)       # seconds since the first frame, for every frame in turn
 clock.lines()           # what had to be made up, in words
 """
@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import Protocol
 
-LONGEST_GAP = 600.0  # seconds between two frames; more is taken for a mistake in the times
-GAP_OF_UNKNOWN = 60.0  # the same where the file states no length
+LONGEST_GAP = 60.0  # seconds between two frames; more is taken for a mistake in the times
+RATES = (Fraction(1, 10), Fraction(1000))  # frames per second; others are taken for a mistake
+USUAL_RATE = Fraction(25)  # frames per second, where nothing states it
 BACKWARD = 1.0  # seconds; a time that is earlier by more begins a new count
 STUCK = 8  # frames in a row that may be out of order; from then on their times are made up
 FEW = 0.02  # of the frames: so many without a time of their own are not worth a word
@@ -28,11 +29,10 @@ class Timed(Protocol):
 
 
 class FrameClock:
-    def __init__(self, rate: Fraction, stated: float | None) -> None:
-        """`rate` is that of frames that state no time, `stated` the length that the file states, in seconds."""
-        self.frame_seconds = float(1 / rate)
-        longest = GAP_OF_UNKNOWN if stated is None else min(LONGEST_GAP, stated)
-        self.longest = max(longest, self.frame_seconds)
+    def __init__(self, stated_rate: Fraction | None) -> None:
+        """`stated_rate` is that of the file, frames per second, for frames that state no time."""
+        usable = stated_rate is not None and RATES[0] <= stated_rate <= RATES[1]
+        self.frame_seconds = float(1 / (stated_rate if usable and stated_rate else USUAL_RATE))
         self.start: float | None = None  # what the file calls the time of the first frame
         self.last = 0.0
         self.frames = self.guessed = self.jumps = self.stuck = 0
@@ -50,7 +50,7 @@ class FrameClock:
             self.last = following
             return following
         time = stated - self.start
-        if not self.last - BACKWARD < time <= self.last + self.longest:
+        if not self.last - BACKWARD < time <= self.last + LONGEST_GAP:
             self.jumps += 1
             self.start, time = stated - following, following
         self.stuck = self.stuck + 1 if time <= self.last else 0
