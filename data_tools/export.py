@@ -87,6 +87,13 @@ def export(arguments: Sequence[str]) -> None:
         print(f"no names of files, written under others: {shown(renamed)}")
 
 
+def write_subtitles(detections: pathlib.Path, folder: pathlib.Path, *, top: int) -> None:
+    """Write VIDEO.vtt for every video of a result file, with its `top` best detections. Raises InputError."""
+    found = read_detections(detections)
+    for video, cues in cues_by_video(found, min_score=-math.inf, top=top).items():
+        _write(folder / f"{safe_name(video)}.vtt", vtt_text(cues).encode())
+
+
 def cues_by_video(found: ResultFile, *, min_score: float, top: int | None) -> dict[str, list[Cue]]:
     """{video: its detections of `min_score` or more, best first, the `top` best if given}; equal ones as in the file."""
     detections = found.detections

@@ -37,6 +37,7 @@ class PicturesJob:
     timelines: Timelines
     detections: Segments
     tiou: float  # that a hit needs
+    videos: Sequence[int] | None = None  # positions of those drawn; None: all
 
 
 def write_page(job: PageJob, begin: Callable[[Any], None] = lambda _: None) -> None:
@@ -62,7 +63,8 @@ def write_page_of(
 def draw_pictures(job: PicturesJob, begin: Callable[[Any], None] = lambda _: None) -> dict[str, bytes]:
     """A PNG of each video's timeline. Raises InputError."""
     drawn = {}
-    for v, name in enumerate(job.timelines.videos):
+    for v in range(len(job.timelines.videos)) if job.videos is None else job.videos:
+        name = job.timelines.videos[v]
         begin(name)
         drawn[f"timeline/{name}"] = picture(job.timelines, job.detections, v, format="png", tiou=job.tiou)
     return drawn

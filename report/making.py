@@ -14,12 +14,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from command_line.console import describe_error
+from data_tools.export import safe_name
 from dataset import Dataset
 from formats.run_results import RESULTS, evaluations, is_prediction, read_results
 from formats.timelines import TIMELINES, Timelines, write_timelines
 from losses import AdaptiveMask
 from options import CALL_FLAGS, LENGTH_FLAGS, Options, as_plain, unresolved
-from report.drawing import PageJob, in_worker, write_page, write_page_of
+from report.drawing import PageJob, PicturesJob, draw_pictures, in_worker, write_page, write_page_of
+from report.judged import judged_tiou
 from report.pictures import picture_format, write_picture
 from report.reading import ReportedRun, model_of, read_options, read_run
 from report.recording import record
@@ -30,11 +32,12 @@ from run.experiment import OF_THE_DATA, REPORT, Experiment, begin_inference, fin
 from run.loading import LoadedModel, load_for_test, saved_mask
 from run.lock import FolderLock
 from test import Network
-from utils.atomic import remove_leftovers
+from utils.atomic import remove_leftovers, write_file
 from utils.errors import InputError
 from utils.printable import one_line
 
 COMPARISON = "comparison.html"
+MOST_FIGURES = 100  # of predictions
 
 
 def report_training(experiment: Experiment, model: Network, data: Dataset, options: Options) -> None:
@@ -53,10 +56,31 @@ def report_inference(loaded: LoadedModel, network: Network) -> None:
         _report(loaded.experiment.inference, timelines, loaded.options)
 
 
-def report_predictions(folder: pathlib.Path, *, video_dir: str) -> None:
-    """Write report.html into a folder of predictions, beside the timelines there; a report that fails is a note."""
+def report_predictions(folder: pathlib.Path, *, video_dir: str, figures: bool = False) -> None:
+    """Write report.html into a folder of predictions, beside the timelines there; a report that fails is a note.
+
+    With `figures` VIDEO.png, the timeline of each video, is written too; of many videos those of the first.
+    """
     with _noted(folder):
+        if figures:
+            _write_figures(folder)
         _write_page(folder, video_dir)
+
+
+def _write_figures(folder: pathlib.Path) -> None:
+    load_vl_convert()
+    run = read_run(folder)
+    names = run.timelines.videos[:MOST_FIGURES]
+    drawn = in_worker(
+        draw_pictures,
+        PicturesJob(
+            timelines=run.timelines, detections=run.detections, tiou=judged_tiou(run.options), videos=range(len(names))
+        ),
+    )
+    for name, data in zip(names, drawn.values(), strict=True):
+        write_file(folder / f"{safe_name(name)}.png", lambda file: file.write(data))  # noqa: B023
+    if len(names) < len(run.timelines.videos):
+        print(f"figures: of the first {MOST_FIGURES} videos; main.py --plot VIDEO draws any other")
 
 
 def report_runs(flags: Mapping[str, Any]) -> None:

@@ -32,11 +32,13 @@ def predict_into(
     files: Mapping[str, pathlib.Path] | None = None,
     origin: Mapping[str, Any] | None = None,
     more: Callable[[pathlib.Path], object] = lambda folder: None,
+    figures: bool = False,
 ) -> pathlib.Path:
     """Predict, print a line per video, and write the folder, with its report if the options say so. Returns the folder.
 
     `typed` are the flags of the call, `files` the videos themselves, by name, which the report then plays. `origin` goes into
-    results.json, and `more` writes into the folder before it gets its name. Raises InputError.
+    results.json; `more` writes into the folder before it gets its name; `figures` adds a picture of each video. Raises
+    InputError.
     """
     options, recorder = model.options, None
     if options.run.write_report:
@@ -46,7 +48,8 @@ def predict_into(
     if files:
         videos = tuple(replace(video, file=files.get(video.name)) for video in predictions.videos)
         predictions = replace(predictions, videos=videos)
-    print(frame_rate_line(predictions, given=options.data.fps, typed="fps" in typed))
+    else:
+        print(frame_rate_line(predictions, given=options.data.fps, typed="fps" in typed))
     notes = [f"note: {one_line(note)}" for note in found.notes]
     if predictions.warning:
         notes.insert(0, f"warning: {predictions.warning}")
@@ -61,5 +64,5 @@ def predict_into(
     folder = write_predictions(folder, predictions, stated, named=named, timelines=timelines, more=more)
     print(f"{predictions}; results in {folder}")
     if timelines:
-        report_predictions(folder, video_dir=options.run.video_dir)
+        report_predictions(folder, video_dir=options.run.video_dir, figures=figures)
     return folder

@@ -27,11 +27,12 @@ from utils.segments import Segments
 from utils.snippet_grid import DEFAULT_FPS
 
 LEAVE_OUT = f", {Kind.LENGTHS.advice}"  # some problems say so by themselves
+DETECTIONS = "detections.json"  # in the folder of results
 PREDICTIONS = "predictions"  # the folder of all results, in the working folder
 _OF_AN_EXPERIMENT = ("best.pt", "last.pt", "options.json")
 
 
-def results_folder(out: str, paths: Sequence[pathlib.Path], *, model: pathlib.Path) -> pathlib.Path:
+def results_folder(out: str, paths: Sequence[pathlib.Path], *, model: pathlib.Path | None) -> pathlib.Path:
     """The folder that --out names, else a new one named after the features. Nothing is written yet.
 
     Raises InputError when it exists, or belongs to an experiment.
@@ -42,8 +43,7 @@ def results_folder(out: str, paths: Sequence[pathlib.Path], *, model: pathlib.Pa
             raise InputError(f"--out {out}: exists, and nothing is overwritten; name a new folder")
         _check_place(folder, model)
         return folder
-    name = _name_of(paths[0]) + (f"-and-{len(paths) - 1}-more" if len(paths) > 1 else "")
-    folder = pathlib.Path(PREDICTIONS) / name
+    folder = pathlib.Path(PREDICTIONS) / name_of(paths)
     _check_place(folder, model)
     return _next_free(folder)
 
@@ -54,18 +54,20 @@ def _next_free(folder: pathlib.Path) -> pathlib.Path:
     return next(free for free in itertools.chain([folder], numbered) if not free.exists())
 
 
-def _name_of(path: pathlib.Path) -> str:
-    absolute = path.absolute()
+def name_of(paths: Sequence[pathlib.Path]) -> str:
+    """A name for a folder of what is made of these files and folders."""
+    absolute = paths[0].absolute()
     name = absolute.stem if absolute.is_file() else absolute.name
-    return name[:100].strip(". ") or "videos"
+    return (name[:100].strip(". ") or "videos") + (f"-and-{len(paths) - 1}-more" if len(paths) > 1 else "")
 
 
-def _check_place(folder: pathlib.Path, model: pathlib.Path) -> None:
+def _check_place(folder: pathlib.Path, model: pathlib.Path | None) -> None:
     """Raise InputError when the folder lies in an experiment's, or can't be made."""
     place = pathlib.Path(os.path.realpath(folder))  # which a loop of links does not break, unlike resolve()
     for parent in (place, *place.parents):
         holds = [name for name in _OF_AN_EXPERIMENT if (parent / name).is_file()]
-        if len(holds) > 1 or (str(parent) == os.path.dirname(os.path.realpath(model)) and parent == place):
+        of_model = model is not None and str(parent) == os.path.dirname(os.path.realpath(model))
+        if len(holds) > 1 or (of_model and parent == place):
             raise InputError(f"--out {folder}: {parent} is a trained experiment's folder; name another place")
     existing = next(parent for parent in (place, *place.parents) if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
@@ -159,7 +161,7 @@ def write_predictions(
     while True:
         try:
             with whole_folder(folder) as unfinished:
-                file = unfinished / "detections.json"
+                file = unfinished / DETECTIONS
                 write_detections(file, predictions.detections, predictions.names, predictions.classes)
                 write_file(unfinished / "detections.csv", lambda file: file.write(table))
                 write_json(unfinished / "results.json", results, indent=2)

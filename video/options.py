@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from command_line.flags import FlagTable, group, option
+from options import LocalizationOptions
 from utils.snippet_grid import DEFAULT_FPS, SnippetGrid
 
 FLOWS = ("tvl1", "dis")
@@ -52,6 +53,14 @@ class WritingOptions:
 
 
 @dataclass(frozen=True)
+class RecogniserOptions:
+    """Which of the recogniser's classes are looked for in a video."""
+
+    most_classes: int = option(5, "classes looked for in a video at most, those of the largest scores; a score is the mean probability over its snippets", range="[1,1000]")
+    class_share: float = option(0.2, "share of the best class's score that the others need", range="[0,1]")
+
+
+@dataclass(frozen=True)
 class VideoOptions:
     """All options of extraction."""
 
@@ -64,6 +73,14 @@ class VideoOptions:
     def streams(self) -> tuple[str, ...]:
         """The streams that are extracted."""
         return ("rgb", "flow") if self.network.flow_weights else ("rgb",)
+
+
+@dataclass(frozen=True)
+class LocalizeOptions(VideoOptions):
+    """Those of finding actions in videos."""
+
+    recogniser: RecogniserOptions = group("without --model_file", RecogniserOptions)
+    localization: LocalizationOptions = group("localization", LocalizationOptions)
 # fmt: on
 
 
