@@ -10,6 +10,7 @@ import contextlib
 import os
 import pathlib
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -80,7 +81,8 @@ def _write_figures(folder: pathlib.Path) -> None:
     for name, data in zip(names, drawn.values(), strict=True):
         write_file(folder / f"{safe_name(name)}.png", lambda file: file.write(data))  # noqa: B023
     if len(names) < len(run.timelines.videos):
-        print(f"figures: of the first {MOST_FIGURES} videos; main.py --plot VIDEO draws any other")
+        place = shlex.join(["--output_dir", str(folder.parent), "--exp_name", folder.name])
+        print(f"pictures: of the first {MOST_FIGURES} videos; main.py --plot VIDEO {place} draws any other")
 
 
 def report_runs(flags: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from typing import Any
 from urllib.parse import quote
 
+from data_tools.export import safe_name
 from eval.diagnosis import KINDS
 from report.block import TABLE, TRUE_LABEL, EncodedRun, Limits, encode_run
 from report.comparison import comparison_sections, run_names
@@ -36,6 +37,7 @@ from utils.printable import one_line
 
 ASSETS = pathlib.Path(__file__).resolve().parent / "assets"
 VIDEO_SUFFIXES = (".mp4", ".webm", ".m4v", ".mov", ".ogv", ".mkv", ".avi")  # those that browsers play come first
+PREVIEW = ".mp4"  # what a copy for browsers in a folder of predictions ends in
 _EXPOSE = "window.vegaEmbed = vegaEmbed;"
 
 
@@ -197,15 +199,14 @@ def _explanation(runs: Sequence[EncodedRun]) -> str:
 
 
 def _stated_media(judged: Sequence[Judged], beside: pathlib.Path) -> dict[str, str]:
-    """{video: address} of the files that predictions were made of, as far as they are still there."""
-    stated = {
-        name: pathlib.Path(video["file"])
-        for one in judged
-        if one.run.is_prediction
-        for name, video in one.run.results["videos"].items()
-        if video.get("file")
-    }
-    return {name: _address(file, beside) for name, file in stated.items() if file.is_file()}
+    """{video: address} of the files that predictions were made of, or their copies, as far as they are still there."""
+    stated: dict[str, list[pathlib.Path]] = {}
+    for one in judged:
+        for name, video in one.run.results["videos"].items() if one.run.is_prediction else ():
+            copy = one.run.folder / f"{safe_name(name)}{PREVIEW}"
+            stated[name] = [copy, *([pathlib.Path(video["file"])] if video.get("file") else [])]
+    there = {name: [file for file in files if file.is_file()] for name, files in stated.items()}
+    return {name: _address(files[0], beside) for name, files in there.items() if files}
 
 
 def _address(file: pathlib.Path, beside: pathlib.Path) -> str:

@@ -26,13 +26,10 @@ def prediction_sections(judged: Judged) -> tuple[list[Section], list[Section]]:
 def _found(judged: Judged) -> Section:
     run = judged.run
     videos = len(run.timelines.videos)
-    about = (
-        f"{amount(len(run.detections), 'detection')} in {amount(videos, 'video')}. Nobody has stated what is true of "
-        "them, so nothing is measured here: look for yourself."
-    )
+    found = f"{amount(len(run.detections), 'detection')} in {amount(videos, 'video')}"
     parts = [
         paragraph(text(run.results.get("method", METHOD))),
-        paragraph(text(about)),
+        paragraph(text(f"{found} without ground truth: nothing is measured.")),
         *(paragraph(text(note)) for note in run.notes),
     ]
     caption = "The best detection of each video" + (f"; the first {MOST_LISTED}" if videos > MOST_LISTED else "")

@@ -4,7 +4,8 @@ bash scripts/localize.sh VIDEO_OR_FOLDER... --model_file output/EXPERIMENT/best.
 bash scripts/localize.sh VIDEO_OR_FOLDER...                            # no model: the 400 classes of Kinetics
 
 predictions/NAME/ gets detections.json, detections.csv, results.json, timelines.npz, report.html with the videos in it, and for
-each video VIDEO.vtt, subtitles, and VIDEO.png, its timeline. Features are kept, so that a second call extracts nothing.
+each video VIDEO.vtt, subtitles, VIDEO.png, its timeline, and VIDEO.mp4, a small copy, if browsers don't play the video itself.
+Features are kept, so that a second call extracts nothing.
 """
 
 import pathlib
@@ -89,6 +90,11 @@ def _parser() -> Parser:
         "--write_report",
         action=argparse.BooleanOptionalAction,
         help="write report.html and the pictures of timelines (default: on)",
+    )
+    parser.add_argument(
+        "--preview",
+        action=argparse.BooleanOptionalAction,
+        help="write VIDEO.mp4, small and without sound, of videos that browsers don't play as they are (default: on)",
     )
     parser.add_options(LOCALIZE_FLAGS.names)
     return parser

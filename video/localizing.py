@@ -6,9 +6,11 @@ problems = localize_videos(found, flags)        # what video.localize was given
 import pathlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
-from data_tools.export import write_subtitles
+from command_line.progress import progress
+from data_tools.export import safe_name, write_subtitles
 from formats.annotations import VideoAnnotation
 from formats.ground_truth import read_json
 from formats.names import SPLITS
@@ -16,6 +18,7 @@ from formats.unlabelled import FoundVideos
 from localizer import Localizer
 from options import LocalizationOptions, Options, as_plain, resolve
 from report.making import report_predictions
+from report.page import PREVIEW
 from report.predicting import predict_into
 from report.recording import timelines_of
 from run.checkpoint import Checkpoint
@@ -26,9 +29,13 @@ from run.predicting import DETECTIONS, Skipped, results_folder, video_lines, wri
 from run.provenance import provenance
 from run.weights import assumed_lines
 from utils.errors import InputError
+from utils.printable import one_line
+from video.decode import UnusableVideo
 from video.extraction import Extraction, extract_videos
+from video.feature_set import ExtractedVideo
 from video.i3d import FEATURES
 from video.options import VIDEO_FLAGS, RecogniserOptions, VideoOptions
+from video.preview import can_encode, plays, write_preview
 from video.recognise import KINETICS, METHOD, recognise
 from video.sources import FoundSources
 
@@ -40,6 +47,7 @@ def localize_videos(found: FoundSources, flags: Mapping[str, Any]) -> tuple[str,
     """Localize and write everything; a line for each file that could not be used. Raises InputError."""
     videos, features = flags["videos"], flags["features"]
     given = {name: flags[name] for name in (*_names(LocalizationOptions), *MACHINE, "write_report") if name in flags}
+    previews = flags.get("preview", True) and flags.get("write_report", True)
     given |= {"out": flags.get("out", ""), "predict": tuple(map(str, videos))}
     typed = {name: flags[name] for name in VIDEO_FLAGS.names if name in flags}
     if "model_file" not in flags:
@@ -47,7 +55,7 @@ def localize_videos(found: FoundSources, flags: Mapping[str, Any]) -> tuple[str,
         folder = results_folder(given["out"], videos, model=None)
         extraction = _extract(found, features, video_options)
         recogniser = RecogniserOptions(**{n: flags[n] for n in _names(RecogniserOptions) if n in flags})
-        _recognise(extraction, folder, _own_options(given, video_options), recogniser)
+        _recognise(extraction, folder, _own_options(given, video_options), recogniser, previews=previews)
         return extraction.problems
     of_model = {**given, "model_file": flags["model_file"], "classes": flags.get("classes", "")}
     _, path, options, checkpoint = begin_inference(of_model)
@@ -77,7 +85,7 @@ def localize_videos(found: FoundSources, flags: Mapping[str, Any]) -> tuple[str,
         typed=flags,
         files=files,
         origin={"extraction": about(extraction)},
-        more=_subtitles,
+        more=partial(_beside, videos=extraction.videos, previews=previews),
         figures=True,
     )
     return (*extraction.problems, *(str(problem) for problem in skipped.problems))
@@ -145,6 +153,7 @@ def _extract(found: FoundSources, features: pathlib.Path, options: VideoOptions)
     _check_unlabelled(features)
     with FolderLock(features, instead="another --features"):
         extraction = extract_videos(found, features, options)
+        extraction = replace(extraction, videos=tuple(sorted(extraction.videos, key=lambda video: video.name)))
         every = tuple(extraction.folder.videos())
         extraction.folder.finish({**dict.fromkeys(SPLITS, ()), SPLITS[-1]: every}, {})
     if not extraction.videos:
@@ -169,7 +178,9 @@ def _own_options(given: Mapping[str, Any], video_options: VideoOptions) -> Optio
     return resolve({**own, "short_videos": "keep", **given})
 
 
-def _recognise(extraction: Extraction, folder: pathlib.Path, options: Options, recogniser: RecogniserOptions) -> None:
+def _recognise(
+    extraction: Extraction, folder: pathlib.Path, options: Options, recogniser: RecogniserOptions, *, previews: bool
+) -> None:
     of = extraction.folder.about
     classes = of["classes"]
     if classes is None:
@@ -190,16 +201,24 @@ def _recognise(extraction: Extraction, folder: pathlib.Path, options: Options, r
     )
     stated |= {"method": method, "extraction": about(extraction) | {"classes looked for": looked_for}}
     timelines = timelines_of(found.recorded, predictions.names, classes, grid=grid)
-    folder = write_predictions(
-        folder, predictions, stated, named=bool(options.run.out), timelines=timelines, more=_subtitles
-    )
+    more = partial(_beside, videos=extraction.videos, previews=previews)
+    folder = write_predictions(folder, predictions, stated, named=bool(options.run.out), timelines=timelines, more=more)
     print(f"{predictions}; results in {folder}")
     if options.run.write_report:
         report_predictions(folder, video_dir="", figures=True)
 
 
-def _subtitles(folder: pathlib.Path) -> None:
+def _beside(folder: pathlib.Path, videos: Sequence[ExtractedVideo], *, previews: bool) -> None:
+    """Write what players need into the folder of results: subtitles, and copies of what browsers don't play."""
     write_subtitles(folder / DETECTIONS, folder, top=SUBTITLES)
+    if not previews or not can_encode():
+        return
+    for video in progress(videos, desc="copying what browsers don't play", unit="video", leave=False):
+        try:
+            if not plays(video.source):
+                write_preview(video.source, folder / f"{safe_name(video.name)}{PREVIEW}", fps=video.fps)
+        except UnusableVideo as error:  # it has changed since
+            print(f"note: no copy of {one_line(video.name)}: {error}")
 
 
 def _names(kind: type) -> Sequence[str]:

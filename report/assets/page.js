@@ -163,6 +163,7 @@
       const listed = new Uint16Array(head, place + 4 * count, this.listed);
       let first = 0;
       this.present = Array.from(present, (n) => listed.subarray(first, (first += n)));
+      this.found = new Set(listed); // classes that some video has
     }
 
     /** Bytes of the block; `start` is at a multiple of 12. */
@@ -238,7 +239,7 @@
       this.run = run;
       this.index = index;
       this.explorer = explorer;
-      this.longest = Math.max(0, ...run.labels.map((label) => label.length));
+      this.longest = Math.max(0, ...[...run.found].map((c) => run.labels[c].length));
       this.heading = make("h3", {}, printable(run.name));
       this.heading.hidden = content.runs.length === 1;
       this.element = make("div", {
@@ -472,8 +473,9 @@
     lists() {
       const { run, video, explorer } = this;
       const largest = Math.max(1e-9, ...video.scored.map(({ score }) => score));
+      const andTrue = video.scored.some(({ isTrue }) => isTrue) ? " and those of true classes" : "";
       const bars = make("table", { class: "bars" },
-        make("caption", {}, `Class scores${video.scored.length < run.classes.length ? ", the largest and those of true classes" : ""}`),
+        make("caption", {}, `Class scores${video.scored.length < run.classes.length ? `, the largest${andTrue}` : ""}`),
         make("tbody", {}, ...video.scored.map(({ name, score, isTrue }) => {
           const bar = make("span", { class: "bar" });
           bar.style.width = `${(100 * score) / largest}%`;
@@ -543,7 +545,8 @@
     start() {
       const option = (value, text) => make("option", { value }, text);
       const [{ labels }] = this.runs;
-      byId("class").append(option("", "all"), ...labels.map((label, i) => option(i, label)));
+      const found = labels.map((label, i) => [label, i]).filter(([, i]) => this.runs.some((run) => run.found.has(i)));
+      byId("class").append(option("", "all"), ...found.map(([label, i]) => option(i, label)));
       byId("kind").append(option("", "anything"), ...kinds.map((kind, i) => option(i, kind)));
       byId("run").append(...this.runs.map((run, i) => option(i, printable(run.name))));
       byId("sequence").append(option(names.cas, "CAS"), option(names.combined, "combined"));
