@@ -93,7 +93,7 @@ class FrameReader:
                 if size is None:
                     size = self._size(frame)
                 self.source_frames += 1
-                time, shown = clock.time(frame), _Shown(frame, size)
+                time, shown = clock.time(frame), _Shown(self.path, frame, size)
                 if before is not None:
                     while count / self.fps <= (before[0] + time) / 2 + TICK:
                         yield before[1].array()
@@ -120,15 +120,18 @@ class FrameReader:
 class _Shown:
     """A decoded frame, which becomes an array when it is first shown: of a high rate many never are."""
 
-    def __init__(self, frame: av.VideoFrame, size: tuple[int, int]) -> None:
-        self.frame, self.size, self.made = frame, size, None
-
-    made: Frame | None
+    def __init__(self, path: pathlib.Path, frame: av.VideoFrame, size: tuple[int, int]) -> None:
+        self.path, self.frame, self.size = path, frame, size
+        self.made: Frame | None = None
 
     def array(self) -> Frame:
         if self.made is None:
             width, height = self.size
-            resized = self.frame.reformat(width, height, "rgb24", interpolation=Interpolation.BILINEAR)
+            try:
+                resized = self.frame.reformat(width, height, "rgb24", interpolation=Interpolation.BILINEAR)
+            except FFmpegError as error:
+                what = f"its pixels can't be turned into RGB ({_reason(error)})"
+                raise UnusableVideo(f"{self.path}: {what}; convert it, for example to H.264") from None
             self.made = np.ascontiguousarray(np.rot90(resized.to_ndarray(), _quarter_turns(self.frame)))
         return self.made
 

@@ -46,10 +46,11 @@ class FusedI3D:
             if name in POOLED_BEFORE:
                 x = max_pool(x, *POOLED_BEFORE[name])
             x = self._mixed(x, name)
+        x = x.float()
         pooled = F.avg_pool3d(x, (min(LAST_STEPS, x.shape[2]), *x.shape[3:]), stride=1)
         weight, bias = self.weights["logits"]
-        logits = F.linear(pooled.float().mean((2, 3, 4)), weight.float().flatten(1), bias.float())
-        return I3DOutput(features=x.float().mean((2, 3, 4)), logits=logits)
+        logits = F.linear(pooled.mean((2, 3, 4)), weight.float().flatten(1), bias.float())
+        return I3DOutput(features=x.mean((2, 3, 4)), logits=logits)
 
     def _mixed(self, x: Tensor, name: str) -> Tensor:
         b0, b1, b2 = self._pointwise(x, f"{name}.first").split(self.splits[name], 1)
@@ -83,11 +84,12 @@ def max_pool(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
     batch, steps = x.shape[0], x.shape[2]
     frames = x.permute(0, 2, 1, 3, 4).flatten(0, 1)  # a view
     sides = [same_padding(*axis) for axis in zip(frames.shape[2:], kernel[1:], stride[1:], strict=True)]
-    if any(before != after for before, after in sides):  # the window that hangs over is cut instead of padded
-        assert all(before == 0 for before, _ in sides)
-        frames = F.max_pool2d(frames, kernel[1:], stride[1:], ceil_mode=True)
-    else:
+    if all(before == after for before, after in sides):
         frames = F.max_pool2d(frames, kernel[1:], stride[1:], padding=[before for before, _ in sides])
+    elif any(before for before, _ in sides):
+        frames = F.max_pool2d(F.pad(frames, [*sides[1], *sides[0]]), kernel[1:], stride[1:])
+    else:  # as at 224 x 224: the windows at the end hang over, and are cut instead of padded
+        frames = F.max_pool2d(frames, kernel[1:], stride[1:], ceil_mode=True)
     x = frames.unflatten(0, (batch, steps))
     return _max_over_time(x, kernel[0], stride[0]).permute(0, 2, 1, 3, 4)
 
