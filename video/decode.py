@@ -6,14 +6,16 @@
     reader.notes, reader.seconds                            # once it is through: what was wrong, how long it was
 
 Frame k shows the moment k / fps after the first one, by the frame that is nearest in time, the earlier of two. What can't be
-decoded is passed over: the frame before stands for it.
+decoded is passed over: the frame before stands for it. Pixels are taken to be square, as in the data sets of the field, and the
+rotation and the aspect ratio of the first frame are those of all.
 """
 
 import contextlib
 import pathlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -22,15 +24,19 @@ from av.stream import Disposition
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
+from formats.names import amount
 from formats.regular_files import check_regular
 from utils.errors import InputError
 from video.frame_times import FrameClock
 
 SMALLEST_SIDE = 16  # pixels; less shows nothing
 LARGEST_ASPECT = 20.0  # of the longer to the shorter side
+LARGEST_FRAME = 2**26  # pixels, twice 8K: a few bytes may claim any size, and decoding would fill the memory
 MISSING = 1.0  # seconds of the stated length that may be missing without a word
 TICK = 1e-6  # seconds; times closer than this are the same
-PLAYLISTS = ("concat", "hls", "dash", "sdp", "imf")
+PLAYLISTS = {"concat", "hls", "dash", "sdp", "imf"}
+# What libav draws as a picture: text, by the ending of its name, and pictures of other times.
+NO_VIDEOS = {"tty", "bin", "xbin", "adf", "idf", "ico"}
 Frame = NDArray[np.uint8]
 
 
@@ -85,15 +91,16 @@ class FrameReader:
         self.notes, self.source_frames, count = [], 0, 0
         damage = _Damage()
         with _opened(self.path) as (container, stream):
-            stated = _stated_seconds(container, stream)
-            clock = FrameClock(stream.average_rate or stream.guessed_rate)
+            stated = _stated_seconds(container, stream, surely=True)
+            # An AVI has no times of showing: libav's are a guess.
+            clock = FrameClock(stream.average_rate or stream.guessed_rate, decoded=container.format.name == "avi")
             before: tuple[float, _Shown] | None = None  # the frame that is shown until the next one is nearer
-            size: tuple[int, int] | None = None
+            look: _Look | None = None
             for frame in _decoded(container, stream, damage):
-                if size is None:
-                    size = self._size(frame)
+                if look is None:
+                    look = self._look(frame)
                 self.source_frames += 1
-                time, shown = clock.time(frame), _Shown(self.path, frame, size)
+                time, shown = clock.time(frame), _Shown(self.path, frame, look)
                 if before is not None:
                     while count / self.fps <= (before[0] + time) / 2 + TICK:
                         yield before[1].array()
@@ -110,29 +117,36 @@ class FrameReader:
         if stated is not None and stated - end > MISSING and not clock.jumps:
             self.notes.append(f"ends after {end:.1f} s of the {stated:.1f} s that it states: it is cut short")
 
-    def _size(self, first: av.VideoFrame) -> tuple[int, int]:
-        """Width and height of all frames, before they are turned."""
+    def _look(self, first: av.VideoFrame) -> "_Look":
         _check_size(self.path, first.width, first.height)
         scale = self.short_side / min(first.width, first.height)
-        return round(first.width * scale), round(first.height * scale)
+        return _Look(round(first.width * scale), round(first.height * scale), _quarter_turns(first))
+
+
+class _Look(NamedTuple):
+    """What all frames are made to look like: the file's may change in its middle, while flow needs two of one size."""
+
+    width: int  # pixels, before they are turned
+    height: int
+    turns: int  # quarters, counterclockwise
 
 
 class _Shown:
     """A decoded frame, which becomes an array when it is first shown: of a high rate many never are."""
 
-    def __init__(self, path: pathlib.Path, frame: av.VideoFrame, size: tuple[int, int]) -> None:
-        self.path, self.frame, self.size = path, frame, size
+    def __init__(self, path: pathlib.Path, frame: av.VideoFrame, look: _Look) -> None:
+        self.path, self.frame, self.look = path, frame, look
         self.made: Frame | None = None
 
     def array(self) -> Frame:
         if self.made is None:
-            width, height = self.size
+            width, height, turns = self.look
             try:
                 resized = self.frame.reformat(width, height, "rgb24", interpolation=Interpolation.BILINEAR)
             except FFmpegError as error:
                 what = f"its pixels can't be turned into RGB ({_reason(error)})"
                 raise UnusableVideo(f"{self.path}: {what}; convert it, for example to H.264") from None
-            self.made = np.ascontiguousarray(np.rot90(resized.to_ndarray(), _quarter_turns(self.frame)))
+            self.made = np.ascontiguousarray(np.rot90(resized.to_ndarray(), turns))
         return self.made
 
 
@@ -144,9 +158,9 @@ class _Damage:
 
     def lines(self) -> Iterator[str]:
         if self.packets:
-            yield f"{self.packets} packets can't be decoded: the frame before stands for what is in them"
+            yield f"{amount(self.packets, 'packet')} can't be decoded: the frame before stands for what is there"
         if self.frames:
-            yield f"{self.frames} frames are damaged"
+            yield f"damage shows in {amount(self.frames, 'frame')}"
         if self.ended:
             yield f"can't be read to its end ({self.ended})"
 
@@ -169,8 +183,10 @@ def _opened(path: pathlib.Path) -> Iterator[tuple[Any, Any]]:
         raise UnusableVideo(f"{path}: not a video ({type(error).__name__}); remove it, or get another copy") from None
     with container:
         names = set(container.format.name.split(","))
-        if names & set(PLAYLISTS):
+        if names & PLAYLISTS:
             raise UnusableVideo(f"{path}: a playlist, not a video; name the files in it")
+        if names & NO_VIDEOS:
+            raise UnusableVideo(f"{path}: not a video, but {container.format.long_name}; remove it")
         if any(name.endswith("_pipe") or name == "image2" for name in names):
             raise UnusableVideo(f"{path}: an image, not a video; remove it")
         streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
@@ -183,6 +199,8 @@ def _opened(path: pathlib.Path) -> Iterator[tuple[Any, Any]]:
                 f"{path}: its video has a codec that is not known here; convert it, for example to H.264"
             )
         stream = max(known, key=lambda s: (bool(s.disposition & Disposition.default), s.width * s.height))
+        _check_pixels(path, stream.width, stream.height)
+        stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}  # of those that claim more in their middle
         stream.thread_type = "AUTO"
         yield container, stream
 
@@ -213,11 +231,25 @@ def _quarter_turns(frame: av.VideoFrame) -> int:
     return round(frame.rotation / 90) % 4
 
 
-def _stated_seconds(container: Any, stream: Any) -> float | None:
-    """The stream's length, else the container's; None where neither is stated."""
-    if stream.duration and stream.time_base:
+def _stated_seconds(container: Any, stream: Any, *, surely: bool = False) -> float | None:
+    """The stream's length, else the container's, which sound may have made longer: not `surely` the stream's.
+
+    None where neither is stated.
+    """
+    if stream.duration and stream.duration > 0 and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return container.duration / av.time_base if container.duration and container.duration > 0 else None
+    # Matroska's, as most programs write it.
+    tag = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)", stream.metadata.get("DURATION", ""), re.ASCII)
+    if tag:
+        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    if not container.duration or container.duration < 0 or (surely and len(container.streams) > 1):
+        return None
+    return float(container.duration / av.time_base)
+
+
+def _check_pixels(path: pathlib.Path, width: int, height: int) -> None:
+    if width * height > LARGEST_FRAME:
+        raise UnusableVideo(f"{path}: {width} x {height} pixels are too many; make it smaller, at most 8192 x 8192")
 
 
 def _check_size(path: pathlib.Path, width: int, height: int) -> None:

@@ -14,7 +14,8 @@ RATES = (Fraction(1, 10), Fraction(1000))  # frames per second; others are taken
 USUAL_RATE = Fraction(25)  # frames per second, where nothing states it
 BACKWARD = 1.0  # seconds; a time that is earlier by more begins a new count
 STUCK = 8  # frames in a row that may be out of order; from then on their times are made up
-FEW = 0.02  # of the frames: so many without a time of their own are not worth a word
+FEW = 0.02  # of the frames, besides the last ones, which decoders give out late: not worth a word without a time of their own
+LATE = 16  # frames
 
 
 class Timed(Protocol):
@@ -29,8 +30,12 @@ class Timed(Protocol):
 
 
 class FrameClock:
-    def __init__(self, stated_rate: Fraction | None) -> None:
-        """`stated_rate` is that of the file, frames per second, for frames that state no time."""
+    def __init__(self, stated_rate: Fraction | None, *, decoded: bool = False) -> None:
+        """`stated_rate` is that of the file, frames per second, for frames that state no time.
+
+        `decoded`: the times of decoding alone count, in a file that has no others.
+        """
+        self.decoded = decoded
         usable = stated_rate is not None and RATES[0] <= stated_rate <= RATES[1]
         self.frame_seconds = float(1 / (stated_rate if usable and stated_rate else USUAL_RATE))
         self.start: float | None = None  # what the file calls the time of the first frame
@@ -62,7 +67,7 @@ class FrameClock:
 
     def _stated(self, frame: Timed) -> float | None:
         """The time of showing, or that of decoding once the former was out of order more often, as it is in some AVIs."""
-        ticks = {"shown": frame.pts, "decoded": frame.dts}
+        ticks = {"shown": None if self.decoded else frame.pts, "decoded": frame.dts}
         for kind, value in ticks.items():
             if value is not None:
                 self.disorder[kind] += value <= self.latest.get(kind, value - 1)
@@ -75,7 +80,7 @@ class FrameClock:
 
     def lines(self) -> Iterator[str]:
         made_up = f"{self.frame_seconds:.3f} s after the one before"
-        if self.guessed > FEW * self.frames + 1:
+        if self.guessed > FEW * self.frames + min(LATE, self.frames / 2):
             yield f"{self.guessed} of {self.frames} frames state no time of their own: each is taken to be {made_up}"
         if self.jumps:
             yield f"its times jump ({self.jumps} x): the next frame is taken to be {made_up}"
