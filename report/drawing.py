@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from data_tools.export import safe_name
 from formats.timelines import Timelines
 from report.judged import judge
 from report.page import write_report
-from report.pictures import picture
+from report.pictures import picture, write_picture
 from report.reading import ReportedRun, read_run
 from run.background import Worker
 from utils.atomic import remove_leftovers
@@ -30,6 +31,7 @@ class PageJob:
     path: pathlib.Path  # of the page
     folders: tuple[pathlib.Path, ...]  # of runs, with their timelines
     video_dir: pathlib.Path | None
+    pictures: int = 0  # of the first run, VIDEO.png of so many videos is written beside the page
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +39,16 @@ class PicturesJob:
     timelines: Timelines
     detections: Segments
     tiou: float  # that a hit needs
-    videos: Sequence[int] | None = None  # positions of those drawn; None: all
 
 
 def write_page(job: PageJob, begin: Callable[[Any], None] = lambda _: None) -> None:
     """Write the report of these runs. Raises InputError."""
     begin("reading")
-    write_page_of(job.path, [read_run(folder) for folder in job.folders], job.video_dir, begin)
+    runs = [read_run(folder) for folder in job.folders]
+    for name in runs[0].timelines.videos[: job.pictures]:
+        begin(name)
+        write_picture(job.path.with_name(f"{safe_name(name)}.png"), runs[0], name)
+    write_page_of(job.path, runs, job.video_dir, begin)
 
 
 def write_page_of(
@@ -63,8 +68,7 @@ def write_page_of(
 def draw_pictures(job: PicturesJob, begin: Callable[[Any], None] = lambda _: None) -> dict[str, bytes]:
     """A PNG of each video's timeline. Raises InputError."""
     drawn = {}
-    for v in range(len(job.timelines.videos)) if job.videos is None else job.videos:
-        name = job.timelines.videos[v]
+    for v, name in enumerate(job.timelines.videos):
         begin(name)
         drawn[f"timeline/{name}"] = picture(job.timelines, job.detections, v, format="png", tiou=job.tiou)
     return drawn

@@ -10,19 +10,16 @@ import contextlib
 import os
 import pathlib
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from command_line.console import describe_error
-from data_tools.export import safe_name
 from dataset import Dataset
 from formats.run_results import RESULTS, evaluations, is_prediction, read_results
 from formats.timelines import TIMELINES, Timelines, write_timelines
 from losses import AdaptiveMask
 from options import CALL_FLAGS, LENGTH_FLAGS, Options, as_plain, unresolved
-from report.drawing import PageJob, PicturesJob, draw_pictures, in_worker, write_page, write_page_of
-from report.judged import judged_tiou
+from report.drawing import PageJob, in_worker, write_page, write_page_of
 from report.pictures import picture_format, write_picture
 from report.reading import ReportedRun, model_of, read_options, read_run
 from report.recording import record
@@ -33,12 +30,12 @@ from run.experiment import OF_THE_DATA, REPORT, Experiment, begin_inference, fin
 from run.loading import LoadedModel, load_for_test, saved_mask
 from run.lock import FolderLock
 from test import Network
-from utils.atomic import remove_leftovers, write_file
+from utils.atomic import remove_leftovers
 from utils.errors import InputError
 from utils.printable import one_line
 
 COMPARISON = "comparison.html"
-MOST_FIGURES = 100  # of predictions
+MOST_PICTURES = 100  # of videos without truth
 
 
 def report_training(experiment: Experiment, model: Network, data: Dataset, options: Options) -> None:
@@ -57,32 +54,13 @@ def report_inference(loaded: LoadedModel, network: Network) -> None:
         _report(loaded.experiment.inference, timelines, loaded.options)
 
 
-def report_predictions(folder: pathlib.Path, *, video_dir: str, figures: bool = False) -> None:
+def report_predictions(folder: pathlib.Path, *, video_dir: str, pictures: bool = False) -> None:
     """Write report.html into a folder of predictions, beside the timelines there; a report that fails is a note.
 
-    With `figures` VIDEO.png, the timeline of each video, is written too; of many videos those of the first.
+    With `pictures` VIDEO.png, the timeline of each video, is written too; of many videos those of the first.
     """
     with _noted(folder):
-        if figures:
-            _write_figures(folder)
-        _write_page(folder, video_dir)
-
-
-def _write_figures(folder: pathlib.Path) -> None:
-    load_vl_convert()
-    run = read_run(folder)
-    names = run.timelines.videos[:MOST_FIGURES]
-    drawn = in_worker(
-        draw_pictures,
-        PicturesJob(
-            timelines=run.timelines, detections=run.detections, tiou=judged_tiou(run.options), videos=range(len(names))
-        ),
-    )
-    for name, data in zip(names, drawn.values(), strict=True):
-        write_file(folder / f"{safe_name(name)}.png", lambda file: file.write(data))  # noqa: B023
-    if len(names) < len(run.timelines.videos):
-        place = shlex.join(["--output_dir", str(folder.parent), "--exp_name", folder.name])
-        print(f"pictures: of the first {MOST_FIGURES} videos; main.py --plot VIDEO {place} draws any other")
+        _write_page(folder, video_dir, pictures=MOST_PICTURES if pictures else 0)
 
 
 def report_runs(flags: Mapping[str, Any]) -> None:
@@ -192,9 +170,9 @@ def _report(folder: pathlib.Path, timelines: Timelines, options: Options) -> Non
     _write_page(folder, options.run.video_dir)
 
 
-def _write_page(folder: pathlib.Path, video_dir: str) -> None:
+def _write_page(folder: pathlib.Path, video_dir: str, *, pictures: int = 0) -> None:
     load_vl_convert()
-    job = PageJob(path=folder / REPORT, folders=(folder,), video_dir=_video_dir(video_dir))
+    job = PageJob(path=folder / REPORT, folders=(folder,), video_dir=_video_dir(video_dir), pictures=pictures)
     in_worker(write_page, job)
     print(f"report: {folder / REPORT}")
 

@@ -32,13 +32,12 @@ def predict_into(
     files: Mapping[str, pathlib.Path] | None = None,
     origin: Mapping[str, Any] | None = None,
     more: Callable[[pathlib.Path], object] = lambda folder: None,
-    figures: bool = False,
+    pictures: bool = False,
 ) -> pathlib.Path:
     """Predict, print a line per video, and write the folder, with its report if the options say so. Returns the folder.
 
     `typed` are the flags of the call, `files` the videos themselves, by name, which the report then plays. `origin` goes into
-    results.json; `more` writes into the folder before it gets its name; `figures` adds a picture of each video. Raises
-    InputError.
+    results.json; `more` writes into the folder before it gets its name; `pictures` adds one of each video. Raises InputError.
     """
     options, recorder = model.options, None
     if options.run.write_report:
@@ -64,5 +63,5 @@ def predict_into(
     folder = write_predictions(folder, predictions, stated, named=named, timelines=timelines, more=more)
     print(f"{predictions}; results in {folder}")
     if timelines:
-        report_predictions(folder, video_dir=options.run.video_dir, figures=figures)
+        report_predictions(folder, video_dir=options.run.video_dir, pictures=pictures)
     return folder

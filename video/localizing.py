@@ -86,7 +86,7 @@ def localize_videos(found: FoundSources, flags: Mapping[str, Any]) -> tuple[str,
         files=files,
         origin={"extraction": about(extraction)},
         more=partial(_beside, videos=extraction.videos, previews=previews),
-        figures=True,
+        pictures=True,
     )
     return (*extraction.problems, *(str(problem) for problem in skipped.problems))
 
@@ -205,7 +205,7 @@ def _recognise(
     folder = write_predictions(folder, predictions, stated, named=bool(options.run.out), timelines=timelines, more=more)
     print(f"{predictions}; results in {folder}")
     if options.run.write_report:
-        report_predictions(folder, video_dir="", figures=True)
+        report_predictions(folder, video_dir="", pictures=True)
 
 
 def _beside(folder: pathlib.Path, videos: Sequence[ExtractedVideo], *, previews: bool) -> None:
