@@ -11,7 +11,8 @@ import pytest
 from support.paths import SHARED
 from support.videos import number_of, picture, write_sound, write_video
 
-from video.decode import FrameReader, UnusableVideo, inspect_video
+from video.containers import UnusableVideo
+from video.decode import FrameReader, inspect_video
 
 CLIPS = SHARED / "data" / "video"
 

@@ -1,5 +1,6 @@
 """What is odd about videos: several streams, times out of order, sizes that change or are absurd, names that are no text."""
 
+import itertools
 import os
 import types
 from fractions import Fraction
@@ -9,8 +10,9 @@ import numpy as np
 import pytest
 from support.videos import number_of, picture, write_sound, write_streams, write_video
 
-from video import decode
-from video.decode import FrameReader, UnusableVideo, inspect_video
+from video import containers, decode
+from video.containers import UnusableVideo, stated_seconds
+from video.decode import FrameReader, inspect_video
 from video.frame_times import LONGEST_GAP, FrameClock
 
 FRAMES = [picture(i) for i in range(28)]
@@ -37,12 +39,12 @@ def test_sound_that_goes_on_after_the_picture_is_no_part_of_it(tmp_path, name):
 def test_a_length_that_is_not_stated_in_numbers(tag):
     stream = types.SimpleNamespace(duration=None, time_base=Fraction(1, 25), metadata={"DURATION": tag})
     container = types.SimpleNamespace(duration=4_000_000, streams=[stream])
-    assert decode._stated_seconds(container, stream, surely=True) == 4
+    assert stated_seconds(container, stream, surely=True) == 4
     container.streams.append(None)
-    assert decode._stated_seconds(container, stream, surely=True) is None
-    assert decode._stated_seconds(container, stream) == 4
+    assert stated_seconds(container, stream, surely=True) is None
+    assert stated_seconds(container, stream) == 4
     container.duration = -1
-    assert decode._stated_seconds(container, stream) is None
+    assert stated_seconds(container, stream) is None
 
 
 def test_the_larger_of_two_pictures_is_taken(tmp_path):
@@ -76,21 +78,16 @@ def test_a_size_that_changes_in_the_middle(tmp_path):
     assert reader.notes == ["its times jump (1 x): the next frame is taken to be 0.040 s after the one before"]
 
 
-def test_a_frame_that_is_turned_otherwise_than_the_first(tmp_path):
-    class Turned:
-        rotation = 90
-        width, height = 64, 48
-
-        def reformat(self, width, height, *_, **__):
-            return types.SimpleNamespace(to_ndarray=lambda: np.zeros((height, width, 3), np.uint8))
-
-    look = decode._Look(64, 48, turns=0)
-    assert decode._Shown(tmp_path, Turned(), look).array().shape == (48, 64, 3)
+def test_frames_that_are_turned_otherwise_than_the_first(tmp_path, monkeypatch):
+    turns = itertools.count(1)
+    monkeypatch.setattr(decode, "_quarter_turns", lambda frame: next(turns))
+    frames, _ = read(write_video(tmp_path / "a.mp4", FRAMES))
+    assert {frame.shape for frame in frames} == {(64, 48, 3)}
 
 
 def test_more_pixels_than_a_machine_holds(tmp_path, monkeypatch):
     path = write_video(tmp_path / "a.mkv", FRAMES)
-    monkeypatch.setattr(decode, "LARGEST_FRAME", 64 * 48 - 1)
+    monkeypatch.setattr(containers, "LARGEST_FRAME", 64 * 48 - 1)
     with pytest.raises(UnusableVideo, match="64 x 48 pixels are too many"):
         inspect_video(path)
 

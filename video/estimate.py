@@ -11,7 +11,8 @@ from itertools import islice
 
 from command_line.progress import duration
 from formats.names import amount
-from video.decode import FrameReader, UnusableVideo
+from video.containers import UnusableVideo
+from video.decode import FrameReader
 from video.flow import seconds_per_pair
 from video.manifest import Entry
 from video.options import VideoOptions

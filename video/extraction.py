@@ -20,7 +20,7 @@ from formats.names import amount
 from options import RunOptions
 from run.device import Machine, choose_machine
 from run.provenance import versions
-from video.decode import UnusableVideo
+from video.containers import UnusableVideo
 from video.estimate import estimate, expected_snippets
 from video.feature_set import ExtractedVideo, FeatureSet, Settings
 from video.fused_i3d import FusedI3D

@@ -30,7 +30,7 @@ from run.provenance import provenance
 from run.weights import assumed_lines
 from utils.errors import InputError
 from utils.printable import one_line
-from video.decode import UnusableVideo
+from video.containers import UnusableVideo
 from video.extraction import Extraction, extract_videos
 from video.feature_set import ExtractedVideo
 from video.i3d import FEATURES

@@ -19,7 +19,8 @@ from command_line.progress import progress
 from formats.regular_files import check_regular
 from utils.atomic import write_text
 from utils.errors import InputError
-from video.decode import UnusableVideo, inspect_video
+from video.containers import UnusableVideo
+from video.decode import inspect_video
 from video.sources import Source
 
 COLUMNS = ("video", "path", "bytes", "modified", "seconds", "width", "height")
