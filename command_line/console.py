@@ -11,6 +11,7 @@ from utils.memory import is_out_of_memory
 from utils.printable import one_line
 
 PACKAGES = ("torch", "numpy", "tqdm", "tensorboard")  # of requirements.txt
+OF_VIDEO = ("av", "cv2")  # modules of requirements-video.txt
 
 
 def run_tool(
@@ -49,6 +50,9 @@ def describe_error(error: Exception) -> str | None:
     if isinstance(error, ModuleNotFoundError) and error.name in PACKAGES:
         install = f"{sys.executable} -m pip install -r requirements.txt"
         return f"{sys.executable} has no {error.name}; run scripts/train.sh, which sets one up that has, or: {install}"
+    if isinstance(error, ModuleNotFoundError) and error.name in OF_VIDEO:
+        install = f"{sys.executable} -m pip install -r requirements-video.txt"
+        return f"{sys.executable} has no {error.name}; run scripts/extract.sh or localize.sh, which set it up, or: {install}"
     return str(error) if isinstance(error, InputError) else describe_system_error(error)
 
 

@@ -45,6 +45,20 @@ def export() -> int:
     return int(main(sys.argv[1:]))
 
 
+def extract() -> int:
+    _stop_quietly("sal-extract")
+    from sal.program.video.extract import main
+
+    return int(main(sys.argv[1:]))
+
+
+def localize() -> int:
+    _stop_quietly("sal-localize")
+    from sal.program.video.localize import main
+
+    return int(main(sys.argv[1:]))
+
+
 def _stop_quietly(name: str) -> None:
     """First of all: loading the rest takes a moment."""
     from sal.program.command_line.early import stop_quietly
