@@ -51,7 +51,7 @@ def read_results(folder: pathlib.Path, *, measured: bool = True) -> dict[str, An
             _check_count(_a_dict(point, where, path).get(key), f"{where}, {key}", path)
         for key in ("average_mAP", "video_accuracy"):
             _check_share(point.get(key), f"{where}, {key}", path)
-    for key in ("options", "versions", "data", "left_out"):
+    for key in ("options", "versions", "data", "left_out", "extraction"):
         _a_dict(results.get(key, {}), key, path)
     seconds = results.get("seconds", 0)
     for name, value in seconds.items() if isinstance(seconds, dict) else [("", seconds)]:

@@ -15,7 +15,7 @@ from report.section import Section
 from report.sections import changed_options
 
 MOST_LISTED = 300  # videos in the table; the explorer has all
-METHOD = "SAL, a model trained on what happens in its videos and not when."
+METHOD = "SAL, trained on what happens in videos, never on when."
 
 
 def prediction_sections(judged: Judged) -> tuple[list[Section], list[Section]]:

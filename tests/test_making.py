@@ -6,13 +6,16 @@ import re
 import shutil
 import sys
 
+import numpy as np
 import pytest
 from support.disk import complaint, contents
 from support.jobs import die
 from support.tiny import TINY_FLAGS, write_tiny_set
+from support.trained import write_tiny_model
 
 import main
 from formats.timelines import read_timelines
+from report.drawing import in_worker
 from report.reading import read_run
 from run.checkpoint import load_checkpoint, save_checkpoint
 from run.lock import FolderLock
@@ -242,3 +245,79 @@ def test_data_that_are_not_the_runs_are_refused(runs, call, tmp_path):
     code, _, err = call("--report", "x", "--output_dir", runs, "--data_path", other.path)
     assert "video 'test_1'" in complaint(code, err)
     assert not (runs / "x" / "timelines.npz").exists()
+
+
+@pytest.fixture
+def predicted(tmp_path, monkeypatch, call):
+    """predicted(*flags) predicts on the tiny set's test videos into the folder "p", and gives the code and what is printed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "report.making.in_worker", lambda function, job: function(job)
+    )  # a process takes seconds to start
+    data = write_tiny_set(tmp_path / "tiny").path / "features" / "test"
+    write_tiny_model(tmp_path / "m.pt")
+
+    def predict(*flags):
+        return call("--predict", data, "--model_file", "m.pt", "--device", "cpu", "--out", "p", *flags)
+
+    return predict
+
+
+def test_predictions_end_with_a_report(predicted, tmp_path, monkeypatch):
+    monkeypatch.setattr("report.making.in_worker", in_worker)
+    code, out, err = predicted("--write_report")
+    assert (code, err) == (0, "") and "report: p/report.html" in out
+    run = read_run(tmp_path / "p")
+    assert run.is_prediction and run.timelines.videos == ("test_0", "test_1", "test_2", "test_3")
+    assert not run.timelines.labels.any() and len(run.timelines.truth) == 0 and not run.notes
+    page = (tmp_path / "p" / "report.html").read_text()
+    assert "What was found" in page and "SAL, trained on what happens in videos" in page
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {
+        *("detections.json", "detections.csv", "results.json", "timelines.npz", "report.html")
+    }
+
+
+def test_timelines_of_predictions_are_those_of_the_set(predicted, tmp_path, call):
+    """--inference_only on the same videos records the same, but for what it knows of labels."""
+    assert predicted("--write_report")[0] == 0
+    flags = ["--data_path", tmp_path / "tiny", "--output_dir", tmp_path / "out", "--device", "cpu", "--write_report"]
+    assert call("--inference_only", "--model_file", "m.pt", *flags)[0] == 0
+    one, other = (read_timelines(tmp_path / place / "timelines.npz") for place in ("p", "out/m/inference"))
+    assert one.videos == other.videos
+    np.testing.assert_array_equal(one.class_scores, other.class_scores)
+    np.testing.assert_array_equal(one.predicted, other.predicted)
+    for here, there in zip(one.sequences, other.sequences, strict=True):
+        for name in ("actionness", "pseudo_label"):
+            np.testing.assert_array_equal(getattr(here, name), getattr(there, name))
+
+
+def test_the_mask_is_recorded_where_the_model_has_one(trained, predicted, tmp_path):
+    shutil.copy(trained / "x" / "best.pt", tmp_path / "m.pt")
+    assert predicted("--write_report")[0] == 0
+    assert all(s.mask is not None for s in read_timelines(tmp_path / "p" / "timelines.npz").sequences)
+
+
+def test_a_report_of_predictions_is_written_again_with_a_player(predicted, tmp_path, call):
+    assert predicted("--write_report")[0] == 0
+    (tmp_path / "p" / "report.html").unlink()
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "test_1.mp4").touch()
+    code, out, err = call("--report", "p", "--video_dir", "videos")
+    assert (code, err) == (0, "") and "report: p/report.html" in out
+    assert '"media":{"test_1":"../videos/test_1.mp4"}' in (tmp_path / "p" / "report.html").read_text()
+    (tmp_path / "p" / "timelines.npz").unlink()
+    code, _, err = call("--report", "p")
+    assert code == 2 and "p: has no timelines.npz; make the predictions again" in err
+
+
+def test_predictions_without_what_draws_reports(predicted, tmp_path, monkeypatch):
+    """They are complete, and the note says how to get it."""
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    code, out, _ = predicted("--write_report")
+    assert code == 0 and "note: p: without a report: " in out and "requirements-report.txt" in out
+    assert (tmp_path / "p" / "timelines.npz").exists() and not (tmp_path / "p" / "report.html").exists()
+
+
+def test_predictions_without_a_report_record_nothing(predicted, tmp_path):
+    code, out, _ = predicted("--no-write_report")
+    assert code == 0 and "report" not in out and not (tmp_path / "p" / "timelines.npz").exists()

@@ -53,6 +53,12 @@ def test_what_is_true_and_detected_is_drawn():
     assert svg.count("<path") > without.count("<path")
 
 
+def test_classes_may_be_all_there_is():
+    svg = picture(small_timelines(bare=True, truth=False), FOUND, 0, format="svg", tiou=0.5).decode()
+    assert "class probability" in svg and "seconds" in svg
+    assert "CAS" not in svg and "actionness" not in svg and "targets" not in svg
+
+
 @pytest.mark.parametrize("shape", [{"mask": False}, {"streams": ("rgb",)}, {"truth": False}])
 def test_less_can_be_known(shape):
     svg = picture(small_timelines(**shape), FOUND, 1, format="svg", tiou=0.5).decode()

@@ -32,7 +32,7 @@ def decode(found, video):
     letters = found.block[offset * ALIGNMENT // 3 * 4 :][: size * ALIGNMENT // 3 * 4]
     data, place, arrays = base64.b64decode(letters), 0, {}
     points = -(-int(row["snippets"]) // found.header["pooled"])
-    rows = 2 * p + 1 + len(found.header["streams"]) + 1 + ("mask" in found.header["parts"])
+    rows = p + len(found.header["streams"]) + sum(p if part == "combined" else 1 for part in found.header["parts"])
     layout = [(name, "<f4", n) for name in ("start", "end", "score")]
     layout += [("true_start", "<f4", g), ("true_end", "<f4", g), ("class_scores", "<f4", s)]
     layout += [
@@ -50,7 +50,7 @@ def decode(found, video):
     return {**arrays, "rows": arrays["rows"].reshape(rows, points)}
 
 
-@pytest.mark.parametrize("shape", [{}, {"mask": False}, {"streams": ("flow",)}, {"truth": False}])
+@pytest.mark.parametrize("shape", [{}, {"mask": False}, {"streams": ("flow",)}, {"truth": False}, {"bare": True}])
 def test_each_video_comes_back(shape):
     run = small_run(videos=("a", "b", "c"), **shape)
     judged, found = judge(run), encoded(run)

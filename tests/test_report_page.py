@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 from support.paths import ROOT, SHARED
-from support.small_timelines import small_run
+from support.small_timelines import small_predictions, small_run
 
 from report import page
 from report.block import Limits
@@ -393,6 +393,50 @@ def test_runs_that_lack_something(open_report, shape, says):
     assert "judged" in tab.inner_text(".detections thead") or "truth" in shape
     tab.click("#next")
     assert shown_bars(tab) == 6
+
+
+def test_predictions_without_truth_and_with_classes_alone(open_report):
+    """A choice of one thing is none; classes that no video has are not offered; there is no word of what is not there."""
+    classes = ("Dive", "Jump", "Throw", "a class with a very long name that no video has")
+    tab = open_report(small_predictions(bare=True, classes=classes), width=1400)
+    assert "class probability" in tab.inner_text(".timeline") and "actionness" not in tab.inner_text(".timeline")
+    assert tab.is_hidden("#sequence") and tab.is_hidden("#sort") and tab.is_hidden("#player")
+    assert tab.locator("#class option").all_inner_texts() == ["all", "Dive", "Jump"]
+    assert tab.locator("nav a").all_inner_texts() == ["What was found", "Explorer", "How it was made"]
+    said = tab.inner_text("main")
+    assert "without ground truth: nothing is measured" in said and "mAP" not in said and "true classes" not in said
+    tab.click("summary")
+    assert "how probable each class is" in tab.inner_text("details") and "mask" not in tab.inner_text("details")
+    plot = tab.locator(".concat_0_group .background").first.bounding_box()
+    assert plot["x"] - tab.locator(".timeline").bounding_box()["x"] < 150  # the gutter is for the names shown
+    tab.click("#next")
+    assert tab.inner_text("#video-name") == "second" and shown_bars(tab) == 6
+
+
+def test_the_table_of_predictions_leads_to_the_videos(open_report):
+    tab = open_report(small_predictions())
+    row = tab.locator("#found tbody tr").nth(1).locator("th, td").all_inner_texts()
+    assert row == ["second", "10.0", "Dive", "4.0", "6.0", "0.900", "6"]
+    tab.locator("#found tbody a >> text=second").click()
+    wait_for(tab, "document.getElementById('video-name').textContent === 'second'")
+    assert tab.is_visible("#sequence") and "adaptive mask" in tab.inner_text(".timeline")
+
+
+def test_predictions_play_the_files_they_were_made_of(open_report, tmp_path):
+    """A copy beside the page comes first; a file that is gone is not linked."""
+    videos = ("first", "second", "third", "z/b")
+    for name in ("first.avi", "first.mp4", "second.avi", "z%2Fb.mp4"):
+        (tmp_path / name).write_bytes(b"nothing")
+    files = [tmp_path / f"{name}.avi" for name in ("first", "second", "third")]
+    run = small_predictions(videos=videos, files=files, folder=tmp_path)
+    tab = open_report(run, allowed=[(tmp_path / "first.mp4").as_uri()])
+    media = tab.evaluate("JSON.parse(document.getElementById('content').textContent).media")
+    assert media == {"first": "first.mp4", "second": "second.avi", "z/b": "z%252Fb.mp4"}
+
+
+def test_two_models_are_looked_at_side_by_side_without_truth(open_report):
+    tab = open_report(small_predictions("a"), small_predictions("b", seed=1))
+    assert tab.locator(".timeline svg").count() == 2 and "needs ground truth" in tab.inner_text("main")
 
 
 def test_what_a_page_leaves_out_is_said(open_report):

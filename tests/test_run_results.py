@@ -114,6 +114,48 @@ def test_a_malformed_entry_is_named(change, said, tmp_path):
     assert str(folder / "results.json") in str(caught.value) and len(str(caught.value)) < 500
 
 
+PREDICTED = {"videos": {"a": {"seconds": 4.0, "fps": 25}, "b": {"seconds": 6.0, "fps": 25}}, "detections": 2}
+
+
+def write_predictions(folder):
+    """Those of the run, without evaluations."""
+    write_run(folder, inference=True)
+    edit(folder / "results.json", lambda r: (r.pop("mAP"), r.pop("average_mAP"), r.update(PREDICTED)))
+    return folder
+
+
+def test_predictions_are_read_where_nothing_need_be_measured(tmp_path):
+    run = read_run(write_predictions(tmp_path / "found"))
+    assert run.is_prediction and not run.is_inference and len(run.curves) == 0
+    # The timelines of this one have ground truth, which predictions never have.
+    (note,) = run.notes
+    assert "0 instances in results.json, 2 in timelines.npz" in note
+    with pytest.raises(InputError, match="of a run of --predict, which measures nothing"):
+        read_results(tmp_path / "found")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: r.update(videos=[]), "videos is [], not an object"),
+        (lambda r: r["videos"].update(a=3), "video 'a' is 3, not an object"),
+        (lambda r: r["videos"]["a"].update(fps=float("inf")), "video 'a', fps is inf, not a number from 0"),
+        (lambda r: r["videos"]["a"].pop("seconds"), "video 'a', seconds is None"),
+        (lambda r: r["videos"]["a"].update(file=3), "video 'a', file is 3, not a text"),
+        (lambda r: r.update(detections=-1), "detections is -1, not a count"),
+        (lambda r: r.update(method={}), "method is {}, not a text"),
+        (lambda r: r.update(model_file=[]), "model_file is [], not a text"),
+        (lambda r: r.update(extraction=[]), "extraction is [], not an object"),
+        (lambda r: r.update(left_out=3), "left_out is 3, not an object"),
+    ],
+)
+def test_a_malformed_entry_of_predictions_is_named(change, said, tmp_path):
+    folder = write_predictions(tmp_path / "found")
+    edit(folder / "results.json", change)
+    with pytest.raises(InputError, match=re.escape(said)):
+        read_run(folder)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -1,6 +1,7 @@
 """Timelines on disk: what was written is read again, anything else is refused in one line."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -10,16 +11,18 @@ from utils.errors import InputError
 from utils.segments import Segments
 
 
-def timelines(*, mask=True, streams=("rgb", "flow")):
+def timelines(*, mask=True, streams=("rgb", "flow"), bare=False, combined=True):
     """Two videos of 4 and 3 snippets; the second has no label and one predicted class."""
     random = np.random.default_rng(0)
 
     def of(count, classes):
         half = random.random((2, len(classes), count)).astype(np.float16).astype(np.float32)
+        if bare:
+            return VideoSequences(classes=np.array(classes), cas=half[0], streams={})
         return VideoSequences(
             classes=np.array(classes),
             cas=half[0],
-            combined=half[1],
+            combined=half[1] if combined else None,
             actionness=np.linspace(0, 1, count, dtype=np.float32).astype(np.float16).astype(np.float32),
             streams={name: np.full(count, i / 4, np.float32) for i, name in enumerate(streams)},
             pseudo_label=np.array([1, 0, 1, 0], np.float32)[:count],
@@ -44,7 +47,9 @@ def flat(record):
     return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
 
 
-@pytest.mark.parametrize("shape", [{}, {"mask": False}, {"streams": ("flow",)}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"mask": False}, {"streams": ("flow",)}, {"streams": ()}, {"combined": False}, {"bare": True}]
+)
 def test_what_is_written_is_read_again(shape, tmp_path):
     written = timelines(**shape)
     write_timelines(tmp_path / "t.npz", written)
@@ -53,11 +58,31 @@ def test_what_is_written_is_read_again(shape, tmp_path):
         if name not in ("sequences", "truth"):
             np.testing.assert_array_equal(value, getattr(found, name))
     for one, other in zip(written.sequences, found.sequences, strict=True):
-        assert list(one.streams) == list(other.streams) and (one.mask is None) == (other.mask is None)
+        assert list(one.streams) == list(other.streams) and one.parts == other.parts
+        assert one.num_snippets == other.num_snippets == one.rows.shape[1]
         np.testing.assert_array_equal(one.classes, other.classes)
         np.testing.assert_array_equal(one.rows, other.rows)
+        np.testing.assert_array_equal(one.of_proposals, other.of_proposals)
+        for part in ("cas", *one.parts):
+            np.testing.assert_array_equal(getattr(one, part), getattr(other, part))
     for name, column in flat(written.truth).items():
         np.testing.assert_array_equal(column, getattr(found.truth, name))
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_files_of_the_first_format_are_read(mask, tmp_path):
+    """They say whether there is a mask; everything else always was."""
+    written, path = timelines(mask=mask), tmp_path / "t.npz"
+    write_timelines(path, written)
+    with np.load(path) as file:
+        arrays = dict(file)
+    names = json.loads(arrays["names"].tobytes())
+    del names["parts"]
+    names |= {"format": 1, "mask": mask}
+    np.savez(path, **{**arrays, "names": np.frombuffer(json.dumps(names).encode(), np.uint8)})
+    for one, other in zip(written.sequences, read_timelines(path).sequences, strict=True):
+        assert one.parts == other.parts
+        np.testing.assert_array_equal(one.rows, other.rows)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -88,6 +113,9 @@ def test_a_cut_file_is_refused(keep, tmp_path):
         ("snippets", lambda a: -a),
         ("times", lambda a: a[:2]),
         ("names", lambda a: np.frombuffer(b'{"format": 2}', np.uint8)),
+        ("names", lambda a: np.frombuffer(b'{"format": 3}', np.uint8)),
+        ("names", lambda a: np.frombuffer(a.tobytes().replace(b'"combined", ', b""), np.uint8)),
+        ("names", lambda a: np.frombuffer(a.tobytes().replace(b'["rgb", "flow"]', b"[]"), np.uint8)),
         ("names", lambda a: np.frombuffer(b"[1]", np.uint8)),
         ("names", lambda a: np.array([{"a": 1}], object)),
     ],

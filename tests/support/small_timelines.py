@@ -1,6 +1,7 @@
 """Runs for reports, made in memory: three classes, two videos or more, a handful of detections."""
 
 import pathlib
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,12 @@ CLASSES = ("Dive", "Jump", "Throw")
 
 
 def small_timelines(
-    *, classes=CLASSES, videos=("first", "second"), mask=True, streams=("rgb", "flow"), truth=True, seed=0
+    *, classes=CLASSES, videos=("first", "second"), mask=True, streams=("rgb", "flow"), truth=True, seed=0, bare=False
 ):
-    """Videos of 10 s in 8 snippets, with a Dive and a Jump each; the second and every other one after it without labels."""
+    """Videos of 10 s in 8 snippets, with a Dive and a Jump each; the second and every other one after it without labels.
+
+    `bare`: with the classes' sequences alone, as of a recogniser.
+    """
     random = np.random.default_rng(seed)
     labelled = np.arange(len(videos)) % 2 == 0
     labels = np.zeros((len(videos), len(classes)), bool)
@@ -27,6 +31,8 @@ def small_timelines(
 
     def of(shown):
         present = np.flatnonzero(shown)
+        if bare:
+            return VideoSequences(classes=present, cas=random.random((len(present), 8)).astype(np.float32), streams={})
         return VideoSequences(
             classes=present,
             cas=random.random((len(present), 8)).astype(np.float32),
@@ -50,6 +56,18 @@ def small_timelines(
         truth=Segments.from_rows(instances if truth else []),
         sequences=tuple(of(shown) for shown in labels | predicted),
     )
+
+
+def small_predictions(name="found", *, files=(), folder=pathlib.Path("found"), **shape):
+    """Predictions on small_timelines, without truth; `files` are those of the first videos."""
+    run = small_run(name, **{"truth": False, **shape})
+    paths = [*map(str, files), *[""] * len(run.timelines.videos)]
+    videos = {
+        video: {"seconds": 10.0, "fps": 25.0} | ({"file": path} if path else {})
+        for video, path in zip(run.timelines.videos, paths, strict=False)
+    }
+    results = {"classes": list(run.timelines.classes), "videos": videos, "detections": len(run.detections)}
+    return replace(run, folder=folder, results=results)
 
 
 def small_run(name="small", *, seed=0, **shape):
