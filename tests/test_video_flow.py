@@ -3,6 +3,7 @@
 import itertools
 import threading
 import types
+import weakref
 
 import cv2
 import numpy as np
@@ -95,6 +96,33 @@ def test_a_source_that_fails_and_a_consumer_that_stops_leave_no_threads():
     assert not flow_threads()
 
 
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_worker_that_fails_is_heard_after_the_pairs_before(workers, monkeypatch):
+    class Failing:
+        def calc(self, first, *_):
+            if first[0, 0] == 4:
+                raise ValueError("pair 4")
+            return np.zeros((6, 8, 2), np.float32)
+
+    monkeypatch.setattr(flow_module, "_estimator", lambda method: Failing())
+    frames, seen = [np.full((6, 8, 3), i, np.uint8) for i in range(9)], []
+    with FlowEstimator("dis", bound=20, workers=workers) as flow:
+        shown = (seen.append(int(frame[0, 0, 0])) for frame, _ in flow.pairs(frames))
+        with pytest.raises(ValueError, match="pair 4"):
+            list(shown)
+    assert seen == [0, 1, 2, 3] and not flow_threads()
+
+
+@pytest.mark.parametrize("method", ["tvl1", "dis"])
+def test_what_an_estimator_saw_before_changes_no_bit(method):
+    """Not even a smaller video, after which OpenCV's estimators would use fewer scales."""
+    frames, small = scene(3), scene(3, size=(33, 40))
+    with FlowEstimator(method, bound=20, workers=1) as flow:
+        first, _, again = (list(flow.pairs(source)) for source in (frames, small, frames))
+    for (_, motion), (_, repeated) in zip(first, again, strict=True):
+        np.testing.assert_array_equal(motion, repeated)
+
+
 def test_only_a_few_frames_are_read_ahead():
     taken = []
 
@@ -168,3 +196,21 @@ def test_snippets_are_cut_as_the_frames_come():
 
     next(snippets(counted(), None, length=4, stride=4, crop=4))
     assert len(taken) == 4
+
+
+@pytest.mark.parametrize("stride", [1, 4, 50])
+def test_no_more_frames_are_kept_than_one_snippet_has(stride):
+    made, most = [], 0
+
+    def counted():
+        nonlocal most
+        for _ in range(200):
+            frame = np.zeros((4, 4, 3), np.uint8)
+            made.append(weakref.ref(frame))
+            yield frame
+            del frame
+            most = max(most, sum(one() is not None for one in made))
+
+    for _ in snippets(counted(), None, length=4, stride=stride, crop=4):
+        pass
+    assert 1 <= most <= 4 + 1

@@ -77,14 +77,18 @@ class FlowEstimator:
                 future.cancel()
 
     def _flow(self, first: Gray, second: Gray) -> Flow:
-        if not hasattr(self._own, "estimator"):
-            self._own.estimator = _estimator(self.method)
+        # One for each size: OpenCV's uses fewer scales for ever once it has seen a small picture.
+        if getattr(self._own, "shape", None) != first.shape:
+            self._own.estimator, self._own.shape = _estimator(self.method), first.shape
         motion = self._own.estimator.calc(first, second, None)
         return np.asarray(np.clip(motion, -self.bound, self.bound) / np.float32(self.bound), np.float32)
 
 
 def seconds_per_pair(method: str, height: int, width: int, workers: int) -> float:
-    """Seconds that a pair of frames of this size takes when all workers are busy, by a smaller pair, measured now."""
+    """Seconds that a pair of frames of this size takes when all workers are busy, by a smaller pair, measured now.
+
+    TV-L1 stops when it no longer improves: pairs of real clips took 0.8 to 1.8 times as long, with DIS 1.1 to 1.4 times.
+    """
     texture = np.random.default_rng(0).integers(0, 256, (SAMPLE[0] // 4, SAMPLE[1] // 4 + 2), np.uint8)
     large = cv2.resize(texture, (SAMPLE[1] + 8, SAMPLE[0]), interpolation=cv2.INTER_CUBIC)
     first, second = (np.ascontiguousarray(large[:, shift : shift + SAMPLE[1]]) for shift in (0, 2))
