@@ -35,7 +35,7 @@ def test_sound_that_goes_on_after_the_picture_is_no_part_of_it(tmp_path, name):
     assert inspect_video(path).seconds == pytest.approx(28 / 25)
 
 
-@pytest.mark.parametrize("tag", ["", "soon", "99:99", "-1:00:00", "00:00:\u0664\u0665.0"])
+@pytest.mark.parametrize("tag", ["", "soon", "99:99", "00:00:00.000", "-1:00:00", "00:00:\u0664\u0665.0"])
 def test_a_length_that_is_not_stated_in_numbers(tag):
     stream = types.SimpleNamespace(duration=None, time_base=Fraction(1, 25), metadata={"DURATION": tag})
     container = types.SimpleNamespace(duration=4_000_000, streams=[stream])
@@ -76,6 +76,20 @@ def test_a_size_that_changes_in_the_middle(tmp_path):
     assert {frame.shape for frame in frames} == {(48, 64, 3)}
     assert [number_of(frame) for frame in frames] == [*range(28), *range(28)]
     assert reader.notes == ["its times jump (1 x): the next frame is taken to be 0.040 s after the one before"]
+
+
+def test_sound_that_begins_in_the_middle(tmp_path):
+    """So late that libav has not seen it when it opens the file, as in recordings of broadcasts."""
+    silent = write_video(tmp_path / "1.ts", FRAMES, codec="mpeg2video").read_bytes()
+    loud = write_video(tmp_path / "2.ts", FRAMES, codec="mpeg2video", sound=1).read_bytes()
+    nothing = (b"\x47\x1f\xff\x10" + bytes(184)) * 30_000  # packets that fill 5.6 MB
+    path = tmp_path / "a.ts"
+    path.write_bytes(silent + nothing + loud + nothing + silent)
+    with av.open(str(path)) as file:
+        assert len(file.streams) == 1
+    frames, reader = read(path)
+    assert [number_of(frame) for frame in frames] == [*range(28)] * 3
+    assert len(reader.notes) == 1 and reader.notes[0].startswith("its times jump (2 x)")
 
 
 def test_frames_that_are_turned_otherwise_than_the_first(tmp_path, monkeypatch):

@@ -95,6 +95,9 @@ def decoded(container: Any, stream: Any, damage: Damage) -> Iterator[av.VideoFra
         except FFmpegError as error:
             damage.ended = reason(error)
             return
+        except IndexError:
+            # PyAV, at the end, over a stream that began in the middle, as in recordings of broadcasts; ours is through by then.
+            return
         if packet is None:
             return
         try:
@@ -116,8 +119,8 @@ def stated_seconds(container: Any, stream: Any, *, surely: bool = False) -> floa
         return float(stream.duration * stream.time_base)
     # Matroska's, as most programs write it.
     tag = re.fullmatch(r"(\d{1,4}):(\d\d):(\d\d(?:\.\d{1,9})?)", stream.metadata.get("DURATION", ""), re.ASCII)
-    if tag:
-        return 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])
+    if tag and (seconds := 3600 * int(tag[1]) + 60 * int(tag[2]) + float(tag[3])):
+        return seconds
     if not container.duration or container.duration < 0 or (surely and len(container.streams) > 1):
         return None
     return float(container.duration / av.time_base)
