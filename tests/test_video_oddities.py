@@ -115,6 +115,25 @@ def test_text_is_not_drawn(tmp_path, name):
         inspect_video(path)
 
 
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.mp4", "ffconcat version 1.0\nfile b.ts\n"),
+        ("a.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nb.ts\n#EXT-X-ENDLIST\n"),
+        ("a.sdp", "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n"),
+    ],
+)
+def test_files_that_another_file_names_are_never_opened(tmp_path, monkeypatch, name, text, seen):
+    """They might be pipes, which wait for ever. Libav refuses playlists, too, where their start is not seen for what it is."""
+    write_video(tmp_path / "b.ts", FRAMES, codec="mpeg2video")
+    (tmp_path / name).write_text(text)
+    if not seen:
+        monkeypatch.setattr(containers, "PLAYLIST_STARTS", ())
+    with pytest.raises(UnusableVideo, match="a playlist, not a video" if seen else "not a video, or not"):
+        inspect_video(tmp_path / name)
+
+
 @pytest.mark.parametrize(("name", "known", "unknown"), [("a.avi", b"FMP4", b"ZQZQ"), ("a.mkv", b"V_MPEG4", b"V_ZZZZ4")])
 def test_a_codec_that_nobody_knows(tmp_path, name, known, unknown):
     path = write_video(tmp_path / name, FRAMES)

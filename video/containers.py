@@ -20,7 +20,12 @@ from formats.regular_files import check_regular
 from utils.errors import InputError
 
 LARGEST_FRAME = 2**26  # pixels, twice 8K: a few bytes may claim any size, and decoding would fill the memory
-PLAYLISTS = {"concat", "hls", "dash", "sdp", "imf"}
+# Formats that name other files, which may be pipes or not meant for us: libav would open them at once.
+PLAYLISTS = {"concat", "hls", "dash", "imf", "sdp", "lavfi", "webm_dash_manifest"}
+PLAYLIST_STARTS = (b"ffconcat", b"#EXTM3U", b"v=0")
+FORMATS = {name for names in av.formats_available for name in names.split(",")} - PLAYLISTS
+# By files alone, whatever the name looks like ("a%d.jpg"), and the file refers to.
+OPENING = {"protocol_whitelist": "file", "format_whitelist": ",".join(sorted(FORMATS)), "pattern_type": "none"}
 # What libav draws as a picture: text, by the ending of its name, and pictures of other times.
 NO_VIDEOS = {"tty", "bin", "xbin", "adf", "idf", "ico"}
 
@@ -51,8 +56,12 @@ def opened(path: pathlib.Path) -> Iterator[tuple[Any, Any]]:
     """A container and its video stream. Raises UnusableVideo."""
     try:
         check_regular(path)
-        # By the protocol of files alone, whatever the name looks like and the file refers to.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="ignore")
+        with path.open("rb") as file:
+            if file.read(8).startswith(PLAYLIST_STARTS):
+                raise UnusableVideo(f"{path}: a playlist, not a video; name the files in it")
+        container = av.open(f"file:{path}", options=dict(OPENING), metadata_errors="ignore")
+    except UnusableVideo:
+        raise
     except InputError as error:
         raise UnusableVideo(str(error)) from None
     except FFmpegError as error:
@@ -64,8 +73,6 @@ def opened(path: pathlib.Path) -> Iterator[tuple[Any, Any]]:
         raise UnusableVideo(f"{path}: not a video ({type(error).__name__}); remove it, or get another copy") from None
     with container:
         names = set(container.format.name.split(","))
-        if names & PLAYLISTS:
-            raise UnusableVideo(f"{path}: a playlist, not a video; name the files in it")
         if names & NO_VIDEOS:
             raise UnusableVideo(f"{path}: not a video, but {container.format.long_name}; remove it")
         if any(name.endswith("_pipe") or name == "image2" for name in names):
