@@ -250,6 +250,12 @@ def test_a_set_with_labels_stays_as_it_is(here):
     assert "set: is a set with labels" in here.refused("clips", "--features", "set")
 
 
+def test_features_of_other_settings_are_not_mixed(here):
+    here.out("clips", "--no-write_report")
+    line = here.refused("clips", "--snippet_stride", 8)
+    assert "--snippet_stride 16, this call has 8" in line and "another --features" in line
+
+
 def test_what_browsers_do_not_play_is_copied(here):
     if not can_encode():
         pytest.skip("this FFmpeg has no encoder for H.264")

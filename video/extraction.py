@@ -51,8 +51,11 @@ def extract_videos(
     *,
     shard: tuple[int, int] = (1, 1),
     plan: bool = False,
+    flag: str = "--out",
 ) -> Extraction:
     """Extract what `out` does not have yet, of share I of N if there is a `shard`; with `plan` only say what there is to do.
+
+    `flag` is what names `out` on the command line.
 
     Raises InputError when weights or folder can't be used.
     """
@@ -62,7 +65,7 @@ def extract_videos(
         print(f"{loaded.stream}: {loaded.source}, SHA-256 {loaded.sha256}")
     if "flow" not in weights:
         print("flow: none, RGB alone is extracted; flow needs a state dict of I3D, --flow_weights FILE")
-    folder = FeatureSet(out, settings(options, weights, machine), _about(weights))
+    folder = FeatureSet(out, settings(options, weights, machine), _about(weights), flag=flag)
     folder.claim()
     listed = manifest(found.sources, out / MANIFEST)
     mine = share(listed.entries, shard)

@@ -78,9 +78,14 @@ class ExtractedVideo:
 class FeatureSet:
     """The folder `path`, of features with `settings`."""
 
-    def __init__(self, path: pathlib.Path, settings: Settings, about: Mapping[str, Any]) -> None:
-        """`about` goes into metadata.json beside the settings: versions, the weights' sources and the like."""
-        self.path, self.settings, self.about = path, settings, dict(about)
+    def __init__(
+        self, path: pathlib.Path, settings: Settings, about: Mapping[str, Any], *, flag: str = "--out"
+    ) -> None:
+        """`about` goes into metadata.json beside the settings: versions, the weights' sources and the like.
+
+        `flag` is what names the folder on the command line.
+        """
+        self.path, self.settings, self.about, self.flag = path, settings, dict(about), flag
 
     def claim(self) -> None:
         """Make the folder, or check that it is one of these very settings. Raises InputError."""
@@ -88,10 +93,11 @@ class FeatureSet:
         try:
             if not file.exists():
                 if self.path.exists() and not self.path.is_dir():
-                    raise InputError(f"{self.path}: not a folder; name another one with --out")
+                    raise InputError(f"{self.path}: not a folder; name another one with {self.flag}")
                 if self.path.exists() and any(entry.name[0] != "." for entry in self.path.iterdir()):
                     raise InputError(
-                        f"{self.path}: exists and is not a set of extracted features; name a new folder with --out"
+                        f"{self.path}: exists and is not a set of extracted features; name a new folder with "
+                        f"{self.flag}"
                     )
                 self.path.mkdir(parents=True, exist_ok=True)
                 self.mark_unfinished()
@@ -109,14 +115,14 @@ class FeatureSet:
     def _check(self, metadata: Any) -> None:
         found = metadata.get("settings") if isinstance(metadata, dict) else None
         if not isinstance(found, dict) or metadata.get("format") != FORMAT:
-            raise InputError(f"{self.path / METADATA}: not written by this version; name a new folder with --out")
+            raise InputError(f"{self.path / METADATA}: not written by this version; name a new folder with {self.flag}")
         for name, value in asdict(self.settings).items():
             if found.get(name) != value:
                 is_weights = name.endswith("_weights")
                 here, there = (_shown(v, is_weights) for v in (value, found.get(name)))
                 raise InputError(
                     f"{self.path}: its features were extracted with --{name} {there}, this call has {here}; sets are "
-                    "not mixed: give the same, or another --out"
+                    f"not mixed: give the same, or another {self.flag}"
                 )
 
     def has(self, source: Source) -> bool:

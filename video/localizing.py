@@ -152,7 +152,7 @@ def _extract(found: FoundSources, features: pathlib.Path, options: VideoOptions)
     """Extract what the folder does not have, and leave it as a set without labels. Raises InputError."""
     _check_unlabelled(features)
     with FolderLock(features, instead="another --features"):
-        extraction = extract_videos(found, features, options)
+        extraction = extract_videos(found, features, options, flag="--features")
         extraction = replace(extraction, videos=tuple(sorted(extraction.videos, key=lambda video: video.name)))
         every = tuple(extraction.folder.videos())
         extraction.folder.finish({**dict.fromkeys(SPLITS, ()), SPLITS[-1]: every}, {})
