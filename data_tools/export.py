@@ -87,11 +87,23 @@ def export(arguments: Sequence[str]) -> None:
         print(f"no names of files, written under others: {shown(renamed)}")
 
 
-def write_subtitles(detections: pathlib.Path, folder: pathlib.Path, *, top: int) -> None:
-    """Write VIDEO.vtt for every video of a result file, with its `top` best detections. Raises InputError."""
+def write_subtitles(detections: pathlib.Path, folder: pathlib.Path, *, most: int) -> None:
+    """Write VIDEO.vtt for every video of a result file, with the `most` best of its plain detections. Raises InputError."""
     found = read_detections(detections)
-    for video, cues in cues_by_video(found, min_score=-math.inf, top=top).items():
-        _write(folder / f"{safe_name(video)}.vtt", vtt_text(cues).encode())
+    for video, cues in cues_by_video(found, min_score=-math.inf, top=None).items():
+        _write(folder / f"{safe_name(video)}.vtt", vtt_text(plain(cues)[:most]).encode())
+
+
+def plain(cues: Sequence[Cue]) -> list[Cue]:
+    """Of cues, best first, those that overlap no better one of their class: no class stands there twice at any moment."""
+    kept: dict[str, list[Cue]] = {}
+    chosen = []
+    for cue in cues:
+        better = kept.setdefault(cue.label, [])
+        if all(cue.end <= other.start or cue.start >= other.end for other in better):
+            better.append(cue)
+            chosen.append(cue)
+    return chosen
 
 
 def cues_by_video(found: ResultFile, *, min_score: float, top: int | None) -> dict[str, list[Cue]]:

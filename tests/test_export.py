@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools import export
-from data_tools.export import FORMATS, safe_name
+from data_tools.export import FORMATS, plain, safe_name, write_subtitles
 from formats.names import LONGEST_NAME
 from formats.subtitles import WORD_JOINER, Cue, ass_text, vtt_text
 from utils.printable import one_line
@@ -241,3 +241,29 @@ def test_without_pympi_it_is_said_how_to_get_it(exported, monkeypatch, tmp_path)
     code, _, err = exported({"a": []}, "--format", "csv", "eaf")
     assert code == 2 and "pip install pympi-ling" in err[0]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("cues", "kept"),
+    [
+        ([], []),
+        ([cue(0, 4), cue(1, 2), cue(4, 5), cue(3, 6)], [0, 2]),  # where one ends the next may begin
+        ([cue(1, 2), cue(0, 4), cue(0, 1)], [0, 2]),  # the better one stays, whichever is longer
+        ([cue(0, 4), cue(1, 2, "jump"), cue(3, 4, "jump")], [0, 1, 2]),  # classes do not hide each other
+        ([cue(0, 4), cue(2, 6), cue(4, 8)], [0, 2]),  # what is left out hides nothing
+    ],
+)
+def test_at_any_moment_a_class_stands_there_once(cues, kept):
+    assert plain(cues) == [cues[i] for i in kept]
+
+
+def test_subtitles_of_every_video(tmp_path):
+    results = {
+        "a/b": [{"label": "run", "score": s, "segment": [s, s + 1]} for s in (3, 2.5, 1, 0)],
+        "empty": [],
+    }
+    (tmp_path / "d.json").write_text(json.dumps({"results": results}))
+    write_subtitles(tmp_path / "d.json", tmp_path, most=2)
+    found = parse_vtt((tmp_path / "a%2Fb.vtt").read_text())
+    assert [(start, end) for start, end, *_ in found] == [(1, 2), (3, 4)]
+    assert (tmp_path / "empty.vtt").read_text().strip() == "WEBVTT"

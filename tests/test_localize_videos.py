@@ -288,3 +288,11 @@ def test_a_real_clip_with_the_real_network(tmp_path, monkeypatch, capsys):
     (found,) = json.loads((tmp_path / "predictions" / clip.stem / "detections.json").read_text())["results"].values()
     assert {d["label"] for d in found} == {"bench pressing"}
     assert found[0]["segment"] == pytest.approx([0, 7.04], abs=0.7) and found[0]["score"] > 1
+
+
+def test_copies_in_results_are_no_videos(here):
+    """The working folder may be the one of the videos."""
+    here.out("clips", "--no-write_report", "--features", "f")
+    shutil.copy(here.path / "clips" / "dark.avi", here.path / "predictions" / "clips" / "dark.avi")
+    here.out(".", "--no-write_report", "--features", "f", "--out", "again")
+    assert set(here.detections("again")) == {"both sides", "dark"}

@@ -507,6 +507,21 @@ def test_a_video_plays_above_and_the_timeline_follows(open_report):
     settle(tab)
     playhead = tab.locator(".concat_1_group .role-mark line[opacity='1']").first.bounding_box()
     assert playhead["x"] - box["x"] == pytest.approx(0.2 * box["width"], abs=4)
+    cues = "Array.from(document.getElementById('player').textTracks[0].cues, (cue) => [cue.startTime, cue.endTime, cue.text])"
+    mine = run.detections.take(run.detections.video == 0)
+    best_first = mine.take(np.argsort(-mine.score, kind="stable"))
+    kept = []  # by plain loops
+    for label, start, end in zip(best_first.label, best_first.start, best_first.end, strict=True):
+        if not any(label == other[0] and start < other[2] and other[1] < end for other in kept):
+            kept.append((label, start, end))
+    expected = [[start, end, run.timelines.classes[label]] for label, start, end in kept]
+    assert [cue[2] for cue in tab.evaluate(cues)] == [cue[2] for cue in sorted(expected)]
+    np.testing.assert_allclose(
+        [cue[:2] for cue in tab.evaluate(cues)], [cue[:2] for cue in sorted(expected)], rtol=1e-6
+    )
+    assert len(kept) < len(mine)
+    tab.fill("#threshold", "1000")
+    assert len(tab.evaluate(cues)) == 2  # the best two, which are of two classes
     tab.click("#next")
     assert tab.is_hidden("#player")
 

@@ -39,7 +39,7 @@ from video.preview import can_encode, plays, write_preview
 from video.recognise import KINETICS, METHOD, recognise
 from video.sources import FoundSources
 
-SUBTITLES = 20  # detections of a video in its subtitles, the best ones
+SUBTITLES = 100  # detections of a video in its subtitles, the best ones
 MACHINE = ("device", "precision", "threads")
 
 
@@ -47,7 +47,8 @@ def localize_videos(found: FoundSources, flags: Mapping[str, Any]) -> tuple[str,
     """Localize and write everything; a line for each file that could not be used. Raises InputError."""
     videos, features = flags["videos"], flags["features"]
     given = {name: flags[name] for name in (*_names(LocalizationOptions), *MACHINE, "write_report") if name in flags}
-    previews = flags.get("preview", True) and flags.get("write_report", True)
+    previews = flags.get("preview", True) and given.get("write_report", True)
+    given.setdefault("write_report", True)  # whatever the model was trained with
     given |= {"out": flags.get("out", ""), "predict": tuple(map(str, videos))}
     typed = {name: flags[name] for name in VIDEO_FLAGS.names if name in flags}
     if "model_file" not in flags:
@@ -210,7 +211,7 @@ def _recognise(
 
 def _beside(folder: pathlib.Path, videos: Sequence[ExtractedVideo], *, previews: bool) -> None:
     """Write what players need into the folder of results: subtitles, and copies of what browsers don't play."""
-    write_subtitles(folder / DETECTIONS, folder, top=SUBTITLES)
+    write_subtitles(folder / DETECTIONS, folder, most=SUBTITLES)
     if not previews or not can_encode():
         return
     for video in progress(videos, desc="copying what browsers don't play", unit="video", leave=False):

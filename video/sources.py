@@ -24,6 +24,9 @@ SUFFIXES = (
 )
 
 
+RESULTS = ("detections.json", "results.json")  # a folder with these is one of predictions: its videos are copies
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """A video file."""
@@ -93,6 +96,8 @@ def _files_in(folder: pathlib.Path, inside: str, problems: list[str]) -> Iterato
         folders[:] = sorted(
             name for name in folders if name[0] != "." and os.path.realpath(os.path.join(place, name)) != inside
         )
+        if set(RESULTS) <= set(names):
+            continue
         for name in sorted(names):
             if name[0] != "." and name.lower().endswith(SUFFIXES):
                 yield pathlib.Path(place, name)

@@ -514,6 +514,7 @@
   /* The explorer: one state for all runs. */
 
   const MOST_LISTED = 300; // videos
+  const MOST_CAPTIONS = 100; // of a video
 
   const explorer = {
     runs: content.runs.map((header, i) => new Run(header, i)),
@@ -728,6 +729,7 @@
       this.list();
       this.markListed();
       this.load(this.run.videos[index]);
+      this.caption();
       const place = this.listed.indexOf(index);
       byId("announcement").textContent =
         `${this.title}${place < 0 ? "" : `, ${place + 1} of ${this.listed.length}`}. ${byId("facts").textContent}`;
@@ -799,6 +801,7 @@
       if (this.index === null) return;
       for (const timeline of this.timelines) timeline.set({ threshold: this.threshold });
       this.list();
+      this.caption();
       this.remember();
     },
 
@@ -831,6 +834,23 @@
       if (player.hidden) player.removeAttribute("src");
       else player.src = media[name];
       player.setAttribute("aria-label", this.title);
+    },
+    /** Subtitles: of the detections that are shown, those that overlap no better one of their class. */
+    caption() {
+      const player = byId("player");
+      if (player.hidden) return;
+      this.track ??= player.addTextTrack("subtitles", "detections", "en");
+      this.track.mode = "showing";
+      for (const cue of [...this.track.cues]) this.track.removeCue(cue);
+      const kept = [];
+      for (const found of this.timelines[this.runs.indexOf(this.run)].visible) {
+        const hides = (other) => other.class === found.class && other.start < found.end && found.start < other.end;
+        if (found.end <= found.start || kept.some(hides)) continue;
+        kept.push(found);
+        const text = found.class.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+        this.track.addCue(new VTTCue(found.start, found.end, text));
+        if (kept.length === MOST_CAPTIONS) break;
+      }
     },
     seek(time) {
       const player = byId("player");
