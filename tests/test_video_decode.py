@@ -210,7 +210,9 @@ def test_the_library_is_silent(tmp_path, capfd):
     assert captured.out == captured.err == ""
 
 
-@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "mpeg4"), ("a.mkv", "ffv1"), ("a.avi", "mjpeg")])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "mpeg4"), ("a.mkv", "ffv1"), ("a.avi", "mjpeg"), ("a.ts", "mpeg2video")]
+)
 def test_damage_anywhere_gives_frames_or_a_line(tmp_path, name, codec):
     """Never another exception, and never many more frames than there were."""
     pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"

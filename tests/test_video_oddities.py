@@ -106,6 +106,17 @@ def test_more_pixels_than_a_machine_holds(tmp_path, monkeypatch):
         inspect_video(path)
 
 
+def test_a_size_that_grows_beyond_it_in_the_middle(tmp_path, monkeypatch):
+    first = write_video(tmp_path / "1.ts", FRAMES, codec="libx264").read_bytes()
+    second = write_video(tmp_path / "2.ts", [picture(i, (160, 64)) for i in range(28)], codec="libx264").read_bytes()
+    path = tmp_path / "a.ts"
+    path.write_bytes(first + second)
+    monkeypatch.setattr(containers, "LARGEST_FRAME", 80 * 64)
+    frames, reader = read(path)
+    assert [number_of(frame) for frame in frames][:24] == list(range(24)) and len(frames) <= 28
+    assert "packets can't be decoded" in reader.notes[0]
+
+
 @pytest.mark.parametrize("name", ["labels.txt", "read.nfo", "a.idf", "a.xbin"])
 def test_text_is_not_drawn(tmp_path, name):
     """Of some endings libav makes a video of a terminal that prints the file."""
