@@ -3,11 +3,14 @@
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import av
 import numpy as np
 import pytest
 import torch
+from support.paths import ROOT
 
 from data_tools.check.report import check_data
 from options import resolve
@@ -294,3 +297,15 @@ def test_a_video_inside_the_set_is_no_source(clips, tmp_path):
     assert sorted(pathlib.Path(line).name for line in (out / "split_test.txt").read_text().splitlines()) == sorted(
         SECONDS
     )
+
+
+@pytest.mark.parametrize("module", ["av", "cv2"])
+@pytest.mark.parametrize("program", ["extract", "localize"])
+def test_a_missing_package_is_one_line(clips, tmp_path, module, program):
+    code = f"import sys; sys.modules['{module}'] = None; from video.{program} import main; sys.exit(main(sys.argv[1:]))"
+    out = "--out" if program == "extract" else "--features"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(clips), out, str(tmp_path / "DATA")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and f"has no {module}; run scripts/extract.sh" in done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "DATA").exists()
