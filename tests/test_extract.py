@@ -201,6 +201,33 @@ def test_a_shard_that_is_none(clips, tmp_path, capsys, shard):
     assert "must be I/N" in capsys.readouterr().err and not (tmp_path / "DATA").exists()
 
 
+def test_a_plan_leaves_a_complete_set_complete(clips, tmp_path, networks):
+    out = tmp_path / "DATA"
+    assert extract(clips, "--out", out) == 0
+    write_clip(clips / "new.mp4", 1)
+    networks.clear()
+    assert extract(clips, "--out", out, "--plan") == 0
+    assert not networks and not (out / ".unfinished").exists()
+
+
+def test_a_video_that_has_become_unusable_leaves_the_set(clips, tmp_path):
+    out = tmp_path / "DATA"
+    assert extract(clips, "--out", out) == 0
+    (clips / "a.mp4").write_bytes(b"no video any more")
+    assert extract(clips, "--out", out) == 1
+    assert sorted((out / "split_test.txt").read_text().splitlines()) == sorted(SECONDS.keys() - {"a"})
+
+
+def test_labels_are_not_lost(clips, labelled, tmp_path, capsys):
+    out = tmp_path / "DATA"
+    assert extract(clips, "--out", out, "--labels", labelled) == 0
+    before = (out / "gt.json").read_text()
+    capsys.readouterr()
+    assert extract(clips, "--out", out) == 2
+    assert "is a set with labels; give --labels again" in capsys.readouterr().err
+    assert (out / "gt.json").read_text() == before and not (out / ".unfinished").exists()
+
+
 def test_a_plan_extracts_nothing(clips, tmp_path, networks, capsys):
     assert extract(clips, "--out", tmp_path / "DATA", "--plan") == 0
     assert not networks and "to do: 3 videos" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from model import SAL
 from options import ModelOptions
 from report.reading import read_run
 from run.checkpoint import Checkpoint, save_checkpoint
+from video.extract import main as extract
 from video.i3d import FEATURES, I3DOutput
 from video.kinetics import KINETICS_400
 from video.localize import main
@@ -243,11 +244,21 @@ def test_mistakes_are_one_line_before_anything_is_done(here, arguments, said):
     assert said in here.refused(*arguments)
 
 
-def test_a_set_with_labels_stays_as_it_is(here):
-    (here.path / "set").mkdir()
-    entry = {"subset": "train", "annotations": [{"label": "run", "segment": [0, 1]}]}
-    (here.path / "set" / "gt.json").write_text(json.dumps({"database": {"a": entry}}))
-    assert "set: is a set with labels" in here.refused("clips", "--features", "set")
+def test_a_set_with_labels_is_used_and_stays_as_it_is(here):
+    (here.path / "labels.csv").write_text("video,label\nboth sides,run\ndark,run\n")
+    arguments = ["clips", "--out", "set", "--labels", "labels.csv", "--device", "cpu"]
+    assert extract(arguments) == 0
+    before, calls = contents(here.path / "set"), here.network.calls
+    here.out("clips", "--features", "set", "--no-write_report")
+    assert here.network.calls == calls and contents(here.path / "set") == before
+    write_video(here.path / "clips" / "new.avi", [grey(30)] * 40)
+    code, _, err = here("clips", "--features", "set")
+    assert (
+        code == 2 and "set: is a set with labels, which stays as it is, and lacks 1 video; name another folder" in err
+    )
+    assert {name: data for name, data in contents(here.path / "set").items() if "manifest" not in str(name)} == {
+        name: data for name, data in before.items() if "manifest" not in str(name)
+    }
 
 
 def test_features_of_other_settings_are_not_mixed(here):

@@ -68,7 +68,10 @@ def extract(arguments: Sequence[str]) -> int:
     if tables:
         found, tables = _named(found, tables, skip="skip_unusable" in flags)
     from video.extraction import extract_videos  # torch takes a moment, and mistakes are told before
+    from video.feature_set import is_labelled
 
+    if tables is None and is_labelled(out):
+        raise InputError(f"{out}: is a set with labels; give --labels again, or another --out")
     place = out if shard == (1, 1) else out / ".shards" / f"{shard[0]}-of-{shard[1]}"
     with FolderLock(place, instead="another --out"):
         extraction = extract_videos(found, out, options, shard=shard, plan="plan" in flags)

@@ -41,7 +41,7 @@ class Extraction:
     folder: FeatureSet
     videos: tuple[ExtractedVideo, ...]  # of the sources given, those that are complete
     problems: tuple[str, ...]  # a line for each file that could not be used
-    missing: int  # videos of other shards that are not complete yet
+    missing: int  # of the sources given, those that are not complete, of this share or of another
 
 
 def extract_videos(
@@ -76,7 +76,6 @@ def extract_videos(
     if len(pending) < len(mine):
         print(f"{out}: has {amount(len(mine) - len(pending), 'video')} of {len(mine)} already")
     if pending:
-        folder.mark_unfinished()
         networks = {
             stream: FusedI3D(loaded.network, device=machine.device, dtype=machine.dtype)
             for stream, loaded in weights.items()
@@ -84,14 +83,15 @@ def extract_videos(
         extractor = Extractor(networks, options, machine)
         print(estimate(pending, extractor))
         if not plan:
+            folder.mark_unfinished()
             problems += _extract(pending, extractor, folder)
     done = folder.videos()
-    names = [entry.source.name for entry in listed.entries]
+    complete = [entry.source.name for entry in listed.entries if folder.has(entry.source)]
     return Extraction(
         folder=folder,
-        videos=tuple(done[name] for name in names if name in done),
+        videos=tuple(done[name] for name in complete),
         problems=tuple(problems),
-        missing=sum(name not in done for name in names),
+        missing=len(listed.entries) - len(complete),
     )
 
 

@@ -75,6 +75,15 @@ class ExtractedVideo:
     notes: tuple[str, ...] = ()  # what was wrong with the file
 
 
+def is_labelled(path: pathlib.Path) -> bool:
+    """Whether a folder is a set whose ground truth states labels. Raises InputError when that is damaged."""
+    file = path / "gt.json"
+    content = read_json(file) if file.exists() else None
+    database = content.get("database") if isinstance(content, dict) else None
+    entries = database.values() if isinstance(database, dict) else ()
+    return any(isinstance(entry, dict) and (entry.get("annotations") or entry.get("labels")) for entry in entries)
+
+
 class FeatureSet:
     """The folder `path`, of features with `settings`."""
 
@@ -103,7 +112,6 @@ class FeatureSet:
                 self.mark_unfinished()
                 write_json(file, self._metadata({}), indent=1)
             self._check(read_json(file))
-            self.mark_unfinished()
         except OSError as error:
             raise InputError(f"{self.path}: can't be written ({error.strerror}); name another folder") from None
 
@@ -170,6 +178,7 @@ class FeatureSet:
 
         Videos that `names` does not have keep their features, in unused/.
         """
+        self.mark_unfinished()
         database: dict[str, Any] = {}
         records = {}
         for split in SPLITS:

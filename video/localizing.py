@@ -13,7 +13,7 @@ from command_line.progress import progress
 from data_tools.export import safe_name, write_subtitles
 from formats.annotations import VideoAnnotation
 from formats.ground_truth import read_json
-from formats.names import SPLITS
+from formats.names import SPLITS, amount
 from formats.unlabelled import FoundVideos
 from localizer import Localizer
 from options import LocalizationOptions, Options, as_plain, resolve
@@ -32,7 +32,7 @@ from utils.errors import InputError
 from utils.printable import one_line
 from video.containers import UnusableVideo
 from video.extraction import Extraction, extract_videos
-from video.feature_set import ExtractedVideo
+from video.feature_set import ExtractedVideo, is_labelled
 from video.i3d import FEATURES
 from video.options import VIDEO_FLAGS, RecogniserOptions, VideoOptions
 from video.preview import can_encode, plays, write_preview
@@ -150,26 +150,23 @@ def about(extraction: Extraction) -> dict[str, str]:
 
 
 def _extract(found: FoundSources, features: pathlib.Path, options: VideoOptions) -> Extraction:
-    """Extract what the folder does not have, and leave it as a set without labels. Raises InputError."""
-    _check_unlabelled(features)
+    """Extract what the folder does not have, and leave it as a set without labels.
+
+    A set to train on is used as it is. Raises InputError when it lacks a video, or when no video can be used.
+    """
+    labelled = is_labelled(features)
     with FolderLock(features, instead="another --features"):
-        extraction = extract_videos(found, features, options, flag="--features")
+        extraction = extract_videos(found, features, options, plan=labelled, flag="--features")
         extraction = replace(extraction, videos=tuple(sorted(extraction.videos, key=lambda video: video.name)))
-        every = tuple(extraction.folder.videos())
-        extraction.folder.finish({**dict.fromkeys(SPLITS, ()), SPLITS[-1]: every}, {})
+        if labelled and extraction.missing:
+            lacking = f"is a set with labels, which stays as it is, and lacks {amount(extraction.missing, 'video')}"
+            raise InputError(f"--features {features}: {lacking}; name another folder")
+        if not labelled:
+            every = tuple(extraction.folder.videos())
+            extraction.folder.finish({**dict.fromkeys(SPLITS, ()), SPLITS[-1]: every}, {})
     if not extraction.videos:
         raise InputError(f"{features}: no video could be used; the lines above say why", details=extraction.problems)
     return extraction
-
-
-def _check_unlabelled(features: pathlib.Path) -> None:
-    """Raise InputError for a set to train on, whose labels would be lost."""
-    file = features / "gt.json"
-    content = read_json(file) if file.exists() else {}
-    database = content.get("database") if isinstance(content, dict) else None
-    entries = database.values() if isinstance(database, dict) else ()
-    if any(isinstance(entry, dict) and entry.get("annotations") for entry in entries):
-        raise InputError(f"--features {features}: is a set with labels, which stays as it is; name another folder")
 
 
 def _own_options(given: Mapping[str, Any], video_options: VideoOptions) -> Options:
