@@ -182,6 +182,7 @@ class _ArrayUnpickler(pickle._Unpickler):  # the Python version: the one in C ca
 
     stack: list[Any]
     pop_mark: Callable[[], list[Any]]
+    read: Callable[[int], bytes]
 
     def __init__(self, file: Any, size: int) -> None:
         super().__init__(file, encoding="bytes")
@@ -216,6 +217,14 @@ class _ArrayUnpickler(pickle._Unpickler):  # the Python version: the one in C ca
             raise pickle.UnpicklingError("holds a malformed dictionary")
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
+    def _bytearray(self) -> None:
+        """What protocol 5 writes for an array: read before memory for it is allocated."""
+        length = int.from_bytes(self.read(8), "little")
+        data = self.read(length)
+        if len(data) < length:
+            raise pickle.UnpicklingError("cut short")
+        self.stack.append(bytearray(data))
+
     def _refuse(self) -> None:
         raise pickle.UnpicklingError("holds a set")
 
@@ -223,6 +232,7 @@ class _ArrayUnpickler(pickle._Unpickler):  # the Python version: the one in C ca
 _ArrayUnpickler.dispatch |= {
     pickle.SETITEM[0]: _ArrayUnpickler._set_item,
     pickle.SETITEMS[0]: _ArrayUnpickler._set_items,
+    pickle.BYTEARRAY8[0]: _ArrayUnpickler._bytearray,
 }
 for _opcode in (pickle.DICT, pickle.EMPTY_SET, pickle.ADDITEMS, pickle.FROZENSET):
     _ArrayUnpickler.dispatch[_opcode[0]] = _ArrayUnpickler._refuse

@@ -1,6 +1,7 @@
 """Weights of I3D: of the package, of state dicts with the port's names, and what is refused and how."""
 
 import collections
+import contextlib
 import hashlib
 import os
 import pickle
@@ -94,6 +95,8 @@ def test_what_is_not_this_network(tmp_path, state):
     assert "not a state dict" in refusal(tmp_path, [1, 2])
     infinite = {**state, "logits.conv3d.bias": torch.full((400,), torch.inf)}
     assert "logits.conv3d.bias" in refusal(tmp_path, infinite)
+    negative = {**state, "Mixed_5b.b2a.bn.running_var": torch.full((32,), -0.1)}
+    assert "Mixed_5b.b2a.bn.running_var is below 0" in refusal(tmp_path, negative)
 
 
 def test_files_that_are_none(tmp_path):
@@ -109,12 +112,12 @@ def test_files_that_are_none(tmp_path):
 
 class Evil:
     def __reduce__(self):
-        return os.mkdir, ("/tmp/evil-was-here",)
+        return os.mkdir, ("evil-was-here",)
 
 
 def test_a_checkpoint_that_would_run_code(tmp_path, state):
     line = refusal(tmp_path, {**state, "logits.conv3d.bias": Evil()})
-    assert "mkdir" in line and not os.path.exists("/tmp/evil-was-here")
+    assert "mkdir" in line and not os.path.exists("evil-was-here")
 
 
 # What the package holds, in small: {"params" or "batch_stats": {module: ...}}.
@@ -211,7 +214,28 @@ def test_trees_that_are_none(tmp_path, content, said):
     path.write_bytes(pickle.dumps(content))
     with pytest.raises(InputError, match=said) as caught:
         read_pickled_tree(path)
-    assert str(caught.value).startswith(str(path)) and not os.path.exists("/tmp/evil-was-here")
+    assert str(caught.value).startswith(str(path)) and not os.path.exists("evil-was-here")
+
+
+@pytest.mark.parametrize("opcode", [pickle.BYTEARRAY8, pickle.BINBYTES8, pickle.BINUNICODE8, pickle.FRAME])
+@pytest.mark.parametrize("length", [100, 2**34, 2**60])
+def test_lengths_that_a_file_only_claims(tmp_path, opcode, length):
+    """Nothing is allocated for them: 12 bytes could ask for all memory."""
+    path = tmp_path / "tree.pkl"
+    path.write_bytes(b"\x80\x05" + opcode + length.to_bytes(8, "little") + b"short.")
+    with pytest.raises(InputError, match=r"cut short|not a complete pickle"):
+        read_pickled_tree(path)
+
+
+def test_a_tree_that_is_altered_anywhere(tmp_path):
+    """Each byte in its turn, to odd values: it is read, or refused in one line."""
+    path = tmp_path / "tree.pkl"
+    whole = pickle.dumps({"a": {"b": np.arange(5.0)}, "c": np.float32(1)}, protocol=5)
+    for position in range(len(whole)):
+        for value in (0, 0x93, 0x96, 0xFF):
+            path.write_bytes(whole[:position] + bytes([value]) + whole[position + 1 :])
+            with contextlib.suppress(InputError):
+                read_pickled_tree(path)
 
 
 def test_a_tree_that_is_cut_anywhere(tmp_path):

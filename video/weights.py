@@ -37,6 +37,7 @@ _BRANCHES = {  # names in the package
     "Branch_2/Conv3d_0b_3x3": "b2b",
     "Branch_3/Conv3d_0b_1x1": "b3b",
 }
+_VARIANCE = ".running_var"
 _COUNTER = ".num_batches_tracked"  # of batches in training; some files lack it
 
 
@@ -135,13 +136,12 @@ def _read_state(path: pathlib.Path, stream: str) -> dict[str, Tensor]:
         raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict; check {flag}")
     _, found = find_state_dict(content, path)
     _, state = without_prefixes(found, path)
-    state = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
-    check_weights(state, path)
-    return state
+    return {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
 
 
-def _network(state: Mapping[str, Tensor], stream: str, path: pathlib.Path) -> I3D:
+def _network(state: dict[str, Tensor], stream: str, path: pathlib.Path) -> I3D:
     """The network with this state, all of it and nothing else. Raises InputError."""
+    check_weights(state, path)
     logits = state.get("logits.conv3d.weight")
     classes = len(logits) if logits is not None and logits.ndim == 5 and len(logits) else len(KINETICS_400)
     network = I3D(CHANNELS[stream], classes)
@@ -158,6 +158,9 @@ def _network(state: Mapping[str, Tensor], stream: str, path: pathlib.Path) -> I3
         for name in wanted:
             if state[name].shape != expected[name].shape:
                 problem = f"{name} has shape {tuple(state[name].shape)}, expected {tuple(expected[name].shape)}"
+                break
+            if name.endswith(_VARIANCE) and state[name].min() < 0:  # its root would be no number
+                problem = f"{name} is below 0, which no variance is"
                 break
     if problem:
         others = {CHANNELS[other]: other for other in CHANNELS if other != stream}
