@@ -15,7 +15,7 @@ from formats.timelines import Timelines
 from report.judged import hits_and_misses, judged_tiou
 from report.reading import ReportedRun
 from report.theme import chart_config
-from report.timeline import Spec, timeline_rows, timeline_spec
+from report.timeline import Spec, shown_classes, timeline_rows, timeline_spec
 from report.vega import VEGA_LITE, load_vl_convert
 from utils.atomic import write_file
 from utils.errors import InputError
@@ -26,7 +26,8 @@ FORMATS = ("pdf", "svg", "png")
 POINTS_PER_INCH = 72
 COLUMN = 3.3 * POINTS_PER_INCH  # points, 84 mm; one of the picture's pixels is a point
 FONT_SIZE = 7.0  # points
-GUTTER = 64  # points, for the names of classes
+GUTTER = 64, COLUMN / 3  # points, for the names of classes: at least, at most
+LETTER = 3.9  # points, the width of a letter, on average
 MARGIN = 6  # points
 LINE = 0.45  # of the lines' widths on a page
 PNG_DOTS_PER_INCH = 300
@@ -43,12 +44,14 @@ def picture(timelines: Timelines, detections: Segments, video: int, *, format: s
     hit, missed = hits_and_misses(timelines.truth, detections, tiou=tiou)
     rows = timeline_rows(timelines, detections, video, hit=hit, missed=missed)
     sequences = timelines.sequences[video]
+    classes = [timelines.classes[c] for c in shown_classes(timelines, detections, video)]
+    gutter = min(max(GUTTER[0], 8 + LETTER * max(map(len, classes), default=0)), GUTTER[1])
     spec = timeline_spec(
         streams=tuple(sequences.streams),
         parts=sequences.parts,
         rows=rows,
-        width=COLUMN - GUTTER - 2 * MARGIN,
-        gutter=GUTTER,
+        width=COLUMN - gutter - 2 * MARGIN,
+        gutter=gutter,
         row_height=16,
         sequence_height=36,
         known=len(timelines.truth) > 0,
