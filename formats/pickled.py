@@ -11,11 +11,12 @@ A few bytes can stand for a list of lists of lists of ... the same list, which n
 than its size allows.
 """
 
+import contextlib
 import math
 import pathlib
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
@@ -259,30 +260,23 @@ def read_pickled(path: pathlib.Path, *, allowed: bool) -> NDArray[Any]:
 
     Raises InputError when it is pickled and that is not allowed, or broken, or not an array.
     """
-    try:
-        check_regular(path)
-        with open(path, "rb") as file:
-            shape, dtype = read_npy_header(file)
-            if not dtype.hasobject:
-                return _with_valid_text(np.array(NpyArray(path).rows(slice(None))) if shape else np.load(path))
-            if not allowed:
-                raise InputError(
-                    f"{path}: holds pickled objects, and reading these can run code that came with the file; if you trust "
-                    "its source, give --allow_pickle (python -m data_tools.convert then writes it as plain arrays, once)"
-                )
-            size = path.stat().st_size
-            content = _ArrayUnpickler(_BoundedFile(file, size), size).load()
-            if not isinstance(content, _Array):
-                raise pickle.UnpicklingError(f"holds a {type(content).__name__}")
-            return _Builder(ITEMS_PER_BYTE * size + SPARE_ITEMS).array(content).reshape(shape)
-    except (InputError, MemoryError):
-        raise
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None
-    except pickle.UnpicklingError as error:
-        raise InputError(f"{path}: not an array of arrays and strings ({error}); it was not loaded") from None
-    except Exception as error:  # readers can fail in any way on a damaged file
-        raise InputError(f"{path}: not a complete .npy file ({type(error).__name__}); get another copy") from None
+    with (
+        _reading(path, content="an array of arrays and strings", file="a complete .npy file"),
+        open(path, "rb") as file,
+    ):
+        shape, dtype = read_npy_header(file)
+        if not dtype.hasobject:
+            return _with_valid_text(np.array(NpyArray(path).rows(slice(None))) if shape else np.load(path))
+        if not allowed:
+            raise InputError(
+                f"{path}: holds pickled objects, and reading these can run code that came with the file; if you trust "
+                "its source, give --allow_pickle (python -m data_tools.convert then writes it as plain arrays, once)"
+            )
+        size = path.stat().st_size
+        content = _ArrayUnpickler(_BoundedFile(file, size), size).load()
+        if not isinstance(content, _Array):
+            raise pickle.UnpicklingError(f"holds a {type(content).__name__}")
+        return _Builder(ITEMS_PER_BYTE * size + SPARE_ITEMS).array(content).reshape(shape)
 
 
 def read_pickled_tree(path: pathlib.Path) -> dict[str, Any]:
@@ -290,20 +284,26 @@ def read_pickled_tree(path: pathlib.Path) -> dict[str, Any]:
 
     Raises InputError when it is missing, broken, or holds anything but dictionaries with names, arrays and plain values.
     """
-    try:
-        check_regular(path)
+    with _reading(path, content="dictionaries of arrays", file="a complete pickle"), open(path, "rb") as file:
         size = path.stat().st_size
-        with open(path, "rb") as file:
-            content = _ArrayUnpickler(_BoundedFile(file, size), size).load()
+        content = _ArrayUnpickler(_BoundedFile(file, size), size).load()
         tree = _Builder(ITEMS_PER_BYTE * size + SPARE_ITEMS).value(content)
         if not isinstance(tree, dict):
             raise pickle.UnpicklingError(f"holds a {type(tree).__name__}")
         return tree
+
+
+@contextlib.contextmanager
+def _reading(path: pathlib.Path, *, content: str, file: str) -> Iterator[None]:
+    """Turn whatever a damaged or hostile file raises into an InputError that says what it is not."""
+    try:
+        check_regular(path)
+        yield
     except (InputError, MemoryError):
         raise
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}); check the path") from None
     except pickle.UnpicklingError as error:
-        raise InputError(f"{path}: not dictionaries of arrays ({error}); it was not loaded") from None
+        raise InputError(f"{path}: not {content} ({error}); it was not loaded") from None
     except Exception as error:  # readers can fail in any way on a damaged file
-        raise InputError(f"{path}: not a complete pickle ({type(error).__name__}); get another copy") from None
+        raise InputError(f"{path}: not {file} ({type(error).__name__}); get another copy") from None

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from support.paths import ROOT
+from support.videos import write_video
 
 from data_tools.check.report import check_data
 from options import resolve
@@ -39,15 +40,8 @@ def networks(monkeypatch):
     return calls
 
 
-def write_clip(path, seconds, *, grey=128, fps=25):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("mpeg4", rate=fps)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for _ in range(seconds * fps):
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((48, 64, 3), grey, np.uint8), format="rgb24")))
-        file.mux(stream.encode())
-    return path
+def write_clip(path, seconds, *, grey=128):
+    return write_video(path, [np.full((48, 64, 3), grey, np.uint8)] * (25 * seconds))
 
 
 @pytest.fixture
