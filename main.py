@@ -163,7 +163,7 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     from run.predicting import Skipped, results_folder
     from run.weights import assumed_lines
 
-    _, path, options, checkpoint = begin_inference(flags)
+    _, path, options, checkpoint = begin_inference({"write_report": True, **flags})  # whatever the model's run did
     for note in checkpoint.notes:
         print(f"note: {note}")
     features = [pathlib.Path(place) for place in options.run.predict]

@@ -180,7 +180,8 @@ def load_tensors(path: pathlib.Path) -> Any:
         ) from None
     except Exception as error:  # readers can fail in any way on a damaged file
         reason = (str(error) or type(error).__name__).splitlines()[0][:200]
-        if "weights_only" in str(error):  # torch's advice would let the file run code
+        # torch's advice would let the file run code; what a KeyError names is a code of the pickle.
+        if "weights_only" in str(error) or isinstance(error, KeyError):
             reason = type(error).__name__
         raise InputError(f"{path}: corrupt or truncated checkpoint ({reason}); use another copy") from None
 

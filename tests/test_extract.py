@@ -1,7 +1,10 @@
 """Extraction from files to a set: what is written, what is skipped, what is taken up again. The networks are stand-ins."""
 
+import dataclasses
 import json
+import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -14,9 +17,16 @@ from support.paths import ROOT
 from support.videos import write_video
 
 from data_tools.check.report import check_data
-from options import resolve
+from options import RunOptions, resolve
+from run.device import choose_machine
+from run.lock import FolderLock
+from utils.atomic import write_new_json
+from utils.errors import InputError
 from video.extract import main
+from video.feature_set import FeatureSet, Settings
 from video.i3d import FEATURES, KINETICS_CLASSES, I3DOutput
+from video.options import VideoOptions
+from video.pipeline import Extractor
 
 SECONDS = {"a": 2, "b c": 1, "déjà": 3}
 
@@ -153,7 +163,9 @@ def test_a_bad_video_is_skipped_told_and_listed(clips, tmp_path, capsys):
 def test_only_bad_videos(tmp_path, capsys):
     (tmp_path / "x.mp4").write_bytes(b"no video at all")
     assert extract(tmp_path / "x.mp4", "--out", tmp_path / "DATA") == 2
-    assert "no video could be used" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "x.mp4: not a video" in error and len(error.splitlines()) == 1
+    assert not (tmp_path / "DATA").exists()
 
 
 def test_two_videos_of_one_name(clips, tmp_path, capsys):
@@ -330,3 +342,148 @@ def test_a_missing_package_is_one_line(clips, tmp_path, module, program):
     )
     assert done.returncode == 2 and f"has no {module}; run scripts/extract.sh" in done.stderr
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "DATA").exists()
+
+
+def test_other_files_join_the_set(clips, tmp_path):
+    """Without a table nothing says that the others should go."""
+    out = tmp_path / "DATA"
+    assert extract(clips / "a.mp4", clips / "b c.mp4", "--out", out) == 0
+    assert extract(clips / "déjà.mp4", "--out", out) == 0
+    assert sorted((out / "split_test.txt").read_text().splitlines()) == sorted(SECONDS)
+    listed = [line.split(",")[0] for line in (out / "manifest.csv").read_text().splitlines()[1:]]
+    assert listed == ["déjà", "a", "b c"], "the longest first"
+    (clips / "a.mp4").unlink()
+    assert extract(clips / "déjà.mp4", "--out", out) == 0
+    assert [line.split(",")[0] for line in (out / "manifest.csv").read_text().splitlines()[1:]] == ["déjà", "b c"]
+
+
+def test_the_whole_and_its_shares_keep_out_of_each_others_way(clips, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "DATA"
+    monkeypatch.setattr("video.extract.LOOKS", 2)
+    with FolderLock(out / ".shards" / "1-of-2"):
+        assert extract(clips, "--out", out) == 2
+        assert "1-of-2" in capsys.readouterr().err
+        assert extract(clips, "--out", out, "--shard", "1/2") == 2
+        assert extract(clips, "--out", out, "--shard", "2/2") == 0
+    with FolderLock(out):
+        assert extract(clips, "--out", out, "--shard", "1/2") == 2
+    assert (out / ".unfinished").exists() and extract(clips, "--out", out) == 0
+
+
+def test_a_plan_settles_nothing(clips, tmp_path):
+    out = tmp_path / "DATA"
+    assert extract(clips, "--out", out, "--plan", "--fps", 12.5) == 0
+    assert [path.name for path in out.iterdir()] == ["manifest.csv"]
+    assert extract(clips, "--out", out) == 0
+
+
+def test_a_name_that_is_no_text(clips, tmp_path):
+    folder = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff"))
+    shutil.copytree(clips, folder)
+    out = tmp_path / "DATA"
+    assert extract(folder, "--out", out) == 0 and extract(folder, "--out", out) == 0
+    assert sorted((out / "split_test.txt").read_text().splitlines()) == sorted(SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("seconds", "1e999"), ("seconds", "-3"), ("snippets", "1e999"), ("snippets", "0"), ("fps", "0"), ("path", "[1]")],
+)
+def test_a_damaged_record_is_made_again(clips, tmp_path, networks, name, value):
+    out = tmp_path / "DATA"
+    assert extract(clips, "--out", out) == 0
+    file = out / "videos" / "a.json"
+    whole = file.read_text()
+    damaged = re.sub(rf'"{name}": [^,\n]+', f'"{name}": {value}', whole)
+    assert damaged != whole
+    file.write_text(damaged)
+    networks.clear()
+    assert extract(clips, "--out", out) == 0
+    assert sum(networks) == snippets(SECONDS["a"]) and file.read_text() == whole
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "x"])
+def test_a_damaged_manifest_is_made_again(clips, tmp_path, seconds):
+    out = tmp_path / "DATA"
+    assert extract(clips, "--out", out, "--plan") == 0
+    whole = (out / "manifest.csv").read_text()
+    (out / "manifest.csv").write_text(whole.replace(",2.0,", f",{seconds},"))
+    assert extract(clips, "--out", out) == 0
+    assert (out / "manifest.csv").read_text() == whole
+
+
+def test_a_file_of_the_same_size_that_was_written_later(clips, tmp_path, networks):
+    out = tmp_path / "DATA"
+    assert extract(clips, "--out", out) == 0
+    os.utime(clips / "a.mp4", ns=(1, 1))
+    networks.clear()
+    assert extract(clips, "--out", out) == 0
+    assert sum(networks) == snippets(SECONDS["a"])
+
+
+def test_features_of_another_length_are_no_features(clips, tmp_path, networks):
+    out = tmp_path / "DATA"
+    assert extract(clips, "--out", out) == 0
+    whole = features(out, "a")
+    np.save(out / "features" / "test" / "rgb" / "a.npy", whole[:-1])
+    networks.clear()
+    assert extract(clips, "--out", out) == 0
+    assert sum(networks) == len(whole) == len(features(out, "a"))
+
+
+def test_a_training_video_that_has_changed(clips, labelled, tmp_path):
+    out = tmp_path / "DATA"
+    assert extract(clips, "--out", out, "--labels", labelled) == 0
+    (name, *_) = (out / "split_train.txt").read_text().splitlines()
+    write_clip(clips / f"{name}.mp4", 4, grey=10)
+    assert extract(clips, "--out", out, "--labels", labelled) == 0
+    assert len(features(out, name, "train")) == snippets(4)
+    assert len(list(out.glob(f"features/*/rgb/{name}.npy"))) == 1
+
+
+SETTINGS = Settings(
+    fps=25.0,
+    short_side=256,
+    snippet_frames=16,
+    snippet_stride=16,
+    precision="float32",
+    dtype="float16",
+    flow="dis",
+    flow_bound=20.0,
+    rgb_weights="a" * 64,
+    flow_weights="b" * 64,
+)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Settings)])
+def test_every_setting_is_held_to(tmp_path, name):
+    FeatureSet(tmp_path / "DATA", SETTINGS, {}).claim()
+    FeatureSet(tmp_path / "DATA", SETTINGS, {}).claim()
+    other = dataclasses.replace(SETTINGS, **{name: "c" * 64 if name.endswith("weights") else 7})
+    with pytest.raises(InputError, match=f"extracted with --{name} "):
+        FeatureSet(tmp_path / "DATA", other, {}).claim()
+
+
+def test_the_first_of_several_makes_the_folder(tmp_path):
+    """What others have begun there is theirs, and the settings that are there first count."""
+    (tmp_path / "DATA" / "videos").mkdir(parents=True)
+    (tmp_path / "DATA" / "manifest.csv").write_text("")
+    FeatureSet(tmp_path / "DATA", SETTINGS, {}).claim()
+    before = (tmp_path / "DATA" / "metadata.json").read_bytes()
+    write_new_json(tmp_path / "DATA" / "metadata.json", {"of": "another"})
+    assert (tmp_path / "DATA" / "metadata.json").read_bytes() == before
+    assert not list((tmp_path / "DATA").glob("*.tmp")) and not list((tmp_path / "DATA").glob(".*.tmp"))
+
+
+def test_bytes_become_numbers_from_minus_one_to_one():
+    seen = []
+
+    def network(clips):
+        seen.append(clips)
+        return I3DOutput(features=clips, logits=clips)
+
+    extractor = Extractor({"rgb": network}, VideoOptions(), choose_machine(RunOptions(device="cpu")))
+    extractor._run(network, torch.tensor([0, 255, 51], dtype=torch.uint8).reshape(1, 1, 1, 1, 3))
+    extractor._run(network, torch.tensor([-0.5, 1.0]).reshape(1, 1, 1, 1, 2))
+    assert seen[0].shape == (1, 3, 1, 1, 1) and seen[0].flatten().tolist() == pytest.approx([-1, 1, -0.6])
+    assert seen[1].flatten().tolist() == [-0.5, 1]

@@ -21,6 +21,7 @@ from video.i3d import FEATURES, I3DOutput
 from video.kinetics import KINETICS_400
 from video.localize import main
 from video.preview import can_encode, plays
+from video.recognise import visible_classes
 from video.weights import LoadedI3D
 
 pytest.importorskip("vl_convert", reason="reports need vl-convert-python: pip install -r requirements-report.txt")
@@ -169,7 +170,8 @@ def test_a_bad_video_is_skipped_and_listed_at_the_end(here):
 def test_only_bad_videos(here):
     (here.path / "bad.mp4").write_text("not a video")
     code, _, err = here("bad.mp4")
-    assert code == 2 and "no video could be used" in err and not (here.path / "predictions").exists()
+    assert code == 2 and "bad.mp4: not a video" in err and len(err.splitlines()) == 1
+    assert not (here.path / "predictions").exists() and not (here.path / "features").exists()
 
 
 def test_a_model_finds_the_same_as_predict_on_the_features(here, capsys):
@@ -307,3 +309,44 @@ def test_copies_in_results_are_no_videos(here):
     shutil.copy(here.path / "clips" / "dark.avi", here.path / "predictions" / "clips" / "dark.avi")
     here.out(".", "--no-write_report", "--features", "f", "--out", "again")
     assert set(here.detections("again")) == {"both sides", "dark"}
+
+
+def test_a_model_gets_the_frame_rate_that_its_set_was_extracted_at(here):
+    (here.path / "labels.csv").write_text("video,label\nboth sides,run\ndark,run\n")
+    assert extract(["clips", "--out", "set", "--labels", "labels.csv", "--device", "cpu", "--fps", "5"]) == 0
+    model = write_model(here.path / "best.pt", data_path=str(here.path / "set"))
+    out = here.out("clips", "--model_file", model, "--no-write_report")
+    assert "features: extracted as those that" in out
+    assert json.loads((here.path / "features" / "clips" / "metadata.json").read_text())["settings"]["fps"] == 5
+    here.out("clips", "--model_file", model, "--no-write_report", "--features", "set")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--most_classes", 3, "--model_file", "best.pt"], "--most_classes: is for calls without --model_file"),
+        (["--class_share", 0.5, "--model_file", "best.pt"], "--class_share: is for calls without --model_file"),
+        (["--features", "clips/dark.avi"], "--features clips/dark.avi: not a folder"),
+        (["--out", "x", "--features", "x"], "--out x: is not apart from --features x"),
+        (["--out", "x/y", "--features", "x"], "--out x/y: is not apart from --features x"),
+    ],
+)
+def test_flags_that_do_not_go_together(here, arguments, said):
+    write_model(here.path / "best.pt")
+    assert said in here.refused("clips", *arguments)
+
+
+def test_weights_of_other_classes_are_told_before_the_work(here, monkeypatch):
+    def loaded(stream, path):
+        return LoadedI3D(network=None, stream=stream, path=path, source="", sha256="1" * 64, classes=None)
+
+    monkeypatch.setattr("video.extraction.load_i3d", loaded)
+    assert "its classes are not those of Kinetics-400" in here.refused("clips", "--rgb_weights", "charades.pt")
+
+
+def test_a_class_that_is_nowhere_likely_is_not_shown():
+    """Proposals begin at the lowest threshold: below it nothing could be found."""
+    probability = np.array([[0.05, 0.5, 0.02], [0.3, 0.2, 0.04]], np.float32)
+    chosen = np.array([0, 1, 2])
+    assert visible_classes(probability, probability.mean(0), chosen, 0.1).tolist() == [0, 1]
+    assert visible_classes(probability, probability.mean(0), chosen, 0.9).tolist() == [1], "the best one at least"

@@ -39,7 +39,7 @@ def write_file(path: pathlib.Path, write: Callable[[BinaryIO], object]) -> None:
             raise
         kept = "the earlier file is unharmed" if path.exists() else "nothing was left behind"
         raise InputError(
-            f"{path}: can't be written ({cause.strerror}); {kept}; free some space or check the folder"
+            f"{path}: can't be written ({cause.strerror or cause}); {kept}; free some space or check the folder"
         ) from error
 
 
@@ -54,6 +54,21 @@ def write_json(path: pathlib.Path, content: Any, *, indent: int | None = None) -
     except ValueError:
         raise InputError(f"{path}: not written, a number in it is not finite; which option is so extreme?") from None
     write_text(path, text + "\n" * bool(indent))
+
+
+def write_new_json(path: pathlib.Path, content: Any) -> None:
+    """Write a JSON file unless there is one: of several processes at once, the first one's stays. Raises InputError."""
+    mine = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    write_json(mine, content, indent=1)
+    try:
+        os.link(mine, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not path.exists():
+            os.replace(mine, path)
+    finally:
+        mine.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -18,8 +18,10 @@ from command_line.early import stop_quietly
 if __name__ == "__main__":
     stop_quietly("video.extract")  # loading the rest takes a moment
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,7 @@ from data_tools.label_tables import refuse
 from data_tools.set_plan import Tables, add_table_flags, plan_set, read_tables
 from formats.names import SPLITS, amount, fold_video, known_name, shown
 from options import resolve
-from run.lock import FolderLock
+from run.lock import FolderLock, InUse
 from utils.errors import InputError
 from utils.printable import one_line
 from utils.processors import settle_in
@@ -39,6 +41,7 @@ from video.sources import FoundSources, find_sources
 if TYPE_CHECKING:
     from video.extraction import Extraction
 
+LOOKS, BETWEEN_LOOKS = 20, 0.1  # of a share at the lock of the whole set; seconds
 OUT_OF_MEMORY = "lower --snippet_batch or --short_side"
 
 
@@ -72,15 +75,12 @@ def extract(arguments: Sequence[str]) -> int:
 
     if tables is None and is_labelled(out):
         raise InputError(f"{out}: is a set with labels; give --labels again, or another --out")
-    place = out if shard == (1, 1) else out / ".shards" / f"{shard[0]}-of-{shard[1]}"
-    with FolderLock(place, instead="another --out"):
+    with _locked(out, shard):
         extraction = extract_videos(found, out, options, shard=shard, plan="plan" in flags)
-        if "plan" not in flags:
-            print(
-                _shard_line(extraction, out, shard)
-                if shard != (1, 1)
-                else _finished(extraction, options, tables, flags)
-            )
+        if "plan" not in flags and shard != (1, 1):
+            print(_shard_line(extraction, out, shard))
+        elif "plan" not in flags:
+            print(_finished(extraction, options, tables, flags))
     if extraction.problems and "plan" not in flags:
         print(f"{amount(len(extraction.problems), 'file')} skipped:")
         for line in extraction.problems:
@@ -111,6 +111,32 @@ def _parser() -> Parser:
     return parser
 
 
+@contextlib.contextmanager
+def _locked(out: pathlib.Path, shard: tuple[int, int]) -> Iterator[None]:
+    """Keep others from the same share, and from the whole set while any share is written. Raises InUse.
+
+    A share looks whether the whole set is locked, for a moment in which other shares may look as well.
+    """
+    shares, instead = out / ".shards", "another --out"
+    with contextlib.ExitStack() as locks:
+        if shard == (1, 1):
+            locks.enter_context(FolderLock(out, instead=instead))
+            for place in sorted(shares.glob("*-of-*")):
+                locks.enter_context(FolderLock(place, instead=instead))
+            yield
+            return
+        locks.enter_context(FolderLock(shares / f"{shard[0]}-of-{shard[1]}", instead=instead))
+        for left in reversed(range(LOOKS)):
+            try:
+                with FolderLock(out, instead=instead):
+                    break
+            except InUse:
+                if not left:
+                    raise
+                time.sleep(BETWEEN_LOOKS)
+        yield
+
+
 def _shard(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
     if not match or not 1 <= int(match[1]) <= int(match[2]):
@@ -123,7 +149,8 @@ def _named(found: FoundSources, tables: Tables, *, skip: bool) -> tuple[FoundSou
 
     Raises InputError for names without a file, unless they are to be skipped.
     """
-    by_name = {source.path.name: source for source in found.sources} | {source.name: source for source in found.sources}
+    by_name = {source.name.strip(): source for source in found.sources}  # as cells of the table are
+    by_name |= {source.path.name.strip(): source for source in found.sources}
     sources = {name: by_name[file] for name in tables.labels if (file := known_name(name, by_name)) is not None}
     lost = [name for name in tables.labels if name not in sources]
     if lost and (not skip or not sources):
@@ -169,6 +196,7 @@ def _finished(extraction: "Extraction", options: VideoOptions, tables: Tables | 
     if not videos:
         raise InputError(f"{out}: no video could be used; the lines above say why", details=extraction.problems)
     if tables is None:
+        videos = tuple(sorted((*videos, *extraction.others), key=lambda video: video.name))
         names: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
         names[SPLITS[-1]] = tuple(video.name for video in videos)
         extraction.folder.finish(names, {})
@@ -179,8 +207,11 @@ def _finished(extraction: "Extraction", options: VideoOptions, tables: Tables | 
         )
     modal = {} if len(options.streams) > 1 else {"modal": options.streams[0]}
     sampling, usual = options.sampling, SamplingOptions()
-    grid = {"snippet_frames": sampling.grid.frames, "snippet_stride": sampling.grid.stride}
-    grid = grid if sampling.grid != usual.grid else {}
+    grid: dict[str, float] = {}
+    if sampling.grid != usual.grid:
+        grid |= {"snippet_frames": sampling.grid.frames, "snippet_stride": sampling.grid.stride}
+    if sampling.fps != usual.fps:
+        grid["fps"] = sampling.fps
     # What could not be used has been told.
     data = resolve({**modal, **grid, "skip_unusable": True}).data
     stored = {video.name: dict(video.features) for video in videos}

@@ -20,17 +20,17 @@ from formats.names import amount
 from options import RunOptions
 from run.device import Machine, choose_machine
 from run.provenance import versions
+from utils.errors import InputError
 from video.containers import UnusableVideo
 from video.estimate import estimate, expected_snippets
-from video.feature_set import ExtractedVideo, FeatureSet, Settings
+from video.feature_set import MANIFEST, ExtractedVideo, FeatureSet, Settings
 from video.fused_i3d import FusedI3D
-from video.manifest import Entry, manifest, share
+from video.manifest import Entry, manifest, share, write_manifest
 from video.options import CROP, VideoOptions
 from video.pipeline import Extractor
 from video.sources import FoundSources
 from video.weights import LoadedI3D, load_i3d
 
-MANIFEST = "manifest.csv"
 PACKAGES = ("av", "opencv-contrib-python-headless")
 
 
@@ -40,6 +40,7 @@ class Extraction:
 
     folder: FeatureSet
     videos: tuple[ExtractedVideo, ...]  # of the sources given, those that are complete
+    others: tuple[ExtractedVideo, ...]  # complete ones of earlier calls
     problems: tuple[str, ...]  # a line for each file that could not be used
     missing: int  # of the sources given, those that are not complete, of this share or of another
 
@@ -51,13 +52,13 @@ def extract_videos(
     *,
     shard: tuple[int, int] = (1, 1),
     plan: bool = False,
+    frozen: bool = False,
     flag: str = "--out",
 ) -> Extraction:
-    """Extract what `out` does not have yet, of share I of N if there is a `shard`; with `plan` only say what there is to do.
+    """Extract what `out` does not have yet, of share I of N if there is a `shard`.
 
-    `flag` is what names `out` on the command line.
-
-    Raises InputError when weights or folder can't be used.
+    With `plan` only say what there is to do. A `frozen` folder is looked at alone. `flag` is what names `out` on the command
+    line. Raises InputError when weights or folder can't be used, or no file is a video.
     """
     machine = choose_machine(RunOptions(**_of(options.network, "device", "precision", "threads")))
     weights = load_weights(options)
@@ -66,16 +67,23 @@ def extract_videos(
     if "flow" not in weights:
         print("flow: none, RGB alone is extracted; flow needs a state dict of I3D, --flow_weights FILE")
     folder = FeatureSet(out, settings(options, weights, machine), _about(weights), flag=flag)
-    folder.claim()
+    folder.check()
     listed = manifest(found.sources, out / MANIFEST)
+    problems = [*found.problems, *listed.problems]
+    if not listed.entries:
+        first, *more = problems
+        raise InputError(first, details=more)
     mine = share(listed.entries, shard)
     pending = [entry for entry in mine if not folder.has(entry.source)]
-    problems = [*found.problems, *listed.problems]
     for line in problems:
         print(f"skipped: {line}")
+    if not frozen:
+        write_manifest(out / MANIFEST, listed.entries)
     if len(pending) < len(mine):
         print(f"{out}: has {amount(len(mine) - len(pending), 'video')} of {len(mine)} already")
-    if pending:
+    if not (plan or frozen):
+        folder.claim()
+    if pending and not frozen:
         networks = {
             stream: FusedI3D(loaded.network, device=machine.device, dtype=machine.dtype)
             for stream, loaded in weights.items()
@@ -86,10 +94,12 @@ def extract_videos(
             folder.mark_unfinished()
             problems += _extract(pending, extractor, folder)
     done = folder.videos()
+    names = {source.name for source in found.sources}
     complete = [entry.source.name for entry in listed.entries if folder.has(entry.source)]
     return Extraction(
         folder=folder,
         videos=tuple(done[name] for name in complete),
+        others=tuple(video for name, video in done.items() if name not in names),
         problems=tuple(problems),
         missing=len(listed.entries) - len(complete),
     )

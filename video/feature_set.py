@@ -15,6 +15,7 @@ Until it is complete the folder has the mark that readers of sets refuse.
 """
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Mapping
@@ -31,12 +32,12 @@ from formats.layouts import UNFINISHED
 from formats.names import SPLITS
 from formats.regular_files import check_regular
 from run.provenance import git_commit
-from utils.atomic import remove_leftovers, write_file, write_json, write_text
+from utils.atomic import remove_leftovers, write_file, write_json, write_new_json, write_text
 from utils.errors import InputError
 from video.pipeline import Extracted
 from video.sources import Source
 
-METADATA, RECORDS, LOGITS = "metadata.json", "videos", "kinetics"
+METADATA, MANIFEST, RECORDS, LOGITS = "metadata.json", "manifest.csv", "videos", "kinetics"
 UNUSED = "unused"  # in the place of a split
 FORMAT = 1
 
@@ -96,24 +97,35 @@ class FeatureSet:
         """
         self.path, self.settings, self.about, self.flag = path, settings, dict(about), flag
 
-    def claim(self) -> None:
-        """Make the folder, or check that it is one of these very settings. Raises InputError."""
-        file = self.path / METADATA
+    def check(self) -> None:
+        """Raise InputError where the folder is something else, or a set of other settings."""
         try:
-            if not file.exists():
-                if self.path.exists() and not self.path.is_dir():
-                    raise InputError(f"{self.path}: not a folder; name another one with {self.flag}")
-                if self.path.exists() and any(entry.name[0] != "." for entry in self.path.iterdir()):
-                    raise InputError(
-                        f"{self.path}: exists and is not a set of extracted features; name a new folder with "
-                        f"{self.flag}"
-                    )
-                self.path.mkdir(parents=True, exist_ok=True)
+            if (self.path / METADATA).exists():
+                self._check(read_json(self.path / METADATA))
+            elif self.path.exists() and not self.path.is_dir():
+                raise InputError(f"{self.path}: not a folder; name another one with {self.flag}")
+            elif self.path.exists() and any(self._is_foreign(entry.name) for entry in self.path.iterdir()):
+                raise InputError(
+                    f"{self.path}: exists and is not a set of extracted features; name a new folder with {self.flag}"
+                )
+        except OSError as error:
+            raise InputError(f"{self.path}: can't be read ({error.strerror}); name another folder") from None
+
+    def claim(self) -> None:
+        """Make the folder, or check that it is one of these very settings. Of several who make it, the first one's count."""
+        self.check()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if not (self.path / METADATA).exists():
                 self.mark_unfinished()
-                write_json(file, self._metadata({}), indent=1)
-            self._check(read_json(file))
+                write_new_json(self.path / METADATA, self._metadata({}))
         except OSError as error:
             raise InputError(f"{self.path}: can't be written ({error.strerror}); name another folder") from None
+        self._check(read_json(self.path / METADATA))
+
+    def _is_foreign(self, name: str) -> bool:
+        """Whether an entry of the folder is of no extraction; another share may be making the folder at this moment."""
+        return name[0] != "." and name not in (METADATA, MANIFEST, RECORDS, LOGITS, "features")
 
     def mark_unfinished(self) -> None:
         """No reader takes the set for complete from now on."""
@@ -219,7 +231,7 @@ class FeatureSet:
             return None
         try:
             record = read_json(file)
-        except InputError:  # damaged: it is extracted again
+        except InputError:
             return None
         return record if isinstance(record, dict) else None
 
@@ -233,12 +245,12 @@ class FeatureSet:
                 source=pathlib.Path(record["path"]),
                 features={stream: self._features(split, stream, name) for stream in self.settings.streams},
                 logits=self.path / LOGITS / f"{name}.npy",
-                seconds=float(record["seconds"]),
-                fps=float(record["fps"]),
-                num_snippets=int(record["snippets"]),
+                seconds=_positive(record["seconds"]),
+                fps=_positive(record["fps"]),
+                num_snippets=int(_positive(record["snippets"])),
                 notes=tuple(map(str, record["notes"])),
             )
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError):  # damaged: it is extracted again
             return None
 
     def _features(self, split: str, stream: str, name: str) -> pathlib.Path:
@@ -272,6 +284,13 @@ def _shape(path: pathlib.Path) -> tuple[int, ...]:
         return tuple(np.load(path, mmap_mode="r", allow_pickle=False).shape)
     except (OSError, ValueError, InputError):
         return ()
+
+
+def _positive(value: Any) -> float:
+    number = float(value)
+    if not 0 < number < math.inf:
+        raise ValueError(number)
+    return number
 
 
 def _shown(value: object, is_weights: bool) -> str:

@@ -41,6 +41,7 @@ class FrameClock:
         self.start: float | None = None  # what the file calls the time of the first frame
         self.last = 0.0
         self.frames = self.guessed = self.jumps = self.stuck = 0
+        self.jumped = 0.0  # seconds that the jumps leave out
         self.disorder, self.latest = {"shown": 0, "decoded": 0}, dict[str, int]()
 
     def time(self, frame: Timed) -> float:
@@ -56,7 +57,7 @@ class FrameClock:
             return following
         time = stated - self.start
         if not self.last - BACKWARD < time <= self.last + LONGEST_GAP:
-            self.jumps += 1
+            self.jumps, self.jumped = self.jumps + 1, self.jumped + max(0.0, time - following)
             self.start, time = stated - following, following
         self.stuck = self.stuck + 1 if time <= self.last else 0
         if self.stuck > STUCK:
@@ -83,4 +84,5 @@ class FrameClock:
         if self.guessed > FEW * self.frames + min(LATE, self.frames / 2):
             yield f"{self.guessed} of {self.frames} frames state no time of their own: each is taken to be {made_up}"
         if self.jumps:
-            yield f"its times jump ({self.jumps} x): the next frame is taken to be {made_up}"
+            left_out = f"; {self.jumped:.1f} s are left out" if self.jumped > 0 else ""
+            yield f"its times jump ({self.jumps} x): the next frame is taken to be {made_up}{left_out}"

@@ -20,7 +20,9 @@ if __name__ == "__main__":
     stop_quietly("video.localize")  # loading the rest takes a moment
 
 import argparse
+import os
 from collections.abc import Sequence
+from dataclasses import fields
 
 from command_line.console import run_tool
 from command_line.flags import FlagTable, Parser
@@ -29,7 +31,7 @@ from options import FLAGS
 from utils.errors import InputError
 from utils.processors import settle_in
 from video.extract import OUT_OF_MEMORY
-from video.options import LocalizeOptions
+from video.options import LocalizeOptions, RecogniserOptions
 from video.sources import find_sources
 
 LOCALIZE_FLAGS = FlagTable(LocalizeOptions)
@@ -52,17 +54,30 @@ def localize(arguments: Sequence[str]) -> int:
     LOCALIZE_FLAGS.check(LOCALIZE_FLAGS.build({name: flags[name] for name in LOCALIZE_FLAGS.names if name in flags}))
     if "classes" in flags and "model_file" not in flags:
         raise InputError("--classes: names the classes of --model_file; give that too")
+    if "model_file" in flags:
+        for name in (field.name for field in fields(RecogniserOptions)):
+            if name in flags:
+                raise InputError(f"--{name}: is for calls without --model_file; leave it out")
     from run.predicting import name_of  # with torch, which takes a moment
     from video.localizing import localize_videos
 
     flags.setdefault("features", pathlib.Path("features") / name_of(flags["videos"]))
-    found = find_sources(flags["videos"], inside=flags["features"])
+    features, out = flags["features"], flags.get("out")
+    if features.exists() and not features.is_dir():
+        raise InputError(f"--features {features}: not a folder; name one, new or of an earlier call")
+    if out and (_is_inside(out, features) or _is_inside(features, out)):
+        raise InputError(f"--out {out}: is not apart from --features {features}; name another folder")
+    found = find_sources(flags["videos"], inside=features)
     problems = localize_videos(found, flags)
     if problems:
         print(f"{amount(len(problems), 'file')} skipped:")
         for line in problems:
             print(f"    {line}")
     return 1 if problems else 0
+
+
+def _is_inside(path: str | pathlib.Path, folder: str | pathlib.Path) -> bool:
+    return pathlib.Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def _parser() -> Parser:

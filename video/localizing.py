@@ -21,7 +21,6 @@ from report.making import report_predictions
 from report.page import PREVIEW
 from report.predicting import predict_into
 from report.recording import timelines_of
-from run.checkpoint import Checkpoint
 from run.device import choose_machine
 from run.experiment import begin_inference
 from run.lock import FolderLock
@@ -31,13 +30,14 @@ from run.weights import assumed_lines
 from utils.errors import InputError
 from utils.printable import one_line
 from video.containers import UnusableVideo
-from video.extraction import Extraction, extract_videos
-from video.feature_set import ExtractedVideo, is_labelled
+from video.extraction import Extraction, extract_videos, load_weights
+from video.feature_set import METADATA, ExtractedVideo, is_labelled
 from video.i3d import FEATURES
 from video.options import VIDEO_FLAGS, RecogniserOptions, VideoOptions
 from video.preview import can_encode, plays, write_preview
 from video.recognise import KINETICS, METHOD, recognise
 from video.sources import FoundSources
+from video.weights import LoadedI3D
 
 SUBTITLES = 100  # detections of a video in its subtitles, the best ones
 MACHINE = ("device", "precision", "threads")
@@ -54,6 +54,8 @@ def localize_videos(found: FoundSources, flags: Mapping[str, Any]) -> tuple[str,
     if "model_file" not in flags:
         video_options = VIDEO_FLAGS.build(typed)
         folder = results_folder(given["out"], videos, model=None)
+        if video_options.network.rgb_weights:
+            _check_classes(load_weights(video_options)["rgb"])
         extraction = _extract(found, features, video_options)
         recogniser = RecogniserOptions(**{n: flags[n] for n in _names(RecogniserOptions) if n in flags})
         _recognise(extraction, folder, _own_options(given, video_options), recogniser, previews=previews)
@@ -63,13 +65,14 @@ def localize_videos(found: FoundSources, flags: Mapping[str, Any]) -> tuple[str,
     for note in checkpoint.notes:
         print(f"note: {note}")
     folder = results_folder(given["out"], videos, model=path)
-    video_options = model_sampling(options, path, typed)
+    trained_on = settings_of((checkpoint.options or {}).get("data_path") or "")
+    video_options = model_sampling(options, path, typed, trained_on)
     model = Localizer(checkpoint, path, options)
     print(f"{path}: {len(model.classes)} classes, on {model.machine.device} ({model.machine.precision})")
     for line in assumed_lines(checkpoint, options.data, path):
         print(line)
     extraction = _extract(found, features, video_options)
-    print(known_features(extraction, checkpoint, path))
+    print(known_features(extraction, trained_on, path))
     streams = options.data.streams
     stored = FoundVideos(
         videos={v.name: {stream: v.features[stream] for stream in streams} for v in extraction.videos},
@@ -92,8 +95,13 @@ def localize_videos(found: FoundSources, flags: Mapping[str, Any]) -> tuple[str,
     return (*extraction.problems, *(str(problem) for problem in skipped.problems))
 
 
-def model_sampling(options: Options, path: pathlib.Path, typed: Mapping[str, Any]) -> VideoOptions:
-    """Extract as the model's features were extracted. Raises InputError for a model that I3D has no features for."""
+def model_sampling(
+    options: Options, path: pathlib.Path, typed: Mapping[str, Any], trained_on: Mapping[str, Any]
+) -> VideoOptions:
+    """Extract as the model's features were: by its options, and the settings of the set that it was `trained_on`.
+
+    Raises InputError for a model that I3D has no features for.
+    """
     data = options.data
     if data.feature_size != FEATURES:
         raise InputError(
@@ -105,8 +113,10 @@ def model_sampling(options: Options, path: pathlib.Path, typed: Mapping[str, Any
             f"{path}: needs features of {' and '.join(data.streams)}: give --flow_weights FILE, a state dict of I3D for flow, "
             "or a model that was trained with --modal rgb"
         )
-    grid = {"snippet_frames": data.grid.frames, "snippet_stride": data.grid.stride}
-    trained = {**grid, **({"fps": data.fps} if data.fps else {})}
+    trained: dict[str, float] = {"snippet_frames": data.grid.frames, "snippet_stride": data.grid.stride}
+    fps = data.fps or trained_on.get("fps")
+    if isinstance(fps, int | float):
+        trained["fps"] = fps
     for name, value in trained.items():
         if typed.get(name, value) != value:
             raise InputError(f"--{name} {typed[name]:g}: {path} was trained with {value:g}; leave it out")
@@ -118,21 +128,27 @@ def model_sampling(options: Options, path: pathlib.Path, typed: Mapping[str, Any
     return video_options
 
 
-def known_features(extraction: Extraction, checkpoint: Checkpoint, path: pathlib.Path) -> str:
-    """What is known of whether these features are of the kind that the model was trained on."""
-    place = (checkpoint.options or {}).get("data_path")
+def settings_of(folder: str) -> dict[str, Any]:
+    """The settings that the features in a folder were extracted with; none where it is not there, or of another program."""
     try:
-        there = read_json(pathlib.Path(place or "") / "metadata.json")["settings"]
-        different = [
-            f"{name} {there.get(name)}, here {value}"
-            for name, value in _as_settings(extraction).items()
-            if there.get(name) != value and name != "dtype"
-        ]
-    except (InputError, KeyError, TypeError, AttributeError):
+        settings = read_json(pathlib.Path(folder) / METADATA)["settings"]
+    except (InputError, KeyError, TypeError):
+        return {}
+    return settings if isinstance(settings, dict) else {}
+
+
+def known_features(extraction: Extraction, trained_on: Mapping[str, Any], path: pathlib.Path) -> str:
+    """What is known of whether these features are of the kind that the model was trained on."""
+    if not trained_on:
         return (
             f"note: nothing states how the features that {path} was trained on were extracted; if they are not of this I3D, "
             "what it finds means nothing"
         )
+    different = [
+        f"{name} {trained_on.get(name)}, here {value}"
+        for name, value in _as_settings(extraction).items()
+        if trained_on.get(name) != value and name != "dtype"
+    ]
     if different:
         return f"warning: {path} was trained on features extracted with other settings: {'; '.join(different)}"
     return f"features: extracted as those that {path} was trained on"
@@ -156,16 +172,17 @@ def _extract(found: FoundSources, features: pathlib.Path, options: VideoOptions)
     """
     labelled = is_labelled(features)
     with FolderLock(features, instead="another --features"):
-        extraction = extract_videos(found, features, options, plan=labelled, flag="--features")
+        extraction = extract_videos(found, features, options, frozen=labelled, flag="--features")
         extraction = replace(extraction, videos=tuple(sorted(extraction.videos, key=lambda video: video.name)))
         if labelled and extraction.missing:
             lacking = f"is a set with labels, which stays as it is, and lacks {amount(extraction.missing, 'video')}"
             raise InputError(f"--features {features}: {lacking}; name another folder")
         if not labelled:
-            every = tuple(extraction.folder.videos())
+            every = tuple(sorted(video.name for video in (*extraction.videos, *extraction.others)))
             extraction.folder.finish({**dict.fromkeys(SPLITS, ()), SPLITS[-1]: every}, {})
     if not extraction.videos:
-        raise InputError(f"{features}: no video could be used; the lines above say why", details=extraction.problems)
+        first, *more = extraction.problems
+        raise InputError(first, details=more)
     return extraction
 
 
@@ -176,14 +193,18 @@ def _own_options(given: Mapping[str, Any], video_options: VideoOptions) -> Optio
     return resolve({**own, "short_videos": "keep", **given})
 
 
+def _check_classes(loaded: LoadedI3D) -> None:
+    """Raise InputError for a network whose classes nobody knows."""
+    if loaded.classes is None:
+        raise InputError(
+            f"{loaded.path}: its classes are not those of Kinetics-400; give --model_file, or leave --rgb_weights out"
+        )
+
+
 def _recognise(
     extraction: Extraction, folder: pathlib.Path, options: Options, recogniser: RecogniserOptions, *, previews: bool
 ) -> None:
-    of = extraction.folder.about
-    classes = of["classes"]
-    if classes is None:
-        source = of["weights"]["rgb"]["source"]
-        raise InputError(f"{source}: its classes are not those of Kinetics-400; give --model_file, or no --rgb_weights")
+    classes = extraction.folder.about["classes"]
     method = METHOD.format(classes=len(classes), network=KINETICS)
     print(method)
     grid = options.data.grid

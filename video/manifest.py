@@ -3,6 +3,7 @@
     listed = manifest(sources, pathlib.Path("DATA/manifest.csv"))
     listed.entries      # Entry(source, seconds, width, height)
     share(listed.entries, shard=(2, 8))
+write_manifest(pathlib.Path("DATA/manifest.csv"), listed.entries)
 
 Every process that reads the same files makes the same list, so shares need no word between machines: share I of N are the
 entries I, I + N, I + 2N .. of it. Dealing the longest first gives every share about the same work.
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 
 from command_line.progress import progress
 from formats.regular_files import check_regular
-from utils.atomic import write_text
+from utils.atomic import write_file
 from utils.errors import InputError
 from video.containers import UnusableVideo
 from video.decode import inspect_video
@@ -43,7 +44,7 @@ class Manifest:
 
 
 def manifest(sources: Sequence[Source], file: pathlib.Path) -> Manifest:
-    """Look into every file that the table does not have as it is now, and write the table if that adds anything."""
+    """Look into every file that the table does not have as it is now."""
     known = _read(file)
     entries, problems = [], []
     for source in progress(sources, desc="looking into videos", unit="video"):
@@ -56,10 +57,22 @@ def manifest(sources: Sequence[Source], file: pathlib.Path) -> Manifest:
                 continue
             entry = Entry(source=source, seconds=info.seconds, width=info.width, height=info.height)
         entries.append(entry)
-    entries.sort(key=lambda entry: (-(entry.seconds or math.inf), entry.source.name))
-    if set(entries) != set(known.values()):
-        write_text(file, _text(entries))
+    entries.sort(key=_longest_first)
     return Manifest(entries=tuple(entries), problems=tuple(problems))
+
+
+def write_manifest(file: pathlib.Path, entries: Sequence[Entry]) -> None:
+    """Put these videos into the table; others in it stay, as long as their files are there. Raises InputError."""
+    known = _read(file)
+    names = {entry.source.name for entry in entries}
+    others = [e for e in known.values() if e.source.name not in names and e.source.path.exists()]
+    table = sorted([*entries, *others], key=_longest_first)
+    if set(table) != set(known.values()):
+        write_file(file, lambda target: target.write(_text(table).encode("utf-8", "surrogateescape")))
+
+
+def _longest_first(entry: Entry) -> tuple[float, str]:
+    return -(entry.seconds or math.inf), entry.source.name
 
 
 def share(entries: Sequence[Entry], shard: tuple[int, int]) -> Sequence[Entry]:
@@ -83,6 +96,8 @@ def _entry(row: dict[str, str]) -> Entry:
         name=row["video"], path=pathlib.Path(row["path"]), size=int(row["bytes"]), modified=int(row["modified"])
     )
     seconds = float(row["seconds"]) if row["seconds"] else None
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ValueError(seconds)
     return Entry(source=source, seconds=seconds, width=int(row["width"]), height=int(row["height"]))
 
 

@@ -41,7 +41,7 @@ class NetworkOptions:
     flow_weights: str = option("", "state dict of I3D for flow, with the same names; without it RGB alone is extracted")
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
     precision: str = option("auto", "number format of the networks; auto: tf32 on a GPU that supports it, else fp32; bf16 changes features by about 1 %, and is slow on most CPUs", choices=("auto", "fp32", "tf32", "bf16"))
-    threads: int | None = option(None, "CPU threads of torch, of decoding and of flow", range="[1,1024]", shown="as many as CPUs, or OMP_NUM_THREADS")
+    threads: int | None = option(None, "CPU threads of torch and of flow", range="[1,1024]", shown="as many as CPUs, or OMP_NUM_THREADS")
     snippet_batch: int = option(4, "snippets that go through a network at once", range="[1,1024]")
 
 

@@ -57,6 +57,7 @@ def recognise(
         probability = _probabilities(video, len(classes))
         scores = probability.mean(0)
         chosen = likely_classes(scores, options)
+        chosen = visible_classes(probability, scores, chosen, localization.thresholds[0])
         sequences = np.ascontiguousarray(probability.T[chosen])
         predictions.append(
             Prediction(
@@ -99,6 +100,14 @@ def likely_classes(scores: NDArray[np.float32], options: RecogniserOptions) -> N
     """The classes looked for, ascending: the best of the scores [C] and those with a share of it, `most_classes` of them."""
     best = np.argsort(-scores, kind="stable")[: options.most_classes]
     return np.sort(best[scores[best] >= options.class_share * scores[best[0]]])
+
+
+def visible_classes(
+    probability: NDArray[np.float32], scores: NDArray[np.float32], chosen: NDArray[np.int64], lowest: float
+) -> NDArray[np.int64]:
+    """Of the classes, those whose probability [T,C] anywhere exceeds the lowest threshold of proposals; else the best one."""
+    seen = chosen[probability[:, chosen].max(0) > lowest]
+    return seen if len(seen) else chosen[[scores[chosen].argmax()]]
 
 
 def _long_enough(found: Segments, videos: Sequence[ExtractedVideo], grid: SnippetGrid) -> Segments:

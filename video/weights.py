@@ -131,7 +131,10 @@ def _read_state(path: pathlib.Path, stream: str) -> dict[str, Tensor]:
     if not path.exists():
         raise InputError(f"{path}: no such file; check {flag}")
     check_regular(path)
-    content = load_tensors(path)
+    try:
+        content = load_tensors(path)
+    except InputError as error:
+        raise InputError(f"{error}; wanted is a state dict of I3D, check {flag}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds a {type(content).__name__}, not a state dict; check {flag}")
     _, found = find_state_dict(content, path)
