@@ -20,10 +20,9 @@ from data_tools.check.report import check_data
 from options import RunOptions, resolve
 from run.device import choose_machine
 from run.lock import FolderLock
-from utils.atomic import write_new_json
 from utils.errors import InputError
 from video.extract import main
-from video.feature_set import FeatureSet, Settings
+from video.feature_set import FeatureSet, Settings, write_new_json
 from video.i3d import FEATURES, KINETICS_CLASSES, I3DOutput
 from video.options import VideoOptions
 from video.pipeline import Extractor

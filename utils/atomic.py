@@ -56,21 +56,6 @@ def write_json(path: pathlib.Path, content: Any, *, indent: int | None = None) -
     write_text(path, text + "\n" * bool(indent))
 
 
-def write_new_json(path: pathlib.Path, content: Any) -> None:
-    """Write a JSON file unless there is one: of several processes at once, the first one's stays. Raises InputError."""
-    mine = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    write_json(mine, content, indent=1)
-    try:
-        os.link(mine, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links
-        if not path.exists():
-            os.replace(mine, path)
-    finally:
-        mine.unlink(missing_ok=True)
-
-
 @contextlib.contextmanager
 def whole_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A new folder to fill, which becomes `path` when the block ends; nothing of it stays when the block fails."""

@@ -18,6 +18,7 @@ import json
 import math
 import os
 import pathlib
+import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -32,7 +33,7 @@ from formats.layouts import UNFINISHED
 from formats.names import SPLITS
 from formats.regular_files import check_regular
 from run.provenance import git_commit
-from utils.atomic import remove_leftovers, write_file, write_json, write_new_json, write_text
+from utils.atomic import remove_leftovers, write_file, write_json, write_text
 from utils.errors import InputError
 from video.pipeline import Extracted
 from video.sources import Source
@@ -271,6 +272,21 @@ class FeatureSet:
                 target = self._features(split, stream, name)
                 target.parent.mkdir(parents=True, exist_ok=True)
                 self._features(before, stream, name).replace(target)
+
+
+def write_new_json(path: pathlib.Path, content: Any) -> None:
+    """Write a JSON file unless there is one: of several processes at once, the first one's stays. Raises InputError."""
+    mine = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    write_json(mine, content, indent=1)
+    try:
+        os.link(mine, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        if not path.exists():
+            os.replace(mine, path)
+    finally:
+        mine.unlink(missing_ok=True)
 
 
 def _save(path: pathlib.Path, array: NDArray[Any]) -> None:
