@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import av
 import numpy as np
@@ -21,11 +22,15 @@ from options import RunOptions, resolve
 from run.device import choose_machine
 from run.lock import FolderLock
 from utils.errors import InputError
+from video.estimate import estimate
 from video.extract import main
+from video.extraction import settings
 from video.feature_set import FeatureSet, Settings, write_new_json
 from video.i3d import FEATURES, KINETICS_CLASSES, I3DOutput
-from video.options import VideoOptions
+from video.manifest import Entry
+from video.options import VIDEO_FLAGS, VideoOptions
 from video.pipeline import Extractor
+from video.sources import Source
 
 SECONDS = {"a": 2, "b c": 1, "déjà": 3}
 
@@ -486,3 +491,27 @@ def test_bytes_become_numbers_from_minus_one_to_one():
     extractor._run(network, torch.tensor([-0.5, 1.0]).reshape(1, 1, 1, 1, 2))
     assert seen[0].shape == (1, 3, 1, 1, 1) and seen[0].flatten().tolist() == pytest.approx([-1, 1, -0.6])
     assert seen[1].flatten().tolist() == [-0.5, 1]
+
+
+def test_settings_are_those_of_the_call():
+    flags = {"fps": 10.0, "short_side": 240, "snippet_frames": 12, "snippet_stride": 4, "dtype": "float32"}
+    flow = {"flow": "dis", "flow_bound": 7.0, "flow_weights": "file"}
+    machine = choose_machine(RunOptions(device="cpu", precision="bf16"))
+    weights = {stream: types.SimpleNamespace(sha256=f"of {stream}") for stream in ("rgb", "flow")}
+    common = {**flags, "precision": "bf16", "rgb_weights": "of rgb"}
+    both = settings(VIDEO_FLAGS.build({**flags, **flow}), weights, machine)
+    assert both == Settings(**common, flow="dis", flow_bound=7.0, flow_weights="of flow")
+    rgb = settings(VIDEO_FLAGS.build({**flags, **flow, "flow_weights": ""}), {"rgb": weights["rgb"]}, machine)
+    assert rgb == Settings(**common, flow=None, flow_bound=None, flow_weights=None)
+
+
+@pytest.mark.parametrize(("device", "seconds"), [("cpu", "53 s"), ("cuda", "50 s")])
+def test_the_estimate_adds_what_shares_the_cores(clips, monkeypatch, device, seconds):
+    """Two seconds of video are 50 frames, of a second each here, and 3 snippets."""
+    monkeypatch.setattr("video.estimate._decoding", lambda entry, options: 1.0)
+    machine = types.SimpleNamespace(device=torch.device(device), threads=1)
+    extractor = types.SimpleNamespace(
+        options=VideoOptions(), machine=machine, networks={"rgb": None}, seconds_per_snippet=lambda: 1.0
+    )
+    entry = Entry(source=Source.of(clips / "a.mp4"), seconds=2.0, width=64, height=48)
+    assert f"to do: 1 video, 2 s of video, 3 snippets; about {seconds} (networks 3 s" in estimate([entry], extractor)
