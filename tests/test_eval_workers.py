@@ -296,7 +296,7 @@ def test_a_save_in_the_background_is_of_its_moment(tiny, run, monkeypatch, backg
     for name, epochs in (("x", "3"), ("short", "1")):
         background = name == "x"
         steps = threading.Semaphore(0 if background else 6)
-        flags = (*FLAGS, "--detection_inf_step", "3", "--num_epochs", epochs)
+        flags = (*FLAGS, "--detection_inf_step", "6", "--eval_from_epoch", "2", "--num_epochs", epochs)
         assert run(tiny.path, "--exp_name", name, *flags).code == 0
     assert saved[0] and saved[1] == saved[3]
 
