@@ -72,7 +72,7 @@ class Sequences:
     classes: tuple[str, ...]
     times: NDArray[np.float64]  # [T] seconds, the start of what each snippet stands for
     cas: NDArray[np.float32]  # [T,C] class activation sequence, logits
-    actionness: NDArray[np.float32]  # [T] fused, in (0,1)
+    actionness: NDArray[np.float32] | None  # [T] fused, in (0,1); None of a model trained with --no_actionness
     stream_actionness: dict[str, NDArray[np.float32]]  # [T] each, "rgb" and "flow"
     combined: NDArray[np.float32]  # [T,C] what proposals are cut from
     class_scores: NDArray[np.float32]  # [C] of the video, sum to 1
@@ -91,7 +91,14 @@ class Localizer:
         self.classes, self.options, self.path = checkpoint.classes, options, path
         with _torch_unchanged():
             self.machine = choose_machine(options.run)
-            make_model = network_maker(options.model, options.data, self.machine, num_classes=count, training=False)
+            make_model = network_maker(
+                options.model,
+                options.data,
+                self.machine,
+                num_classes=count,
+                training=False,
+                ablation=options.ablation,
+            )
             self.network = load_network(make_model, checkpoint, path, device=self.machine.device)
 
     @classmethod
@@ -362,7 +369,7 @@ class Localizer:
                 classes=self.classes,
                 times=grid.seconds(np.arange(snippets) * length / snippets, fps),
                 cas=_array(output.cas[i]),
-                actionness=_array(output.actionness[i]),
+                actionness=None if output.actionness is None else _array(output.actionness[i]),
                 stream_actionness={stream: _array(values[i]) for stream, values in output.stream_actionness.items()},
                 combined=_array(combined[i]),
                 class_scores=_array(scores[i]),

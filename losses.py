@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from layers.mixup import average_weights, join_labels
-from model import SalOutput, combined_sequence, topk_mean
-from options import ActionnessOptions, FusionOptions, LossOptions
+from model import WHOLE, SalOutput, combined_sequence, topk_mean
+from options import AblationOptions, ActionnessOptions, FusionOptions, LossOptions
 from utils.snippet_grid import topk_count
 
 # Adaptive actionness learning (AAL): the targets of actionness
@@ -30,12 +30,27 @@ from utils.snippet_grid import topk_count
 
 @dataclass(frozen=True, kw_only=True)
 class ActionnessTargets:
-    """Targets of actionness in one step, without gradient. All [B,T]."""
+    """Targets of actionness in one step, without gradient. All [B,T]; of mixed-up segments None without mix-up."""
 
     label: Tensor
     weight: Tensor
-    mixed_label: Tensor
-    mixed_weight: Tensor
+    mixed_label: Tensor | None
+    mixed_weight: Tensor | None
+
+
+class Company:
+    """The videos that a batch is part of: its own alone, unless several processes share a step (run/ranks.py)."""
+
+    def everyone(self, values: Tensor) -> Tensor:
+        """Values of this batch's videos [n,...] -> those of all videos of the step [B,...], in order."""
+        return values
+
+    def own(self, values: Tensor) -> Tensor:
+        """Values of all videos [B,...] -> those of this batch's [n,...]."""
+        return values
+
+
+ALONE = Company()
 
 
 @torch.no_grad()
@@ -74,9 +89,8 @@ class AdaptiveMask(nn.Module):
         self.register_buffer("var", torch.tensor(options.mask_var_init))
 
     @torch.no_grad()
-    def forward(self, cas: Tensor) -> Tensor:
-        """cas [B,T,C] -> w [B,T] in (0,1]. Updates the statistics first."""
-        confidence = snippet_confidence(cas)
+    def forward(self, confidence: Tensor) -> Tensor:
+        """The confidences of a step's snippets [B,T] -> w [B,T] in (0,1]. Updates the statistics first."""
         self.mean.lerp_(confidence.mean(), 1 - self.momentum)
         if confidence.numel() > 1:  # a single snippet has no variance
             self.var.lerp_(confidence.var(), 1 - self.momentum)
@@ -89,12 +103,25 @@ class AdaptiveMask(nn.Module):
 
 
 @torch.no_grad()
-def actionness_targets(output: SalOutput, mask: AdaptiveMask, options: ActionnessOptions) -> ActionnessTargets:
-    """The targets of one training step, from the model's own output. Updates the mask's statistics."""
-    label = pseudo_labels(output.actionness, output.cas, options)
-    weight = mask(output.cas)
+def actionness_targets(
+    output: SalOutput,
+    mask: AdaptiveMask,
+    options: ActionnessOptions,
+    *,
+    ablation: AblationOptions = WHOLE,
+    company: Company = ALONE,
+) -> ActionnessTargets | None:
+    """The targets of one training step, from the model's own output; None without actionness. Updates the mask's statistics."""
+    if output.actionness is None:
+        return None
+    own = torch.stack([pseudo_labels(output.actionness, output.cas, options), snippet_confidence(output.cas)], 1)
+    label, confidence = company.everyone(own).unbind(1)
+    weight = mask(confidence) if ablation.mask else torch.ones_like(confidence)
     return ActionnessTargets(
-        label=label, weight=weight, mixed_label=join_labels(label), mixed_weight=average_weights(weight)
+        label=company.own(label),
+        weight=company.own(weight),
+        mixed_label=company.own(join_labels(label)) if ablation.mixup else None,
+        mixed_weight=company.own(average_weights(weight)) if ablation.mixup else None,
     )
 
 
@@ -146,29 +173,41 @@ def mutual_loss(stream_actionness: Mapping[str, Tensor]) -> Tensor:
 
 
 def sal_losses(
-    output: SalOutput, labels: Tensor, targets: ActionnessTargets, *, losses: LossOptions, fusion: FusionOptions
+    output: SalOutput,
+    labels: Tensor,
+    targets: ActionnessTargets | None,
+    *,
+    losses: LossOptions,
+    fusion: FusionOptions,
+    ablation: AblationOptions = WHOLE,
 ) -> dict[str, Tensor]:
-    """Every term, unweighted. labels [B,C] multi-hot, at least one class per video.
+    """Every term that there is, unweighted. labels [B,C] multi-hot, at least one class per video.
 
     What has the same formula is computed at once: on a GPU a step costs what its operations cost to start.
     """
-    # [S,B,T] each
-    plain, mixed = (torch.stack(list(a.values())) for a in (output.stream_actionness, output.mixed_actionness))
-    label, weight = (
-        torch.stack(pair).unsqueeze(1)  # [2,1,B,T], the same for every stream
-        for pair in ((targets.label, targets.mixed_label), (targets.weight, targets.mixed_weight))
-    )
-    gce = masked_gce(torch.stack([plain, mixed]), label, weight, q=losses.q_val, eps=losses.gce_eps)  # [2,S]
-    act, mix = gce.sum(1).unbind()
-    video_logits = torch.stack([output.video_logits, *output.stream_video_logits.values()])
-    return {
-        "mil": mil_loss(output, labels, losses=losses, fusion=fusion),
-        "bg": background_loss(output.cas_bg, ratio=losses.bg_ratio),
-        "act": act,
-        "mix": mix,
-        "mutual": mutual_loss(output.stream_actionness),
-        "so": video_cross_entropy(video_logits, labels, eps=losses.label_eps).sum(),
-    }
+    terms = {"mil": mil_loss(output, labels, losses=losses, fusion=fusion)}
+    if targets:
+        terms["bg"] = background_loss(output.cas_bg, ratio=losses.bg_ratio)
+        terms |= actionness_losses(output, targets, losses)
+    if ablation.mutual:
+        terms["mutual"] = mutual_loss(output.stream_actionness)
+    if output.video_logits is not None:
+        video_logits = torch.stack([output.video_logits, *output.stream_video_logits.values()])
+        terms["so"] = video_cross_entropy(video_logits, labels, eps=losses.label_eps).sum()
+    return terms
+
+
+def actionness_losses(output: SalOutput, targets: ActionnessTargets, losses: LossOptions) -> dict[str, Tensor]:
+    """The masked generalized cross entropy of all streams' actionness, and of the mixed-up one if there is any."""
+    probabilities, labels, weights = [output.stream_actionness], [targets.label], [targets.weight]
+    if targets.mixed_label is not None and targets.mixed_weight is not None:
+        probabilities.append(output.mixed_actionness)
+        labels.append(targets.mixed_label)
+        weights.append(targets.mixed_weight)
+    prob = torch.stack([torch.stack(list(of_streams.values())) for of_streams in probabilities])  # [1 or 2,S,B,T]
+    label, weight = (torch.stack(each).unsqueeze(1) for each in (labels, weights))  # [1 or 2,1,B,T], of every stream
+    gce = masked_gce(prob, label, weight, q=losses.q_val, eps=losses.gce_eps).sum(1)
+    return dict(zip(("act", "mix"), gce.unbind(), strict=False))
 
 
 def weighted_total(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

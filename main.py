@@ -71,6 +71,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
         training=True,
         compiled=compiled,
         evaluating=worker_count(options.run.eval_workers, machine.device),
+        ablation=options.ablation,
     )
     check_batches_fit(options, machine, data, training=True)
     torch.manual_seed(options.run.seed)

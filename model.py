@@ -13,7 +13,7 @@ if __name__ == "__main__":  # first, since the rest may need packages that are n
     not_a_program("model.py", run="python main.py")
 
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,26 +26,29 @@ from layers.second_order import SecondOrderPooling
 from layers.snippets import Snippets
 from layers.temporal_conv import TemporalConv
 from layers.wide_linear import WideLinear, clear_deferred
-from options import ModelOptions
+from options import AblationOptions, ModelOptions
+
+WHOLE = AblationOptions()  # the whole method
 
 
 @dataclass(frozen=True, kw_only=True)
 class SalOutput:
-    """The result of one forward pass. The dicts have one entry per stream.
+    """The result of one forward pass. The dicts have one entry per stream. What an ablation leaves out is None or empty.
 
     The last two fields serve only the losses and are empty in test.
     """
 
     cas: Tensor  # [B,T,C] class activation sequence, logits
-    actionness: Tensor  # [B,T] fused actionness, in (0,1)
+    actionness: Tensor | None  # [B,T] fused actionness, in (0,1)
     stream_actionness: dict[str, Tensor]  # [B,T] each, in (0,1)
-    video_logits: Tensor  # [B,C] from second-order video semantics
+    video_logits: Tensor | None  # [B,C] from second-order video semantics
     stream_video_logits: dict[str, Tensor] = field(default_factory=dict)  # [B,C] each
     mixed_actionness: dict[str, Tensor] = field(default_factory=dict)  # [B,T] each, of the mixed-up features
 
     @property
     def cas_bg(self) -> Tensor:
         """cas [B,T,C] weighted by 1 - actionness, for the background loss."""
+        assert self.actionness is not None
         return self.cas * (1 - self.actionness).unsqueeze(2)
 
 
@@ -58,8 +61,10 @@ def second_order_pooling(x: Tensor, *, eps: float) -> Tensor:
     return q
 
 
-def propagate_semantics(encoded: Tensor, semantics: Tensor, actionness: Tensor) -> Tensor:
-    """Add the video's semantics [B,H] to its snippets [B,T,H], weighted by each snippet's actionness [B,T]."""
+def propagate_semantics(encoded: Tensor, semantics: Tensor, actionness: Tensor | None) -> Tensor:
+    """Add the video's semantics [B,H] to its snippets [B,T,H], weighted by each snippet's actionness [B,T], if there is one."""
+    if actionness is None:
+        return encoded + semantics.unsqueeze(1)
     return torch.addcmul(encoded, actionness.unsqueeze(2), semantics.unsqueeze(1))
 
 
@@ -108,9 +113,12 @@ class ActionnessBranch(nn.Module):
         """[B,T,H] -> [B,T]"""
         return torch.sigmoid(self.scorer(encoded.float())).squeeze(2)
 
-    def mixed(self, convolved: Tensor) -> Tensor:
-        """Actionness of the mixed-up features x + roll x. The convolution is linear, so it need not run again."""
-        return self.score(self.activate(self.encoder.conv.output_for_sum(add_partner(convolved))))
+    def mixed(self, convolved: Tensor, before: Tensor | None = None) -> Tensor:
+        """Actionness of the mixed-up features x + roll x. The convolution is linear, so it need not run again.
+
+        `before` [1,T,H], convolved too, is the first video's partner where that is another process's.
+        """
+        return self.score(self.activate(self.encoder.conv.output_for_sum(add_partner(convolved, before))))
 
 
 class SAL(nn.Module):
@@ -124,57 +132,70 @@ class SAL(nn.Module):
         streams: tuple[str, ...],
         feature_size: int,
         compute_dtype: torch.dtype = torch.float32,
+        ablation: AblationOptions = WHOLE,
     ) -> None:
         """`streams` in the order of their channels in the features, `feature_size` channels each.
 
-        The wide convolutions and the pooling compute in `compute_dtype`, all else in float32.
+        The wide convolutions and the pooling compute in `compute_dtype`, all else in float32. What `ablation` leaves out has
+        neither parameters nor results.
         """
         super().__init__()
-        self.options, self.num_classes, self.streams = options, num_classes, streams
+        self.options, self.num_classes, self.streams, self.ablation = options, num_classes, streams, ablation
         self.feature_size, self.compute_dtype = feature_size, compute_dtype
         self.channels = feature_size * len(streams)  # D of the features
         h, c, d, dropout = options.hidden_size, num_classes, feature_size, options.dropout
         taps = options.actionness_kernel_size
         # Optimiser states in checkpoints depend on the order of the parameters, initial weights on the order of the draws.
         self.encoder = Encoder(self.channels, h, kernel_size=options.kernel_size, dropout=dropout)
-        branches = {stream: ActionnessBranch(d, h, kernel_size=taps, dropout=dropout) for stream in streams}
+        with_branch = streams if ablation.actionness else ()
+        branches = {stream: ActionnessBranch(d, h, kernel_size=taps, dropout=dropout) for stream in with_branch}
         self.actionness = nn.ModuleDict(branches)
         self.snippet_classifier = TemporalConv(h, c, 1)
-        self.video_classifier = WideLinear(h * h, c)
-        self.video_semantics = kaiming_normal_linear(WideLinear, h * h, h)
+        self.video_classifier = WideLinear(h * h, c) if ablation.second_order else None
+        self.video_semantics = kaiming_normal_linear(WideLinear, h * h, h) if ablation.propagation else None
 
-    def forward(self, features: Tensor | Snippets) -> SalOutput:
-        """Run the network. Raises ValueError when the number of channels differs from the model's."""
+    def forward(self, features: Tensor | Snippets, partner: Tensor | Snippets | None = None) -> SalOutput:
+        """Run the network. Raises ValueError when the number of channels differs from the model's.
+
+        `partner` [1,T,D] is what the first video is mixed up with where that is not the batch's last (run/ranks.py).
+        """
         joint, streams = self.split(features)
         convolved = {s: branch.convolve(streams[s]) for s, branch in self.branches.items()}
         encoded = self.encoder(joint)
         stream_encoded = {s: branch.activate(convolved[s]) for s, branch in self.branches.items()}
 
         stream_actionness = {s: branch.score(stream_encoded[s]) for s, branch in self.branches.items()}
-        actionness = self.fuse(stream_actionness)
+        actionness = self.fuse(stream_actionness) if stream_actionness else None
 
-        second_order = self._pool(encoded)
-        propagated = propagate_semantics(encoded, self.video_semantics(second_order), actionness)
+        second_order = self._pool(encoded) if self.video_classifier else None
+        propagated = encoded.float()
+        if self.video_semantics:
+            propagated = propagate_semantics(encoded, self.video_semantics(second_order), actionness)
         cas = self.snippet_classifier(propagated)
 
-        stream_video_logits: dict[str, Tensor] = {}
         mixed_actionness: dict[str, Tensor] = {}
-        if self.training:
-            # One pass over the classifier's weights, which are as wide as Q, does for all.
-            pooled = torch.cat([second_order, *(self._pool(e) for e in stream_encoded.values())])
-            video_logits, *of_streams = self.video_classifier(pooled).split(len(encoded))
-            stream_video_logits = dict(zip(stream_encoded, of_streams, strict=True))
-            mixed_actionness = {s: branch.mixed(convolved[s]) for s, branch in self.branches.items()}
-        else:
-            video_logits = self.video_classifier(second_order)
+        if self.training and self.ablation.mixup:
+            before = {} if partner is None else self.split(partner)[1]
+            convolved_before = {s: self.branches[s].convolve(x) for s, x in before.items()}
+            mixed_actionness = {s: b.mixed(convolved[s], convolved_before.get(s)) for s, b in self.branches.items()}
         return SalOutput(
             cas=cas,
             actionness=actionness,
             stream_actionness=stream_actionness,
-            video_logits=video_logits,
-            stream_video_logits=stream_video_logits,
             mixed_actionness=mixed_actionness,
+            **self._classified(second_order, stream_encoded),
         )
+
+    def _classified(self, second_order: Tensor | None, stream_encoded: dict[str, Tensor]) -> dict[str, Any]:
+        """The video logits from Q [B,H*H] of all channels and, in training, from that of each stream [B,T,H]."""
+        if second_order is None or self.video_classifier is None:
+            return {"video_logits": None}
+        if not self.training:
+            return {"video_logits": self.video_classifier(second_order)}
+        # One pass over the classifier's weights, which are as wide as Q, does for all.
+        pooled = torch.cat([second_order, *(self._pool(e) for e in stream_encoded.values())])
+        video_logits, *of_streams = self.video_classifier(pooled).split(len(second_order))
+        return {"video_logits": video_logits, "stream_video_logits": dict(zip(stream_encoded, of_streams, strict=True))}
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         super().zero_grad(set_to_none)

@@ -217,6 +217,42 @@ class ActionnessOptions:
 
 
 @dataclass(frozen=True)
+class AblationOptions:
+    """Parts of the method that are left out, the computation included, and with them what is computed of them."""
+
+    no_second_order: bool = option(False, "leave out second-order video semantics: their pooling and classification, and with them their propagation; the class scores are then the top-k ones, whatever --beta")
+    no_propagation: bool = option(False, "leave out the propagation of video semantics to action segments, the largest layer")
+    no_actionness: bool = option(False, "leave out the streams' actionness, and with it the background, actionness, mix-up and mutual losses: snippets are ranked by their class probabilities, semantics reach all of them alike")
+    no_mixup: bool = option(False, "leave out segment mix-up")
+    no_mask: bool = option(False, "leave out the adaptive actionness mask: all pseudo labels weigh 1")
+    no_mutual: bool = option(False, "leave out the mutual loss between the streams' actionness")
+
+    @property
+    def second_order(self) -> bool:
+        return not self.no_second_order
+
+    @property
+    def propagation(self) -> bool:
+        return self.second_order and not self.no_propagation
+
+    @property
+    def actionness(self) -> bool:
+        return not self.no_actionness
+
+    @property
+    def mixup(self) -> bool:
+        return self.actionness and not self.no_mixup
+
+    @property
+    def mask(self) -> bool:
+        return self.actionness and not self.no_mask
+
+    @property
+    def mutual(self) -> bool:
+        return self.actionness and not self.no_mutual
+
+
+@dataclass(frozen=True)
 class OptimisationOptions:
     """Adam, batches and the length of training (docs/method.md, section 4)."""
 
@@ -282,6 +318,7 @@ class Options:
     fusion: FusionOptions = group("combined sequence", FusionOptions)
     losses: LossOptions = group("losses", LossOptions)
     actionness: ActionnessOptions = group("actionness learning", ActionnessOptions)
+    ablation: AblationOptions = group("ablation", AblationOptions)
     optimisation: OptimisationOptions = group("optimisation", OptimisationOptions)
     localization: LocalizationOptions = group("localization", LocalizationOptions)
     evaluation: EvaluationOptions = group("evaluation", EvaluationOptions)
@@ -555,7 +592,8 @@ def _check_together(options: Options) -> None:
             "--output_dir says where it goes"
         )
     fusion = options.fusion.weights
-    if fusion["cas"] + sum(fusion[stream] for stream in options.data.streams) < SMALLEST_SHARE:
+    used = ("cas", *(options.data.streams if options.ablation.actionness else ()))
+    if sum(fusion[part] for part in used) < SMALLEST_SHARE:
         raise InputError(
             f"--fuse_cas, --fuse_rgb, --fuse_flow: at least one of those in use must be {SMALLEST_SHARE:g} or more"
         )

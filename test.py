@@ -34,8 +34,10 @@ from utils.snippet_grid import topk_count
 
 
 def class_scores(output: SalOutput, combined: Tensor, *, fusion: FusionOptions, beta: float) -> Tensor:
-    """S [B,C]: softmax of the top-k class logits and the second-order video logits, mixed by beta."""
+    """S [B,C]: softmax of the top-k class logits and the second-order video logits, if there are any, mixed by beta."""
     topk_logits = topk_mean(output.cas, combined, topk_count(fusion.mil_ratio, output.cas.shape[1]))
+    if output.video_logits is None:
+        return topk_logits.softmax(1)
     return (beta * topk_logits + (1 - beta) * output.video_logits).softmax(1)
 
 
@@ -109,7 +111,8 @@ def _collector(
 def named_outputs(output: SalOutput) -> dict[str, Tensor]:
     """What the network says in test, by name."""
     streams = {f"the {stream} actionness": value for stream, value in output.stream_actionness.items()}
-    return {"the cas": output.cas, "the video logits": output.video_logits, **streams}
+    video_logits = {} if output.video_logits is None else {"the video logits": output.video_logits}
+    return {"the cas": output.cas, **video_logits, **streams}
 
 
 class CompiledSAL(nn.Module):

@@ -78,7 +78,7 @@ class StepResult:
 
     names: tuple[str, ...]  # of the losses
     losses: Tensor  # [len(names)], unweighted terms, and the total last
-    targets: ActionnessTargets
+    targets: ActionnessTargets | None
 
 
 class Objective:
@@ -93,13 +93,13 @@ class Objective:
         actionness: ActionnessOptions,
         fusion: FusionOptions,
     ) -> None:
-        self.model, self.mask = model, mask
+        self.model, self.mask, self.ablation = model, mask, model.ablation
         self.losses, self.actionness, self.fusion = losses, actionness, fusion
 
     def __call__(self, features: Tensor | Snippets, labels: Tensor) -> StepResult:
         output = self.model(features)
-        targets = actionness_targets(output, self.mask, self.actionness)
-        losses = sal_losses(output, labels, targets, losses=self.losses, fusion=self.fusion)
+        targets = actionness_targets(output, self.mask, self.actionness, ablation=self.ablation)
+        losses = sal_losses(output, labels, targets, losses=self.losses, fusion=self.fusion, ablation=self.ablation)
         losses["total"] = weighted_total(losses, self.losses.weights)
         return StepResult(names=tuple(losses), losses=torch.stack(list(losses.values())), targets=targets)
 
@@ -569,13 +569,19 @@ class Trainer:
                 )
         self.checked_step = self.step
 
-    def _step_curves(self, losses: Mapping[str, float], targets: ActionnessTargets, seconds: float) -> dict[str, float]:
+    def _step_curves(
+        self, losses: Mapping[str, float], targets: ActionnessTargets | None, seconds: float
+    ) -> dict[str, float]:
+        of_targets = {}
+        if targets:
+            of_targets["actionness/mask_mean"] = targets.weight.mean().item()
+            of_targets["actionness/pseudo_label_share"] = targets.label.mean().item()
+        if self.model.ablation.mask:
+            of_targets["actionness/confidence_mean"] = self.mask.mean.item()
+            of_targets["actionness/confidence_variance"] = self.mask.var.item()
         return {
             **{f"loss/{name}": term for name, term in losses.items()},
-            "actionness/mask_mean": targets.weight.mean().item(),
-            "actionness/pseudo_label_share": targets.label.mean().item(),
-            "actionness/confidence_mean": self.mask.mean.item(),
-            "actionness/confidence_variance": self.mask.var.item(),
+            **of_targets,
             "optimisation/learning_rate": self.optimizer.param_groups[0]["lr"],
             "seconds/step": seconds,
         }

@@ -162,7 +162,8 @@ def _flags(kind: type) -> Iterator[Flag]:
 
 def _argument(flag: Flag) -> dict[str, Any]:
     if flag.kind is bool:
-        return {"action": argparse.BooleanOptionalAction}
+        off = flag.name.startswith("no_")  # which needs no further no- before it
+        return {"action": "store_true" if off else argparse.BooleanOptionalAction}
     if flag.kind == tuple[str, ...]:
         return {"nargs": "+" if flag.default else "*", "metavar": flag.metavar}
     if flag.choices:

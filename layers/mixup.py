@@ -12,9 +12,9 @@ def partner(x: Tensor) -> Tensor:
     return torch.roll(x, 1, dims=0)
 
 
-def add_partner(x: Tensor) -> Tensor:
-    """Mix features [B,...]: a sum, not a mean."""
-    return x + partner(x)
+def add_partner(x: Tensor, before: Tensor | None = None) -> Tensor:
+    """Mix features [B,...]: a sum, not a mean. `before` [1,...] is the first video's partner where that is in no row of x."""
+    return x + (partner(x) if before is None else torch.cat([before, x[:-1]]))
 
 
 def join_labels(labels: Tensor) -> Tensor:

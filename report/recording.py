@@ -46,7 +46,7 @@ class Recorder:
 
     def __init__(self, options: Options, mask: AdaptiveMask | None) -> None:
         """The mask's statistics stay as they are; None: nobody knows them."""
-        self.options, self.mask = options, mask
+        self.options, self.mask = options, mask if options.ablation.mask else None
         self.videos: dict[str, RecordedVideo] = {}
 
     @torch.inference_mode()
@@ -57,7 +57,8 @@ class Recorder:
         of_videos = _array(
             class_scores(output, combined, fusion=options.fusion, beta=options.localization.beta)
         )  # [B, classes known]
-        pseudo_label = pseudo_labels(output.actionness, output.cas, options.actionness)
+        fused = output.actionness
+        pseudo_label = None if fused is None else pseudo_labels(fused, output.cas, options.actionness)
         weight = self.mask.weight(snippet_confidence(output.cas)) if self.mask else None
         cas, every_label = output.cas.softmax(2), _array(batch.labels) > 0
         for i, name in enumerate(batch.video_ids):
@@ -77,9 +78,9 @@ class Recorder:
                     classes=classes,
                     cas=_of_classes(cas[i], classes),
                     combined=_of_classes(combined[i], classes),
-                    actionness=_array(output.actionness[i]),
+                    actionness=None if fused is None else _array(fused[i]),
                     streams={stream: _array(values[i]) for stream, values in output.stream_actionness.items()},
-                    pseudo_label=_array(pseudo_label[i]),
+                    pseudo_label=None if pseudo_label is None else _array(pseudo_label[i]),
                     mask=None if weight is None else _array(weight[i]),
                 ),
             )

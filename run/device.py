@@ -16,7 +16,7 @@ from torch import Tensor
 from command_line.suggestions import shortened
 from layers.products import Library, fastest_library, use_library
 from model import SAL
-from options import DataOptions, ModelOptions, RunOptions
+from options import AblationOptions, DataOptions, ModelOptions, RunOptions
 from utils.errors import InputError
 from utils.memory import check_fits
 from utils.processors import load, usable_cpus
@@ -104,6 +104,7 @@ def network_maker(
     training: bool,
     compiled: bool = False,
     evaluating: int = 0,
+    ablation: AblationOptions,
 ) -> Callable[[], SAL]:
     """The function that makes the network, which is known to fit but not made yet. Raises InputError when it will not fit."""
     make_model = functools.partial(
@@ -113,6 +114,7 @@ def network_maker(
         streams=data.streams,
         feature_size=data.feature_size,
         compute_dtype=machine.dtype,
+        ablation=ablation,
     )
     check_model_fits(make_model, machine, training=training, compiled=compiled, evaluating=evaluating)
     return make_model

@@ -45,7 +45,13 @@ def load_for_test(experiment: Experiment, path: pathlib.Path, options: Options, 
     for line in assumed_lines(checkpoint, options.data, path):
         print(line)
     make_model = network_maker(
-        options.model, options.data, machine, num_classes=len(classes), training=False, compiled=options.run.compile
+        options.model,
+        options.data,
+        machine,
+        num_classes=len(classes),
+        training=False,
+        compiled=options.run.compile,
+        ablation=options.ablation,
     )
     check_batches_fit(options, machine, data, training=False)
     return LoadedModel(

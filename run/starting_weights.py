@@ -94,7 +94,7 @@ def _check_shapes(own: dict[str, torch.Tensor], checkpoint: Checkpoint, path: pa
     """Raise InputError unless all weights fit, whatever the number of classes."""
     count = num_classes(checkpoint, path)
     given, wanted = shape_flags(checkpoint.model), shape_flags(own)
-    differing = [f"--{name} {value}" for name, value in given.items() if value != wanted[name]]
+    differing = [f"--{name} {value}" for name, value in given.items() if value != wanted.get(name, value)]
     if differing:
         raise InputError(
             f"--init_from {path}: a network of another shape; give {' '.join(differing)}, as it was trained with"

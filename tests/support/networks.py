@@ -16,7 +16,13 @@ def build_model(options: Options, classes: int, seed: int = 0) -> SAL:
     """A network with the same weights every time."""
     torch.manual_seed(seed)
     data = options.data
-    return SAL(options.model, num_classes=classes, streams=data.streams, feature_size=data.feature_size)
+    return SAL(
+        options.model,
+        num_classes=classes,
+        streams=data.streams,
+        feature_size=data.feature_size,
+        ablation=options.ablation,
+    )
 
 
 def build_objective(options: Options, classes: int) -> Objective:
