@@ -30,6 +30,7 @@ from formats.left_out import Cause, Reason
 from formats.names import SPLITS
 from layers.snippets import Part, Placement, Snippets
 from options import DataOptions, OptimisationOptions
+from utils.errors import InputError
 from utils.memory import check_fits, free_bytes
 from utils.prefetch import prefetch
 from utils.processors import usable_cpus
@@ -43,6 +44,9 @@ MOST_READERS = 8  # threads that read a set into memory; more would wait for the
 
 # With --cache auto, features that need more than this share of a GPU's free memory stay off it: the model needs the rest.
 DEVICE_SHARE = 0.5
+
+# Follows the seed of what draws held-out videos: epochs and positions, which follow it elsewhere, are two numbers.
+HELD_OUT_STREAM = (0, 0, 1)
 
 # Distinct snippets that are computed together, in test: enough to be fast, few enough that memory does not grow with batches.
 PART_ROWS = 2048
@@ -194,12 +198,26 @@ class Split:
         return tuple(video.video_id for video in self.videos)
 
 
+class ChosenStore:
+    """Some videos of a store, by their positions in it."""
+
+    def __init__(self, store: Store, chosen: Sequence[int]) -> None:
+        self.store, self.chosen, self.device = store, chosen, store.device
+
+    def prepare(self, positions: Sequence[int], indices: Indices) -> Callable[[], Snippets]:
+        return self.store.prepare([self.chosen[position] for position in positions], indices)
+
+    def look(self, position: int, indices: Indices) -> NDArray[np.float32]:
+        return self.store.look(self.chosen[position], indices)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
     classes: tuple[str, ...]
     annotations: dict[str, VideoAnnotation]
     train: Split
     test: Split
+    held_out: Split | None = None  # training videos that are not trained on, but choose the model (`hold_out`)
     cache: str  # where the features are: device, ram or mmap
     layout: str  # how they lie on disk
     left_out: dict[str, int]  # reason -> number of videos or segments left out
@@ -207,7 +225,7 @@ class Dataset:
 
     @property
     def videos(self) -> tuple[Video, ...]:
-        return *self.train, *self.test
+        return *self.train, *(self.held_out or ()), *self.test
 
 
 class Batch(NamedTuple):
@@ -321,6 +339,37 @@ def readers() -> int:
 
 def _in_memory(features: NDArray[np.floating] | FeatureFiles) -> NDArray[np.floating]:
     return features if isinstance(features, np.ndarray) else features.load()
+
+
+def hold_out(data: Dataset, *, share: float, seed: int) -> Dataset:
+    """The set with some training videos in `held_out` instead of `train`. Raises what `held_out_positions` does."""
+    held = held_out_positions(np.stack([video.labels for video in data.train]) > 0, share=share, seed=seed)
+    kept = [v for v in range(len(data.train)) if v not in set(held)]
+    return replace(data, train=_chosen(data.train, kept), held_out=_chosen(data.train, held))
+
+
+def held_out_positions(labels: NDArray[np.bool_], *, share: float, seed: int) -> list[int]:
+    """Positions, ascending, of `share` of the videos with labels [V,C], rounded, at least one, drawn by the seed.
+
+    Videos are taken in a random order, but for those without which a class would have none. Raises InputError when too few
+    are left.
+    """
+    wanted, left, held = max(1, round(share * len(labels))), labels.sum(0), list[int]()
+    for v in np.random.default_rng([seed, *HELD_OUT_STREAM]).permutation(len(labels)).tolist():
+        if len(held) < wanted and (left[labels[v]] > 1).all():
+            held.append(v)
+            left = left - labels[v]
+    if len(held) < wanted:
+        raise InputError(
+            f"--val_share {share:g}: {wanted} of {len(labels)} training videos are to be held out, but without more than "
+            f"{len(held)} a class would have none to train on; lower it, or give --select last"
+        )
+    return sorted(held)
+
+
+def _chosen(split: Split, positions: Sequence[int]) -> Split:
+    videos = tuple(split.videos[position] for position in positions)
+    return Split(videos=videos, store=ChosenStore(split.store, positions))
 
 
 # Resampling: which of a video's L snippets represent it (docs/method.md, section 1)

@@ -14,9 +14,10 @@ if __name__ == "__main__":
     stop_quietly("main.py")  # first of all: loading the rest takes a moment
 
 import contextlib
+import functools
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from command_line.console import run_tool
@@ -26,7 +27,7 @@ from utils.processors import settle_in
 
 # Each command imports what it needs, so that --help and a mistyped flag don't wait for torch.
 if TYPE_CHECKING:
-    from dataset import Dataset
+    from dataset import Dataset, Split
     from model import SAL
     from test import Evaluator
 
@@ -42,8 +43,10 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     import torch
 
     from data_tools.opening import open_dataset
+    from dataset import hold_out
     from eval.summary import evaluation_report
     from eval.tables import per_class_table
+    from formats.run_results import selection_of
     from layers.wide_adam import WideAdam
     from losses import AdaptiveMask
     from report.making import report_training
@@ -73,6 +76,8 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
         evaluating=worker_count(options.run.eval_workers, machine.device),
         ablation=options.ablation,
     )
+    if options.evaluation.select == "val":
+        data = hold_out(data, share=options.evaluation.val_share, seed=options.run.seed)
     check_batches_fit(options, machine, data, training=True)
     torch.manual_seed(options.run.seed)
     model = make_model()
@@ -85,7 +90,10 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     if start:
         print(start)
         origin |= {"starting_weights": start.as_plain()}
-    history = History(experiment, average_tious=options.evaluation.average_tious, provenance=origin)
+    if data.held_out:
+        origin |= {"held_out": list(data.held_out.names)}
+    tious, select = options.evaluation.average_tious, options.evaluation.select
+    history = History(experiment, average_tious=tious, provenance=origin, select=select)
     trainer = Trainer(
         Objective(model, mask, losses=options.losses, actionness=options.actionness, fusion=options.fusion),
         WideAdam(model.parameters(), lr=adam.lr, betas=(adam.beta1, adam.beta2), weight_decay=adam.weight_decay),
@@ -97,6 +105,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
         evaluation=options.evaluation,
         run_options=options.run,
         saved_options=plain,
+        held_out_loss=_make_held_out_loss(model, data.held_out, options) if data.held_out else None,
         pictures=Snapshots(model, mask, data, options) if options.run.write_report and can_draw() else None,
     )
     if checkpoint:
@@ -106,20 +115,23 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     else:
         experiment.start()
     experiment.write_options(plain)
+    held_out = f", {len(data.held_out)} held-out" if data.held_out else ""
     print(
-        f"{experiment.folder}: {len(data.train)} training and {len(data.test)} test videos, {len(data.classes)} classes, "
-        f"steps {trainer.step} to {trainer.total_steps} on {machine}, features: {data.cache}"
+        f"{experiment.folder}: {len(data.train)} training{held_out} and {len(data.test)} test videos, "
+        f"{len(data.classes)} classes, steps {trainer.step} to {trainer.total_steps} on {machine}, features: {data.cache}"
     )
     if machine.busy:
         print(machine.busy)
     if options.run.verbose and machine.details():
         print(machine.details())
     trainer.run(_make_evaluator(model, data, options))
-    assert history.best and history.last
-    print(evaluation_report({"best": history.best.summary, "last": history.last.summary}))
+    results = history.results(step=trainer.step)
+    assert results and history.selected
+    print(evaluation_report({name: record.summary for name, record in history.evaluations.items()}))
+    print(f"best.pt and detections_best.json: {selection_of(results)}")
     print(f"seconds: {history.seconds}; results in {experiment.folder}")
-    if options.run.verbose and history.best.summary.per_class_AP:
-        print(per_class_table(history.best.summary.per_class_AP))
+    if options.run.verbose and history.selected.summary.per_class_AP:
+        print(per_class_table(history.selected.summary.per_class_AP))
     for note in data.notes:  # again: the first time has scrolled away
         print(f"note: {note}")
     if options.run.write_report:
@@ -237,6 +249,21 @@ def _make_evaluator(model: "SAL", data: "Dataset", options: Options) -> "Evaluat
         localization=options.localization,
         evaluation=options.evaluation,
         compiled=options.run.compile,
+    )
+
+
+def _make_held_out_loss(model: "SAL", videos: "Split", options: Options) -> Callable[[], float]:
+    from test import video_loss
+
+    return functools.partial(
+        video_loss,
+        model,
+        videos,
+        data_options=options.data,
+        fusion=options.fusion,
+        localization=options.localization,
+        evaluation=options.evaluation,
+        eps=options.losses.label_eps,
     )
 
 

@@ -80,6 +80,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
+# --select -> the evaluation in results.json that best.pt is of.
+SELECTIONS: Mapping[str, str] = MappingProxyType({"test": "best", "last": "last", "val": "val"})
+
 SMALLEST_SHARE = (
     1e-6  # of the combined sequence, that streams in use must have: they are scaled up for those that are not
 )
@@ -302,6 +305,9 @@ class EvaluationOptions:
     tious: str = option("0.1:0.7:0.1", "tIoU thresholds of the mAP, first:last:step", parse=parse_grid)
     average_tious: tuple[str, ...] = option(("0.1:0.5", "0.1:0.7"), "ranges of tIoU that the mAP is averaged over; the last one chooses the best model", parse=parse_span)
 
+    select: str = option("test", "evaluation whose model best.pt keeps. test: of the best average mAP on the test split, as papers report it; last: the last one; val: of the least video classification loss on training videos that are held out", choices=tuple(SELECTIONS))
+    val_share: float = option(0.2, "share of the training videos that --select val holds out; every class keeps one to train on", range="(0,1)")
+
     @property
     def tiou_grid(self) -> tuple[float, ...]:
         return parse_grid(self.tious)
@@ -357,6 +363,8 @@ _HABITS: Mapping[str, str] = MappingProxyType(
         "fps": "frame_rate framerate sample_fps feature_fps",
         "dropout": "dropout_ratio drop drop_rate dropout_rate dropout_prob",
         "precision": "fp16 bf16 amp half mixed_precision dtype",
+        "select": "selection model_selection select_by monitor best_metric early_stopping",
+        "val_share": "val_ratio val_split val_fraction val_size validation_split validation_share holdout",
         "detection_inf_step": "interval eval_interval test_interval eval_freq test_freq val_interval eval_step eval_every",
         "save_epochs": "save_interval save_freq save_every",
         "plot": "draw visualize visualise picture figure",
@@ -571,6 +579,8 @@ def _check_calls(flags: Mapping[str, Any]) -> None:
             raise InputError(
                 f"--{name} is only read with {' or '.join(f'--{use}' for use in uses)}{_INSTEAD.get(name, '')}"
             )
+    if "val_share" in flags and flags.get("select") != "val" and "resume" not in flags:
+        raise InputError("--val_share is only read with --select val")
 
 
 def _is_given(name: str, flags: Mapping[str, Any]) -> bool:

@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from command_line.progress import progress
-from dataset import Batch, Dataset, inference_batch_sizes, inference_batches, inference_groups
+from dataset import Batch, Dataset, Split, inference_batch_sizes, inference_batches, inference_groups
 from eval.judging import Evaluation, Judge
 from formats.annotations import ground_truth_segments
 from layers.snippets import Snippets
 from localization.instances import Prediction
+from losses import video_cross_entropy
 from model import SAL, SalOutput, combined_sequence, topk_mean
 from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions
 from run.compiling import check_same, compile_or_explain, trial_batches
@@ -33,12 +34,15 @@ from utils.errors import InputError
 from utils.snippet_grid import topk_count
 
 
-def class_scores(output: SalOutput, combined: Tensor, *, fusion: FusionOptions, beta: float) -> Tensor:
-    """S [B,C]: softmax of the top-k class logits and the second-order video logits, if there are any, mixed by beta."""
+def class_logits(output: SalOutput, combined: Tensor, *, fusion: FusionOptions, beta: float) -> Tensor:
+    """[B,C]: the top-k class logits and the second-order video logits, if there are any, mixed by beta."""
     topk_logits = topk_mean(output.cas, combined, topk_count(fusion.mil_ratio, output.cas.shape[1]))
-    if output.video_logits is None:
-        return topk_logits.softmax(1)
-    return (beta * topk_logits + (1 - beta) * output.video_logits).softmax(1)
+    return topk_logits if output.video_logits is None else beta * topk_logits + (1 - beta) * output.video_logits
+
+
+def class_scores(output: SalOutput, combined: Tensor, *, fusion: FusionOptions, beta: float) -> Tensor:
+    """S [B,C]: the softmax of `class_logits`."""
+    return class_logits(output, combined, fusion=fusion, beta=beta).softmax(1)
 
 
 def predicted_classes(scores: NDArray[np.float32], *, threshold: float) -> NDArray[np.int64]:
@@ -106,6 +110,38 @@ def _collector(
         return predictions
 
     return collect
+
+
+@torch.inference_mode()
+def video_loss(
+    model: SAL,
+    videos: Split,
+    *,
+    data_options: DataOptions,
+    fusion: FusionOptions,
+    localization: LocalizationOptions,
+    evaluation: EvaluationOptions,
+    eps: float,
+) -> float:
+    """Cross entropy, in nats, of the class logits of uniformly resampled videos against their labels, the mean over videos.
+
+    Segments are not looked at. Puts the model into evaluation mode. Raises InputError naming a video where it is not finite.
+    """
+    model.eval()
+    groups = inference_groups(videos, data_options, batch_size=evaluation.test_batch_size)
+    batches = inference_batches(videos, groups, data_options)
+    logits, labels = list[Tensor](), list[Tensor]()
+    for batch in progress(batches, total=len(groups), desc="held-out videos", unit="batch", leave=False):
+        output = model(batch.features)
+        combined = combined_sequence(output, fusion.weights)
+        logits.append(class_logits(output, combined, fusion=fusion, beta=localization.beta))
+        labels.append(batch.labels)
+    every = torch.cat(logits)
+    finite = every.log_softmax(1).isfinite().all(1).tolist()
+    if not all(finite):
+        name = videos.names[[v for group in groups for v in group][finite.index(False)]]
+        raise InputError(f"held-out video '{name}': the network's output is not finite; try a lower --lr")
+    return video_cross_entropy(every, torch.cat(labels), eps=eps).item()
 
 
 def named_outputs(output: SalOutput) -> dict[str, Tensor]:

@@ -34,6 +34,7 @@ from model import SAL
 from options import (
     CALL_FLAGS,
     NEUTRAL_FLAGS,
+    SELECTIONS,
     ActionnessOptions,
     DataOptions,
     EvaluationOptions,
@@ -201,11 +202,13 @@ class Trainer:
         evaluation: EvaluationOptions,
         run_options: RunOptions,
         saved_options: Mapping[str, Any],
+        held_out_loss: Callable[[], float] | None = None,
         pictures: Callable[[], Mapping[str, bytes]] | None = None,
         background_saves: bool | None = None,
     ) -> None:
         """Prepare a run from step 0. `saved_options` go into every checkpoint as they are.
 
+        `held_out_loss` is that of the model's current weights on held-out videos, which --select val needs.
         `pictures` draws {name: PNG} of what the model says now, for TensorBoard.
         `background_saves`: whether training goes on while files are written; None: on a GPU, where a copy is cheap.
         """
@@ -214,7 +217,7 @@ class Trainer:
         self.optimizer, self.data, self.device = optimizer, data, data.train.store.device
         self.experiment, self.history, self.saved_options = experiment, history, dict(saved_options)
         self.data_options, self.run_options, self.pictures = data_options, run_options, pictures
-        self.optimisation, self.evaluation = optimisation, evaluation
+        self.optimisation, self.evaluation, self.held_out_loss = optimisation, evaluation, held_out_loss
         self.steps_per_epoch = steps_per_epoch(len(data.train), optimisation)
         if self.steps_per_epoch == 0:
             raise InputError(
@@ -245,6 +248,7 @@ class Trainer:
         self.masks: dict[
             int, dict[str, Tensor]
         ] = {}  # step -> the mask's state, of evaluations that are not counted yet
+        self.val_losses: dict[int, float] = {}  # likewise
 
     def run(self, evaluator: Predictor) -> None:
         """Train from the current step to the last.
@@ -336,8 +340,7 @@ class Trainer:
                 self.save()
             self._stop_if_asked(context.interrupt)
         self.saver.finish()
-        if self.history.best and self.history.last:
-            rows = {"best": self.history.best.summary, "last": self.history.last.summary}
+        if rows := {name: record.summary for name, record in self.history.evaluations.items()}:
             context.curves.add_options(_hyperparameters(self.saved_options), final_numbers(rows), self.step)
 
     def _eager_step(self, batch: Batch) -> StepResult:
@@ -387,6 +390,10 @@ class Trainer:
         self._check_weights()
         self.masks[self.step] = {name: value.detach().clone() for name, value in self.mask.state_dict().items()}
         with self._saved_if_data_break(context), self._saved_if_interrupted(context):
+            if self.held_out_loss:
+                start = time.perf_counter()
+                self.val_losses[self.step] = self.held_out_loss()
+                self.history.add_seconds(evaluation=time.perf_counter() - start)
             context.evaluations.start(self.step)
         if not self.saver.has_saved:
             self.save()  # still without this evaluation, which is made again on --resume: there is no best.pt without a last.pt
@@ -405,21 +412,27 @@ class Trainer:
     def _count(self, evaluated: Evaluated, context: RunContext) -> None:
         step, evaluation, epoch = evaluated.step, evaluated.evaluation, math.ceil(evaluated.step / self.steps_per_epoch)
         self.history.add_seconds(evaluation=evaluation.seconds)
-        mask = self.masks.pop(step)
+        mask, val_loss = self.masks.pop(step), self.val_losses.pop(step, None)
         record = EvaluationRecord(step=step, epoch=epoch, summary=evaluation.summary)
-        improved = self.history.add(record)
+        selected = self.history.add(record, val_loss=val_loss)
         if context.progress.bar:
             context.progress.show(**context.progress.numbers | {"best": self.history.headline()})
-        if improved:
+        if selected:
             weights = evaluated.weights or on_host(self.model.state_dict(), copy=True)
-            checkpoint = self._checkpoint(weights, {"step": step, "best": record.as_plain(), "mask": mask})
+            name = SELECTIONS[self.history.select]
+            checkpoint = self._checkpoint(weights, {"step": step, name: record.as_plain(), "mask": mask})
             self.saver.best = BestModel(checkpoint=checkpoint, detections=evaluation.detections)
-        context.curves.add({"seconds/evaluation": evaluation.seconds, **evaluation_curves(record.summary)}, step)
+        held_out = {} if val_loss is None else {"held_out/loss": val_loss}
+        seconds = {"seconds/evaluation": evaluation.seconds}
+        context.curves.add({**seconds, **held_out, **evaluation_curves(record.summary)}, step)
         if evaluated.note:
             context.progress.write(evaluated.note)
-        if improved or self.run_options.verbose or not sys.stdout.isatty():
-            best = ", the best so far" if improved else ""
-            context.progress.write(f"step {step} (epoch {epoch}): {self.history.describe(record)}{best}")
+        best, least = record is self.history.best, record is self.history.val
+        if best or least or self.run_options.verbose or not sys.stdout.isatty():
+            said = [self.history.describe(record), *(["the best so far"] if best else [])]
+            said += [] if val_loss is None else [f"loss on held-out videos {val_loss:.4f}"]
+            said += ["the least so far"] if least else []
+            context.progress.write(f"step {step} (epoch {epoch}): {', '.join(said)}")
 
     @contextlib.contextmanager
     def _saved_if_interrupted(self, context: RunContext) -> Iterator[None]:
@@ -485,8 +498,8 @@ class Trainer:
                 f"{path} holds no optimiser state, since the run was complete: Adam goes on with fresh moments (a run with "
                 "--keep_state keeps them)"
             )
-        if self.history.best:
-            notes += best_model_notes(self.experiment, step=self.history.best.step)
+        if self.history.selected:
+            notes += best_model_notes(self.experiment, step=self.history.selected.step)
         for note in notes:
             print(f"note: {note}")
         if (

@@ -26,7 +26,7 @@ from command_line.parser import CommandParser
 from eval.statistics import CONFIDENCE, SeedEstimate, over_seeds, paired_over_seeds
 from eval.summary import counts_of_truth, ground_of_map
 from formats.names import amount
-from formats.run_results import INFERENCE, OF_A_RUN, RESULTS, evaluations, read_results
+from formats.run_results import INFERENCE, OF_A_RUN, RESULTS, VAL, evaluations, read_results
 from options import CALL_FLAGS, LAST_BIT_FLAGS, NEUTRAL_FLAGS
 from utils.atomic import write_text
 from utils.errors import InputError
@@ -59,17 +59,19 @@ class TableRun:
 
 
 def read_table_run(folder: pathlib.Path, *, which: Sequence[str] = OF_A_RUN) -> TableRun:
-    """`which` chooses among OF_A_RUN; the one evaluation of an inference is always read.
+    """`which` chooses among OF_A_RUN and VAL; the one evaluation of an inference is always read.
 
     Raises InputError for a folder without usable results, or whose test videos have no annotated segments.
     """
     results = read_results(folder)
     chosen = {name: each for name, each in evaluations(results).items() if name in (*which, INFERENCE)}
+    if not chosen:
+        raise InputError(f"{folder / RESULTS}: has no {' and '.join(which)}: train with --select val, or leave it out")
     found = {name: evaluation for name, evaluation in chosen.items() if evaluation.get("mAP")}
     if not found:
         raise InputError(f"{folder / RESULTS}: has no mAP, its test videos have no annotated segments; leave it out")
     options = results.get("options")
-    shown = {name: value for name, value in (options or {}).items() if name not in _NOT_OF_A_METHOD}
+    shown = _of_the_method(options or {})
     path = pathlib.Path(os.path.abspath(folder))
     first, seed = next(iter(found.values())), (options or results).get("seed")
     return TableRun(
@@ -81,6 +83,12 @@ def read_table_run(folder: pathlib.Path, *, which: Sequence[str] = OF_A_RUN) -> 
         classes=tuple(first.get("per_class_AP") or ()),
         compared={name: evaluation["compared"] for name, evaluation in found.items() if evaluation.get("compared")},
     )
+
+
+def _of_the_method(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that make a method. Where nothing is held out, --select says only which of a run's models is kept."""
+    unused = set() if options.get("select") == VAL else {"select", "val_share"}
+    return {name: value for name, value in options.items() if name not in _NOT_OF_A_METHOD | unused}
 
 
 def _measures(evaluation: Mapping[str, Any], path: pathlib.Path) -> dict[str, float]:
@@ -187,8 +195,8 @@ def _common_words(names: Sequence[str]) -> str:
 def table_of(grouped: Mapping[str, Sequence[TableRun]], *, which: Sequence[str]) -> pd.DataFrame:
     """A row per method and evaluation: KEYS, then the mean over its runs of each measure and its sd, as fractions.
 
-    `grouped` is methods(runs). The mean number of detections is empty if a run states none. `which` chooses among OF_A_RUN; the
-    one evaluation of an inference is always there. sd is NaN for one run.
+    `grouped` is methods(runs). The mean number of detections is empty if a run states none. `which` chooses among OF_A_RUN and
+    VAL; the one evaluation of an inference is always there. sd is NaN for one run.
     """
     rows = []
     for method, members in grouped.items():
@@ -226,6 +234,10 @@ def notes_on(grouped: Mapping[str, Sequence[TableRun]], *, which: Sequence[str])
             notes.append(f"{name}: one run, so no deviation and no interval; train it with other seeds too")
     if "best" in which and any("best" in run.measures for run in runs):
         notes.append("best is chosen by its mAP on these very videos; compare methods by last")
+    if VAL in which and any(VAL in run.measures for run in runs):
+        notes.append(
+            f"{VAL} is chosen by the loss on training videos that its runs have held out, and so trained on fewer"
+        )
     return notes
 
 
@@ -371,13 +383,14 @@ def print_table(arguments: Sequence[str]) -> None:
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="(default: %(default)s)")
     parser.add_argument(
         "--which",
-        choices=(*OF_A_RUN, "both"),
-        default="both",
-        help="evaluation of a run: its best, which is chosen by this very mAP, its last, or both (default: %(default)s)",
+        choices=(*OF_A_RUN, VAL, "both", "all"),
+        default="all",
+        help="evaluation of a run: its best, which is chosen by this very mAP, its last, both of these, the one chosen by "
+        "held-out training videos (val), or all that it has (default: %(default)s)",
     )
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="write the table there; notes are printed")
     args = parser.parse_args(arguments)
-    which = OF_A_RUN if args.which == "both" else (args.which,)
+    which = {"both": OF_A_RUN, "all": (*OF_A_RUN, VAL)}.get(args.which, (args.which,))
     folders = list({path.resolve(): path for path in args.runs}.values())
     runs = [read_table_run(folder, which=which) for folder in folders]
     check_comparable(runs, folders)

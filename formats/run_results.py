@@ -2,7 +2,8 @@
 
 results = read_results(folder)      # {"best": {...}, "last": {...}, ...} of a training run, {"mAP": ..., ...} of an inference
 results = read_results(folder, measured=False)      # of --predict too: {"videos": {...}, "classes": [...], ...}
-evaluations(results)                # {"best": {...}, "last": {...}} or {"inference": {...}}
+evaluations(results)                # {"best": {...}, "last": {...}} or {"inference": {...}}; "val" too with --select val
+results[selected_of(results)]       # of a run: the evaluation that best.pt and detections_best.json are of
 """
 
 import pathlib
@@ -11,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from formats.ground_truth import read_json
+from formats.names import amount
+from options import SELECTIONS
 from utils.errors import InputError
 from utils.printable import one_line
 
@@ -18,6 +21,7 @@ RESULTS = "results.json"
 MEASURES = ("mAP", "average_mAP", "video_accuracy")  # that every evaluation has, null where nothing could be measured
 COMPARED = ("videos", "instances", "detections")  # how many of each an mAP is of
 OF_A_RUN = ("best", "last")
+VAL = "val"  # that a run with held-out videos has besides
 INFERENCE = "inference"
 MOST = 2**53  # as a count or a time: not every larger whole number is a floating-point number
 
@@ -51,6 +55,14 @@ def read_results(folder: pathlib.Path, *, measured: bool = True) -> dict[str, An
             _check_count(_a_dict(point, where, path).get(key), f"{where}, {key}", path)
         for key in ("average_mAP", "video_accuracy"):
             _check_share(point.get(key), f"{where}, {key}", path)
+        if point.get("val_loss") is not None:
+            _check_number(point["val_loss"], f"{where}, val_loss", path)
+    if results.get("select", "test") not in tuple(SELECTIONS):  # it may be of any type
+        raise _not(results["select"], "select", f"one of {', '.join(SELECTIONS)}", path)
+    if INFERENCE not in found and found and selected_of(results) not in found:
+        raise InputError(f"{path}: has no {selected_of(results)}, which it selects; use another copy, or train again")
+    for name in _a_list(results.get("held_out", []), "held_out", path):
+        _check_text(name, "a held-out video", path)
     for key in ("options", "versions", "data", "left_out", "extraction"):
         _a_dict(results.get(key, {}), key, path)
     seconds = results.get("seconds", 0)
@@ -63,8 +75,30 @@ def read_results(folder: pathlib.Path, *, measured: bool = True) -> dict[str, An
 def evaluations(results: Mapping[str, Any]) -> dict[str, Any]:
     """The evaluations in a results.json by name; empty for a file that has none."""
     if all(name in results for name in OF_A_RUN):
-        return {name: results[name] for name in OF_A_RUN}
+        return {name: results[name] for name in (*OF_A_RUN, *([VAL] if results.get(VAL) is not None else []))}
     return {INFERENCE: dict(results)} if all(name in results for name in ("mAP", "average_mAP")) else {}
+
+
+def selected_of(results: Mapping[str, Any]) -> str:
+    """The name of the evaluation of a run that its best.pt, detections and timelines are of; earlier versions kept the best."""
+    return SELECTIONS[results.get("select", "test")]
+
+
+def selection_of(results: Mapping[str, Any]) -> str:
+    """Which evaluation of a run is the selected one, and what has chosen it, in words."""
+    name = selected_of(results)
+    chosen = results[name]
+    if name == VAL:
+        by = f"the least classification loss on {amount(len(results.get('held_out', [])), 'held-out training video')}"
+    elif name == "last":
+        return f"last, step {chosen['step']}, which nothing has chosen"
+    elif chosen["average_mAP"] is not None:
+        by = "the largest average mAP on these very test videos, as papers of this field report it"
+    elif chosen["video_accuracy"] is not None:
+        by = "the largest video accuracy on these very test videos, for want of annotated segments"
+    else:
+        return f"best, step {chosen['step']}: with nothing to choose by, the last one"
+    return f"{name}, step {chosen['step']}, chosen by {by}"
 
 
 def is_prediction(results: Mapping[str, Any]) -> bool:
@@ -77,14 +111,18 @@ def _check_prediction(results: Mapping[str, Any], path: pathlib.Path) -> None:
         where = f"video {name!a}"
         for key in ("seconds", "fps"):
             value: Any = _a_dict(video, where, path).get(key)
-            if not (type(value) in (int, float) and 0 <= value <= MOST):
-                raise _not(value, f"{where}, {key}", "a number from 0", path)
+            _check_number(value, f"{where}, {key}", path)
         _check_text(video.get("file", ""), f"{where}, file", path)
     _check_count(results["detections"], "detections", path)
     for name in _a_list(results.get("classes", []), "classes", path):
         _check_text(name, "a class", path)
     for key in ("method", "model_file"):
         _check_text(results.get(key, ""), key, path)
+
+
+def _check_number(value: Any, where: str, path: pathlib.Path) -> None:
+    if not (type(value) in (int, float) and 0 <= value <= MOST):
+        raise _not(value, where, "a number from 0", path)
 
 
 def _check_text(value: Any, where: str, path: pathlib.Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from command_line.console import describe_error
 from dataset import Dataset
-from formats.run_results import RESULTS, evaluations, is_prediction, read_results
+from formats.run_results import RESULTS, evaluations, is_prediction, read_results, selected_of
 from formats.timelines import TIMELINES, Timelines, write_timelines
 from losses import AdaptiveMask
 from options import CALL_FLAGS, LENGTH_FLAGS, Options, as_plain, unresolved
@@ -39,7 +39,7 @@ MOST_PICTURES = 100  # of videos without truth
 
 
 def report_training(experiment: Experiment, model: Network, data: Dataset, options: Options) -> None:
-    """Record what the best model of a finished run says, with its weights loaded into `model`, and write report.html."""
+    """Record what the selected model of a finished run says, with its weights loaded into `model`, and write report.html."""
     with _noted(experiment.folder):
         checkpoint = load_checkpoint(experiment.best)
         load_model(model, checkpoint.model, experiment.best)
@@ -149,7 +149,7 @@ def _load(folder: pathlib.Path, flags: Mapping[str, Any]) -> LoadedModel:
     typed = {name: value for name, value in flags.items() if name not in ("report", "plot", "out", "exp_name")}
     given = {**{name: own[name] for name in passed_on}, **typed, "model_file": str(path)}
     experiment, path, options, checkpoint = begin_inference(given)
-    step, expected = checkpoint.training.get("step"), evaluations(results).get("best", {}).get("step")
+    step, expected = checkpoint.training.get("step"), evaluations(results).get(selected_of(results), {}).get("step")
     if expected is not None and step != expected:
         raise InputError(
             f"{path}: is of step {step}, {RESULTS} beside it of step {expected}; continue the run with --resume"

@@ -17,7 +17,7 @@ from formats.curve_file import CURVES, damaged_lines, read_points
 from formats.ground_truth import read_json
 from formats.names import amount, shown
 from formats.result_file import read_detections
-from formats.run_results import COMPARED, RESULTS, is_prediction, read_results
+from formats.run_results import COMPARED, RESULTS, is_prediction, read_results, selected_of
 from formats.timelines import TIMELINES, Timelines, read_timelines
 from options import Options, check_saved, resolve
 from utils.errors import InputError
@@ -37,7 +37,7 @@ class ReportedRun:
     results: dict[str, Any]  # results.json, as formats.run_results checks it
     options: Options
     timelines: Timelines
-    detections: Segments  # of the best model, coded by the timelines' videos and classes
+    detections: Segments  # of the selected model, coded by the timelines' videos and classes
     curves: pd.DataFrame  # columns step (int), name (str), value (float); empty without curves.jsonl
     notes: tuple[str, ...]  # what a reader should know of how it was read
 
@@ -169,7 +169,7 @@ def _stated(run: ReportedRun) -> dict[str, Any]:
     if run.is_prediction:
         counts = (len(run.results["videos"]), 0, run.results["detections"])
         return {"compared": dict(zip(COMPARED, counts, strict=True))}
-    return run.results if run.is_inference else dict(run.results["best"])
+    return run.results if run.is_inference else dict(run.results[selected_of(run.results)])
 
 
 def _coded(path: pathlib.Path, timelines: Timelines) -> Segments:

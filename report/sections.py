@@ -18,7 +18,7 @@ from eval.diagnosis import KINDS, MISSED, SIZES, Buckets, ErrorSummary, sentence
 from eval.operating_points import operating_points
 from eval.recall import RECALL_TIOUS, average_recall
 from formats.names import amount
-from formats.run_results import evaluations
+from formats.run_results import evaluations, selected_of, selection_of
 from options import CALL_FLAGS, FLAGS, NEUTRAL_FLAGS, resolve
 from report.charts import (
     Spec,
@@ -104,13 +104,14 @@ def _without_truth(key: str, title: str, what: str) -> Section:
 def _headline(judged: Judged, number: int | None) -> Section:
     run, videos = judged.run, all_videos(number)
     rows = evaluations(run.results)
+    chosen = "" if run.is_inference else selected_of(run.results)
     measured = [row for row in rows.values() if row["mAP"] is not None]
     tious = list(measured[0]["mAP"]) if measured else []
     spans = list(measured[0]["average_mAP"]) if measured else []
     header = ["mAP %", *tious, *(f"average {span}" for span in spans), "video accuracy"]
     body: list[Cells] = [
         [
-            _moment(name, row),
+            f"{_moment(name, row)}{', selected' if name == chosen else ''}",
             *(percent((row["mAP"] or {}).get(tiou), target=videos) for tiou in tious),
             *(percent((row["average_mAP"] or {}).get(span), target=videos, strong=True) for span in spans),
             percent(row["video_accuracy"], target=videos),
@@ -120,8 +121,8 @@ def _headline(judged: Judged, number: int | None) -> Section:
     parts = [table(f"{run.name}: mAP % by tIoU, protocol sal (that of ActivityNet), {judged.compared}", header, body)]
     if not judged.known:
         parts.append(paragraph(f"mAP {NO_TRUTH}"))
-    if "best" in rows:
-        parts.append(paragraph(_choice(rows["best"])))
+    if chosen:
+        parts.append(paragraph(_choice(run.results)))
     parts += [paragraph(text(note)) for note in run.notes]
     parts.append(facts(_facts(judged)))
     changed = changed_options(judged)
@@ -134,17 +135,11 @@ def _headline(judged: Judged, number: int | None) -> Section:
     return Section(key="headline", title="Results", html="".join(parts))
 
 
-def _choice(best: Mapping[str, Any]) -> str:
-    """What chose the best model (run.history)."""
-    if best["average_mAP"] is not None:
-        by = "the largest average on these very test videos, as papers of this field report it"
-    elif best["video_accuracy"] is not None:
-        by = "the largest video accuracy on these very test videos, for want of annotated segments"
-    else:
-        return "With nothing to choose by, the best model is the last one."
+def _choice(results: Mapping[str, Any]) -> str:
+    """Which evaluation the page is about, and what its number is worth."""
     return (
-        f"The best model is the one of {by}; the last one was not chosen by anything. A number to compare with other work "
-        "names which of them it is."
+        f"All below is of {text(selection_of(results))}. What is chosen on the test videos flatters itself, last and val do "
+        "not. A number to compare with other work names which of them it is."
     )
 
 

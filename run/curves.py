@@ -142,7 +142,7 @@ def evaluation_curves(summary: EvaluationSummary) -> dict[str, float]:
 
 
 def final_numbers(rows: Mapping[str, EvaluationSummary]) -> dict[str, float]:
-    """The numbers that a run has come to, {"final/best_average_mAP_0.1-0.7": ...}, of rows "best" and "last"."""
+    """The numbers that a run has come to, {"final/best_average_mAP_0.1-0.7": ...}, of rows "best", "last" and "val"."""
     return {
         f"final/{row}_{name}": value
         for row, summary in rows.items()

@@ -24,7 +24,9 @@ Columns = Mapping[str, Sequence[Any]]  # of a split: "videos", their names, and 
 
 # In the order in which changes are named; the last two say little where those before them changed.
 PARTS = ("labels", "segments", "durations", "frame rates", "lengths", "feature values", "feature files")
-SPLIT_WORDS = {"train": "training", "test": "test"}
+EMPTY: Columns = {name: [] for name in ("videos", *PARTS)}
+SPLIT_WORDS = {"train": "training", "held_out": "held-out", "test": "test"}
+OF_EVERY_SET = ("train", "test")  # videos are held out with --select val alone
 
 # Features that are looked at, in bytes as float32: about a second's work. Of a larger set, every video has its share.
 BYTES_LOOKED_AT = 2**29
@@ -39,7 +41,7 @@ def data_digest(data: Dataset, *, rows: int | None = None) -> dict[str, Any]:
     if rows is None:
         row_bytes = max((4 * video.features.shape[1] for video in data.videos), default=4)
         rows = max(FEWEST_ROWS, BYTES_LOOKED_AT // (row_bytes * max(1, len(data.videos))))
-    splits = {"train": data.train, "test": data.test}
+    splits = {"train": data.train, **({"held_out": data.held_out} if data.held_out else {}), "test": data.test}
     return {
         "rows": rows,
         "classes": list(data.classes),
@@ -82,12 +84,12 @@ def _hash(value: object) -> int:
 
 def compare_digests(saved: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     """What changed, and what is only worth a note, in words. Raises ValueError when `saved` is not as `data_digest` made it."""
-    plain_dict(saved, "the digest of the data", ("classes", *SPLIT_WORDS))
+    plain_dict(saved, "the digest of the data", ("classes", *OF_EVERY_SET))
     if not isinstance(saved["classes"], list) or not all(isinstance(name, str) for name in saved["classes"]):
         raise ValueError("the classes in the digest of the data are not a list of names")
     changes, notes = list(_class_changes(saved, now)), list[str]()
     for name, word in SPLIT_WORDS.items():
-        before, after = _checked(saved[name]), now[name]
+        before, after = _checked(saved.get(name, EMPTY)), now.get(name, EMPTY)
         changes += _video_changes(before["videos"], after["videos"], word)
         old, new = _by_video(before), _by_video(after)
         common = [video for video in after["videos"] if video in old]

@@ -16,6 +16,7 @@ from eval.summary import EvaluationSummary
 from eval.tables import percent
 from formats.regular_files import check_regular
 from formats.run_results import COMPARED
+from options import SELECTIONS, EvaluationOptions
 from run.experiment import Experiment
 from run.training_state import plain_count, plain_dict, plain_number
 
@@ -62,6 +63,7 @@ class HistoryPoint:
     epoch: int
     average_mAP: float | None  # over the last span, which chooses the best
     video_accuracy: float | None
+    val_loss: float | None = None  # on held-out training videos, nats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +80,39 @@ class Seconds:
 class History:
     """Owner of everything in a run's results file; its state belongs in the run's checkpoint."""
 
-    def __init__(self, experiment: Experiment, *, average_tious: Sequence[str], provenance: Mapping[str, Any]) -> None:
-        self.experiment, self.provenance = experiment, provenance
+    def __init__(
+        self,
+        experiment: Experiment,
+        *,
+        average_tious: Sequence[str],
+        provenance: Mapping[str, Any],
+        select: str = EvaluationOptions.select,
+    ) -> None:
+        """`select` names, as --select does, the evaluation whose model is kept."""
+        self.experiment, self.provenance, self.select = experiment, provenance, select
         self.span = average_tious[-1]
         self.best: EvaluationRecord | None = None
         self.last: EvaluationRecord | None = None
+        self.val: EvaluationRecord | None = None  # of the least loss on held-out videos, the first of equal ones
         self.points: list[HistoryPoint] = []
         self.seconds = Seconds()
 
-    def add(self, record: EvaluationRecord) -> bool:
-        """Add an evaluation; return whether it is the best so far."""
+    @property
+    def evaluations(self) -> dict[str, EvaluationRecord]:
+        """Those that have a name in results.json, as far as there are any."""
+        named = {"best": self.best, "last": self.last, "val": self.val}
+        return {name: record for name, record in named.items() if record}
+
+    @property
+    def selected(self) -> EvaluationRecord | None:
+        """The one whose model is kept."""
+        return self.evaluations.get(SELECTIONS[self.select])
+
+    def add(self, record: EvaluationRecord, *, val_loss: float | None = None) -> bool:
+        """Add an evaluation; return whether it is the selected one now."""
+        losses = [point.val_loss for point in self.points if point.val_loss is not None]
+        if val_loss is not None and val_loss < min(losses, default=math.inf):
+            self.val = record
         self.last = record
         self.points.append(
             HistoryPoint(
@@ -95,12 +120,12 @@ class History:
                 epoch=record.epoch,
                 average_mAP=self._average_map(record),
                 video_accuracy=record.summary.video_accuracy,
+                val_loss=val_loss,
             )
         )
-        improved = self.best is None or self.score(record) > self.score(self.best)
-        if improved:
+        if self.best is None or self.score(record) > self.score(self.best):
             self.best = record
-        return improved
+        return self.selected is record
 
     def score(self, record: EvaluationRecord) -> float:
         """The value that ranks evaluations: average mAP, else video accuracy, else the step."""
@@ -128,16 +153,17 @@ class History:
     def as_plain(self) -> dict[str, Any]:
         """Plain values for a checkpoint and for results.json."""
         return {
-            "best": self.best.as_plain() if self.best else None,
-            "last": self.last.as_plain() if self.last else None,
+            **dict.fromkeys(SELECTIONS.values()),
+            **{name: record.as_plain() for name, record in self.evaluations.items()},
             "seconds": dataclasses.asdict(self.seconds),
             "history": [dataclasses.asdict(point) for point in self.points],
         }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
         """Restore what `as_plain` returned. Raises ValueError, KeyError or TypeError for anything else."""
-        self.best, self.last = (
-            None if plain[name] is None else EvaluationRecord.from_plain(plain[name]) for name in ("best", "last")
+        self.best, self.last, self.val = (
+            None if found is None else EvaluationRecord.from_plain(found)
+            for found in (plain["best"], plain["last"], plain.get("val"))  # earlier versions have no val
         )
         self.points = [HistoryPoint(**plain_dict(point, "an entry of the history")) for point in plain["history"]]
         for point in self.points:
@@ -146,29 +172,34 @@ class History:
             for value in (point.average_mAP, point.video_accuracy):
                 if value is not None:
                     plain_number(value, "a value of the history", low=0, high=1)
+            if point.val_loss is not None:
+                plain_number(point.val_loss, "a loss of the history", low=0, high=math.inf)
         seconds = plain_dict(plain["seconds"], "seconds", ("training", "evaluation"))
         self.seconds = Seconds(**{name: plain_number(v, name, low=0, high=math.inf) for name, v in seconds.items()})
         self._check_restored()
 
     def _check_restored(self) -> None:
-        """Raise ValueError when the history, its best and its last evaluation contradict each other."""
+        """Raise ValueError when the history and its named evaluations contradict each other, or the history and --select."""
         steps = [point.step for point in self.points]
         if steps != sorted(set(steps)) or (self.last.step if self.last else None) != (steps[-1] if steps else None):
             raise ValueError("the history and the last evaluation contradict each other")
         if (self.best is None) != (self.last is None):
             raise ValueError("of the best and the last evaluation, one is missing")
-        if self.best is None or self.last is None:
-            return
+        if any((point.val_loss is not None) != (self.select == "val") for point in self.points):
+            raise ValueError("the history and --select contradict each other")
+        losses = {point.val_loss: point.step for point in reversed(self.points) if point.val_loss is not None}
+        if (self.val.step if self.val else None) != (losses[min(losses)] if losses else None):
+            raise ValueError("the history and the evaluation of the least loss contradict each other")
         points = {point.step: point for point in self.points}
-        for record in (self.best, self.last):
+        for record in self.evaluations.values():
             point = points[record.step]
             if (self._average_map(record), record.summary.video_accuracy) != (point.average_mAP, point.video_accuracy):
                 raise ValueError("the history and its evaluations differ in their numbers")
         forms = [
             [None if part is None else list(part) for part in (s.mAP, s.average_mAP, s.per_class_AP)]
-            for s in (self.best.summary, self.last.summary)
+            for s in (record.summary for record in self.evaluations.values())
         ]
-        if forms[0] != forms[1] or len({part is None for part in forms[0]}) > 1:
+        if any(form != forms[0] or len({part is None for part in form}) > 1 for form in forms):
             raise ValueError("the best and the last evaluation are of different tIoUs or classes")
 
     def write(self, *, step: int) -> None:
@@ -179,7 +210,7 @@ class History:
 
     def results(self, *, step: int) -> dict[str, Any] | None:
         """What results.json says at this step; None before the first evaluation."""
-        return {**self.as_plain(), "steps": step, **self.provenance} if self.last else None
+        return {"select": self.select, **self.as_plain(), "steps": step, **self.provenance} if self.last else None
 
     def is_written(self, *, step: int) -> bool:
         """Whether results.json is of this step and these evaluations: a kill can come between last.pt and it."""

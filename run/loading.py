@@ -78,7 +78,8 @@ def saved_mask(checkpoint: Checkpoint, options: Options, path: pathlib.Path) -> 
 
 def check_batches_fit(options: Options, machine: Machine, data: Dataset, *, training: bool) -> None:
     """Raise InputError when a batch of the options' size needs more memory than there is."""
-    batches = {"test_batch_size": min(options.evaluation.test_batch_size, len(data.test))}
+    most = max(len(data.test), len(data.held_out or ()))
+    batches = {"test_batch_size": min(options.evaluation.test_batch_size, most)}
     if training:
         batches["batch_size"] = min(options.optimisation.batch_size, len(data.train))
     for flag, size in batches.items():

@@ -134,10 +134,10 @@ def test_numbers_are_those_of_the_evaluation():
         ap = judged.result.per_class_ap[:, c]
         assert by_class[name] == [*(f"{100 * value:.1f}" for value in (*ap, ap.mean())), "1", ["3", "1"][c]]
     assert "Throw" not in by_class  # it has no instances
-    assert numbers(found["headline"].html)["best, epoch 1, step 2"] == ["25.0", "25.0", "50.0"]
+    assert numbers(found["headline"].html)["best, epoch 1, step 2, selected"] == ["25.0", "25.0", "50.0"]
     assert numbers(found["headline"].html)["lr"] == ["0.0001", "0.5"]
     assert "2 videos, 2 instances, 2 classes, 5 detections" in found["headline"].html
-    assert "chosen by anything" in found["headline"].html
+    assert "best, step 2, chosen by the largest average mAP on these very test videos" in found["headline"].html
     assert "F1 is best: 0.667" in found["operating"].html  # the first detection alone: P 1, R 1/2
     kinds = numbers(found["diagnosis"].html)
     assert [kinds[kind][0] for kind in KINDS] == ["1", "1", "0", "1", "0", "2"]

@@ -1,7 +1,6 @@
 """Training runs on the tiny set: resuming, schedules, what is written, and what stops a run."""
 
 import json
-import os
 import signal
 import threading
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from support.networks import build_objective
+from support.runs import assert_same, interrupt_at, load, read_results
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import train
@@ -17,47 +17,8 @@ from layers import snippets
 from layers.snippets import Snippets
 from layers.wide_adam import WideAdam
 from options import resolve
-from run.checkpoint import load_checkpoint
 
 # 7 videos in batches of 2 are 4 steps per epoch, 3 epochs are 12 steps; evaluations every 4 steps from the second epoch on.
-
-
-def load(tmp_path, experiment, name="last.pt"):
-    return load_checkpoint(tmp_path / "out" / experiment / name)
-
-
-def read_results(tmp_path, experiment):
-    return json.loads((tmp_path / "out" / experiment / "results.json").read_text())
-
-
-def assert_same(a, b, where="checkpoint"):
-    """Nested dicts and lists of tensors and plain values, bit for bit; seconds may differ."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a.keys() - {"seconds"}:
-            assert_same(a[key], b[key], f"{where}.{key}")
-    elif isinstance(a, list):
-        assert len(a) == len(b), where
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_same(x, y, f"{where}[{i}]")
-    elif torch.is_tensor(a):
-        assert torch.equal(a, b), where
-    else:
-        assert a == b, where
-
-
-def interrupt_at(monkeypatch, step, number=signal.SIGINT):
-    """Have the process send itself a signal during that step."""
-    original, count = train.train_step, [0]
-
-    def step_then_signal(*args, **kwargs):
-        count[0] += 1
-        if count[0] == step:
-            os.kill(os.getpid(), number)
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(train, "train_step", step_then_signal)
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 6, 8, 11])
@@ -164,7 +125,7 @@ def test_everything_that_influences_training_is_in_last_pt(tiny, run, tmp_path):
     run(tiny.path, "--exp_name", "x", "--keep_state")
     checkpoint = load(tmp_path, "x")
     state = checkpoint.training
-    parts = {"step", "best", "last", "optimizer", "mask", "random", "history", "seconds", "data", "machine"}
+    parts = {"step", "best", "last", "val", "optimizer", "mask", "random", "history", "seconds", "data", "machine"}
     assert state.keys() == parts
     assert state["step"] == 12
     assert state["mask"]["mean"] != pytest.approx(1 / 3)
