@@ -250,6 +250,11 @@ class Trainer:
         ] = {}  # step -> the mask's state, of evaluations that are not counted yet
         self.val_losses: dict[int, float] = {}  # likewise
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether the last step is taken and evaluated."""
+        return self.step == self.total_steps and self.history.is_evaluated(self.step)
+
     def run(self, evaluator: Predictor) -> None:
         """Train from the current step to the last.
 
@@ -280,7 +285,7 @@ class Trainer:
                 with contextlib.suppress(InputError, TrainingError):  # what ended the run is what its user should read
                     if not is_out_of_memory(error):
                         self._count_finished(context)
-                    self.saver.write_best(self.history.results(step=self.step))
+                    self.saver.write_best(self.history.results(step=self.step, finished=self.is_finished))
                 if not is_out_of_memory(error):
                     raise
                 raise TrainingError(
@@ -348,7 +353,7 @@ class Trainer:
 
     def _stop_if_asked(self, interrupt: Interrupt) -> None:
         """Raise TrainingError on an interrupt, once everything is saved, unless the run is complete."""
-        if interrupt.requested and not (self.step == self.total_steps and self.history.is_evaluated(self.step)):
+        if interrupt.requested and not self.is_finished:
             self.saver.finish()
             raise TrainingError(f"interrupted at step {self.step} of {self.total_steps}; {self._continue_with()}")
 
@@ -467,7 +472,7 @@ class Trainer:
         """Write the best model if it is new, then last.pt, with the complete state, then results.json, or begin to."""
         self._check_weights()
         last = self._checkpoint(self.model.state_dict(), self._training_state())
-        self.saver.save(last, self.history.results(step=self.step))
+        self.saver.save(last, self.history.results(step=self.step, finished=self.is_finished))
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Restore the state that `save` wrote, and print what a user should know of it.
@@ -507,8 +512,8 @@ class Trainer:
         ):  # now, so that --resume goes on to the new end without the flag, whenever it is killed
             self.save()
             self.saver.finish()
-        elif not self.history.is_written(step=self.step):
-            self.history.write(step=self.step)
+        elif not self.history.is_written(step=self.step, finished=self.is_finished):
+            self.history.write(step=self.step, finished=self.is_finished)
 
     def _restore(self, state: Mapping[str, Any], *, planned: int) -> None:
         """Raises ValueError, TypeError, KeyError or AttributeError when a value is not as `save` wrote it."""

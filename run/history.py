@@ -2,7 +2,7 @@
 
 history = History(experiment, average_tious=("0.1:0.5", "0.1:0.7"), provenance=...)
 if history.add(EvaluationRecord(step=30, epoch=1, summary=summary)): ...      # the best so far
-history.write(step=30)
+history.write(step=30, finished=False)
 """
 
 import dataclasses
@@ -202,22 +202,25 @@ class History:
         if any(form != forms[0] or len({part is None for part in form}) > 1 for form in forms):
             raise ValueError("the best and the last evaluation are of different tIoUs or classes")
 
-    def write(self, *, step: int) -> None:
+    def write(self, *, step: int, finished: bool) -> None:
         """Write results.json, once there is an evaluation. Raises InputError when the file cannot be written."""
-        results = self.results(step=step)
+        results = self.results(step=step, finished=finished)
         if results:
             self.experiment.write_results(results)
 
-    def results(self, *, step: int) -> dict[str, Any] | None:
-        """What results.json says at this step; None before the first evaluation."""
-        return {"select": self.select, **self.as_plain(), "steps": step, **self.provenance} if self.last else None
+    def results(self, *, step: int, finished: bool) -> dict[str, Any] | None:
+        """What results.json says at this step; None before the first evaluation. `finished`: no step is left."""
+        if not self.last:
+            return None
+        return {"select": self.select, **self.as_plain(), "steps": step, "finished": finished, **self.provenance}
 
-    def is_written(self, *, step: int) -> bool:
+    def is_written(self, *, step: int, finished: bool) -> bool:
         """Whether results.json is of this step and these evaluations: a kill can come between last.pt and it."""
         try:
             check_regular(self.experiment.results)  # a pipe would be waited for
             written = json.loads(self.experiment.results.read_text(encoding="utf-8"))
-            return bool(written["steps"] == step and written["history"] == self.as_plain()["history"])
+            stated = written["steps"], written["finished"], written["history"]
+            return stated == (step, finished, self.as_plain()["history"])
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return self.last is None
 
