@@ -25,6 +25,7 @@ import pandas as pd
 from command_line.parser import CommandParser
 from eval.statistics import CONFIDENCE, SeedEstimate, over_seeds, paired_over_seeds
 from eval.summary import counts_of_truth, ground_of_map
+from eval.table_markup import escape_latex, escape_markdown, latex_table, markdown_table
 from formats.names import amount
 from formats.run_results import INFERENCE, OF_A_RUN, RESULTS, VAL, evaluations, read_results
 from options import CALL_FLAGS, LAST_BIT_FLAGS, NEUTRAL_FLAGS
@@ -48,6 +49,7 @@ class TableRun:
     measures: dict[str, dict[str, float]]  # evaluation -> {"0.5": mAP, "avg 0.1:0.7": ...}, fractions
     classes: tuple[str, ...]  # none in an inference
     compared: dict[str, dict[str, int]]  # evaluation -> how many of each of COMPARED; earlier versions stated none
+    training_seconds: float | None = None  # of a training run
 
     @property
     def is_inference(self) -> bool:
@@ -74,6 +76,7 @@ def read_table_run(folder: pathlib.Path, *, which: Sequence[str] = OF_A_RUN) -> 
     shown = _of_the_method(options or {})
     path = pathlib.Path(os.path.abspath(folder))
     first, seed = next(iter(found.values())), (options or results).get("seed")
+    seconds = results.get("seconds")
     return TableRun(
         name=f"{path.parent.name}/{path.name}" if path.name == INFERENCE else path.name,
         seed=seed if type(seed) is int else None,
@@ -82,6 +85,7 @@ def read_table_run(folder: pathlib.Path, *, which: Sequence[str] = OF_A_RUN) -> 
         measures={name: _measures(evaluation, folder / RESULTS) for name, evaluation in found.items()},
         classes=tuple(first.get("per_class_AP") or ()),
         compared={name: evaluation["compared"] for name, evaluation in found.items() if evaluation.get("compared")},
+        training_seconds=seconds.get("training") if isinstance(seconds, dict) else None,
     )
 
 
@@ -100,6 +104,25 @@ def _measures(evaluation: Mapping[str, Any], path: pathlib.Path) -> dict[str, fl
             raise InputError(f"{path}: {error}; fix it, or evaluate the run again") from None
     named = {**evaluation["mAP"], **{f"avg {span}": value for span, value in averages.items()}}
     return {name: float(value) for name, value in named.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTable:
+    """The table of several runs, and what its reader should know."""
+
+    frame: pd.DataFrame  # as table_of makes it
+    caption: str
+    notes: list[str]
+
+
+def tabulate(folders: Sequence[pathlib.Path], *, which: Sequence[str] = OF_A_RUN) -> RunTable:
+    """Raises InputError for folders without usable results, and for runs whose numbers belong in no common table."""
+    runs = [read_table_run(folder, which=which) for folder in folders]
+    check_comparable(runs, folders)
+    grouped = methods(runs)
+    return RunTable(
+        frame=table_of(grouped, which=which), caption=caption_of(runs), notes=notes_on(grouped, which=which)
+    )
 
 
 def check_comparable(runs: Sequence[TableRun], folders: Sequence[pathlib.Path]) -> None:
@@ -307,36 +330,24 @@ def as_text(frame: pd.DataFrame, caption: str) -> str:
 
 
 def as_markdown(frame: pd.DataFrame, caption: str) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return f"| {' | '.join(cells)} |"
-
     measures = _measure_columns(frame)
-    lines = [line([*KEYS, *measures]), line(["---", "---", *["---:"] * (2 + len(measures))])]
+    rows = []
     for row, cells in zip(frame[KEYS].itertuples(index=False), cells_of(frame), strict=True):
         means = [f"**{c.mean}**" if c.is_best else c.mean for c in cells]
         shown = [f"{mean} ± {c.sd}" if c.sd else mean for mean, c in zip(means, cells, strict=True)]
-        lines.append(line([*map(escape_markdown, _keys(row)), *shown]))
-    return f"{escape_markdown(caption)}, in percent\n\n" + "\n".join(lines) + "\n"
+        rows.append([*map(escape_markdown, _keys(row)), *shown])
+    return f"{escape_markdown(caption)}, in percent\n\n" + markdown_table([*KEYS, *measures], rows, names=2)
 
 
 def as_latex(frame: pd.DataFrame, caption: str) -> str:
     """A table with its caption, for a paper that uses the package booktabs."""
-    measures = _measure_columns(frame)
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        "\\begin{table}",
-        "\\centering",
-        f"\\caption{{{escape_latex(caption)}, in percent}}",
-        f"\\begin{{tabular}}{{ll{'r' * (2 + len(measures))}}}",
-        "\\toprule",
-        " & ".join(map(escape_latex, [*KEYS, *measures])) + " \\\\",
-        "\\midrule",
-    ]
+    rows = []
     for row, cells in zip(frame[KEYS].itertuples(index=False), cells_of(frame), strict=True):
         means = [f"\\textbf{{{c.mean}}}" if c.is_best else c.mean for c in cells]
         shown = [f"{mean} $\\pm$ {c.sd}" if c.sd else mean for mean, c in zip(means, cells, strict=True)]
-        lines.append(" & ".join([*map(escape_latex, _keys(row)), *shown]) + " \\\\")
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
+        rows.append([*map(escape_latex, _keys(row)), *shown])
+    header = [escape_latex(name) for name in (*KEYS, *_measure_columns(frame))]
+    return latex_table(header, rows, names=2, caption=f"{escape_latex(caption)}, in percent")
 
 
 def as_csv(frame: pd.DataFrame, caption: str) -> str:
@@ -355,22 +366,6 @@ FORMATS: Mapping[str, Callable[[pd.DataFrame, str], str]] = {
 
 def _keys(row: Any) -> list[str]:
     return [one_line(str(value)) for value in row]
-
-
-def escape_markdown(text: str) -> str:
-    """Text that markdown shows as it is, in a cell of a table too."""
-    return re.sub(r"([\\`*_{}\[\]<>|~#&$])", r"\\\1", text)
-
-
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-# OT1, the usual encoding of fonts, has other glyphs in their place.
-_LATEX |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
-_LATEX |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
-
-
-def escape_latex(text: str) -> str:
-    """Text that LaTeX shows as it is: no commands, no other glyphs, no hyphens that become a dash."""
-    return re.sub("-(?=-)", "-{}", "".join(_LATEX.get(sign, sign) for sign in text))
 
 
 def print_table(arguments: Sequence[str]) -> None:
@@ -392,14 +387,12 @@ def print_table(arguments: Sequence[str]) -> None:
     args = parser.parse_args(arguments)
     which = {"both": OF_A_RUN, "all": (*OF_A_RUN, VAL)}.get(args.which, (args.which,))
     folders = list({path.resolve(): path for path in args.runs}.values())
-    runs = [read_table_run(folder, which=which) for folder in folders]
-    check_comparable(runs, folders)
-    grouped = methods(runs)
-    text = FORMATS[args.format](table_of(grouped, which=which), caption_of(runs))
+    made = tabulate(folders, which=which)
+    text = FORMATS[args.format](made.frame, made.caption)
     if args.out:
         write_text(args.out, text)
         print(f"{args.out}: written")
     else:
         print(text, end="")
-    for note in notes_on(grouped, which=which):
+    for note in made.notes:
         print(f"note: {one_line(note)}", file=sys.stdout if args.out or args.format == "text" else sys.stderr)

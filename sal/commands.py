@@ -59,6 +59,20 @@ def localize() -> int:
     return int(main(sys.argv[1:]))
 
 
+def seeds() -> int:
+    _stop_quietly("sal-seeds")
+    from sal.program.experiments.seeds import main
+
+    return int(main(sys.argv[1:]))
+
+
+def ablation() -> int:
+    _stop_quietly("sal-ablation")
+    from sal.program.experiments.ablation import main
+
+    return int(main(sys.argv[1:]))
+
+
 def _stop_quietly(name: str) -> None:
     """First of all: loading the rest takes a moment."""
     from sal.program.command_line.early import stop_quietly

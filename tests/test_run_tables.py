@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from eval.__main__ import main
-from eval.run_tables import TableRun, cells_of, escape_latex, escape_markdown, methods, read_table_run, table_of
+from eval.run_tables import TableRun, cells_of, methods, read_table_run, table_of
+from eval.table_markup import escape_latex, escape_markdown
 
 CLASSES = ("Jump", "Dive")
 

@@ -1,0 +1,78 @@
+"""A run as a process of its own: begun, gone on with, stopped so that it saves, and what it said last.
+
+process = RunProcess(job, threads=2, environment={"CUDA_VISIBLE_DEVICES": "1"})
+process.poll()              # its exit code, None while it runs
+process.stop()              # it saves what it has
+"""
+
+import ctypes
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+
+from experiments.job import Job, State, state_of
+from utils.printable import one_line
+
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+class RunProcess:
+    """main.py at one job, which goes on if it has begun. It stops, saved, when the process that started it ends."""
+
+    def __init__(self, job: Job, *, threads: int | None = None, environment: Mapping[str, str] | None = None) -> None:
+        """`environment` is added to this process's. Raises InputError for a folder of another run."""
+        resume = state_of(job) is State.BEGUN
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(job.log, "ab") as log:
+            self._process = subprocess.Popen(
+                job.command(resume=resume, threads=threads),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Unbuffered, so that what was said last stands last.
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                start_new_session=True,  # Ctrl-C is for the queue, which passes it on once
+                preexec_fn=_follow(os.getpid()),
+            )
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def wait(self) -> int:
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """Ask it to save and end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+
+def _follow(parent: int) -> Callable[[], None]:
+    """What the new process does first: have the system stop it when its parent ends, however that ends."""
+    library = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+    def follow() -> None:
+        signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # Slurm's warning of a time-out, which is for the parent
+        if library:
+            library.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return follow
+
+
+def last_words(log: pathlib.Path) -> str:
+    """Why a run has ended: the last line that names its program, else the last line at all."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(max(0, os.path.getsize(log) - 20_000))
+            lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    except OSError:
+        return "it has written no log"
+    named = [line for line in lines if line.startswith("main.py: ")]
+    return one_line((named or lines or ["it has said nothing"])[-1])

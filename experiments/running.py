@@ -1,0 +1,72 @@
+"""From jobs to their table: run what is not finished, then tabulate what is.
+
+code = run_all(jobs, settings, tables)
+"""
+
+import pathlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from eval.run_tables import as_latex, as_markdown, as_text, tabulate
+from experiments.arguments import Settings
+from experiments.job import Job, State, state_of
+from experiments.plan import check_before
+from experiments.workers import Outcome, make_slots, work_off
+from formats.names import amount, shown
+from utils.atomic import write_text
+from utils.printable import one_line
+
+INTERRUPTED = "interrupted; the runs are saved, and the same command goes on with them"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The same tables in three forms, and what their reader should know."""
+
+    text: str
+    markdown: str
+    latex: str
+    notes: Sequence[str]
+
+
+def tables_of_methods(finished: Sequence[Job]) -> Tables:
+    """A row per method and evaluation: runs that differ in their seed alone are one method."""
+    made = tabulate([job.folder for job in finished])
+    text, markdown, latex = (form(made.frame, made.caption) for form in (as_text, as_markdown, as_latex))
+    return Tables(text=text, markdown=markdown, latex=latex, notes=made.notes)
+
+
+def run_all(
+    jobs: Sequence[Job], settings: Settings, tables: Callable[[Sequence[Job]], Tables] = tables_of_methods
+) -> int:
+    """Return the exit code: 0, or 1 if a run has failed. Raises InputError before the first run for a mistake."""
+    outcomes = {}
+    if not settings.table_only:
+        check_before(jobs)
+        outcomes = work_off(
+            jobs, make_slots(jobs=settings.jobs, device=jobs[0].options.run.device), title=settings.name
+        )
+    finished = [job for job in jobs if state_of(job) is State.DONE]
+    missing = [job.name for job in jobs if job not in finished]
+    if finished:
+        _conclude(tables(finished), settings.folder, missing)
+    failed = [name for name, outcome in outcomes.items() if outcome is Outcome.FAILED]
+    if missing:
+        print(
+            f"{amount(len(missing), 'run')} of {len(jobs)} not finished: {shown(missing, most=10)}; "
+            "the same command goes on with them"
+        )
+    return 1 if failed else 0
+
+
+def _conclude(made: Tables, folder: pathlib.Path, missing: Sequence[str]) -> None:
+    """Print the tables, and write them beside the runs."""
+    notes = [one_line(note) for note in made.notes]
+    if missing:
+        notes.insert(0, f"not finished, so not in the table: {shown(missing, most=None)}")
+    write_text(folder / "table.md", made.markdown + "".join(f"\n- {note}" for note in notes) + "\n")
+    write_text(folder / "table.tex", made.latex + "".join(f"% {note}\n" for note in notes))
+    print(made.text)
+    for note in notes:
+        print(f"note: {note}")
+    print(f"{folder / 'table.md'} and table.tex: written")
