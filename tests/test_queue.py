@@ -1,0 +1,278 @@
+"""A queue of runs: what is done is not made again, what has begun goes on, and what fails does not stop the others."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import pytest
+from support.disk import contents
+from support.paths import ROOT
+from support.tiny import TINY_FLAGS
+
+from experiments import ablation, job, seeds, workers
+from experiments.parts import PARTS, upward, without_one
+from options import resolve
+from run.lock import FolderLock
+
+
+@dataclass
+class Place:
+    """Runs by a stand-in for main.py, in a folder with an empty data set."""
+
+    path: pathlib.Path
+
+    @property
+    def flags(self):
+        return ["--data_path", str(self.path / "data"), "--output_dir", str(self.path / "out"), "--device", "cpu"]
+
+    def plan(self, **does):
+        (self.path / "does.json").write_text(json.dumps(does))
+
+    def calls(self):
+        """What the stand-in was called with since the last look."""
+        file = self.path / "calls"
+        lines = file.read_text().splitlines() if file.exists() else []
+        file.unlink(missing_ok=True)
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "MAIN", ROOT / "tests" / "support" / "fake_main.py")
+    monkeypatch.setattr(workers, "POLL", 0.02)
+    monkeypatch.setenv("FAKE_MAIN", str(tmp_path / "does.json"))
+    monkeypatch.setenv("FAKE_CALLS", str(tmp_path / "calls"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (tmp_path / "data").mkdir()
+    made = Place(tmp_path)
+    made.plan()
+    return made
+
+
+def names(calls):
+    return sorted(call["name"] for call in calls)
+
+
+def refused(capsys, command, *words):
+    assert command.main([str(word) for word in words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_every_seed_is_run_once_and_tabulated(place, capsys):
+    words = ["--seeds", "1", "2", "3", *place.flags, "--name", "base", "--lr", "1e-4"]
+    assert seeds.main(words) == 0
+    assert names(place.calls()) == ["base-seed1", "base-seed2", "base-seed3"]
+    out = capsys.readouterr().out
+    assert "base-seed2: last 33.0 %, best 33.0 % average mAP 0.5" in out
+    # (0.32, 0.33, 0.34): mean 0.33, sd 0.01, and 4.303 sd / sqrt 3 on either side
+    assert "base last 3 33.0 ± 1.0 33.0 ± 1.0" in " ".join(out.split())
+    assert "base, last: 33.00 [30.52, 35.48] over 3 seeds" in out and "protocol sal" in out
+    folder = place.path / "out" / "base"
+    assert "| base | last | 3 |  | 33.0 ± 1.0 | 33.0 ± 1.0 |" in (folder / "table.md").read_text()
+    assert "base & last & 3 &  & 33.0 $\\pm$ 1.0" in (folder / "table.tex").read_text()
+    before = contents(folder)
+    assert seeds.main(words) == 0
+    assert place.calls() == [] and contents(folder) == before
+    assert seeds.main([*words, "--seeds", "1", "2", "3", "4"]) == 0
+    assert names(place.calls()) == ["base-seed4"]
+
+
+def test_flags_that_change_no_result_make_no_other_run(place):
+    assert seeds.main(["--seeds", "1", *place.flags]) == 0
+    assert seeds.main(["--seeds", "1", *place.flags, "--threads", "2", "--num_workers", "0", "--verbose"]) == 0
+    assert len(place.calls()) == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--lr", "0.5"], "--lr 0.0001, not 0.5"),
+        (["--no_mask"], "--no_mask False, not True"),
+        (["--modal", "rgb"], "--modal all"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused_before_the_first_run(place, capsys, flags, said):
+    assert seeds.main(["--seeds", "2", *place.flags]) == 0
+    place.calls()
+    line = refused(capsys, seeds, "--seeds", "1", "2", *place.flags, *flags)
+    assert said in line and "seeds-seed2" in line
+    assert place.calls() == []
+
+
+def test_other_data_are_another_run(place, capsys):
+    assert seeds.main(["--seeds", "2", *place.flags]) == 0
+    (place.path / "more").mkdir()
+    line = refused(capsys, seeds, "--seeds", "2", *place.flags, "--data_path", place.path / "more")
+    assert f"--data_path {place.path / 'data'}, not {place.path / 'more'}" in line
+
+
+def test_a_run_that_fails_does_not_stop_the_others(place, capsys):
+    place.plan(**{"seeds-seed1": "fail"})
+    assert seeds.main(["--seeds", "1", "2", *place.flags]) == 1
+    out = capsys.readouterr().out
+    assert "seeds-seed1: failed: main.py: error: seeds-seed1 can't be made; do something else" in out
+    assert str(place.path / "out" / "seeds" / "logs" / "seeds-seed1.log") in out
+    assert "1 run of 2 not finished: 'seeds-seed1'" in out and "seeds-seed2" in out
+    assert "not finished, so not in the table: 'seeds-seed1'" in (place.path / "out" / "seeds" / "table.md").read_text()
+    place.plan()
+    place.calls()
+    assert seeds.main(["--seeds", "1", "2", *place.flags]) == 0
+    assert names(place.calls()) == ["seeds-seed1"]
+
+
+def test_a_run_that_has_begun_goes_on_with_its_own_threads(place):
+    folder = place.path / "out" / "seeds" / "seeds-seed1"
+    folder.mkdir(parents=True)
+    (folder / "last.pt").touch()
+    assert seeds.main(["--seeds", "1", "2", *place.flags, "--jobs", "2"]) == 0
+    found = {call["name"]: call for call in place.calls()}
+    assert found["seeds-seed1"]["resume"] and found["seeds-seed1"]["threads"] is None
+    assert not found["seeds-seed2"]["resume"] and found["seeds-seed2"]["threads"] >= 1
+
+
+def test_a_run_of_another_process_is_left_to_it(place, capsys):
+    place.plan(**{"seeds-seed1": "fail"})
+    with FolderLock(place.path / "out" / "seeds" / "seeds-seed1"):
+        assert seeds.main(["--seeds", "1", "2", *place.flags]) == 0
+    out = capsys.readouterr().out
+    assert "seeds-seed1: left to the process that makes it" in out and f"process {os.getpid()}" in out
+    assert "1 run of 2 not finished" in out
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_lets_the_runs_save(place, number):
+    place.plan(**{"seeds-seed1": "wait", "seeds-seed2": "wait"})
+    code = (
+        "import pathlib, sys\n"
+        "from experiments import job, seeds\n"
+        f"job.MAIN = pathlib.Path({str(job.MAIN)!r})\n"
+        "sys.exit(seeds.main(sys.argv[1:]))"
+    )
+    words = ["--seeds", "1", "2", "3", *place.flags, "--jobs", "2"]
+    process = subprocess.Popen([sys.executable, "-c", code, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    folders = [place.path / "out" / "seeds" / f"seeds-seed{seed}" for seed in (1, 2)]
+    deadline = time.monotonic() + 60
+    while not all((folder / "waiting").exists() for folder in folders):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.splitlines()[-1].startswith(
+        "experiments.seeds: interrupted; the runs are saved, and the same command goes on"
+    )
+    assert all((folder / "last.pt").exists() for folder in folders)
+    place.plan()
+    place.calls()
+    assert seeds.main(words) == 0
+    assert {call["name"]: call["resume"] for call in place.calls()} == {
+        "seeds-seed1": True,
+        "seeds-seed2": True,
+        "seeds-seed3": False,
+    }
+
+
+def test_the_runs_stop_saved_when_the_queue_is_killed(place):
+    place.plan(**{"seeds-seed1": "wait"})
+    code = (
+        "import pathlib, sys\n"
+        "from experiments import job, seeds\n"
+        f"job.MAIN = pathlib.Path({str(job.MAIN)!r})\n"
+        "sys.exit(seeds.main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, "--seeds", "1", *place.flags], cwd=ROOT)
+    folder = place.path / "out" / "seeds" / "seeds-seed1"
+    deadline = time.monotonic() + 60
+    while not (folder / "waiting").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    while not (folder / "last.pt").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--jobs", "0", "--seeds", "1"], "--jobs 0: give 1 to 1,024"),
+        ([], "the following arguments are required: --seeds"),
+        (["--seeds"], "--seeds: expected at least one argument"),
+        (["--seeds", "1", "2", "1"], "--seeds 1: is given 2 times"),
+        (["--seeds", "x"], "--seeds: 'x' is not a whole number"),
+        (["--seeds", "-1"], "--seed -1: must lie in [0,4294967296)"),
+        (["--seeds", "1", "--lr", "0"], "--lr 0.0: must lie in (0,1e+38]"),
+        (["--seeds", "1", "--learning_rate", "1"], "did you mean --lr?"),
+        (["--seeds", "1", "--exp_name", "x"], "unrecognized arguments: --exp_name"),
+        (["--seeds", "1", "--seed", "3"], "unrecognized arguments: --seed; did you mean --seeds?"),
+        (["--seeds", "1", "--name", "a/b"], "--name a/b: must be a plain folder name"),
+        (["--seeds", "1", "--data_path", "nowhere"], "--data_path nowhere: no such folder"),
+        (["--seeds", "1", "--num_epochs", "2", "--num_iters", "3"], "--num_epochs and --num_iters contradict"),
+    ],
+)
+def test_mistakes_are_told_before_the_first_run(place, capsys, words, said):
+    before = contents(place.path)
+    assert said in refused(capsys, seeds, *place.flags, *words)
+    assert contents(place.path) == before
+
+
+def test_one_worker_per_gpu(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr(workers, "usable_cpus", lambda: 7)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+    def gpus(**settings):
+        slots = workers.make_slots(**{"jobs": None, "device": "auto", **settings})
+        return [(slot.environment.get("CUDA_VISIBLE_DEVICES"), slot.threads) for slot in slots]
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert gpus() == [("0", 3), ("1", 3)]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3, GPU-ab")
+    assert gpus() == [("3", 3), ("GPU-ab", 3)]
+    assert gpus(jobs=3) == [("3", 2), ("GPU-ab", 2), ("3", 2)]
+    assert gpus(device="cpu") == [(None, None)]
+    assert gpus(device="cpu", jobs=2) == [(None, 3)] * 2
+    assert gpus(device="cpu", jobs=9) == [(None, 1)] * 9
+
+
+def test_the_rows_of_an_ablation():
+    assert [(row.key, sorted(row.parts)) for row in upward()][:3] == [
+        ("baseline", []),
+        ("plus-second_order", ["second_order"]),
+        ("plus-propagation", ["propagation", "second_order"]),
+    ]
+    assert upward()[-1].key == "sal" and upward()[-1].flags == {}
+    for row in (*upward(), *without_one()):
+        switches = resolve(row.flags).ablation
+        assert {part.flag for part in PARTS if getattr(switches, part.flag)} == row.parts, row.key
+
+
+def test_an_ablation_is_paired_by_seed(place, capsys):
+    assert ablation.main(["--seeds", "1", "2", *place.flags, "--without"]) == 0
+    assert len(place.calls()) == 2 * (7 + 6)
+    text = (place.path / "out" / "ablation" / "table.md").read_text()
+    assert text.startswith("last: mAP by protocol sal")
+    assert "| baseline |  |  |  |  |  |  | 2 | 32.5 ± 0.7 | 32.5 ± 0.7 |  | 2.0 |" in text
+    assert (
+        "| SAL without mix-up | ✓ | ✓ | ✓ | ✓ |  | ✓ | 2 | 32.5 ± 0.7 | 32.5 ± 0.7 | +0.0 [+0.0, +0.0] | 2.0 |" in text
+    )
+    assert "$\\checkmark$" in (place.path / "out" / "ablation" / "table.tex").read_text()
+
+
+def test_a_real_run_is_made_once(tmp_path, tiny, monkeypatch, capsys):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = ["--seeds", "1", "--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), *TINY_FLAGS]
+    assert seeds.main(words) == 0
+    results = json.loads((tmp_path / "out" / "seeds" / "seeds-seed1" / "results.json").read_text())
+    assert results["finished"] is True and results["steps"] == 12
+    capsys.readouterr()
+    assert seeds.main(words) == 0
+    out = capsys.readouterr().out
+    assert "what it prints" not in out and "seeds-seed1: one run, so no deviation" in out
