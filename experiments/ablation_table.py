@@ -4,6 +4,7 @@ made = ablation_tables(variants, finished)      # finished: {variant's key: {see
 print(made.text)
 """
 
+import re
 from collections.abc import Mapping, Sequence
 
 from eval.run_tables import TableRun, caption_of, check_comparable, read_table_run
@@ -12,7 +13,7 @@ from eval.table_markup import escape_latex, escape_markdown, latex_table, markdo
 from experiments.job import Job
 from experiments.parts import PARTS, Variant
 from experiments.running import Tables
-from formats.run_results import OF_A_RUN
+from formats.run_results import OF_A_RUN, VAL
 from utils.text_table import table
 
 NONE = "-"  # where there is no run
@@ -20,14 +21,15 @@ Runs = Mapping[str, Mapping[int, TableRun]]  # by variant and seed
 
 
 def ablation_tables(variants: Sequence[Variant], finished: Mapping[str, Mapping[int, Job]]) -> Tables:
-    """A table per evaluation, last first. Raises InputError for runs that belong in no common table."""
+    """A table per evaluation that all runs have, best last. Raises InputError for runs that belong in no common table."""
     runs = {
-        key: {seed: read_table_run(job.folder) for seed, job in by_seed.items()} for key, by_seed in finished.items()
+        key: {seed: read_table_run(job.folder, which=(*OF_A_RUN, VAL)) for seed, job in by_seed.items()}
+        for key, by_seed in finished.items()
     }
     every = [run for by_seed in runs.values() for run in by_seed.values()]
     check_comparable(every, [job.folder for by_seed in finished.values() for job in by_seed.values()])
     text, markdown, latex = [], [], []
-    for evaluation in reversed(OF_A_RUN):
+    for evaluation in [name for name in (VAL, *reversed(OF_A_RUN)) if all(name in run.measures for run in every)]:
         caption = f"{evaluation}: {caption_of(every)}, in percent"
         measures = list(every[0].measures[evaluation])
         header = ["", *(part.short for part in PARTS), "runs", *measures, f"change of {measures[-1]}", "training s"]
@@ -82,8 +84,9 @@ def _change(variant: Variant, runs: Runs, evaluation: str, measure: str) -> str:
 
 
 def _as_latex(cell: str) -> str:
-    """A cell, its two signs as commands."""
-    return escape_latex(cell).replace("✓", "$\\checkmark$").replace("±", "$\\pm$")
+    """A cell, its signs as commands: a hyphen is no minus."""
+    marked = escape_latex(cell).replace("✓", "$\\checkmark$").replace("±", "$\\pm$")
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", marked)
 
 
 def _notes(variants: Sequence[Variant], runs: Runs) -> list[str]:

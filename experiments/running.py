@@ -13,6 +13,7 @@ from experiments.job import Job, State, state_of
 from experiments.plan import check_before
 from experiments.workers import Outcome, make_slots, work_off
 from formats.names import amount, shown
+from formats.run_results import OF_A_RUN, VAL
 from utils.atomic import write_text
 from utils.printable import one_line
 
@@ -31,7 +32,7 @@ class Tables:
 
 def tables_of_methods(finished: Sequence[Job]) -> Tables:
     """A row per method and evaluation: runs that differ in their seed alone are one method."""
-    made = tabulate([job.folder for job in finished])
+    made = tabulate([job.folder for job in finished], which=(*OF_A_RUN, VAL))
     text, markdown, latex = (form(made.frame, made.caption) for form in (as_text, as_markdown, as_latex))
     return Tables(text=text, markdown=markdown, latex=latex, notes=made.notes)
 

@@ -210,6 +210,7 @@ class History:
 
     def results(self, *, step: int, finished: bool) -> dict[str, Any] | None:
         """What results.json says at this step; None before the first evaluation. `finished`: no step is left."""
+
     def results(self, *, step: int, finished: bool) -> dict[str, Any] | None:
         """What results.json says at this step; None before the first evaluation. `finished`: no step is left."""
         if not self.last:

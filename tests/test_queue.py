@@ -94,7 +94,7 @@ def test_flags_that_change_no_result_make_no_other_run(place):
     [
         (["--lr", "0.5"], "--lr 0.0001, not 0.5"),
         (["--no_mask"], "--no_mask False, not True"),
-        (["--modal", "rgb"], "--modal all"),
+        (["--modal", "rgb"], "--modal all, not rgb"),
     ],
 )
 def test_a_folder_of_another_run_is_refused_before_the_first_run(place, capsys, flags, said):
@@ -145,58 +145,51 @@ def test_a_run_of_another_process_is_left_to_it(place, capsys):
     assert "1 run of 2 not finished" in out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_lets_the_runs_save(place, number):
-    place.plan(**{"seeds-seed1": "wait", "seeds-seed2": "wait"})
+def begun_queue(words, folders):
+    """A queue in a process of its own, whose runs all wait in these folders."""
     code = (
         "import pathlib, sys\n"
         "from experiments import job, seeds\n"
         f"job.MAIN = pathlib.Path({str(job.MAIN)!r})\n"
         "sys.exit(seeds.main(sys.argv[1:]))"
     )
-    words = ["--seeds", "1", "2", "3", *place.flags, "--jobs", "2"]
     process = subprocess.Popen([sys.executable, "-c", code, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    folders = [place.path / "out" / "seeds" / f"seeds-seed{seed}" for seed in (1, 2)]
+    wait_for(*(folder / "waiting" for folder in folders))
+    return process
+
+
+def wait_for(*files):
     deadline = time.monotonic() + 60
-    while not all((folder / "waiting").exists() for folder in folders):
-        assert process.poll() is None and time.monotonic() < deadline
+    while not all(file.exists() for file in files):
+        assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_lets_the_runs_save(place, number):
+    place.plan(**{"seeds-seed1": "wait", "seeds-seed2": "wait"})
+    words = ["--seeds", "1", "2", "3", *place.flags, "--jobs", "2"]
+    folders = [place.path / "out" / "seeds" / f"seeds-seed{seed}" for seed in (1, 2)]
+    process = begun_queue(words, folders)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert err.splitlines()[-1].startswith(
-        "experiments.seeds: interrupted; the runs are saved, and the same command goes on"
-    )
+    assert "experiments.seeds: interrupted; the runs are saved, and the same command goes on" in err.splitlines()[-1]
     assert all((folder / "last.pt").exists() for folder in folders)
     place.plan()
     place.calls()
     assert seeds.main(words) == 0
-    assert {call["name"]: call["resume"] for call in place.calls()} == {
-        "seeds-seed1": True,
-        "seeds-seed2": True,
-        "seeds-seed3": False,
-    }
+    resumed = {call["name"]: call["resume"] for call in place.calls()}
+    assert resumed == {"seeds-seed1": True, "seeds-seed2": True, "seeds-seed3": False}
 
 
 def test_the_runs_stop_saved_when_the_queue_is_killed(place):
     place.plan(**{"seeds-seed1": "wait"})
-    code = (
-        "import pathlib, sys\n"
-        "from experiments import job, seeds\n"
-        f"job.MAIN = pathlib.Path({str(job.MAIN)!r})\n"
-        "sys.exit(seeds.main(sys.argv[1:]))"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, "--seeds", "1", *place.flags], cwd=ROOT)
     folder = place.path / "out" / "seeds" / "seeds-seed1"
-    deadline = time.monotonic() + 60
-    while not (folder / "waiting").exists():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
+    process = begun_queue(["--seeds", "1", *place.flags], [folder])
     process.kill()
-    process.wait()
-    while not (folder / "last.pt").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    process.communicate()
+    wait_for(folder / "last.pt")
 
 
 @pytest.mark.parametrize(
