@@ -210,9 +210,6 @@ class History:
 
     def results(self, *, step: int, finished: bool) -> dict[str, Any] | None:
         """What results.json says at this step; None before the first evaluation. `finished`: no step is left."""
-
-    def results(self, *, step: int, finished: bool) -> dict[str, Any] | None:
-        """What results.json says at this step; None before the first evaluation. `finished`: no step is left."""
         if not self.last:
             return None
         return {"select": self.select, **self.as_plain(), "steps": step, "finished": finished, **self.provenance}
