@@ -125,7 +125,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     if options.run.verbose and machine.details():
         print(machine.details())
     trainer.run(_make_evaluator(model, data, options))
-    results = history.results(step=trainer.step)
+    results = history.results(step=trainer.step, finished=trainer.is_finished)
     assert results and history.selected
     print(evaluation_report({name: record.summary for name, record in history.evaluations.items()}))
     print(f"best.pt and detections_best.json: {selection_of(results)}")
