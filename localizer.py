@@ -14,9 +14,10 @@ if __name__ == "__main__":  # first, since the rest may need packages that are n
     not_a_program("localizer.py", run="bash scripts/predict.sh or python main.py --predict FEATURES")
 
 import contextlib
+import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
@@ -26,11 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from command_line.progress import progress
+from command_line.shares import WHOLE, Share
 from data_tools.check.times import TimedVideo, grid_warning
 from dataset import Batch, HostStore, Split, Video, inference_batches, inference_groups
 from formats.array_files import STREAMS, MemoryArray
 from formats.feature_files import FeatureFiles, Located
 from formats.problems import DataError, Kind, Report, raise_problem
+from formats.result_file import Row, entries_of
 from formats.unlabelled import FoundVideos, find_videos
 from layers.products import current_library, use_library
 from localization.instances import localize
@@ -39,6 +42,7 @@ from options import CALL_FLAGS, FLAGS, Options, fits, resolve
 from run.checkpoint import Checkpoint, load_checkpoint, load_network
 from run.device import apply_precision, choose_machine, network_maker
 from run.predicting import PredictedVideo, Predictions
+from run.sharing import Part, parts_of
 from run.weights import name_classes, num_classes, shape_flags
 from test import Observer, class_scores, predict
 from utils.errors import InputError
@@ -144,8 +148,11 @@ class Localizer:
         --fps, else 25. Raises ValueError.
         """
         videos = self._videos(features, fps=fps, duration=duration)
-        detections, _ = self._detect(videos)
-        lists = self._records(detections, len(videos))
+        parts = [(part, videos[part.videos.start : part.videos.stop]) for part in parts_of(len(videos), WHOLE)]
+        detections, _ = self._detect(parts)
+        lists = [
+            _records(rows) for _, rows in entries_of(detections, [video.video_id for video in videos], self.classes)
+        ]
         return lists if isinstance(features, list | tuple) else lists[0]
 
     def predict(
@@ -159,7 +166,7 @@ class Localizer:
         fps = _frame_rate(fps)
         found = find_videos([pathlib.Path(place) for place in places], self.options.data)
         predictions = self.predictions(found, fps=fps)
-        return dict(zip(predictions.names, self._records(predictions.detections, len(predictions.videos)), strict=True))
+        return {name: _records(rows) for name, rows in predictions.entries()}
 
     @overload
     def sequences(self, features: Features, *, fps: float | None = None) -> Sequences: ...
@@ -171,7 +178,7 @@ class Localizer:
         found: dict[int, Sequences] = {}
         with self._computing():
             self.network.eval()
-            for positions, batch in self._batches(videos, raise_problem, show=False):
+            for positions, batch in self._batches(videos, self._groups(videos), raise_problem):
                 found |= zip(positions, self._curves(batch), strict=True)
         curves = [found[position] for position in range(len(videos))]
         return curves if isinstance(features, list | tuple) else curves[0]
@@ -180,20 +187,26 @@ class Localizer:
         self,
         found: FoundVideos,
         *,
+        share: Share = WHOLE,
         fps: float | None = None,
         report: Report = raise_problem,
         show: bool = False,
         observe: Observer | None = None,
     ) -> Predictions:
-        """Detections in all of these videos; `report` gets the problems of videos, which are then left out.
+        """Detections in all of these videos, or in a share of them, which may be none.
 
-        `observe` is called with every batch of videos and the network's output for it.
+        `report` gets the problems of videos, which are then left out; `observe` every batch of videos and the network's output
+        for it.
         """
-        videos = self._open(found, fps=fps, report=report)
-        detections, read = self._detect(videos, report=report, show=show, observe=observe)
-        if not read:
+        names = tuple(found.videos)
+        parts = [
+            (part, self._open(found, names[part.videos.start : part.videos.stop], fps=fps, report=report))
+            for part in parts_of(len(names), share)
+        ]
+        detections, kept = self._detect(parts, report=report, show=show, observe=observe)
+        if not kept and share == WHOLE:
             raise InputError("no video is left whose features can be used")
-        grid, kept = self.options.data.grid, [videos[position] for position in read]
+        grid = self.options.data.grid
         timed = [
             TimedVideo(
                 video_id=video.video_id,
@@ -216,14 +229,16 @@ class Localizer:
             ),
             classes=self.classes,
             warning=grid_warning(timed, grid),
-            detections=replace(detections, video=np.searchsorted(read, detections.video)),
+            detections=detections,
         )
 
-    def _open(self, found: FoundVideos, *, fps: float | None, report: Report = raise_problem) -> list[Video]:
-        """Inspect the headers of features; `report` gets the problems of videos, which are then left out."""
+    def _open(
+        self, found: FoundVideos, names: Sequence[str], *, fps: float | None, report: Report = raise_problem
+    ) -> list[Video]:
+        """Inspect the headers of these videos' features; `report` gets the problems of videos, which are then left out."""
         videos = []
-        for name, located in found.videos.items():
-            stated = found.stated(name)
+        for name in names:
+            located, stated = found.videos[name], found.stated(name)
             rate = frame_rate(fps or self.options.data.fps, stated.fps)
             try:
                 videos.append(self._video(name, located, fps=rate, duration=stated.duration))
@@ -233,45 +248,54 @@ class Localizer:
 
     def _detect(
         self,
-        videos: Sequence[Video],
+        parts: Sequence[tuple[Part, Sequence[Video]]],
         *,
         report: Report = raise_problem,
         show: bool = False,
         observe: Observer | None = None,
-    ) -> tuple[Segments, list[int]]:
-        """Detections by video, best first, and the positions of the videos that were read; only a batch is in memory.
+    ) -> tuple[Segments, list[Video]]:
+        """Detections by video, best first, in the batches that are a part's own, and the videos that were read.
 
-        A detection's video is a position in `videos`. `report` gets the problems of videos whose values can't be used.
+        A detection's video is a position among these. Only a batch of features and a part's curves are in memory at a time.
+        `report` gets the problems of videos whose values can't be used.
         """
+        groups = [part.own(self._groups(videos)) for part, videos in parts]
+        total = sum(map(len, groups))
+        every = itertools.chain.from_iterable(groups)
+        shown = iter(progress(every, desc="predicting", unit="batch", total=total, leave=False) if show else every)
+        done, kept = list[Segments](), list[Video]()
+        with self._computing():
+            for (_, videos), own in zip(parts, groups, strict=True):
+                mine = itertools.islice(shown, len(own))
+                found, read = self._detect_part(videos, mine, report=report, observe=observe)
+                done.append(replace(found, video=found.video + len(kept)))
+                kept += [videos[position] for position in read]
+        return Segments.concatenate(done), kept
+
+    def _groups(self, videos: Sequence[Video]) -> list[list[int]]:
+        """The positions of the videos of each batch."""
+        split = Split(videos=tuple(videos), store=HostStore(videos, self.machine.device))
+        return inference_groups(split, self.options.data, batch_size=self.options.evaluation.test_batch_size)
+
+    def _detect_part(
+        self, videos: Sequence[Video], groups: Iterable[list[int]], *, report: Report, observe: Observer | None
+    ) -> tuple[Segments, list[int]]:
+        """Detections in these batches, a video's number being its place among those read, and the positions of these."""
         read: list[int] = []
 
         def batches() -> Iterator[Batch]:
-            for positions, batch in self._batches(videos, report, show=show):
+            for positions, batch in self._batches(videos, groups, report):
                 read.extend(positions)
                 yield batch
 
         options = self.options
-        with self._computing():
-            predictions = predict(
-                self.network,
-                batches(),
-                fusion=options.fusion,
-                localization=options.localization,
-                observe=observe,
-            )
+        predictions = predict(
+            self.network, batches(), fusion=options.fusion, localization=options.localization, observe=observe
+        )
         by_position = dict(zip(read, predictions, strict=True))
         kept = sorted(read)
         found = localize([by_position[v] for v in kept], options.localization, grid=options.data.grid)
-        found = found.take(np.lexsort((-found.score, found.video)))
-        return replace(found, video=np.array(kept, np.int64)[found.video]), kept
-
-    def _records(self, detections: Segments, count: int) -> list[list[Detection]]:
-        """Segments as records, a list for each of `count` videos."""
-        lists: list[list[Detection]] = [[] for _ in range(count)]
-        columns = (detections.video, detections.label, detections.start, detections.end, detections.score)
-        for video, label, start, end, score in zip(*(column.tolist() for column in columns), strict=True):
-            lists[video].append(Detection(label=self.classes[label], start=start, end=end, score=score))
-        return lists
+        return found.take(np.lexsort((-found.score, found.video))), kept
 
     def _videos(self, features: Any, *, fps: float | None, duration: Any = None) -> list[Video]:
         several = isinstance(features, list | tuple)
@@ -295,7 +319,7 @@ class Localizer:
             found = find_videos([pathlib.Path(features)], self.options.data)
             if len(found.videos) > 1:
                 raise InputError(f"{os.fspath(features)}: holds {len(found.videos)} videos; give it to .predict")
-            (video,) = self._open(found, fps=fps)
+            (video,) = self._open(found, tuple(found.videos), fps=fps)
             return video if duration is None else replace(video, duration=duration)
         if isinstance(features, Mapping):
             if not features or not set(features) <= set(STREAMS):
@@ -328,11 +352,11 @@ class Localizer:
             f"{' and '.join(data.streams)} of {data.feature_size} channels each, in two arrays or side by side in one"
         )
 
-    def _batches(self, videos: Sequence[Video], report: Report, *, show: bool) -> Iterator[tuple[list[int], Batch]]:
+    def _batches(
+        self, videos: Sequence[Video], groups: Iterable[list[int]], report: Report
+    ) -> Iterator[tuple[list[int], Batch]]:
         """Batches with the positions of their videos. Videos are read ahead, whole, so that all of their values are checked."""
         data, device = self.options.data, self.machine.device
-        every = Split(videos=tuple(videos), store=HostStore(videos, device))
-        groups = inference_groups(every, data, batch_size=self.options.evaluation.test_batch_size)
 
         def read(group: list[int]) -> tuple[list[int], list[Video], list[DataError]]:
             positions, loaded, problems = [], [], []
@@ -347,8 +371,7 @@ class Localizer:
                 loaded.append(replace(videos[position], features=array))
             return positions, loaded, problems
 
-        shown = progress(groups, desc="predicting", unit="batch", leave=False) if show else groups
-        for positions, loaded, problems in prefetch(read, shown, threads=data.num_workers):
+        for positions, loaded, problems in prefetch(read, groups, threads=data.num_workers):
             for error in problems:
                 report(error.problem)
             if loaded:
@@ -387,6 +410,10 @@ class Localizer:
             if self.machine.device.type == "cuda":
                 torch.cuda.set_device(self.machine.device)
             yield
+
+
+def _records(rows: Sequence[Row]) -> list[Detection]:
+    return [Detection(label=label, start=start, end=end, score=score) for label, start, end, score in rows]
 
 
 def _number(value: Any, name: str, needed: Interval) -> float | None:

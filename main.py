@@ -3,6 +3,7 @@
 python main.py --data_path DATA                        # train, evaluate
 python main.py --inference_only --data_path DATA       # load the last experiment's best checkpoint, evaluate
 python main.py --predict FEATURES... [--model_file best.pt]     # find the actions in videos without labels
+python main.py --predict FEATURES... --out DIR --shard 3/100    # a share of them, on one of a hundred machines
 python main.py --report [RUN ...]                      # write the report of a run again, or compare runs
 python main.py --plot VIDEO --out figure.pdf           # draw the timeline of a test video
 python main.py --check_data --data_path DATA           # check the data set, print what is wrong with it
@@ -173,21 +174,36 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     from localizer import Localizer
     from report.predicting import predict_into
     from run.experiment import begin_inference
+    from run.joining import join_shares
     from run.predicting import Skipped, results_folder
+    from run.sharing import is_finished, share_folder, shares_in, work_of
     from run.weights import assumed_lines
 
-    _, path, options, checkpoint = begin_inference({"write_report": True, **flags})  # whatever the model's run did
+    out, sharing = pathlib.Path(flags.get("out", "")), "shard" in flags
+    joining = bool(flags.get("out")) and not sharing and bool(shares_in(out))
+    # Whatever the model's run did, there is a page; of a share, or of all, if it is asked for.
+    _, path, options, checkpoint = begin_inference({"write_report": not (sharing or joining), **flags})
     for note in checkpoint.notes:
         print(f"note: {note}")
     features = [pathlib.Path(place) for place in options.run.predict]
-    folder = results_folder(options.run.out, features, model=path)
-    skipped = Skipped(allowed=options.data.skip_unusable)
+    share, skipped = options.run.share, Skipped(allowed=options.data.skip_unusable)
+    if sharing:
+        folder = share_folder(out, share, model=path)
+    elif not joining:
+        folder = results_folder(options.run.out, features, model=path)
     found = find_videos(features, options.data, report=skipped)
+    work = work_of(found, options, checkpoint, model=path) if sharing or joining else None
+    if work and joining:
+        print(join_shares(out, found, work))
+        return
+    if work and is_finished(folder, work):
+        print(f"{folder}: share {share} is there already; the same command without --shard joins all shares")
+        return
     model = Localizer(checkpoint, path, options)
     print(f"{path}: {len(model.classes)} classes, on {model.machine.device} ({model.machine.precision})")
     for line in assumed_lines(checkpoint, options.data, path):
         print(line)
-    predict_into(folder, model, checkpoint, found, skipped, typed=flags)
+    predict_into(folder, model, checkpoint, found, skipped, typed=flags, share=share, work=work)
 
 
 def run_report(flags: Mapping[str, Any]) -> None:

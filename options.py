@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from command_line.flags import Flag, FlagTable, Parser, group, option
+from command_line.shares import Share, parse_share
 from utils.errors import InputError
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.snippet_grid import DEFAULT_FPS, SnippetGrid, topk_count
@@ -130,6 +131,7 @@ class RunOptions:
     check_data: bool = option(False, "no training: check the data set and print what is wrong with it; exit code 0 fine, 1 warnings, 2 errors")
     list: bool = option(False, "with --check_data: print every video and file of every finding, not three; --verbose does so too")
     predict: tuple[str, ...] = option((), "no training, no labels needed: find the actions in these feature files, folders of them, HDF5 files or data sets", metavar="FEATURES")
+    shard: str = option("1/1", "with --predict: share I of N of the videos, for N processes on any machines; the same command without --shard then joins them in --out", parse=parse_share, shown="all videos")
     report: tuple[str, ...] = option((), "no training: write the report of these runs, folders or names in --output_dir, again; of two or more a comparison", metavar="RUN", shown="the last experiment")
     plot: str = option("", "no training: draw the timeline of this test video, as the experiment's best model sees it, for a paper")
     model_file: str = option("", "checkpoint for --predict and --inference_only, ours or a published state dict", shown="the experiment's best.pt")
@@ -152,6 +154,10 @@ class RunOptions:
     write_report: bool = option(True, "write report.html when training or --inference_only ends")
     video_dir: str = option("", "folder with the videos' files, which the report plays above their timelines", shown="no player")
     image_epochs: int = option(25, "epochs between TensorBoard's pictures of three test videos' timelines; 0: at the end alone; none with --no-write_report", range="[0,1000000000]")
+
+    @property
+    def share(self) -> Share:
+        return parse_share(self.shard)
 
 
 @dataclass(frozen=True)
@@ -367,6 +373,7 @@ _HABITS: Mapping[str, str] = MappingProxyType(
         "val_share": "val_ratio val_split val_fraction val_size validation_split validation_share holdout",
         "detection_inf_step": "interval eval_interval test_interval eval_freq test_freq val_interval eval_step eval_every",
         "save_epochs": "save_interval save_freq save_every",
+        "shard": "shards num_shards shard_id part",
         "plot": "draw visualize visualise picture figure",
         "video_dir": "videos video_path video_root",
         "log_steps": "log_interval print_freq log_freq log_every",
@@ -394,6 +401,7 @@ CALL_FLAGS = frozenset(
         "check_data",
         "list",
         "predict",
+        "shard",
         "report",
         "plot",
         "model_file",
@@ -559,6 +567,7 @@ _USED_WITH = {
     "model_file": ("inference_only", "predict"),
     "classes": ("inference_only", "predict", "init_from"),
     "out": ("predict", "report", "plot"),
+    "shard": ("predict",),
     "list": ("check_data",),
 }
 _INSTEAD = {"model_file": "; to continue a run give --resume, to start from its weights --init_from"}
@@ -570,6 +579,8 @@ def _check_calls(flags: Mapping[str, Any]) -> None:
         raise InputError("--predict: name the features, files or folders: --predict FEATURES...")
     if flags.get("plot") == "":
         raise InputError("--plot: name a test video: --plot VIDEO")
+    if "shard" in flags and flags.get("predict") and not flags.get("out"):
+        raise InputError("--shard: needs --out DIR, the folder of all shares")
     for names in _CONTRADICTIONS:
         given = [name for name in names if _is_given(name, flags)]
         if len(given) > 1:

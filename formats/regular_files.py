@@ -1,8 +1,10 @@
 """The check that what lies in the place of an input file is a file: reading a pipe waits for ever, a device never ends.
 
 check_regular(path)         # before the file is opened
+sha256_of(path)             # which tells a file from others of its name
 """
 
+import hashlib
 import os
 import pathlib
 import stat
@@ -26,3 +28,9 @@ def check_regular(path: pathlib.Path) -> None:
         raise DataError(
             Problem(kind=Kind.UNREADABLE, where=str(path), what=what, fix="put the file there, or fix the path")
         )
+
+
+def sha256_of(path: pathlib.Path) -> str:
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

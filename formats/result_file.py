@@ -1,18 +1,28 @@
-"""Detections on disk, in the ActivityNet format: {"version", "results": {video: [{"label", "score", "segment"}]}}."""
+"""Detections on disk, in the ActivityNet format: {"version", "results": {video: [{"label", "score", "segment"}]}}.
 
+write_detections(path, detections, videos, classes)
+write_entries(path, entries)                # of one video after another, which need not be in memory together
+"""
+
+import json
 import math
 import pathlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from formats.annotations import parse_segment
 from formats.ground_truth import read_json
-from utils.atomic import write_json
+from utils.atomic import NOT_FINITE, write_file
 from utils.errors import InputError
 from utils.printable import one_line
 from utils.segments import Segments
 
 VERSION = "SAL 1"
+Row = tuple[str, float, float, float]  # a detection's label, start, end and score; seconds
+Entry = tuple[str, Sequence[Row]]  # a video and its detections
 FORM = '{"results": {video: [{"label", "score", "segment": [start, end]}]}}'
 
 
@@ -29,11 +39,38 @@ def write_detections(
     path: pathlib.Path, detections: Segments, videos: tuple[str, ...], classes: tuple[str, ...]
 ) -> None:
     """Write an entry for every video, an empty one if it has no detections. Scores and seconds keep all their digits."""
-    results: dict[str, list[dict[str, Any]]] = {video: [] for video in videos}
-    columns = (detections.video, detections.label, detections.start, detections.end, detections.score)
-    for video, label, start, end, score in zip(*(column.tolist() for column in columns), strict=True):
-        results[videos[video]].append({"label": classes[label], "score": score, "segment": [start, end]})
-    write_json(path, {"version": VERSION, "results": results, "external_data": {}})
+    write_entries(path, entries_of(detections, videos, classes))
+
+
+def entries_of(detections: Segments, videos: Sequence[str], classes: Sequence[str]) -> Iterator[Entry]:
+    """The detections of one video after another, in the order given; only one video's are Python's objects at a time."""
+    if (np.diff(detections.video) < 0).any():
+        detections = detections.take(np.argsort(detections.video, kind="stable"))
+    ends = np.searchsorted(detections.video, np.arange(len(videos) + 1))
+    for video, first, end in zip(videos, ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+        numbers = (column[first:end].tolist() for column in (detections.start, detections.end, detections.score))
+        labels = [classes[label] for label in detections.label[first:end].tolist()]
+        yield video, list(zip(labels, *numbers, strict=True))
+
+
+def write_entries(path: pathlib.Path, entries: Iterable[Entry]) -> None:
+    """Write these videos, each of which comes once. Raises InputError for a number that is not finite."""
+
+    def write(file: BinaryIO) -> None:
+        between = ""
+        file.write(f'{{"version": {json.dumps(VERSION)}, "results": {{'.encode())
+        for video, rows in entries:
+            found = [{"label": label, "score": score, "segment": [start, end]} for label, start, end, score in rows]
+            file.write(f"{between}{json.dumps(video)}: {json.dumps(found, allow_nan=False)}".encode())
+            between = ", "
+        file.write(b'}, "external_data": {}}')
+
+    try:
+        write_file(path, write)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: {NOT_FINITE}") from None
 
 
 def read_detections(path: pathlib.Path) -> ResultFile:

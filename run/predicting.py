@@ -14,11 +14,11 @@ import pathlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 from formats.names import amount
 from formats.problems import DataError, Kind, Problem
-from formats.result_file import write_detections
+from formats.result_file import Entry, entries_of, write_entries
 from formats.timelines import TIMELINES, Timelines, write_timelines
 from utils.atomic import whole_folder, write_file, write_json
 from utils.errors import InputError
@@ -27,7 +27,7 @@ from utils.segments import Segments
 from utils.snippet_grid import DEFAULT_FPS
 
 LEAVE_OUT = f", {Kind.LENGTHS.advice}"  # some problems say so by themselves
-DETECTIONS = "detections.json"  # in the folder of results
+DETECTIONS, TABLE, RESULTS = "detections.json", "detections.csv", "results.json"  # in the folder of results
 PREDICTIONS = "predictions"  # the folder of all results, in the working folder
 _OF_AN_EXPERIMENT = ("best.pt", "last.pt", "options.json")
 
@@ -41,10 +41,10 @@ def results_folder(out: str, paths: Sequence[pathlib.Path], *, model: pathlib.Pa
         folder = pathlib.Path(out)
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise InputError(f"--out {out}: exists, and nothing is overwritten; name a new folder")
-        _check_place(folder, model)
+        check_place(folder, model)
         return folder
     folder = pathlib.Path(PREDICTIONS) / name_of(paths)
-    _check_place(folder, model)
+    check_place(folder, model)
     return _next_free(folder)
 
 
@@ -61,7 +61,7 @@ def name_of(paths: Sequence[pathlib.Path]) -> str:
     return (name[:100].strip(". ") or "videos") + (f"-and-{len(paths) - 1}-more" if len(paths) > 1 else "")
 
 
-def _check_place(folder: pathlib.Path, model: pathlib.Path | None) -> None:
+def check_place(folder: pathlib.Path, model: pathlib.Path | None) -> None:
     """Raise InputError when the folder lies in an experiment's, or can't be made."""
     place = pathlib.Path(os.path.realpath(folder))  # which a loop of links does not break, unlike resolve()
     for parent in (place, *place.parents):
@@ -123,11 +123,19 @@ class Predictions:
     def names(self) -> tuple[str, ...]:
         return tuple(video.name for video in self.videos)
 
-    def rows(self) -> Iterator[tuple[int, int, float, float, float]]:
-        """(video, label, start, end, score) of every detection."""
-        found = self.detections
-        columns = (found.video, found.label, found.start, found.end, found.score)
-        return zip(*(column.tolist() for column in columns), strict=True)
+    def entries(self) -> Iterator[Entry]:
+        """Every video with its detections, (label, start, end, score)."""
+        return entries_of(self.detections, self.names, self.classes)
+
+    def results(self) -> dict[str, Any]:
+        """What results.json says of them."""
+        videos = {
+            video.name: {"seconds": video.seconds, "fps": video.fps}
+            | ({"cut": video.cut} if video.cut else {})
+            | ({"file": str(video.file.absolute())} if video.file else {})
+            for video in self.videos
+        }
+        return {"classes": list(self.classes), "videos": videos, "detections": len(self.detections)}
 
 
 def write_predictions(
@@ -145,56 +153,46 @@ def write_predictions(
 
     Returns the folder. If another call has just made it, and the user did not name it, that is the next one that is free.
     """
-    videos = {
-        video.name: {"seconds": video.seconds, "fps": video.fps}
-        | ({"cut": video.cut} if video.cut else {})
-        | ({"file": str(video.file.absolute())} if video.file else {})
-        for video in predictions.videos
-    }
-    results = {
-        "classes": list(predictions.classes),
-        "videos": videos,
-        "detections": len(predictions.detections),
-        **origin,
-    }
-    table = _as_csv(predictions)
     while True:
         try:
             with whole_folder(folder) as unfinished:
-                file = unfinished / DETECTIONS
-                write_detections(file, predictions.detections, predictions.names, predictions.classes)
-                write_file(unfinished / "detections.csv", lambda file: file.write(table))
-                write_json(unfinished / "results.json", results, indent=2)
+                write_files(unfinished, predictions.entries, {**predictions.results(), **origin})
                 if timelines:
                     write_timelines(unfinished / TIMELINES, timelines)
                 more(unfinished)
             return folder
         except OSError as error:
-            if named or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
+            if named:
+                raise InputError(f"{folder}: another process has just made it, and nothing is overwritten") from None
             folder = _next_free(folder)
 
 
-def _as_csv(predictions: Predictions) -> bytes:
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["video", "label", "start", "end", "score"])
-    names = predictions.names
-    for video, label, *numbers in predictions.rows():
-        table.writerow([names[video], predictions.classes[label], *numbers])
-    return text.getvalue().encode("utf-8", "surrogateescape")
+def write_files(folder: pathlib.Path, entries: Callable[[], Iterator[Entry]], results: Mapping[str, Any]) -> None:
+    """Write the three files, results.json last; `entries` gives the videos with their detections, twice."""
+    write_entries(folder / DETECTIONS, entries())
+    write_file(folder / TABLE, lambda file: write_table(file, entries()))
+    write_json(folder / RESULTS, results, indent=2)
+
+
+def write_table(file: BinaryIO, entries: Iterator[Entry]) -> None:
+    """Write a line per detection."""
+    file.write(b"video,label,start,end,score\n")
+    for video, rows in entries:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows((video, *row) for row in rows)
+        file.write(text.getvalue().encode("utf-8", "surrogateescape"))
 
 
 def video_lines(predictions: Predictions) -> Iterator[str]:
     """A line per video: its name, length, number of detections, and the best of them."""
-    best: dict[int, str] = {}
-    counts = Counter[int]()
-    for video, label, start, end, score in predictions.rows():
-        counts[video] += 1
-        what = one_line(predictions.classes[label])
-        best.setdefault(video, f", best: {what} {start:.1f} to {end:.1f} s, score {score:.3f}")
-    for position, one in enumerate(predictions.videos):
-        yield f"{one_line(one.name)} ({one.seconds:.1f} s): {amount(counts[position], 'detection')}{best.get(position, '')}"
+    for video, (name, rows) in zip(predictions.videos, predictions.entries(), strict=True):
+        best = ""
+        if rows:
+            label, start, end, score = rows[0]
+            best = f", best: {one_line(label)} {start:.1f} to {end:.1f} s, score {score:.3f}"
+        yield f"{one_line(name)} ({video.seconds:.1f} s): {amount(len(rows), 'detection')}{best}"
 
 
 def frame_rate_line(predictions: Predictions, *, given: float | None, typed: bool) -> str:

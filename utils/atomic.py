@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 from utils.errors import InputError
 
+NOT_FINITE = "not written, a number in it is not finite; which option is so extreme?"
 IDLE_SECONDS = 3600.0  # where nothing can be locked, what nobody has written to for so long is a leftover
 
 
@@ -52,7 +53,7 @@ def write_json(path: pathlib.Path, content: Any, *, indent: int | None = None) -
     try:
         text = json.dumps(content, indent=indent, allow_nan=False)
     except ValueError:
-        raise InputError(f"{path}: not written, a number in it is not finite; which option is so extreme?") from None
+        raise InputError(f"{path}: {NOT_FINITE}") from None
     write_text(path, text + "\n" * bool(indent))
 
 

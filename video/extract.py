@@ -19,7 +19,6 @@ if __name__ == "__main__":
     stop_quietly("video.extract")  # loading the rest takes a moment
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -27,13 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 from command_line.console import run_tool
 from command_line.flags import Parser
+from command_line.shares import WHOLE, Share, parse_share
 from data_tools.label_tables import refuse
 from data_tools.set_plan import Tables, add_table_flags, plan_set, read_tables
 from formats.names import SPLITS, amount, fold_video, known_name, shown
 from options import resolve
 from run.lock import FolderLock, InUse
 from utils.errors import InputError
-from utils.printable import one_line
 from utils.processors import settle_in
 from video.options import VIDEO_FLAGS, SamplingOptions, VideoOptions
 from video.sources import FoundSources, find_sources
@@ -61,7 +60,7 @@ def extract(arguments: Sequence[str]) -> int:
     flags = vars(_parser().parse_args(arguments))
     options = VIDEO_FLAGS.build({name: flags[name] for name in VIDEO_FLAGS.names if name in flags})
     VIDEO_FLAGS.check(options)
-    shard, out = _shard(flags.get("shard", "1/1")), flags["out"]
+    shard, out = _shard(flags), flags["out"]
     if "labels" not in flags:
         for name in ("annotations", "test_fraction", "seed", "skip_unusable"):
             if flags.get(name):
@@ -77,7 +76,7 @@ def extract(arguments: Sequence[str]) -> int:
         raise InputError(f"{out}: is a set with labels; give --labels again, or another --out")
     with _locked(out, shard):
         extraction = extract_videos(found, out, options, shard=shard, plan="plan" in flags)
-        if "plan" not in flags and shard != (1, 1):
+        if "plan" not in flags and shard != WHOLE:
             print(_shard_line(extraction, out, shard))
         elif "plan" not in flags:
             print(_finished(extraction, options, tables, flags))
@@ -112,20 +111,20 @@ def _parser() -> Parser:
 
 
 @contextlib.contextmanager
-def _locked(out: pathlib.Path, shard: tuple[int, int]) -> Iterator[None]:
+def _locked(out: pathlib.Path, shard: Share) -> Iterator[None]:
     """Keep others from the same share, and from the whole set while any share is written. Raises InUse.
 
     A share looks whether the whole set is locked, for a moment in which other shares may look as well.
     """
     shares, instead = out / ".shards", "another --out"
     with contextlib.ExitStack() as locks:
-        if shard == (1, 1):
+        if shard == WHOLE:
             locks.enter_context(FolderLock(out, instead=instead))
             for place in sorted(shares.glob("*-of-*")):
                 locks.enter_context(FolderLock(place, instead=instead))
             yield
             return
-        locks.enter_context(FolderLock(shares / f"{shard[0]}-of-{shard[1]}", instead=instead))
+        locks.enter_context(FolderLock(shares / f"{shard.number}-of-{shard.of}", instead=instead))
         for left in reversed(range(LOOKS)):
             try:
                 with FolderLock(out, instead=instead):
@@ -137,11 +136,11 @@ def _locked(out: pathlib.Path, shard: tuple[int, int]) -> Iterator[None]:
         yield
 
 
-def _shard(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise InputError(f"--shard {one_line(text, 40)}: must be I/N, share I of N, such as 1/8 to 8/8")
-    return int(match[1]), int(match[2])
+def _shard(flags: Mapping[str, Any]) -> Share:
+    try:
+        return parse_share(flags["shard"]) if "shard" in flags else WHOLE
+    except InputError as error:
+        raise InputError(f"--shard: {error}") from None
 
 
 def _named(found: FoundSources, tables: Tables, *, skip: bool) -> tuple[FoundSources, Tables]:
@@ -181,13 +180,11 @@ def _named(found: FoundSources, tables: Tables, *, skip: bool) -> tuple[FoundSou
     return replace(found, sources=kept), tables.renamed({name: video for video, name in names.items()})
 
 
-def _shard_line(extraction: "Extraction", out: pathlib.Path, shard: tuple[int, int]) -> str:
+def _shard_line(extraction: "Extraction", out: pathlib.Path, shard: Share) -> str:
     missing = (
         f"{amount(extraction.missing, 'video')} not extracted yet" if extraction.missing else "all videos are there"
     )
-    return (
-        f"{out}: share {shard[0]} of {shard[1]} is done, {missing}; the same command without --shard completes the set"
-    )
+    return f"{out}: share {shard.number} of {shard.of} is done, {missing}; the same command without --shard completes the set"
 
 
 def _finished(extraction: "Extraction", options: VideoOptions, tables: Tables | None, flags: Mapping[str, Any]) -> str:

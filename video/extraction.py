@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from command_line.progress import Progress
+from command_line.shares import WHOLE, Share
 from formats.names import amount
 from options import RunOptions
 from run.device import Machine, choose_machine
@@ -50,7 +51,7 @@ def extract_videos(
     out: pathlib.Path,
     options: VideoOptions,
     *,
-    shard: tuple[int, int] = (1, 1),
+    shard: Share = WHOLE,
     plan: bool = False,
     frozen: bool = False,
     flag: str = "--out",

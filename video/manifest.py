@@ -2,7 +2,7 @@
 
     listed = manifest(sources, pathlib.Path("DATA/manifest.csv"))
     listed.entries      # Entry(source, seconds, width, height)
-    share(listed.entries, shard=(2, 8))
+    share(listed.entries, Share(2, 8))
 write_manifest(pathlib.Path("DATA/manifest.csv"), listed.entries)
 
 Every process that reads the same files makes the same list, so shares need no word between machines: share I of N are the
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from command_line.progress import progress
+from command_line.shares import Share
 from formats.regular_files import check_regular
 from utils.atomic import write_file
 from utils.errors import InputError
@@ -75,10 +76,9 @@ def _longest_first(entry: Entry) -> tuple[float, str]:
     return -(entry.seconds or math.inf), entry.source.name
 
 
-def share(entries: Sequence[Entry], shard: tuple[int, int]) -> Sequence[Entry]:
+def share(entries: Sequence[Entry], shard: Share) -> Sequence[Entry]:
     """Share I of N, counted from 1."""
-    index, count = shard
-    return entries[index - 1 :: count]
+    return entries[shard.number - 1 :: shard.of]
 
 
 def _read(file: pathlib.Path) -> dict[Source, Entry]:

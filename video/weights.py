@@ -8,7 +8,6 @@ The package is a port to JAX under the MIT licence, of weights that DeepMind pub
 imported: its file is found by the package's metadata, and read by a reader that builds arrays and nothing else.
 """
 
-import hashlib
 import pathlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from formats.pickled import read_pickled_tree
-from formats.regular_files import check_regular
+from formats.regular_files import check_regular, sha256_of
 from run.checkpoint import load_tensors
 from run.state_dicts import check_weights, find_state_dict, without_prefixes
 from utils.errors import InputError
@@ -71,7 +70,7 @@ def load_i3d(stream: str, path: pathlib.Path | None) -> LoadedI3D:
         stream=stream,
         path=path,
         source=source,
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
         classes=KINETICS_400 if known else None,
     )
 
@@ -173,8 +172,3 @@ def _network(state: dict[str, Tensor], stream: str, path: pathlib.Path) -> I3D:
         raise InputError(f"{path}: not I3D for {stream}: {problem}; {hint}; check --{stream}_weights")
     network.load_state_dict({**expected, **state})
     return network.eval().requires_grad_(False)
-
-
-def _sha256(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
