@@ -28,7 +28,7 @@ from eval.summary import counts_of_truth, ground_of_map
 from eval.table_markup import escape_latex, escape_markdown, latex_table, markdown_table
 from formats.names import amount
 from formats.run_results import INFERENCE, OF_A_RUN, RESULTS, VAL, evaluations, read_results
-from options import CALL_FLAGS, LAST_BIT_FLAGS, NEUTRAL_FLAGS
+from options import CALL_FLAGS, FLAGS, LAST_BIT_FLAGS, NEUTRAL_FLAGS
 from utils.atomic import write_text
 from utils.errors import InputError
 from utils.printable import one_line
@@ -92,7 +92,9 @@ def read_table_run(folder: pathlib.Path, *, which: Sequence[str] = OF_A_RUN) -> 
 def _of_the_method(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options that make a method. Where nothing is held out, --select says only which of a run's models is kept."""
     unused = set() if options.get("select") == VAL else {"select", "val_share"}
-    return {name: value for name, value in options.items() if name not in _NOT_OF_A_METHOD | unused}
+    older = {name: flag.default for name, flag in FLAGS.flags.items()}  # an earlier version's file lacks newer options
+    known = older | dict(options)
+    return {name: value for name, value in known.items() if name not in _NOT_OF_A_METHOD | unused}
 
 
 def _measures(evaluation: Mapping[str, Any], path: pathlib.Path) -> dict[str, float]:

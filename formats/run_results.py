@@ -59,8 +59,8 @@ def read_results(folder: pathlib.Path, *, measured: bool = True) -> dict[str, An
             _check_number(point["val_loss"], f"{where}, val_loss", path)
     if results.get("select", "test") not in tuple(SELECTIONS):  # it may be of any type
         raise _not(results["select"], "select", f"one of {', '.join(SELECTIONS)}", path)
-    if INFERENCE not in found and found and selected_of(results) not in found:
-        raise InputError(f"{path}: has no {selected_of(results)}, which it selects; use another copy, or train again")
+    if (selected := selected_of(results)) and selected not in found:
+        raise InputError(f"{path}: has no {selected}, which it selects; use another copy, or train again")
     for name in _a_list(results.get("held_out", []), "held_out", path):
         _check_text(name, "a held-out video", path)
     for key in ("options", "versions", "data", "left_out", "extraction"):
@@ -80,12 +80,15 @@ def evaluations(results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def selected_of(results: Mapping[str, Any]) -> str:
-    """The name of the evaluation of a run that its best.pt, detections and timelines are of; earlier versions kept the best."""
-    return SELECTIONS[results.get("select", "test")]
+    """The name of the evaluation that a run's best.pt, detections and timelines are of; empty for what no training has written.
+
+    Earlier versions kept the best.
+    """
+    return SELECTIONS[results.get("select", "test")] if all(name in results for name in OF_A_RUN) else ""
 
 
 def selection_of(results: Mapping[str, Any]) -> str:
-    """Which evaluation of a run is the selected one, and what has chosen it, in words."""
+    """Which evaluation of a training run is the selected one, and what has chosen it, in words."""
     name = selected_of(results)
     chosen = results[name]
     if name == VAL:

@@ -11,7 +11,7 @@ from command_line.progress import Progress
 from eval.detection import DetectionResult, evaluate_detections
 from eval.statistics import CONFIDENCE, DRAWS, Difference, Estimate, num_steps, paired_bootstrap
 from formats.names import amount, shown
-from formats.run_results import selected_of
+from formats.run_results import INFERENCE, selected_of
 from options import CALL_FLAGS, FLAGS, NEUTRAL_FLAGS
 from report.charts import Row, Spec, interval_chart, line_chart, thinned
 from report.judged import Judged
@@ -199,9 +199,9 @@ def _map_table(
         rows.append([f"{name} - {names[0]}", *of_tious, *("" for _ in spans), average, ""])
     tious = [f"{tiou:g}" for tiou in results[0].tious]
     header = ["mAP %", *tious, *(f"average {span}" for span in spans), "average of all", "BCa interval"]
-    kinds = dict.fromkeys(selected_of(one.run.results) for one in judged if not one.run.is_inference)
+    kinds = dict.fromkeys(selected_of(one.run.results) or INFERENCE for one in judged)
     caption = (
-        f"mAP of the {' and '.join(kinds)} models by tIoU, in percent, protocol sal: {judged[0].compared} of {names[0]}; "
+        f"mAP ({', '.join(kinds)}) by tIoU, in percent, protocol sal: {judged[0].compared} of {names[0]}; "
         "differences with intervals, in bold beyond noise"
     )
     return table(caption, header, rows)

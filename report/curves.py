@@ -22,6 +22,7 @@ STEPS = {
         "Each term before its weight; the total is weighted. Long curves are means of equal spans of steps.",
     ),
     "actionness": ("Adaptive mask and pseudo labels", "Means over the batches of training."),
+    "held_out": ("Held-out training videos", "Cross entropy of their class scores, in nats, by which val is chosen."),
     "optimisation": ("Learning rate", ""),
 }
 

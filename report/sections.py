@@ -104,7 +104,7 @@ def _without_truth(key: str, title: str, what: str) -> Section:
 def _headline(judged: Judged, number: int | None) -> Section:
     run, videos = judged.run, all_videos(number)
     rows = evaluations(run.results)
-    chosen = "" if run.is_inference else selected_of(run.results)
+    chosen = selected_of(run.results)
     measured = [row for row in rows.values() if row["mAP"] is not None]
     tious = list(measured[0]["mAP"]) if measured else []
     spans = list(measured[0]["average_mAP"]) if measured else []

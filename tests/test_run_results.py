@@ -102,6 +102,12 @@ def test_a_run_that_has_not_evaluated_is_told_from_a_folder_of_another_kind(tmp_
         (lambda r: r.update(options=3), "options is 3, not an object"),
         (lambda r: r["options"].update(batch_size="x\x1b[2J"), "its option batch_size is 'x"),
         (lambda r: r["options"].update(bitch_size=3), "its option 'bitch_size' is unknown"),
+        (lambda r: r["history"][0].update(val_loss=-1), "history, entry 0, val_loss is -1, not a number from 0"),
+        (lambda r: r.update(select="most"), "select is 'most', not one of test, last, val"),
+        (lambda r: r.update(select=[]), "select is [], not one of"),
+        (lambda r: r.update(select="val", val=None), "has no val, which it selects"),
+        (lambda r: r.update(val={}), "has no val.mAP"),
+        (lambda r: r.update(held_out=[3]), "a held-out video is 3, not a text"),
         (lambda r: r.pop("best"), "is of no run of this program"),
         (lambda r: (r.pop("best"), r.update(videos={})), "is of a run of --predict, which measures nothing"),
     ],
@@ -260,3 +266,20 @@ def test_a_model_stated_relative_to_another_folder_is_found_beside_its_inference
     (tmp_path / "first" / "last.pt").touch()
     assert model_of(folder, stated) == tmp_path / "first" / "last.pt"
     assert model_of(folder.parent, {}) == folder.parent / "best.pt"
+
+
+@pytest.mark.parametrize("select", ["test", "last", "val"])
+def test_the_files_of_a_run_are_of_the_evaluation_it_selects(select, tmp_path):
+    folder = write_run(tmp_path / "first")
+    chosen = {"test": "best", "last": "last", "val": "val"}[select]
+
+    def state(results):
+        right = results["best"]
+        for name in ("best", "last", "val"):
+            results[name] = right if name == chosen else {**right, "mAP": {"0.5": 0.75}}
+        results["select"] = select
+
+    edit(folder / "results.json", state)
+    assert read_run(folder).notes == ()
+    edit(folder / "results.json", lambda results: results[chosen]["mAP"].update({"0.5": 0.75}))
+    assert "75.0 % in results.json, 50.0 % by" in read_run(folder).notes[0]

@@ -369,3 +369,39 @@ def test_results_without_map_or_with_odd_names(tmp_path, capsys):
     damage(run, best=odd, last=odd)
     code, _, err = tables(capsys, run)
     assert code == 2 and "'method' is not a range of thresholds" in err and err.count("\n") == 1
+
+
+def hold_out(folder, *, value, select="val"):
+    """Make the run one with held-out videos, whose val has this mAP at the first tIoU."""
+    results = json.loads((folder / "results.json").read_text())
+    results["val"] = {**results["last"], "step": 6, "mAP": {"0.3": value, "0.5": value - 0.1}}
+    results["options"] |= {"select": select, "val_share": 0.2}
+    (folder / "results.json").write_text(json.dumps({**results, "select": select, "held_out": ["a"]}))
+
+
+def test_val_is_a_row_of_the_runs_that_have_one(tmp_path, capsys):
+    folders = [write_run(tmp_path / f"{name}-seed{seed}", seed=seed) for name in "ab" for seed in (0, 1)]
+    for folder, value in zip(folders[:2], (0.3, 0.5), strict=True):
+        hold_out(folder, value=value)
+    code, out, _ = tables(capsys, *folders, "--format", "csv")
+    rows = {(row["method"], row["evaluation"]): row for row in csv.DictReader(io.StringIO(out))}
+    assert code == 0
+    assert list(rows) == [(m, e) for m, es in (("a", ("best", "last", "val")), ("b", ("best", "last"))) for e in es]
+    assert float(rows["a", "val"]["0.3"]) == pytest.approx(0.4)
+    assert float(rows["a", "val"]["0.3 sd"]) == pytest.approx(0.02**0.5)
+    text = tables(capsys, *folders)[1]
+    assert "  val  " in text and "val is chosen by the loss on training videos" in text
+    assert "  val  " not in tables(capsys, *folders, "--which", "both")[1]
+    code, _, err = tables(capsys, *folders, "--which", "val")
+    assert code == 2 and "b-seed0/results.json: has no val: train with --select val, or leave it out" in err
+
+
+def test_what_keeps_another_model_of_the_same_training_is_the_same_method(tmp_path):
+    """A file from before --select, and one each of test and last; val trains on other videos."""
+    folders = [write_run(tmp_path / f"a-seed{seed}", seed=seed) for seed in range(4)]
+    for folder, select in zip(folders[1:], ("test", "last", "val"), strict=True):
+        options = {"seed": int(folder.name[-1]), "lr": 0.1, "exp_name": folder.name, "select": select, "val_share": 0.2}
+        content = json.loads((folder / "results.json").read_text())
+        (folder / "results.json").write_text(json.dumps({**content, "options": options}))
+    found = methods([read_table_run(folder) for folder in folders])
+    assert [[run.seed for run in members] for members in found.values()] == [[0, 1, 2], [3]]
