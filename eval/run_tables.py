@@ -261,7 +261,7 @@ def notes_on(grouped: Mapping[str, Sequence[TableRun]], *, which: Sequence[str])
         notes.append("best is chosen by its mAP on these very videos; compare methods by last")
     if VAL in which and any(VAL in run.measures for run in runs):
         notes.append(
-            f"{VAL} is chosen by the loss on training videos that its runs have held out, and so trained on fewer"
+            f"{VAL} is chosen by the loss on training videos that its runs hold out: they train on fewer than others"
         )
     return notes
 

@@ -237,6 +237,29 @@ def test_the_page_says_what_chose_the_best_model():
     assert "largest average" in sections_of(reported())["headline"].html
 
 
+def test_the_page_says_which_evaluation_it_is_of():
+    run = reported()
+    run.results["last"] = {**run.results["last"], "mAP": {"0.5": 0.125}}
+    run.results["select"] = "last"
+    headline = sections_of(run)["headline"].html
+    assert "All below is of last, step 4, which nothing has chosen" in headline
+    assert "last, epoch 2, step 4, selected<" in headline and "best, epoch 1, step 2<" in headline
+    run.results.update(select="val", val={**run.results["best"], "step": 3}, held_out=["a", "b", "c"])
+    headline = sections_of(run)["headline"].html
+    assert "val, step 3, chosen by the least classification loss on 3 held-out training videos" in headline
+    assert "val, epoch 1, step 3, selected<" in headline and headline.count("selected<") == 1
+
+
+def test_the_loss_on_held_out_videos_is_a_curve():
+    run = reported()
+    assert not any(key.startswith("curve-held_out") for key in sections_of(run)["curves"].charts)
+    held_out = pd.DataFrame([(2, "held_out/loss", 1.5), (4, "held_out/loss", 1.25)], columns=["step", "name", "value"])
+    curves = sections_of(dataclasses.replace(run, curves=pd.concat([run.curves, held_out])))["curves"]
+    rows = curves.charts["curve-held_out-0"]["data"]["values"]
+    assert [(row["step"], row["value"]) for row in rows] == [(2, 1.5), (4, 1.25)]
+    assert "Held-out training videos" in curves.html
+
+
 def test_where_nothing_hits_no_threshold_is_best():
     found = sections_of(reported(detections=FOUND[3:]))["operating"]
     assert "No detection is a hit at tIoU 0.5" in found.html and not found.charts

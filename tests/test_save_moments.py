@@ -9,6 +9,7 @@ from support.failing import dies_in_last_pt_after, killed_at
 from support.tiny import TINY_FLAGS
 
 import train
+from options import SELECTIONS
 from run import saving
 from run.checkpoint import load_checkpoint
 from run.saving import SaveClock
@@ -121,16 +122,18 @@ def test_a_best_model_that_is_ahead_of_last_pt_is_said(tiny, run, tmp_path, monk
     assert "later than" not in run(tiny.path, *flags, "--resume").out
 
 
-@pytest.mark.parametrize(("minutes", "epochs"), [("0", "1"), ("1", "3")])
-def test_a_kill_at_any_write_goes_on_to_the_same_end(tiny, run, tmp_path, minutes, epochs):
-    flags = [*FLAGS, "--save_minutes", minutes, "--num_epochs", epochs]
+@pytest.mark.parametrize(
+    ("minutes", "epochs", "select"), [("0", "1", "test"), ("1", "3", "test"), ("0", "1", "val"), ("0", "1", "last")]
+)
+def test_a_kill_at_any_write_goes_on_to_the_same_end(tiny, run, tmp_path, minutes, epochs, select):
+    flags = [*FLAGS, "--save_minutes", minutes, "--num_epochs", epochs, "--select", select]
     assert run(tiny.path, "--exp_name", "whole", *flags).code == 0
 
     def content(name):
         folder = tmp_path / "out" / name
         results = json.loads((folder / "results.json").read_text())
         checkpoints = [load_checkpoint(folder / file) for file in ("best.pt", "last.pt")]
-        plain = [results[key] for key in ("best", "last", "history", "steps")]
+        plain = [results[key] for key in ("best", "last", "val", "history", "steps")]
         return [*plain, (folder / "detections_best.json").read_text()], checkpoints
 
     expected, models = content("whole")
@@ -147,6 +150,7 @@ def test_a_kill_at_any_write_goes_on_to_the_same_end(tiny, run, tmp_path, minute
         plain, checkpoints = content(name)
         assert plain == expected
         for one, other in zip(checkpoints, models, strict=True):
-            assert one.training["step"] == other.training["step"] and one.training["best"] == other.training["best"]
+            for key in ("step", SELECTIONS[select]):
+                assert one.training[key] == other.training[key]
             assert all(torch.equal(one.model[key], other.model[key]) for key in other.model)
     assert write > 6

@@ -248,3 +248,33 @@ def test_another_selection_is_not_resumed(tiny, run):
     assert run(tiny.path, "--exp_name", "x", "--select", "last").code == 0
     outcome = run(tiny.path, "--exp_name", "x", "--resume", "--select", "val")
     assert outcome.code == 2 and "--select is val, the experiment has last" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--eval_workers", "1"),
+        ("--cache", "mmap"),
+        ("--cache", "device"),
+        ("--no_second_order", "--no_actionness"),
+        ("--dataset", "activitynet1.3", "--batch_size", "2", "--num_epochs", "3"),  # videos of different lengths
+    ],
+)
+def test_the_choice_is_that_of_the_losses_however_a_run_runs(tiny, run, tmp_path, flags):
+    assert run(tiny.path, "--exp_name", "x", "--select", "val", *OFTEN, *flags).code == 0
+    results = read_results(tmp_path, "x")
+    losses = {point["step"]: point["val_loss"] for point in results["history"]}
+    assert list(losses) == [2, 4, 6, 8, 9] and results["val"]["step"] == min(losses, key=losses.get)
+    if flags[0] in ("--eval_workers", "--cache"):
+        run(tiny.path, "--exp_name", "plain", "--select", "val", *OFTEN)
+        assert read_results(tmp_path, "plain")["history"] == results["history"]
+
+
+def test_another_held_out_video_is_not_resumed(tiny, run, tmp_path):
+    flags = ("--exp_name", "x", "--select", "val", "--num_epochs", "1")
+    assert run(tiny.path, *flags).code == 0
+    (name,) = read_results(tmp_path, "x")["held_out"]
+    file = tiny.feature("train", "rgb", name)
+    np.save(file, np.load(file) + 1)
+    outcome = run(tiny.path, *flags, "--resume")
+    assert outcome.code == 2 and f"feature values of 1 held-out video ('{name}') changed" in outcome.err
