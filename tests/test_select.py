@@ -123,7 +123,7 @@ def history_of(select):
 def test_what_is_selected_by_hand(select, chosen):
     history, found = history_of(select)
     assert found == chosen and history.selected.step == chosen[-1]
-    results = history.results(step=40)
+    results = history.results(step=40, finished=True)
     assert (results["select"], results["best"]["step"], results["last"]["step"]) == (select, 20, 40)
     assert (results["val"] and results["val"]["step"]) == (30 if select == "val" else None)
     assert [point["val_loss"] for point in results["history"]] == (
