@@ -40,6 +40,7 @@ from localization.instances import localize
 from model import combined_sequence
 from options import CALL_FLAGS, FLAGS, Options, fits, resolve
 from run.checkpoint import Checkpoint, load_checkpoint, load_network
+from run.determinism import determinism_unchanged, use_deterministic
 from run.device import apply_precision, choose_machine, network_maker
 from run.predicting import PredictedVideo, Predictions
 from run.sharing import Part, parts_of
@@ -404,6 +405,8 @@ class Localizer:
     def _computing(self) -> Iterator[None]:
         """The settings of this model's machine, for the time of a computation."""
         with _torch_unchanged():
+            if self.machine.deterministic:
+                use_deterministic(True, self.machine.device)
             apply_precision(self.machine.precision)
             torch.set_num_threads(self.machine.threads)
             use_library(self.machine.products)
@@ -454,7 +457,7 @@ def _torch_unchanged() -> Iterator[None]:
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     library = current_library()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), determinism_unchanged():
         try:
             torch.set_default_dtype(torch.float32)
             yield

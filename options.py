@@ -140,6 +140,7 @@ class RunOptions:
     init_from: str = option("", "checkpoint whose weights training starts from; classes may differ", shown="random weights")
     device: str = option("auto", "auto (a CUDA GPU if there is one), cpu, cuda or cuda:INDEX")
     precision: str = option("auto", "number format of the large matrix products (weights, moments and losses are always float32); auto: tf32 on a GPU that supports it, else fp32; bf16 changes results", choices=("auto", "fp32", "tf32", "bf16"))
+    deterministic: bool = option(False, "on a GPU, take deterministic algorithms alone, which are slower: two runs then have the same numbers to the last bit, as they have on a CPU anyway")
     compile: bool = option(False, "torch.compile the training step and the forward pass in test: CUDA graphs on a GPU, C++ on a CPU; takes a minute at the start")
     cuda_graph: bool = option(True, "on a GPU, take the training step as one CUDA graph instead of hundreds of launches; --compile makes graphs of its own")
     threads: int | None = option(None, "CPU threads of torch; another number moves the last bits of results; --resume keeps the experiment's", range="[1,1024]", shown="as many as CPUs, or OMP_NUM_THREADS")
@@ -350,6 +351,7 @@ _HABITS: Mapping[str, str] = MappingProxyType(
         "eval_workers": "test_workers val_workers num_eval_workers",
         "threads": "num_threads n_threads cpu_threads cpus",
         "products": "mkl blas onednn mkldnn matmul gemm",
+        "deterministic": "determinism reproducible cudnn_deterministic use_deterministic_algorithms",
         "seed": "manual_seed random_seed rng_seed",
         "data_path": "data data_dir data_root dataset_path dataset_dir dataset_root root path feature_path features input",
         "dataset": "dataset_name data_name recipe config preset",
@@ -433,7 +435,7 @@ NEUTRAL_FLAGS = frozenset(
     }
 )
 # Flags that may move the last bits of what a run computes: --resume may change them, and says so.
-LAST_BIT_FLAGS = frozenset({"test_batch_size", "compile", "cuda_graph", "threads", "products"})
+LAST_BIT_FLAGS = frozenset({"test_batch_size", "deterministic", "compile", "cuda_graph", "threads", "products"})
 # Flags that say how long a run is: --resume may raise the one that the run was started with.
 LENGTH_FLAGS = frozenset({"num_epochs", "num_iters"})
 

@@ -11,6 +11,7 @@ from utils.memory import is_out_of_memory
 from utils.printable import one_line
 
 PACKAGES = ("torch", "numpy", "tqdm", "tensorboard")  # of requirements.txt
+NOT_DETERMINISTIC = " does not have a deterministic implementation"  # in torch's message
 OF_VIDEO = ("av", "cv2")  # modules of requirements-video.txt
 
 
@@ -71,6 +72,11 @@ def describe_system_error(error: BaseException) -> str | None:
         return f"out of memory ({str(error).splitlines()[0] if str(error) else 'no details'})"
     if isinstance(error, OSError) and error.filename is not None:
         return one_line(f"{error.filename}: {error.strerror}; check the path and the disk")
+    if isinstance(error, RuntimeError) and NOT_DETERMINISTIC in str(error):
+        operation = one_line(str(error).partition(NOT_DETERMINISTIC)[0], 80)
+        return (
+            f"--deterministic: this torch has no deterministic form of {operation} on this device; leave the flag out"
+        )
     return None
 
 

@@ -174,15 +174,15 @@ def _argument(flag: Flag) -> dict[str, Any]:
 
 def _help(flag: Flag, presets: Presets) -> str:
     """The help text, with the default and the values that presets set instead."""
-    default = flag.shown or _shown(flag.default)
-    values = {preset: _shown(own[flag.name]) for preset, own in presets.items() if flag.name in own}
+    default = flag.shown or as_typed(flag.default)
+    values = {preset: as_typed(own[flag.name]) for preset, own in presets.items() if flag.name in own}
     presets_of = {shown: [preset for preset in values if values[preset] == shown] for shown in values.values() if shown}
     parts = [f"default: {default}"] if default else []
     suffix = "; ".join(parts + [f"{', '.join(names)}: {shown}" for shown, names in presets_of.items()])
     return (flag.help + (f" ({suffix})" if suffix else "")).replace("%", "%%")
 
 
-def _shown(value: Any) -> str:
+def as_typed(value: Any) -> str:
     """A value as a user types it; empty for None."""
     if isinstance(value, bool):
         return "on" if value else "off"

@@ -1,4 +1,4 @@
-"""The device, number format and threads of a run: --device, --precision, --threads, and bringing tensors back to the host.
+"""The device, number format and threads of a run: --device, --precision, --threads .., and bringing tensors back to the host.
 
 --precision is the number format of the large matrix products. Weights, moments and losses are always float32.
 """
@@ -17,6 +17,7 @@ from command_line.suggestions import shortened
 from layers.products import Library, fastest_library, use_library
 from model import SAL
 from options import AblationOptions, DataOptions, ModelOptions, RunOptions
+from run.determinism import use_deterministic
 from utils.errors import InputError
 from utils.memory import check_fits
 from utils.processors import load, usable_cpus
@@ -41,6 +42,7 @@ class Machine:
     threads: int  # of torch, on the CPU
     products: Library  # of large products on a CPU
     chosen: bool = False  # whether the user chose it
+    deterministic: bool = False
 
     def __str__(self) -> str:
         return f"{self.device} ({self.precision}, products: {self.products}, threads: {self.threads})"
@@ -64,16 +66,24 @@ class Machine:
 
 
 def choose_machine(options: RunOptions) -> Machine:
-    """Resolve --device, --precision, --threads and --products, and apply them. Raises InputError for what is not here."""
+    """Resolve the flags of a machine, and apply them. Raises InputError for what is not here."""
     device = pick_device(options.device)
     precision = choose_precision(options.precision, device)
+    use_deterministic(options.deterministic, device)
     threads = options.threads or default_threads()
     torch.set_num_threads(threads)
     products = choose_products(options.products, device, precision)
     use_library(products)
     dtype = apply_precision(precision)
-    chosen = options.products != "auto"
-    return Machine(device=device, precision=precision, dtype=dtype, threads=threads, products=products, chosen=chosen)
+    return Machine(
+        device=device,
+        precision=precision,
+        dtype=dtype,
+        threads=threads,
+        products=products,
+        chosen=options.products != "auto",
+        deterministic=options.deterministic,
+    )
 
 
 def choose_products(name: str, device: torch.device, precision: str) -> Library:

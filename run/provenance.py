@@ -1,4 +1,4 @@
-"""The origin of a result: options, seed, device, versions and the git commit."""
+"""The origin of a result: options, seed, device, versions and the git commit, and what its last bits depend on."""
 
 import pathlib
 import platform
@@ -7,8 +7,13 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+import torch
+
+from command_line.flags import as_typed
+from options import LAST_BIT_FLAGS
 from run.device import Machine
 
+OF_A_GPU = {"cuda_graph", "deterministic"}  # flags of LAST_BIT_FLAGS
 PACKAGES = ("torch", "numpy", "scipy", "pandas")
 
 
@@ -26,10 +31,28 @@ def provenance(
         "products": machine.products,
         "versions": versions(),
         "git_commit": git_commit(),
+        "last_bits": last_bits(options, machine),
         "options": dict(options),
         "layout": layout,
         "left_out": dict(left_out),
     }
+
+
+def last_bits(options: Mapping[str, Any], machine: Machine) -> str:
+    """What must be the same for a second call to give the same numbers to the last bit, in words."""
+    on_gpu = machine.device.type == "cuda"
+    processor = torch.cuda.get_device_name(machine.device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+    values = {**options, "threads": machine.threads, "products": machine.products, "precision": machine.precision}
+    names = [name for name in ("precision", *sorted(LAST_BIT_FLAGS)) if on_gpu or name not in OF_A_GPU]
+    flags = ", ".join(f"--{name} {as_typed(values[name])}" for name in names)
+    same = (
+        "to the last bit" if not on_gpu or machine.deterministic else "but for last bits, since --deterministic is off"
+    )
+    return (
+        f"The same seed, data and other options give the same numbers, {same}, on the same processor ({machine.device}, "
+        f"{processor}) with the same versions and {flags}. --num_workers, --cache, --eval_workers, and stopping and resuming "
+        "change none of them."
+    )
 
 
 def versions() -> dict[str, str]:

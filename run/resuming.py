@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from command_line.flags import as_typed
 from options import LAST_BIT_FLAGS
 from run.checkpoint import load_checkpoint
 from run.data_digest import compare_digests
@@ -52,7 +53,7 @@ def condition_notes(
 ) -> list[str]:
     """Notes on what differs in the machine, and in options that matter for last bits alone; `before` are the run's own."""
     changed = [
-        f"--{name} {_typed(before[name])} (now {_typed(options[name])})"
+        f"--{name} {as_typed(before[name])} (now {as_typed(options[name])})"
         for name in sorted(LAST_BIT_FLAGS)
         if before.get(name) not in (None, options[name])
     ]
@@ -86,7 +87,3 @@ def _step_ahead(experiment: Experiment, step: int) -> int | None:
         saved = load_checkpoint(experiment.best).training.get("step")
         return saved if isinstance(saved, int) and saved > step else None
     return None
-
-
-def _typed(value: Any) -> Any:
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
