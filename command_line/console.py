@@ -10,7 +10,7 @@ from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
 from utils.printable import one_line
 
-PACKAGES = ("torch", "numpy", "tqdm", "tensorboard")  # of requirements.txt
+PACKAGES = ("torch", "numpy", "tqdm", "tensorboard", "yaml")  # modules of requirements.txt
 NOT_DETERMINISTIC = " does not have a deterministic implementation"  # in torch's message
 OF_VIDEO = ("av", "cv2")  # modules of requirements-video.txt
 

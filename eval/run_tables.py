@@ -36,6 +36,7 @@ from utils.ranges import parse_span
 from utils.text_table import table
 
 _NOT_OF_A_METHOD = CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS | {"seed"}
+MOST_PAIRED = 6  # methods whose differences are all told; of more there would be too many
 # The first columns; then measures, and "MEASURE sd" for each.
 KEYS = ["method", "evaluation", "runs", "mean detections"]
 
@@ -251,12 +252,15 @@ def notes_on(grouped: Mapping[str, Sequence[TableRun]], *, which: Sequence[str])
             "may be others than elsewhere in the table; evaluate again by --inference_only and name the inference folder"
         )
     intervals = [note for evaluation in (*which, INFERENCE) for note in _intervals(grouped, evaluation)]
+    if len(grouped) > MOST_PAIRED:
+        notes.append(f"differences are of up to {MOST_PAIRED} methods; make a table of those to be compared")
     if intervals:
         measure = list(next(iter(runs[0].measures.values())))[-1]
         notes += [f"intervals are of {measure}, {CONFIDENCE:.0%}, by Student's t", *intervals]
-    for name, members in grouped.items():
-        if len(members) == 1:
-            notes.append(f"{name}: one run, so no deviation and no interval; train it with other seeds too")
+    single = [name for name, members in grouped.items() if len(members) == 1]
+    if single:
+        each, them = ("one run", "it") if len(single) == 1 else ("one run each", "them")
+        notes.append(f"{', '.join(single)}: {each}, so no deviation and no interval; train {them} with other seeds too")
     if "best" in which and any("best" in run.measures for run in runs):
         notes.append("best is chosen by its mAP on these very videos; compare methods by last")
     if VAL in which and any(VAL in run.measures for run in runs):
@@ -280,7 +284,7 @@ def _intervals(grouped: Mapping[str, Sequence[TableRun]], evaluation: str) -> It
     for name, by_seed in several.items():
         estimate = over_seeds(list(by_seed.values()))
         yield f"{name}, {evaluation}: {_in_words(estimate)} over {amount(estimate.n, 'seed')}"
-    for (base, reference), (name, others) in combinations(several.items(), 2):
+    for (base, reference), (name, others) in combinations(several.items(), 2) if len(several) <= MOST_PAIRED else ():
         if len(reference.keys() & others.keys()) > 1:
             estimate = paired_over_seeds(reference, others)
             yield f"{name} - {base}, {evaluation}: {_in_words(estimate, '+')} over {amount(estimate.n, 'common seed')}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from command_line.flags import Parser
+from experiments.slurm import read_slurm_settings
 from formats.names import is_file_name
 from options import CALL_FLAGS, FLAGS, RunOptions
 from utils.errors import InputError
@@ -29,6 +30,7 @@ class Settings:
     folder: pathlib.Path  # of all runs
     jobs: int | None
     table_only: bool
+    slurm: dict[str, Any] | None  # settings of Slurm; None: the runs are made here
     flags: dict[str, Any]  # of main.py, for every run
 
 
@@ -48,8 +50,20 @@ def experiment_parser(command: str, about: str, *, runs: str, without: Collectio
     parser.add_argument(
         "--table", action="store_true", help="run nothing: make the table of the runs that are finished"
     )
-    parser.add_options(name for name in FLAGS.names if name not in CALL_FLAGS - _SHARED and name not in without)
+    parser.add_argument(
+        "--slurm",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="submit the runs to Slurm, a task each, and return: partition=gpu time=600 (minutes) gpus_per_node=1 and so on, "
+        "as submitit calls them",
+    )
+    parser.add_options(shared_flags(without))
     return parser
+
+
+def shared_flags(without: Collection[str]) -> list[str]:
+    """The flags of main.py that all runs may have in common, but for these."""
+    return [name for name in FLAGS.names if name not in CALL_FLAGS - _SHARED and name not in without]
 
 
 def add_seeds(parser: Parser) -> None:
@@ -67,10 +81,16 @@ def read_settings(parsed: argparse.Namespace, *, name: str) -> Settings:
         raise InputError(f"--name {chosen}: must be a plain folder name; --output_dir says where it goes")
     if jobs is not None and not 1 <= jobs <= MOST_JOBS:
         raise InputError(f"--jobs {jobs}: give 1 to {MOST_JOBS:,} runs at a time")
+    slurm = read_slurm_settings(values["slurm"]) if "slurm" in values else None
+    if slurm is not None and (jobs is not None or "table" in values):
+        raise InputError(
+            f"--slurm and --{'table' if 'table' in values else 'jobs'} contradict each other; give one of them"
+        )
     return Settings(
         name=chosen,
         folder=pathlib.Path(flags.pop("output_dir", RunOptions.output_dir)) / chosen,
         jobs=jobs,
-        table_only=bool(values.get("table")),
+        table_only="table" in values,
+        slurm=slurm,
         flags=flags,
     )

@@ -37,6 +37,7 @@ class Job:
     output_dir: pathlib.Path  # the folder that its folder is in
     flags: Mapping[str, Any]  # {flag name: value}, but for those that name it
     options: Options
+    program: pathlib.Path  # main.py
 
     @property
     def folder(self) -> pathlib.Path:
@@ -51,13 +52,19 @@ class Job:
         """The command that makes the run, or goes on with it. A run that goes on keeps its number of threads, unless typed."""
         chosen = {} if threads is None or resume else {"threads": threads}
         words = as_words({**chosen, **self.flags, "resume": resume})
-        return [sys.executable, os.fspath(MAIN), f"--exp_name={self.name}", f"--output_dir={self.output_dir}", *words]
+        return [
+            sys.executable,
+            os.fspath(self.program),
+            f"--exp_name={self.name}",
+            f"--output_dir={self.output_dir}",
+            *words,
+        ]
 
 
 def make_job(name: str, output_dir: pathlib.Path, flags: Mapping[str, Any]) -> Job:
     """Raises InputError for whatever main.py would refuse of the flags."""
     typed = parse_flags([f"--exp_name={name}", f"--output_dir={output_dir}", *as_words(flags)])
-    return Job(name=name, output_dir=output_dir, flags=dict(flags), options=resolve(typed))
+    return Job(name=name, output_dir=output_dir, flags=dict(flags), options=resolve(typed), program=MAIN)
 
 
 def as_words(flags: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ process.poll()              # its exit code, None while it runs
 process.stop()              # it saves what it has
 """
 
+import contextlib
 import ctypes
 import os
 import pathlib
@@ -43,6 +44,11 @@ class RunProcess:
 
     def wait(self) -> int:
         return self._process.wait()
+
+    def await_end(self) -> None:
+        """Wait, in a handler of a signal that may have come in the midst of `poll`, which holds a lock."""
+        with contextlib.suppress(ChildProcessError):  # poll has seen the end
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
 
     def stop(self) -> None:
         """Ask it to save and end."""

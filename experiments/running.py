@@ -11,6 +11,7 @@ from eval.run_tables import as_latex, as_markdown, as_text, tabulate
 from experiments.arguments import Settings
 from experiments.job import Job, State, state_of
 from experiments.plan import check_before
+from experiments.slurm import submit
 from experiments.workers import Outcome, make_slots, work_off
 from formats.names import amount, shown
 from formats.run_results import OF_A_RUN, VAL
@@ -30,34 +31,50 @@ class Tables:
     notes: Sequence[str]
 
 
-def tables_of_methods(finished: Sequence[Job]) -> Tables:
-    """A row per method and evaluation: runs that differ in their seed alone are one method."""
+def tables_of_methods(finished: Sequence[Job], more: Sequence[str] = ()) -> Tables:
+    """A row per method and evaluation: runs that differ in their seed alone are one method. `more` are further notes."""
     made = tabulate([job.folder for job in finished], which=(*OF_A_RUN, VAL))
     text, markdown, latex = (form(made.frame, made.caption) for form in (as_text, as_markdown, as_latex))
-    return Tables(text=text, markdown=markdown, latex=latex, notes=made.notes)
+    return Tables(text=text, markdown=markdown, latex=latex, notes=[*made.notes, *more])
 
 
 def run_all(
     jobs: Sequence[Job], settings: Settings, tables: Callable[[Sequence[Job]], Tables] = tables_of_methods
 ) -> int:
     """Return the exit code: 0, or 1 if a run has failed. Raises InputError before the first run for a mistake."""
-    outcomes = {}
     if not settings.table_only:
         check_before(jobs)
-        outcomes = work_off(
-            jobs, make_slots(jobs=settings.jobs, device=jobs[0].options.run.device), title=settings.name
-        )
-    finished = [job for job in jobs if state_of(job) is State.DONE]
-    missing = [job.name for job in jobs if job not in finished]
+    waiting = unfinished(jobs)
+    if settings.slurm is not None:
+        return _submit(waiting, settings)
+    outcomes = {}
+    if not settings.table_only:
+        slots = make_slots(jobs=settings.jobs, device=jobs[0].options.run.device, runs=len(waiting))
+        outcomes = work_off(waiting, slots, title=settings.name, done=len(jobs) - len(waiting))
+    missing = [job.name for job in unfinished(jobs)]
+    finished = [job for job in jobs if job.name not in missing]
     if finished:
         _conclude(tables(finished), settings.folder, missing)
-    failed = [name for name, outcome in outcomes.items() if outcome is Outcome.FAILED]
     if missing:
         print(
             f"{amount(len(missing), 'run')} of {len(jobs)} not finished: {shown(missing, most=10)}; "
             "the same command goes on with them"
         )
-    return 1 if failed else 0
+    return 1 if Outcome.FAILED in outcomes.values() else 0
+
+
+def unfinished(jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if state_of(job) is not State.DONE]
+
+
+def _submit(jobs: Sequence[Job], settings: Settings) -> int:
+    numbers = submit(jobs, settings.slurm or {}, folder=settings.folder / "slurm", name=settings.name)
+    of = f" as Slurm's {', '.join(numbers)}" if numbers else ""
+    print(
+        f"{amount(len(jobs), 'run')} submitted{of}, which log to {settings.folder / 'logs'}; once they are done, the same "
+        "command without --slurm, or with --table in its place, prints the table"
+    )
+    return 0
 
 
 def _conclude(made: Tables, folder: pathlib.Path, missing: Sequence[str]) -> None:

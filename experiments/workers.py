@@ -1,9 +1,9 @@
 """A queue of runs on this machine: one worker per GPU, or several on the CPUs with their share of the threads.
 
-    outcomes = work_off(jobs, make_slots(jobs=None, device="auto"), title="seeds")      # {job name: Outcome}
+    slots = make_slots(jobs=None, device="auto", runs=len(jobs))
+    outcomes = work_off(jobs, slots, title="seeds")             # {job name: Outcome}
 
-A finished run is not made again, one that has begun goes on, one that another process has is left to it. A run that fails does
-not stop the others.
+A run that has begun goes on, one that another process has is left to it. A run that fails does not stop the others.
 """
 
 import os
@@ -18,6 +18,7 @@ from command_line.progress import Progress, duration
 from eval.tables import percent
 from experiments.job import Job, State, state_of
 from experiments.process import RunProcess, last_words
+from formats.names import amount
 from formats.run_results import evaluations, read_results
 from run.lock import FolderLock, InUse
 from utils.errors import InputError
@@ -43,12 +44,17 @@ class Slot:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def make_slots(*, jobs: int | None, device: str) -> list[Slot]:
-    """One slot per GPU that is visible, else one; or `jobs` of them, which share the GPUs, or the CPUs' threads."""
+def make_slots(*, jobs: int | None, device: str, runs: int) -> list[Slot]:
+    """One slot per GPU that is visible, else one; or `jobs` of them, which share the GPUs, or the CPUs' threads.
+
+    No more than there are runs to make. Raises InputError for a --device that workers can't have.
+    """
     gpus = [] if device == "cpu" else _visible_gpus()
-    count = jobs or len(gpus) or 1
+    count = min(jobs or len(gpus) or 1, max(runs, 1))
     alone = count == 1 or "OMP_NUM_THREADS" in os.environ  # main.py then chooses by itself
     threads = None if alone else max(1, usable_cpus() // count)
+    if not gpus and device != "cpu" and device != "auto":
+        raise InputError(f"--device {device}: there is no GPU here; leave it out, or give --device cpu")
     if not gpus:
         return [Slot(place=f"CPU, {threads or 'all'} threads", threads=threads)] * count
     if device not in ("auto", "cuda"):
@@ -66,17 +72,22 @@ def _visible_gpus() -> list[str]:
     return [str(i) for i in range(count)] if named is None else [name.strip() for name in named.split(",")][:count]
 
 
-def work_off(jobs: Sequence[Job], slots: Sequence[Slot], *, title: str) -> dict[str, Outcome]:
-    """Make every run, in order. When this is interrupted the runs stop saved, a second time at once."""
-    outcomes = {job.name: Outcome.DONE for job in jobs if state_of(job) is State.DONE}
-    waiting = deque(job for job in jobs if job.name not in outcomes)
-    running: dict[int, _Running] = {}
-    with Progress(total=len(jobs), desc=title, unit="run", initial=len(outcomes), out=sys.stdout) as shown:
+def work_off(jobs: Sequence[Job], slots: Sequence[Slot], *, title: str, done: int = 0) -> dict[str, Outcome]:
+    """Make every run, in order; `done` others are already. Interrupted, the runs stop saved; again, at once."""
+    outcomes: dict[str, Outcome] = {}
+    waiting, running = deque(jobs), dict[int, _Running]()
+    with Progress(total=done + len(jobs), desc=title, unit="run", initial=done, out=sys.stdout) as shown:
         try:
             while waiting or running:
                 free = [i for i in range(len(slots)) if i not in running]
-                for i in free[: len(waiting)]:
-                    running[i] = _Running(waiting.popleft(), slots[i])
+                while waiting and free:
+                    job = waiting.popleft()
+                    if state_of(job) is State.DONE:  # by another process meanwhile
+                        outcomes[job.name] = Outcome.DONE
+                        shown.update()
+                        continue
+                    i = free.pop(0)
+                    running[i] = _Running(job, slots[i])
                     shown.write(running[i].beginning)
                 time.sleep(POLL)
                 for i in [i for i, each in running.items() if each.process.poll() is not None]:
@@ -86,6 +97,8 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot], *, title: str) -> dict[
                     shown.write(line)
                     shown.report()
         finally:
+            if running:
+                shown.write(f"stopping {amount(len(running), 'run')} that save first; asked again, at once")
             _stop([each.process for each in running.values()])
     return outcomes
 

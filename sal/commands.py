@@ -66,6 +66,13 @@ def seeds() -> int:
     return int(main(sys.argv[1:]))
 
 
+def sweep() -> int:
+    _stop_quietly("sal-sweep")
+    from sal.program.experiments.sweep import main
+
+    return int(main(sys.argv[1:]))
+
+
 def ablation() -> int:
     _stop_quietly("sal-ablation")
     from sal.program.experiments.ablation import main

@@ -9,9 +9,11 @@ import pytest
 import torch
 from support.disk import complaint, contents
 from support.layouts import Content, content_of
+from support.queues import FAKE_MAIN, Place
 from support.tiny import TINY_FLAGS, TinySet, write_tiny_set
 
 import main
+from experiments import job, workers
 
 
 @pytest.fixture
@@ -75,3 +77,17 @@ def refused_with(tmp_path: pathlib.Path, run: Callable[..., Outcome]) -> Callabl
         return line
 
     return call
+
+
+@pytest.fixture
+def queues(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Queues whose runs a stand-in for main.py makes, in no time."""
+    monkeypatch.setattr(job, "MAIN", FAKE_MAIN)
+    monkeypatch.setattr(workers, "POLL", 0.02)
+    monkeypatch.setenv("FAKE_MAIN", str(tmp_path / "does.json"))
+    monkeypatch.setenv("FAKE_CALLS", str(tmp_path / "calls"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    (tmp_path / "data").mkdir()
+    made = Place(tmp_path)
+    made.plan()
+    return made

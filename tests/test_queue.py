@@ -2,91 +2,50 @@
 
 import json
 import os
-import pathlib
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass
 
 import pytest
 from support.disk import contents
 from support.paths import ROOT
+from support.queues import refused, wait_for
 from support.tiny import TINY_FLAGS
 
 from experiments import ablation, job, seeds, workers
 from experiments.parts import PARTS, upward, without_one
 from options import resolve
 from run.lock import FolderLock
-
-
-@dataclass
-class Place:
-    """Runs by a stand-in for main.py, in a folder with an empty data set."""
-
-    path: pathlib.Path
-
-    @property
-    def flags(self):
-        return ["--data_path", str(self.path / "data"), "--output_dir", str(self.path / "out"), "--device", "cpu"]
-
-    def plan(self, **does):
-        (self.path / "does.json").write_text(json.dumps(does))
-
-    def calls(self):
-        """What the stand-in was called with since the last look."""
-        file = self.path / "calls"
-        lines = file.read_text().splitlines() if file.exists() else []
-        file.unlink(missing_ok=True)
-        return [json.loads(line) for line in lines]
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch):
-    monkeypatch.setattr(job, "MAIN", ROOT / "tests" / "support" / "fake_main.py")
-    monkeypatch.setattr(workers, "POLL", 0.02)
-    monkeypatch.setenv("FAKE_MAIN", str(tmp_path / "does.json"))
-    monkeypatch.setenv("FAKE_CALLS", str(tmp_path / "calls"))
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    (tmp_path / "data").mkdir()
-    made = Place(tmp_path)
-    made.plan()
-    return made
+from utils.errors import InputError
 
 
 def names(calls):
     return sorted(call["name"] for call in calls)
 
 
-def refused(capsys, command, *words):
-    assert command.main([str(word) for word in words]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    return line
-
-
-def test_every_seed_is_run_once_and_tabulated(place, capsys):
-    words = ["--seeds", "1", "2", "3", *place.flags, "--name", "base", "--lr", "1e-4"]
+def test_every_seed_is_run_once_and_tabulated(queues, capsys):
+    words = ["--seeds", "1", "2", "3", *queues.flags, "--name", "base", "--lr", "1e-4"]
     assert seeds.main(words) == 0
-    assert names(place.calls()) == ["base-seed1", "base-seed2", "base-seed3"]
+    assert names(queues.calls()) == ["base-seed1", "base-seed2", "base-seed3"]
     out = capsys.readouterr().out
     assert "base-seed2: last 33.0 %, best 33.0 % average mAP 0.5" in out
     # (0.32, 0.33, 0.34): mean 0.33, sd 0.01, and 4.303 sd / sqrt 3 on either side
     assert "base last 3 33.0 ± 1.0 33.0 ± 1.0" in " ".join(out.split())
     assert "base, last: 33.00 [30.52, 35.48] over 3 seeds" in out and "protocol sal" in out
-    folder = place.path / "out" / "base"
+    folder = queues.path / "out" / "base"
     assert "| base | last | 3 |  | 33.0 ± 1.0 | 33.0 ± 1.0 |" in (folder / "table.md").read_text()
     assert "base & last & 3 &  & 33.0 $\\pm$ 1.0" in (folder / "table.tex").read_text()
     before = contents(folder)
     assert seeds.main(words) == 0
-    assert place.calls() == [] and contents(folder) == before
+    assert queues.calls() == [] and contents(folder) == before
     assert seeds.main([*words, "--seeds", "1", "2", "3", "4"]) == 0
-    assert names(place.calls()) == ["base-seed4"]
+    assert names(queues.calls()) == ["base-seed4"]
 
 
-def test_flags_that_change_no_result_make_no_other_run(place):
-    assert seeds.main(["--seeds", "1", *place.flags]) == 0
-    assert seeds.main(["--seeds", "1", *place.flags, "--threads", "2", "--num_workers", "0", "--verbose"]) == 0
-    assert len(place.calls()) == 1
+def test_flags_that_change_no_result_make_no_other_run(queues):
+    assert seeds.main(["--seeds", "1", *queues.flags]) == 0
+    assert seeds.main(["--seeds", "1", *queues.flags, "--threads", "2", "--num_workers", "0", "--verbose"]) == 0
+    assert len(queues.calls()) == 1
 
 
 @pytest.mark.parametrize(
@@ -97,49 +56,51 @@ def test_flags_that_change_no_result_make_no_other_run(place):
         (["--modal", "rgb"], "--modal all, not rgb"),
     ],
 )
-def test_a_folder_of_another_run_is_refused_before_the_first_run(place, capsys, flags, said):
-    assert seeds.main(["--seeds", "2", *place.flags]) == 0
-    place.calls()
-    line = refused(capsys, seeds, "--seeds", "1", "2", *place.flags, *flags)
+def test_a_folder_of_another_run_is_refused_before_the_first_run(queues, capsys, flags, said):
+    assert seeds.main(["--seeds", "2", *queues.flags]) == 0
+    queues.calls()
+    line = refused(capsys, seeds, "--seeds", "1", "2", *queues.flags, *flags)
     assert said in line and "seeds-seed2" in line
-    assert place.calls() == []
+    assert queues.calls() == []
 
 
-def test_other_data_are_another_run(place, capsys):
-    assert seeds.main(["--seeds", "2", *place.flags]) == 0
-    (place.path / "more").mkdir()
-    line = refused(capsys, seeds, "--seeds", "2", *place.flags, "--data_path", place.path / "more")
-    assert f"--data_path {place.path / 'data'}, not {place.path / 'more'}" in line
+def test_other_data_are_another_run(queues, capsys):
+    assert seeds.main(["--seeds", "2", *queues.flags]) == 0
+    (queues.path / "more").mkdir()
+    line = refused(capsys, seeds, "--seeds", "2", *queues.flags, "--data_path", queues.path / "more")
+    assert f"--data_path {queues.path / 'data'}, not {queues.path / 'more'}" in line
 
 
-def test_a_run_that_fails_does_not_stop_the_others(place, capsys):
-    place.plan(**{"seeds-seed1": "fail"})
-    assert seeds.main(["--seeds", "1", "2", *place.flags]) == 1
+def test_a_run_that_fails_does_not_stop_the_others(queues, capsys):
+    queues.plan(**{"seeds-seed1": "fail"})
+    assert seeds.main(["--seeds", "1", "2", *queues.flags]) == 1
     out = capsys.readouterr().out
     assert "seeds-seed1: failed: main.py: error: seeds-seed1 can't be made; do something else" in out
-    assert str(place.path / "out" / "seeds" / "logs" / "seeds-seed1.log") in out
+    assert str(queues.path / "out" / "seeds" / "logs" / "seeds-seed1.log") in out
     assert "1 run of 2 not finished: 'seeds-seed1'" in out and "seeds-seed2" in out
-    assert "not finished, so not in the table: 'seeds-seed1'" in (place.path / "out" / "seeds" / "table.md").read_text()
-    place.plan()
-    place.calls()
-    assert seeds.main(["--seeds", "1", "2", *place.flags]) == 0
-    assert names(place.calls()) == ["seeds-seed1"]
+    assert (
+        "not finished, so not in the table: 'seeds-seed1'" in (queues.path / "out" / "seeds" / "table.md").read_text()
+    )
+    queues.plan()
+    queues.calls()
+    assert seeds.main(["--seeds", "1", "2", *queues.flags]) == 0
+    assert names(queues.calls()) == ["seeds-seed1"]
 
 
-def test_a_run_that_has_begun_goes_on_with_its_own_threads(place):
-    folder = place.path / "out" / "seeds" / "seeds-seed1"
+def test_a_run_that_has_begun_goes_on_with_its_own_threads(queues):
+    folder = queues.path / "out" / "seeds" / "seeds-seed1"
     folder.mkdir(parents=True)
     (folder / "last.pt").touch()
-    assert seeds.main(["--seeds", "1", "2", *place.flags, "--jobs", "2"]) == 0
-    found = {call["name"]: call for call in place.calls()}
+    assert seeds.main(["--seeds", "1", "2", *queues.flags, "--jobs", "2"]) == 0
+    found = {call["name"]: call for call in queues.calls()}
     assert found["seeds-seed1"]["resume"] and found["seeds-seed1"]["threads"] is None
     assert not found["seeds-seed2"]["resume"] and found["seeds-seed2"]["threads"] >= 1
 
 
-def test_a_run_of_another_process_is_left_to_it(place, capsys):
-    place.plan(**{"seeds-seed1": "fail"})
-    with FolderLock(place.path / "out" / "seeds" / "seeds-seed1"):
-        assert seeds.main(["--seeds", "1", "2", *place.flags]) == 0
+def test_a_run_of_another_process_is_left_to_it(queues, capsys):
+    queues.plan(**{"seeds-seed1": "fail"})
+    with FolderLock(queues.path / "out" / "seeds" / "seeds-seed1"):
+        assert seeds.main(["--seeds", "1", "2", *queues.flags]) == 0
     out = capsys.readouterr().out
     assert "seeds-seed1: left to the process that makes it" in out and f"process {os.getpid()}" in out
     assert "1 run of 2 not finished" in out
@@ -158,35 +119,28 @@ def begun_queue(words, folders):
     return process
 
 
-def wait_for(*files):
-    deadline = time.monotonic() + 60
-    while not all(file.exists() for file in files):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_lets_the_runs_save(place, number):
-    place.plan(**{"seeds-seed1": "wait", "seeds-seed2": "wait"})
-    words = ["--seeds", "1", "2", "3", *place.flags, "--jobs", "2"]
-    folders = [place.path / "out" / "seeds" / f"seeds-seed{seed}" for seed in (1, 2)]
+def test_an_interrupt_lets_the_runs_save(queues, number):
+    queues.plan(**{"seeds-seed1": "wait", "seeds-seed2": "wait"})
+    words = ["--seeds", "1", "2", "3", *queues.flags, "--jobs", "2"]
+    folders = [queues.path / "out" / "seeds" / f"seeds-seed{seed}" for seed in (1, 2)]
     process = begun_queue(words, folders)
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "experiments.seeds: interrupted; the runs are saved, and the same command goes on" in err.splitlines()[-1]
     assert all((folder / "last.pt").exists() for folder in folders)
-    place.plan()
-    place.calls()
+    queues.plan()
+    queues.calls()
     assert seeds.main(words) == 0
-    resumed = {call["name"]: call["resume"] for call in place.calls()}
+    resumed = {call["name"]: call["resume"] for call in queues.calls()}
     assert resumed == {"seeds-seed1": True, "seeds-seed2": True, "seeds-seed3": False}
 
 
-def test_the_runs_stop_saved_when_the_queue_is_killed(place):
-    place.plan(**{"seeds-seed1": "wait"})
-    folder = place.path / "out" / "seeds" / "seeds-seed1"
-    process = begun_queue(["--seeds", "1", *place.flags], [folder])
+def test_the_runs_stop_saved_when_the_queue_is_killed(queues):
+    queues.plan(**{"seeds-seed1": "wait"})
+    folder = queues.path / "out" / "seeds" / "seeds-seed1"
+    process = begun_queue(["--seeds", "1", *queues.flags], [folder])
     process.kill()
     process.communicate()
     wait_for(folder / "last.pt")
@@ -210,10 +164,10 @@ def test_the_runs_stop_saved_when_the_queue_is_killed(place):
         (["--seeds", "1", "--num_epochs", "2", "--num_iters", "3"], "--num_epochs and --num_iters contradict"),
     ],
 )
-def test_mistakes_are_told_before_the_first_run(place, capsys, words, said):
-    before = contents(place.path)
-    assert said in refused(capsys, seeds, *place.flags, *words)
-    assert contents(place.path) == before
+def test_mistakes_are_told_before_the_first_run(queues, capsys, words, said):
+    before = contents(queues.path)
+    assert said in refused(capsys, seeds, *queues.flags, *words)
+    assert contents(queues.path) == before
 
 
 def test_one_worker_per_gpu(monkeypatch):
@@ -222,7 +176,7 @@ def test_one_worker_per_gpu(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
     def gpus(**settings):
-        slots = workers.make_slots(**{"jobs": None, "device": "auto", **settings})
+        slots = workers.make_slots(**{"jobs": None, "device": "auto", "runs": 9, **settings})
         return [(slot.environment.get("CUDA_VISIBLE_DEVICES"), slot.threads) for slot in slots]
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
@@ -233,6 +187,13 @@ def test_one_worker_per_gpu(monkeypatch):
     assert gpus(device="cpu") == [(None, None)]
     assert gpus(device="cpu", jobs=2) == [(None, 3)] * 2
     assert gpus(device="cpu", jobs=9) == [(None, 1)] * 9
+    assert gpus(device="cpu", jobs=9, runs=2) == [(None, 3)] * 2
+    assert gpus(runs=1) == [("3", None)] and gpus(runs=0) == [("3", None)]
+    with pytest.raises(InputError, match="--device cuda:1: each worker has a GPU of its own"):
+        gpus(device="cuda:1")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    with pytest.raises(InputError, match="--device cuda: there is no GPU here"):
+        gpus(device="cuda")
 
 
 def test_the_rows_of_an_ablation():
@@ -247,16 +208,16 @@ def test_the_rows_of_an_ablation():
         assert {part.flag for part in PARTS if getattr(switches, part.flag)} == row.parts, row.key
 
 
-def test_an_ablation_is_paired_by_seed(place, capsys):
-    assert ablation.main(["--seeds", "1", "2", *place.flags, "--without"]) == 0
-    assert len(place.calls()) == 2 * (7 + 6)
-    text = (place.path / "out" / "ablation" / "table.md").read_text()
+def test_an_ablation_is_paired_by_seed(queues, capsys):
+    assert ablation.main(["--seeds", "1", "2", *queues.flags, "--without"]) == 0
+    assert len(queues.calls()) == 2 * (7 + 6)
+    text = (queues.path / "out" / "ablation" / "table.md").read_text()
     assert text.startswith("last: mAP by protocol sal")
     assert "| baseline |  |  |  |  |  |  | 2 | 32.5 ± 0.7 | 32.5 ± 0.7 |  | 2.0 |" in text
     assert (
         "| SAL without mix-up | ✓ | ✓ | ✓ | ✓ |  | ✓ | 2 | 32.5 ± 0.7 | 32.5 ± 0.7 | +0.0 [+0.0, +0.0] | 2.0 |" in text
     )
-    assert "$\\checkmark$" in (place.path / "out" / "ablation" / "table.tex").read_text()
+    assert "$\\checkmark$" in (queues.path / "out" / "ablation" / "table.tex").read_text()
 
 
 def test_a_real_run_is_made_once(tmp_path, tiny, monkeypatch, capsys):

@@ -170,6 +170,18 @@ def test_csv_has_all_digits(folders, capsys):
     assert rows[0]["about"] == "mAP by protocol sal, data set, 2 classes, as fractions"
 
 
+def test_the_differences_of_many_methods_are_not_listed(tmp_path, capsys):
+    folders = [
+        write_run(tmp_path / f"m{method}-seed{seed}", seed=seed, lr=0.1 + method, last=0.4 + 0.01 * method)
+        for method in range(7)
+        for seed in range(2)
+    ]
+    _, six, _ = tables(capsys, *folders[:12])
+    _, seven, _ = tables(capsys, *folders)
+    assert six.count("common seed") == 2 * 6 * 5 / 2 and seven.count("common seed") == 0
+    assert "differences are of up to 6 methods" in seven and seven.count("over 2 seeds") == 14
+
+
 def test_text_and_what_is_said_of_one_seed(tmp_path, capsys):
     one = write_run(tmp_path / "one", last=0.4, best=0.5)
     two = write_run(tmp_path / "two", last=0.5, best=0.5, lr=0.3)
@@ -182,7 +194,7 @@ def test_text_and_what_is_said_of_one_seed(tmp_path, capsys):
         ["two", "best", "1", "50.0*", "40.0*"],
         ["two", "last", "1", "50.0*", "40.0*"],
     ]
-    assert "note: one: one run, so no deviation and no interval; train it with other seeds too" in out
+    assert "note: one, two: one run each, so no deviation and no interval; train them with other seeds too" in out
     assert out.endswith("note: best is chosen by its mAP on these very videos; compare methods by last\n")
 
 
