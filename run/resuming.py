@@ -69,7 +69,7 @@ def condition_notes(
 def best_model_notes(experiment: Experiment, *, step: int) -> list[str]:
     """Notes on best.pt where it is not of the step of the best evaluation in last.pt."""
     if not experiment.best.exists():
-        return [f"{experiment.best} of step {step} is gone; the next better model is written there"]
+        return [f"{experiment.best} of step {step} is gone; the next model that is kept is written there"]
     ahead = _step_ahead(experiment, step)
     if ahead is None:
         return []
