@@ -344,7 +344,7 @@ def _in_memory(features: NDArray[np.floating] | FeatureFiles) -> NDArray[np.floa
 def hold_out(data: Dataset, *, share: float, seed: int) -> Dataset:
     """The set with some training videos in `held_out` instead of `train`. Raises what `held_out_positions` does."""
     held = held_out_positions(np.stack([video.labels for video in data.train]) > 0, share=share, seed=seed)
-    kept = [v for v in range(len(data.train)) if v not in set(held)]
+    kept = sorted(set(range(len(data.train))) - set(held))
     return replace(data, train=_chosen(data.train, kept), held_out=_chosen(data.train, held))
 
 

@@ -304,7 +304,7 @@ class LocalizationOptions:
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """When the test split is evaluated, and at which tIoUs."""
+    """When the test split is evaluated, at which tIoUs, and which evaluation's model is kept."""
 
     detection_inf_step: int = option(10, "steps between evaluations on the test split", range="[1,1000000000]")
     eval_from_epoch: int = option(2, "first epoch, counted from 1, with evaluations; the last step always has one", range="[1,1000000000]")

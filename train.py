@@ -432,12 +432,9 @@ class Trainer:
         context.curves.add({**seconds, **held_out, **evaluation_curves(record.summary)}, step)
         if evaluated.note:
             context.progress.write(evaluated.note)
-        best, least = record is self.history.best, record is self.history.val
-        if best or least or self.run_options.verbose or not sys.stdout.isatty():
-            said = [self.history.describe(record), *(["the best so far"] if best else [])]
-            said += [] if val_loss is None else [f"loss on held-out videos {val_loss:.4f}"]
-            said += ["the least so far"] if least else []
-            context.progress.write(f"step {step} (epoch {epoch}): {', '.join(said)}")
+        better = record in (self.history.best, self.history.val)
+        if better or self.run_options.verbose or not sys.stdout.isatty():
+            context.progress.write(f"step {step} (epoch {epoch}): {self.history.describe_last()}")
 
     @contextlib.contextmanager
     def _saved_if_interrupted(self, context: RunContext) -> Iterator[None]:

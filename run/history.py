@@ -134,9 +134,15 @@ class History:
             return average_map
         return record.step if accuracy is None else accuracy
 
-    def describe(self, record: EvaluationRecord) -> str:
-        """The numbers in words, the one that `score` uses first."""
-        return ", ".join(self._texts(record))
+    def describe_last(self) -> str:
+        """The last evaluation in words: the number that `score` uses first, and which of them are the best so far."""
+        assert self.last
+        texts = [*self._texts(self.last), *(["the best so far"] if self.last is self.best else [])]
+        loss = self.points[-1].val_loss
+        if loss is None:
+            return ", ".join(texts)
+        least = ", the least so far" if self.last is self.val else ""
+        return f"{', '.join(texts)}; loss on held-out videos {loss:.4f}{least}"
 
     def headline(self) -> str:
         """The best score so far in words; "-" before the first."""

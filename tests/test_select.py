@@ -154,6 +154,20 @@ def test_an_altered_choice_is_found(alter, named):
         history.restore(plain)
 
 
+def test_an_evaluation_in_words():
+    history = History(Experiment(pathlib.Path("x")), average_tious=("0.5",), provenance={}, select="val")
+    said = []
+    for step, score, loss in EVALUATIONS:
+        history.add(record(step, score), val_loss=loss)
+        said.append(history.describe_last())
+    assert said == [
+        "average mAP 0.5 20.0 %, video accuracy 20.0 %, the best so far; loss on held-out videos 1.5000, the least so far",
+        "average mAP 0.5 40.0 %, video accuracy 40.0 %, the best so far; loss on held-out videos 1.7500",
+        "average mAP 0.5 10.0 %, video accuracy 10.0 %; loss on held-out videos 0.5000, the least so far",
+        "average mAP 0.5 30.0 %, video accuracy 30.0 %; loss on held-out videos 0.5000",
+    ]
+
+
 def test_a_history_of_another_selection_is_refused():
     with pytest.raises(ValueError, match="--select"):
         history_of("test")[0].restore(history_of("val")[0].as_plain())
