@@ -206,6 +206,7 @@ ALTERED = {
     ("options", "lr"): ("0.1", None, float("nan"), -1.0),
     ("options", "soft_nms"): (1, None, "yes"),
     ("options", "modal"): (1, None, "audio"),
+    ("options", "select"): (1, None, "best"),
     ("options", "average_tious"): ("0.1:0.7", [], [1], None, ["x"]),
     ("classes",): (None, [], [1, 2, 3], ["Dive", "Dive", "Jump"], ["Dive", None], "Dive"),
     ("training",): (None, [], "text", {}),
@@ -216,11 +217,13 @@ ALTERED = {
     ("training", "best", "video_accuracy"): NO_NUMBERS,
     ("training", "best", "compared"): ([], "text", {}, {"videos": 1}, NAN),
     ("training", "best", "compared", "videos"): (*NO_NUMBERS, -1, 1.0),
+    ("training", "val"): ("text", [], {"step": 1}, NAN),
     ("training", "last", "step"): (None, 3, "4", META),
     ("training", "last", "per_class_AP"): (None, [], {"Dive": None}, {"Dive": {"0.1": "x"}}),
     ("training", "history"): (None, "text", {}, [1], [{"step": 1}], META),
     ("training", "history", 0): (None, "text", [], {"a": 1}, NAN),
     ("training", "history", 0, "step"): (*NO_NUMBERS, -1, 12),
+    ("training", "history", 0, "val_loss"): (*NO_NUMBERS[1:], -1.0, 1.0),  # None, since nothing is held out
     ("training", "seconds"): (
         None,
         [],
@@ -253,6 +256,7 @@ ALTERED = {
 MAY_BE_MISSING = {
     ("training", "machine"),
     ("training", "history"),
+    ("training", "val"),
     ("training", "best", "compared"),
     *(where[:2] for where in ALTERED if where[0] == "options"),
 }
