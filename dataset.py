@@ -360,9 +360,10 @@ def held_out_positions(labels: NDArray[np.bool_], *, share: float, seed: int) ->
             held.append(v)
             left = left - labels[v]
     if len(held) < wanted:
+        advice = "lower it, or give --select last" if held else "give --select last"
         raise InputError(
-            f"--val_share {share:g}: {wanted} of {len(labels)} training videos are to be held out, but without more than "
-            f"{len(held)} a class would have none to train on; lower it, or give --select last"
+            f"--val_share {share:g}: of {len(labels)} training videos {wanted} would be held out, but {len(held)} can be, if "
+            f"every class is to keep one; {advice}"
         )
     return sorted(held)
 

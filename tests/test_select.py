@@ -45,8 +45,10 @@ def test_the_share_is_rounded_and_is_one_video_at_least(share, count):
 
 
 def test_too_large_a_share_is_refused():
-    with pytest.raises(InputError, match=r"--val_share 0.9: 4 of 4 .* more than 2 a class .* lower it"):
+    with pytest.raises(InputError, match=r"--val_share 0.9: of 4 training videos 4 .* 2 can be, .* lower it, or give"):
         held_out_positions(np.repeat(np.eye(2, dtype=bool), 2, 0), share=0.9, seed=1)
+    with pytest.raises(InputError, match=r"of 3 training videos 1 .* 0 can be, .* keep one; give --select last"):
+        held_out_positions(np.eye(3, dtype=bool), share=0.2, seed=1)
 
 
 @pytest.mark.parametrize("cache", ["ram", "device", "mmap"])
@@ -250,7 +252,7 @@ def test_a_last_pt_from_before_selections_resumes(tiny, run, tmp_path, monkeypat
         (("--val_share", "0.3"), "--val_share is only read with --select val"),
         (("--val_share", "0.3", "--select", "last"), "--val_share is only read with --select val"),
         (("--select", "val", "--val_share", "1"), "--val_share"),
-        (("--select", "val", "--val_share", "0.9"), "a class would have none to train on"),
+        (("--select", "val", "--val_share", "0.9"), "every class is to keep one"),
         (("--select", "best"), "--select"),
     ],
 )
