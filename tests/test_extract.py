@@ -18,7 +18,8 @@ from support.paths import ROOT
 from support.videos import write_video
 
 from data_tools.check.report import check_data
-from options import RunOptions, resolve
+from formats.unlabelled import find_videos
+from options import DataOptions, RunOptions, resolve
 from run.device import choose_machine
 from run.lock import FolderLock
 from utils.errors import InputError
@@ -359,6 +360,28 @@ def test_other_files_join_the_set(clips, tmp_path):
     (clips / "a.mp4").unlink()
     assert extract(clips / "déjà.mp4", "--out", out) == 0
     assert [line.split(",")[0] for line in (out / "manifest.csv").read_text().splitlines()[1:]] == ["déjà", "b c"]
+
+
+def test_a_complete_set_that_gets_more_videos_is_unfinished_until_it_has_them(clips, tmp_path, monkeypatch):
+    """Whoever reads it meanwhile, or after the extraction was killed, is told, and what was complete stays."""
+    out = tmp_path / "DATA"
+    assert extract(clips / "a.mp4", "--out", out) == 0 and not (out / ".unfinished").exists()
+    real, marked = FeatureSet.write, []
+
+    def write(*arguments):
+        marked.append((out / ".unfinished").exists())
+        if len(marked) == 2:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    monkeypatch.setattr(FeatureSet, "write", write)
+    assert extract(clips, "--out", out) == 1 and marked == [True, True]
+    assert (out / "split_test.txt").read_text() == "a\n" and len(features(out, "a")) == snippets(SECONDS["a"])
+    with pytest.raises(InputError, match="is incomplete"):
+        find_videos([out], DataOptions())
+    monkeypatch.setattr(FeatureSet, "write", real)
+    assert extract(clips, "--out", out) == 0 and not (out / ".unfinished").exists()
+    assert sorted((out / "split_test.txt").read_text().splitlines()) == sorted(SECONDS)
 
 
 def test_the_whole_and_its_shares_keep_out_of_each_others_way(clips, tmp_path, monkeypatch, capsys):

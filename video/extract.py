@@ -29,7 +29,7 @@ from command_line.flags import Parser
 from command_line.shares import WHOLE, Share, parse_share
 from data_tools.label_tables import refuse
 from data_tools.set_plan import Tables, add_table_flags, plan_set, read_tables
-from formats.names import SPLITS, amount, fold_video, known_name, shown
+from formats.names import amount, fold_video, known_name, shown
 from options import resolve
 from run.lock import FolderLock, InUse
 from utils.errors import InputError
@@ -193,10 +193,7 @@ def _finished(extraction: "Extraction", options: VideoOptions, tables: Tables | 
     if not videos:
         raise InputError(f"{out}: no video could be used; the lines above say why", details=extraction.problems)
     if tables is None:
-        videos = tuple(sorted((*videos, *extraction.others), key=lambda video: video.name))
-        names: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
-        names[SPLITS[-1]] = tuple(video.name for video in videos)
-        extraction.folder.finish(names, {})
+        videos = extraction.finish_unlabelled()
         snippets = sum(video.num_snippets for video in videos)
         return (
             f"{out}: {amount(len(videos), 'video')}, {snippets:,} snippets of {' and '.join(options.streams)}\n"

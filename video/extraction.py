@@ -2,7 +2,7 @@
 
     extraction = extract_videos(found, pathlib.Path("DATA"), options)
     extraction.videos, extraction.problems
-    extraction.folder.finish(names, annotations)        # then it is a set
+    extraction.folder.finish(names, annotations)        # then it is a set; without labels by extraction.finish_unlabelled()
 
 Videos are independent of each other: one that can't be used is a line in `problems`, one that is lost with its process is done
 by the next run.
@@ -17,7 +17,7 @@ from typing import Any
 
 from command_line.progress import Progress
 from command_line.shares import WHOLE, Share
-from formats.names import amount
+from formats.names import SPLITS, amount
 from options import RunOptions
 from run.device import Machine, choose_machine
 from run.provenance import versions
@@ -44,6 +44,14 @@ class Extraction:
     others: tuple[ExtractedVideo, ...]  # complete ones of earlier calls
     problems: tuple[str, ...]  # a line for each file that could not be used
     missing: int  # of the sources given, those that are not complete, of this share or of another
+
+    def finish_unlabelled(self) -> tuple[ExtractedVideo, ...]:
+        """Leave the folder as a set without labels, all of whose videos are for test. Returns them, by name."""
+        videos = tuple(sorted((*self.videos, *self.others), key=lambda video: video.name))
+        names: dict[str, tuple[str, ...]] = dict.fromkeys(SPLITS, ())
+        names[SPLITS[-1]] = tuple(video.name for video in videos)
+        self.folder.finish(names, {})
+        return videos
 
 
 def extract_videos(

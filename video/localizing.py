@@ -13,7 +13,7 @@ from command_line.progress import progress
 from data_tools.export import safe_name, write_subtitles
 from formats.annotations import VideoAnnotation
 from formats.ground_truth import read_json
-from formats.names import SPLITS, amount
+from formats.names import amount
 from formats.unlabelled import FoundVideos
 from localizer import Localizer
 from options import LocalizationOptions, Options, as_plain, resolve
@@ -178,8 +178,7 @@ def _extract(found: FoundSources, features: pathlib.Path, options: VideoOptions)
             lacking = f"is a set with labels, which stays as it is, and lacks {amount(extraction.missing, 'video')}"
             raise InputError(f"--features {features}: {lacking}; name another folder")
         if not labelled:
-            every = tuple(sorted(video.name for video in (*extraction.videos, *extraction.others)))
-            extraction.folder.finish({**dict.fromkeys(SPLITS, ()), SPLITS[-1]: every}, {})
+            extraction.finish_unlabelled()
     if not extraction.videos:
         first, *more = extraction.problems
         raise InputError(first, details=more)

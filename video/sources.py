@@ -2,7 +2,7 @@
 
     found = find_sources([pathlib.Path("clips")], inside=pathlib.Path("DATA"))
     found.sources       # Source(name, path, size, modified)
-    found.problems      # {what: a line}, of files that can't be used
+    found.problems      # a line for each file or folder that can't be used
 
 A video is named after its file, without the ending. So two files may not share one name.
 """
