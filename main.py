@@ -194,6 +194,10 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
     found = find_videos(features, options.data, report=skipped)
     work = work_of(found, options, checkpoint, model=path) if sharing or joining else None
     if work and joining:
+        if flags.get("write_report"):
+            raise InputError(
+                "--write_report: shares are joined without a page; give it with --shard, for a page of each"
+            )
         print(join_shares(out, found, work))
         return
     if work and is_finished(folder, work):

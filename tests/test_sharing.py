@@ -141,6 +141,16 @@ def test_a_share_has_no_page_unless_it_is_asked_for(here):
     ]
 
 
+def test_a_page_is_of_a_share(here):
+    """Or of none, where a share has no videos."""
+    for number in (1, 20):
+        here.out("--out", "x", "--shard", f"{number}/20", "--write_report")
+    assert (here.path / "x" / "shard-1-of-20" / "report.html").exists()
+    assert not (here.path / "x" / "shard-20-of-20" / "report.html").exists()
+    assert here.results("x/shard-20-of-20")["videos"] == {}
+    assert "--write_report: shares are joined without a page" in here.refused("--out", "x", "--write_report")
+
+
 def test_shares_that_are_missing_are_named(here):
     for number in (1, 3, 4):
         here.out("--out", "x", "--shard", f"{number}/5")
