@@ -78,19 +78,6 @@ def test_resuming_a_finished_run_prints_its_table_again(tiny, run):
     ]
 
 
-@pytest.mark.parametrize(
-    "flags",
-    [
-        *(["--num_workers", "0"], ["--num_workers", "2"], ["--cache", "mmap"], ["--cache", "device"]),
-        *(["--test_batch_size", "1"], ["--verbose"]),
-    ],
-)
-def test_what_a_run_computes_does_not_depend_on_how_it_runs(tiny, run, tmp_path, flags):
-    run(tiny.path, "--exp_name", "plain")
-    run(tiny.path, "--exp_name", "other", *flags)
-    assert_same(load(tmp_path, "plain").model, load(tmp_path, "other").model)
-
-
 def test_the_seed_fixes_a_run(tiny, run, tmp_path):
     for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
         run(tiny.path, "--exp_name", name, "--seed", seed)
