@@ -15,7 +15,7 @@ import pathlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -38,7 +38,9 @@ from utils.segments import Indices
 from utils.snippet_grid import frame_rate
 
 _Choice = tuple[list[int], Indices]  # positions of a batch's videos [B], and of their snippets [B,T]
-_Key = TypeVar("_Key")
+_Prepared = tuple[
+    Callable[[], Snippets], Tensor, list["Video"]
+]  # of a batch: its features, once called for, and labels
 
 MOST_READERS = 8  # threads that read a set into memory; more would wait for the memory
 
@@ -235,6 +237,8 @@ class Batch(NamedTuple):
     num_snippets: tuple[int, ...]  # before resampling
     fps: tuple[float, ...]
     durations: tuple[float | None, ...]  # seconds, as the ground truth states them
+    partner: Snippets | None = None  # [1,T,D] what the first video is mixed up with, where that is another rank's
+    of: int = 0  # videos of the step, of all ranks; 0 in test
 
 
 def load_dataset(
@@ -426,6 +430,27 @@ def _batch_sizes(videos: int, batch_size: int) -> list[int]:
     return [size for size in (min(batch_size, videos), videos % batch_size) if size]
 
 
+@dataclass(frozen=True)
+class Share:
+    """The part of every batch that one of several ranks takes: neighbours, of as equal number as there can be."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    def counts(self, videos: int) -> list[int]:
+        """Videos of a batch that each rank takes; the first ranks take one more where it does not come out even."""
+        return [videos // self.ranks + (rank < videos % self.ranks) for rank in range(self.ranks)]
+
+    def of(self, videos: int) -> range:
+        """Positions in a batch of those that this rank takes."""
+        counts = self.counts(videos)
+        first = sum(counts[: self.rank])
+        return range(first, first + counts[self.rank])
+
+
+WHOLE_BATCH = Share()
+
+
 def train_batches(
     split: Split,
     options: DataOptions,
@@ -434,10 +459,12 @@ def train_batches(
     seed: int,
     first_step: int,
     last_step: int,
+    share: Share = WHOLE_BATCH,
 ) -> Generator[Batch]:
     """The batches of steps first_step .. last_step-1, every epoch in a new order, with randomly drawn snippets.
 
-    A step's batch depends on the seed and the step alone: not on the workers, nor on where a run was resumed.
+    A step's batch depends on the seed and the step alone: not on the workers, nor on where a run was resumed, nor on the ranks
+    that share it. A rank's part has no videos where there are more ranks than videos.
     """
 
     def draw(key: _SampleKey) -> Indices:
@@ -446,10 +473,21 @@ def train_batches(
         return random_indices(length, options.num_segments, generator, short_videos=options.short_videos)
 
     def choose(keys: list[_SampleKey]) -> _Choice:
-        return [key.video for key in keys], np.stack([draw(key) for key in keys])
+        drawn = [draw(key) for key in keys]
+        return [key.video for key in keys], np.stack(drawn) if drawn else np.zeros((0, options.num_segments), np.int64)
+
+    prepare = _preparer(split)
+
+    def prepare_share(keys: list[_SampleKey]) -> tuple[_Prepared, _Prepared | None, int]:
+        own = share.of(len(keys))
+        partner = [keys[own.start - 1]] if own and share.ranks > 1 else []
+        prepared = prepare(*choose([keys[i] for i in own]))
+        return prepared, prepare(*choose(partner)) if partner else None, len(keys)
 
     keys = _train_keys(len(split), optimisation=optimisation, seed=seed, first_step=first_step, last_step=last_step)
-    return _batches(split, keys, choose, threads=options.num_workers)
+    for prepared, partner, videos in prefetch(prepare_share, keys, threads=options.num_workers):
+        mixed_with = partner[0]() if partner else None
+        yield _delivered(split, prepared)._replace(partner=mixed_with, of=videos)
 
 
 def inference_groups(split: Split, options: DataOptions, *, batch_size: int) -> list[list[int]]:
@@ -469,31 +507,36 @@ def inference_batches(split: Split, groups: Iterable[list[int]], options: DataOp
         indices = [inference_indices(n, options.num_segments, short_videos=options.short_videos) for n in lengths]
         return group, np.stack(indices)
 
-    return _batches(split, groups, choose, threads=options.num_workers)
+    prepare = _preparer(split)
+    for prepared in prefetch(lambda group: prepare(*choose(group)), groups, threads=options.num_workers):
+        yield _delivered(split, prepared)
 
 
-def _batches(
-    split: Split, keys: Iterable[_Key], choose: Callable[[_Key], _Choice], *, threads: int
-) -> Generator[Batch]:
-    """The batches of `keys`. The part of the work that needs no device is done ahead, in threads."""
+def _preparer(split: Split) -> Callable[[list[int], Indices], _Prepared]:
+    """The part of the work on a batch that needs no device, and is done ahead, in threads."""
     store = split.store
     pinned = store.device.type == "cuda"
 
-    def prepare(key: _Key) -> tuple[Callable[[], Snippets], Tensor, list[Video]]:
-        positions, indices = choose(key)
+    def prepare(positions: list[int], indices: Indices) -> _Prepared:
         videos = [split.videos[position] for position in positions]
-        labels = torch.from_numpy(np.stack([video.labels for video in videos]))
-        return store.prepare(positions, indices), labels.pin_memory() if pinned else labels, videos
+        labels = torch.from_numpy(np.array([video.labels for video in videos], np.float32))
+        features = store.prepare(positions, indices) if positions else lambda: Snippets(())
+        return features, labels.pin_memory() if pinned else labels, videos
 
-    for deliver, labels, videos in prefetch(prepare, keys, threads=threads):
-        yield Batch(
-            features=deliver(),
-            labels=labels.to(store.device, non_blocking=True),
-            video_ids=tuple(video.video_id for video in videos),
-            num_snippets=tuple(video.num_snippets for video in videos),
-            fps=tuple(video.fps for video in videos),
-            durations=tuple(video.duration for video in videos),
-        )
+    return prepare
+
+
+def _delivered(split: Split, prepared: _Prepared) -> Batch:
+    """The batch, on the device."""
+    deliver, labels, videos = prepared
+    return Batch(
+        features=deliver(),
+        labels=labels.to(split.store.device, non_blocking=True),
+        video_ids=tuple(video.video_id for video in videos),
+        num_snippets=tuple(video.num_snippets for video in videos),
+        fps=tuple(video.fps for video in videos),
+        durations=tuple(video.duration for video in videos),
+    )
 
 
 class _SampleKey(NamedTuple):

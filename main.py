@@ -16,6 +16,7 @@ if __name__ == "__main__":
 
 import contextlib
 import functools
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,71 +24,70 @@ from typing import TYPE_CHECKING, Any
 
 from command_line.console import run_tool
 from options import Options, as_plain, parse_flags, resolve
+from ranks.place import Place, check_alone
 from utils.errors import InputError
 from utils.processors import settle_in
 
 # Each command imports what it needs, so that --help and a mistyped flag don't wait for torch.
 if TYPE_CHECKING:
-    from dataset import Dataset, Split
+    from dataset import Split
     from model import SAL
-    from test import Evaluator
+    from ranks.joining import Ranks
 
 OUT_OF_MEMORY = "lower --hidden_size, --num_segments, --batch_size or --test_batch_size, or give --cache mmap"
 
 
 def run_training(flags: Mapping[str, Any]) -> None:
+    if Place.of_environment():  # read as torch is imported, which else warns of every connection that ends
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    from ranks.joining import join
+    from ranks.training import follow, leading
+
+    ranks = join(flags)
+    if ranks and ranks.rank > 0:
+        follow(ranks)
+        return
     with contextlib.ExitStack() as locks:
-        _train(flags, locks)
+        if ranks:
+            locks.enter_context(leading(ranks))
+        _train(flags, locks, ranks)
 
 
-def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
+def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks | None") -> None:
     import torch
 
-    from data_tools.opening import open_dataset
-    from dataset import hold_out
+    from dataset import WHOLE_BATCH
     from eval.summary import evaluation_report
     from eval.tables import per_class_table
     from formats.run_results import selection_of
-    from layers.wide_adam import WideAdam
-    from losses import AdaptiveMask
+    from ranks.training import Leader
     from report.making import report_training
     from report.snapshots import Snapshots
     from report.vega import can_draw
-    from run.device import choose_machine, network_maker
-    from run.evaluating import worker_count
+    from run.device import choose_machine
     from run.experiment import begin_training
     from run.history import History
-    from run.loading import check_batches_fit
+    from run.loading import load_for_training, training_network
     from run.provenance import provenance
     from run.starting_weights import starting_checkpoint, take_over
-    from train import Objective, Trainer
+    from test import Evaluator
+    from train import Trainer, build_training
 
     experiment, options, checkpoint = begin_training(flags, locks)
     initial = None if checkpoint else starting_checkpoint(options.run)
-    machine = choose_machine(options.run)
-    data = open_dataset(options.data, device=machine.device, splits=("train", "test"))
-    compiled, count = options.run.compile, len(data.classes)
-    make_model = network_maker(
-        options.model,
-        options.data,
-        machine,
-        num_classes=count,
-        training=True,
-        compiled=compiled,
-        evaluating=worker_count(options.run.eval_workers, machine.device),
-        ablation=options.ablation,
-    )
-    if options.evaluation.select == "val":
-        data = hold_out(data, share=options.evaluation.val_share, seed=options.run.seed)
-    check_batches_fit(options, machine, data, training=True)
+    machine = choose_machine(options.run, device=ranks.device if ranks else None)
+    plain = {**as_plain(options), "threads": machine.threads, "products": machine.products}
+    leader = Leader(ranks, options, plain) if ranks else None
+    data = load_for_training(options, machine)
+    make_model = training_network(options, machine, data)
     torch.manual_seed(options.run.seed)
     model = make_model()
     start = take_over(model, initial, classes=data.classes) if initial else None
     initial = None  # as large as the model
     model = model.to(machine.device)
-    mask = AdaptiveMask(options.actionness, num_classes=count).to(machine.device)
-    adam, plain = options.optimisation, {**as_plain(options), "threads": machine.threads, "products": machine.products}
+    objective, optimizer = build_training(model, options, machine.device)
     origin = provenance(plain, machine, layout=data.layout, left_out=data.left_out)
+    origin |= {"ranks": ranks.count if ranks else 1}
     if start:
         print(start)
         origin |= {"starting_weights": start.as_plain()}
@@ -96,8 +96,8 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     tious, select = options.evaluation.average_tious, options.evaluation.select
     history = History(experiment, average_tious=tious, provenance=origin, select=select)
     trainer = Trainer(
-        Objective(model, mask, losses=options.losses, actionness=options.actionness, fusion=options.fusion),
-        WideAdam(model.parameters(), lr=adam.lr, betas=(adam.beta1, adam.beta2), weight_decay=adam.weight_decay),
+        objective,
+        optimizer,
         data,
         experiment=experiment,
         history=history,
@@ -107,7 +107,8 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
         run_options=options.run,
         saved_options=plain,
         held_out_loss=_make_held_out_loss(model, data.held_out, options) if data.held_out else None,
-        pictures=Snapshots(model, mask, data, options) if options.run.write_report and can_draw() else None,
+        share=ranks.share if ranks else WHOLE_BATCH,
+        pictures=Snapshots(model, objective.mask, data, options) if options.run.write_report and can_draw() else None,
     )
     if checkpoint:
         trainer.resume(checkpoint)
@@ -120,12 +121,14 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     print(
         f"{experiment.folder}: {len(data.train)} training{held_out} and {len(data.test)} test videos, "
         f"{len(data.classes)} classes, steps {trainer.step} to {trainer.total_steps} on {machine}, features: {data.cache}"
+        + (f", {ranks.count} ranks" if ranks else "")
     )
     if machine.busy:
         print(machine.busy)
     if options.run.verbose and machine.details():
         print(machine.details())
-    trainer.run(_make_evaluator(model, data, options))
+    evaluator = leader.begin(trainer, model, options) if leader else Evaluator.of(model, data, options)
+    trainer.run(evaluator)
     results = history.results(step=trainer.step, finished=trainer.is_finished)
     assert results and history.selected
     print(evaluation_report({name: record.summary for name, record in history.evaluations.items()}))
@@ -151,12 +154,13 @@ def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
     from run.experiment import begin_inference
     from run.loading import load_for_test
     from run.provenance import provenance
+    from test import Evaluator
 
     experiment, path, options, checkpoint = begin_inference(flags)
     experiment.lock_inference(locks)
     loaded = load_for_test(experiment, path, options, checkpoint)
     data = loaded.data
-    evaluator = _make_evaluator(loaded.model, data, options)
+    evaluator = Evaluator.of(loaded.model, data, options)
     evaluation = evaluator()
     origin = provenance(as_plain(options), loaded.machine, layout=data.layout, left_out=data.left_out)
     results = {"model_file": str(path), **evaluation.summary.totals(), "seconds": evaluation.seconds, **origin}
@@ -237,6 +241,9 @@ def run(arguments: Sequence[str]) -> int | None:
     flags = parse_flags(arguments)
     if flags.get("video_dir") and not pathlib.Path(flags["video_dir"]).is_dir():
         raise InputError(f"--video_dir {flags['video_dir']}: no such folder; name the one with the videos' files")
+    for name in ("check_data", "report", "plot", "predict", "inference_only"):
+        if flags.get(name) is not None:
+            check_alone(f"--{name}")
     if flags.get("check_data"):
         return run_check(flags)
     if "report" in flags:
@@ -256,20 +263,6 @@ def main(arguments: Sequence[str]) -> int:
     """Return the exit code: 0 done, 1 training could not continue, 2 invalid input; for --check_data see run_check."""
     settle_in()
     return run_tool("main.py", run, arguments, out_of_memory=OUT_OF_MEMORY)
-
-
-def _make_evaluator(model: "SAL", data: "Dataset", options: Options) -> "Evaluator":
-    from test import Evaluator
-
-    return Evaluator(
-        model,
-        data,
-        data_options=options.data,
-        fusion=options.fusion,
-        localization=options.localization,
-        evaluation=options.evaluation,
-        compiled=options.run.compile,
-    )
 
 
 def _make_held_out_loss(model: "SAL", videos: "Split", options: Options) -> Callable[[], float]:

@@ -13,6 +13,7 @@ if __name__ == "__main__":  # first, since the rest may need packages that are n
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from layers.snippets import Snippets
 from localization.instances import Prediction
 from losses import video_cross_entropy
 from model import SAL, SalOutput, combined_sequence, topk_mean
-from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions
+from options import DataOptions, EvaluationOptions, FusionOptions, LocalizationOptions, Options
 from run.compiling import check_same, compile_or_explain, trial_batches
 from run.device import fetch
 from utils.errors import InputError
@@ -211,6 +212,19 @@ class Evaluator:
             evaluation=evaluation,
         )
 
+    @classmethod
+    def of(cls, model: SAL, data: Dataset, options: Options) -> Self:
+        """With the options of a run."""
+        return cls(
+            model,
+            data,
+            data_options=options.data,
+            fusion=options.fusion,
+            localization=options.localization,
+            evaluation=options.evaluation,
+            compiled=options.run.compile,
+        )
+
     def __call__(self) -> Evaluation:
         start = time.perf_counter()
         evaluation = self.judge(self.predict())
@@ -218,9 +232,12 @@ class Evaluator:
 
     def predict(self) -> list[Prediction]:
         """One prediction per video, in the order of the split."""
-        batches = inference_batches(self.data.test, self.groups, self.data_options)
-        shown = progress(batches, total=len(self.groups), desc="evaluating", unit="batch", leave=False)
+        by_position = self.predict_groups(self.groups)
+        return [by_position[v] for v in range(len(by_position))]
+
+    def predict_groups(self, groups: Sequence[list[int]]) -> dict[int, Prediction]:
+        """{position in the split: prediction} of these batches."""
+        batches = inference_batches(self.data.test, groups, self.data_options)
+        shown = progress(batches, total=len(groups), desc="evaluating", unit="batch", leave=False)
         predictions = predict(self.network, shown, fusion=self.fusion, localization=self.localization)
-        positions = [v for group in self.groups for v in group]
-        by_position = dict(zip(positions, predictions, strict=True))
-        return [by_position[v] for v in range(len(predictions))]
+        return dict(zip([v for group in groups for v in group], predictions, strict=True))

@@ -24,12 +24,13 @@ import torch
 from torch import Tensor
 
 from command_line.progress import Progress
-from dataset import Batch, Dataset, steps_per_epoch, train_batch_sizes, train_batches
+from dataset import WHOLE_BATCH, Batch, Dataset, Share, steps_per_epoch, train_batch_sizes, train_batches
+from formats.names import amount
 from layers.rank_adam import unusable
 from layers.snippets import Snippets
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
-from losses import ActionnessTargets, AdaptiveMask, actionness_targets, sal_losses, weighted_total
+from losses import ALONE, ActionnessTargets, AdaptiveMask, Company, actionness_targets, sal_losses, weighted_total
 from model import SAL
 from options import (
     CALL_FLAGS,
@@ -41,6 +42,7 @@ from options import (
     FusionOptions,
     LossOptions,
     OptimisationOptions,
+    Options,
     RunOptions,
     resolve,
 )
@@ -97,12 +99,28 @@ class Objective:
         self.model, self.mask, self.ablation = model, mask, model.ablation
         self.losses, self.actionness, self.fusion = losses, actionness, fusion
 
-    def __call__(self, features: Tensor | Snippets, labels: Tensor) -> StepResult:
-        output = self.model(features)
-        targets = actionness_targets(output, self.mask, self.actionness, ablation=self.ablation)
+    def __call__(
+        self,
+        features: Tensor | Snippets,
+        labels: Tensor,
+        *,
+        partner: Tensor | Snippets | None = None,
+        company: Company = ALONE,
+    ) -> StepResult:
+        output = self.model(features, partner)
+        targets = actionness_targets(output, self.mask, self.actionness, ablation=self.ablation, company=company)
         losses = sal_losses(output, labels, targets, losses=self.losses, fusion=self.fusion, ablation=self.ablation)
         losses["total"] = weighted_total(losses, self.losses.weights)
         return StepResult(names=tuple(losses), losses=torch.stack(list(losses.values())), targets=targets)
+
+
+def build_training(model: SAL, options: Options, device: torch.device) -> tuple[Objective, WideAdam]:
+    """What a network on a device is trained with, by the options."""
+    adam = options.optimisation
+    mask = AdaptiveMask(options.actionness, num_classes=model.num_classes).to(device)
+    objective = Objective(model, mask, losses=options.losses, actionness=options.actionness, fusion=options.fusion)
+    betas = (adam.beta1, adam.beta2)
+    return objective, WideAdam(model.parameters(), lr=adam.lr, betas=betas, weight_decay=adam.weight_decay)
 
 
 ComputeStep = Callable[[Tensor | Snippets, Tensor], StepResult]  # an Objective, possibly compiled
@@ -205,19 +223,22 @@ class Trainer:
         held_out_loss: Callable[[], float] | None = None,
         pictures: Callable[[], Mapping[str, bytes]] | None = None,
         background_saves: bool | None = None,
+        share: Share = WHOLE_BATCH,
     ) -> None:
         """Prepare a run from step 0. `saved_options` go into every checkpoint as they are.
 
         `held_out_loss` is that of the model's current weights on held-out videos, which --select val needs.
         `pictures` draws {name: PNG} of what the model says now, for TensorBoard.
+        `share` is this process's part of every batch; the others' is for `take_step` to bring in (ranks/training.py).
         `background_saves`: whether training goes on while files are written; None: on a GPU, where a copy is cheap.
         """
-        self.model, self.mask = objective.model, objective.mask
+        self.objective, self.model, self.mask = objective, objective.model, objective.mask
         self.compute: ComputeStep = objective
         self.optimizer, self.data, self.device = optimizer, data, data.train.store.device
         self.experiment, self.history, self.saved_options = experiment, history, dict(saved_options)
         self.data_options, self.run_options, self.pictures = data_options, run_options, pictures
         self.optimisation, self.evaluation, self.held_out_loss = optimisation, evaluation, held_out_loss
+        self.share = share
         self.steps_per_epoch = steps_per_epoch(len(data.train), optimisation)
         if self.steps_per_epoch == 0:
             raise InputError(
@@ -267,6 +288,7 @@ class Trainer:
             seed=self.run_options.seed,
             first_step=self.step,
             last_step=self.total_steps,
+            share=self.share,
         )
         with (
             Interrupt() as interrupt,
@@ -553,7 +575,12 @@ class Trainer:
     def _machine(self) -> dict[str, str]:
         """What numbers depend on besides options and data."""
         precision = self.history.provenance.get("precision")
-        return {"device": self.device.type, "precision": str(precision), "torch": f"torch {torch.__version__}"}
+        return {
+            "device": self.device.type,
+            "precision": str(precision),
+            "torch": f"torch {torch.__version__}",
+            "ranks": amount(self.share.ranks, "rank"),
+        }
 
     def _read_losses(self) -> list[dict[str, float]]:
         """Read the losses of the steps since the last reading. Raises TrainingError at the first that is not finite."""

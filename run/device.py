@@ -65,9 +65,12 @@ class Machine:
         return f"note: the load is {wanted:.1f} on {cpus} CPUs: --threads 1 may be faster than {self.threads}"
 
 
-def choose_machine(options: RunOptions) -> Machine:
-    """Resolve the flags of a machine, and apply them. Raises InputError for what is not here."""
-    device = pick_device(options.device)
+def choose_machine(options: RunOptions, *, device: torch.device | None = None) -> Machine:
+    """Resolve the flags of a machine, and apply them. Raises InputError for what is not here.
+
+    `device` is the one of this rank where there are several (ranks/joining.py).
+    """
+    device = device or pick_device(options.device)
     precision = choose_precision(options.precision, device)
     use_deterministic(options.deterministic, device)
     threads = options.threads or default_threads()

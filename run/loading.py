@@ -5,16 +5,18 @@ loaded = load_for_test(*begin_inference(flags))        # prints what its user sh
 
 import math
 import pathlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from data_tools.opening import open_dataset
-from dataset import Dataset
+from dataset import Dataset, hold_out
 from formats.annotations import labels_of
 from losses import AdaptiveMask
 from model import SAL
 from options import Options
 from run.checkpoint import Checkpoint, load_network
 from run.device import Machine, check_batch_fits, choose_machine, network_maker
+from run.evaluating import worker_count
 from run.experiment import Experiment
 from run.training_state import check_buffers, damage_named
 from run.weights import assume_classes, assumed_lines, class_lines
@@ -63,6 +65,30 @@ def load_for_test(experiment: Experiment, path: pathlib.Path, options: Options, 
         model=load_network(make_model, checkpoint, path, device=machine.device),
         mask=saved_mask(checkpoint, options, path),
     )
+
+
+def load_for_training(options: Options, machine: Machine) -> Dataset:
+    """Both splits, and of the training videos those that --select val holds out. Raises InputError."""
+    data = open_dataset(options.data, device=machine.device, splits=("train", "test"))
+    if options.evaluation.select == "val":
+        data = hold_out(data, share=options.evaluation.val_share, seed=options.run.seed)
+    return data
+
+
+def training_network(options: Options, machine: Machine, data: Dataset) -> Callable[[], SAL]:
+    """The function that makes the network to train. Raises InputError when it, or a batch of the data, will not fit."""
+    make_model = network_maker(
+        options.model,
+        options.data,
+        machine,
+        num_classes=len(data.classes),
+        training=True,
+        compiled=options.run.compile,
+        evaluating=worker_count(options.run.eval_workers, machine.device),
+        ablation=options.ablation,
+    )
+    check_batches_fit(options, machine, data, training=True)
+    return make_model
 
 
 def saved_mask(checkpoint: Checkpoint, options: Options, path: pathlib.Path) -> AdaptiveMask | None:

@@ -57,7 +57,8 @@ def condition_notes(
         for name in sorted(LAST_BIT_FLAGS)
         if before.get(name) not in (None, options[name])
     ]
-    earlier = plain_dict(state.get("machine", machine), "machine", machine)
+    earlier = plain_dict(state.get("machine", machine), "machine")
+    earlier = plain_dict({"ranks": "1 rank", **earlier}, "machine", machine)  # earlier versions knew no ranks
     if not all(isinstance(value, str) for value in earlier.values()):
         raise ValueError("the machine is not described by texts")
     changed += [f"{earlier[name]:.40} (now {now})" for name, now in machine.items() if earlier[name] != now]

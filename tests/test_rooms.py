@@ -12,7 +12,7 @@ from support.paths import ROOT
 # Left to right: each may import from itself and from those before it.
 ROOMS = (
     *("utils", "command_line", "layers", "options", "formats", "localization", "model", "losses", "dataset", "eval"),
-    *("data_tools", "run", "test", "localizer", "report", "video", "train", "main", "experiments", "sal"),
+    *("data_tools", "run", "test", "localizer", "report", "video", "train", "ranks", "main", "experiments", "sal"),
 )
 UTILS_LINES = 600  # ground, not an attic
 

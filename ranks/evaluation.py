@@ -1,0 +1,56 @@
+"""Evaluations that several ranks share: each predicts some batches of test videos, rank 0 localizes and measures.
+
+Batches are those of one process, whole, and dealt out by their length: every number is computed as one process computes it, so
+the result files are the same to the byte.
+"""
+
+from collections.abc import Sequence
+
+import torch.distributed as dist
+
+from dataset import Dataset
+from localization.instances import Prediction
+from ranks.joining import Ranks
+from test import Evaluator
+
+
+def dealt_out(costs: Sequence[float], ranks: int) -> list[list[int]]:
+    """Positions of batches for each rank: the costliest first, each to the rank that has least. In ascending order."""
+    shares, loads = [list[int]() for _ in range(ranks)], [0.0] * ranks
+    for position in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        rank = loads.index(min(loads))
+        shares[rank].append(position)
+        loads[rank] += costs[position]
+    return [sorted(share) for share in shares]
+
+
+class SharedEvaluator(Evaluator):
+    """On rank 0: an Evaluator whose predictions all ranks make. The others call `predict_share` when they are told to."""
+
+    ranks: Ranks  # set once it is made
+
+    def predict_groups(self, groups: Sequence[list[int]]) -> dict[int, Prediction]:
+        """{position in the split: prediction}, of all ranks."""
+        self.ranks.command("predict")
+        parts = self._exchanged(groups)
+        assert parts
+        return {position: prediction for part in parts for position, prediction in part.items()}
+
+    def predict_share(self) -> None:
+        """On other ranks than 0: predict this rank's share, and hand it over."""
+        self._exchanged(self.groups)
+
+    def _exchanged(self, groups: Sequence[list[int]]) -> list[dict[int, Prediction]] | None:
+        """Every rank's predictions on rank 0; None on the others."""
+        costs = [cost_of(self.data, group, self.data_options.num_segments) for group in groups]
+        share = dealt_out(costs, self.ranks.count)[self.ranks.rank]
+        own = super().predict_groups([groups[i] for i in share])
+        parts: list[dict[int, Prediction]] | None = [{}] * self.ranks.count if self.ranks.rank == 0 else None
+        with self.ranks.explained():
+            dist.gather_object(own, parts, 0)
+        return parts
+
+
+def cost_of(data: Dataset, group: Sequence[int], num_segments: int) -> int:
+    """Distinct snippets in a batch of test videos: what predicting them costs."""
+    return sum(min(data.test.videos[v].num_snippets, num_segments) for v in group)

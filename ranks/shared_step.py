@@ -1,0 +1,68 @@
+"""A training step that several ranks share: each takes its videos, all make the same update, that of the whole batch.
+
+    step = SharedStep(objective, optimizer, ranks)
+    result = step(batch)            # of this rank's videos; losses are those of the whole batch
+
+A video is mixed up with the one before it in the whole batch: where another rank has that one, this rank convolves its features
+too, and takes its pseudo label and its mask weight from that rank. The mask's statistics are those of the snippets of all
+ranks. Dropout is drawn by each rank; with dropout off everything is what one process computes, but for the last bits of sums.
+"""
+
+import torch
+import torch.distributed as dist
+
+from dataset import Batch
+from layers.wide_adam import WideAdam
+from ranks.exchange import Companions, Traced, exchange_gradients
+from ranks.joining import Ranks
+from train import Objective, StepResult
+
+
+class SharedStep:
+    """Called with a rank's part of a batch. What it leaves, weights, moments and the mask's statistics, is the same on all."""
+
+    def __init__(self, objective: Objective, optimizer: WideAdam, ranks: Ranks, *, num_segments: int) -> None:
+        self.objective, self.optimizer, self.ranks, self.num_segments = objective, optimizer, ranks, num_segments
+        self.parameters = list(objective.model.parameters())
+        self.traced: Traced | None = None
+
+    def __call__(self, batch: Batch) -> StepResult:
+        with self.ranks.explained():
+            return self._step(batch)
+
+    def _step(self, batch: Batch) -> StepResult:
+        own, counts = len(batch.video_ids), self.ranks.share.counts(batch.of)
+        company = Companions(counts, self.ranks.rank)
+        self.optimizer.zero_grad()
+        result = None
+        if own:
+            mixes = self.objective.ablation.mixup
+            partner = batch.partner if mixes else None
+            result = self.objective(batch.features, batch.labels, partner=partner, company=company)
+            (result.losses[-1] * (own / batch.of)).backward()
+        else:
+            self._take_part(company)
+        traced = self.traced = self.traced or self._trace(result, own)
+        losses = torch.zeros(len(traced.names), device=self.ranks.device)
+        if result:
+            losses = result.losses.detach() * (own / batch.of)
+        losses = exchange_gradients(self.parameters, traced, losses, counts)
+        self.optimizer.found_inf = (~torch.isfinite(losses[-1])).float()
+        self.optimizer.step()
+        return StepResult(names=traced.names, losses=losses, targets=result.targets if result else None)
+
+    @torch.no_grad()
+    def _take_part(self, company: Companions) -> None:
+        """Of a rank without videos: the mask's statistics are to be the same everywhere."""
+        ablation = self.objective.ablation
+        if ablation.actionness:
+            confidence = company.everyone(torch.zeros(0, 2, self.num_segments, device=self.ranks.device))[:, 1]
+            if ablation.mask:
+                self.objective.mask(confidence)
+
+    def _trace(self, result: StepResult | None, videos: int) -> Traced:
+        """Rank 0's, which always has videos."""
+        found = [Traced.of(result.names, self.parameters, videos=videos) if result else None]
+        dist.broadcast_object_list(found, 0)
+        assert found[0]
+        return found[0]

@@ -1,0 +1,225 @@
+"""Training by several ranks, against one process: losses, gradients, weights and files; and how ranks fail."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from support.paths import ROOT
+from support.ranks import Hook, StartedRanks, run_ranks
+from support.tiny import TINY_FLAGS
+
+from dataset import Share
+from ranks.evaluation import dealt_out
+from run.checkpoint import load_checkpoint
+
+# Dropout is drawn by each rank; log_steps 1: a point of the curves for every step.
+_LENGTH = TINY_FLAGS.index("--num_epochs")
+FLAGS = (
+    *TINY_FLAGS[:_LENGTH],
+    *TINY_FLAGS[_LENGTH + 2 :],
+    "--dropout",
+    "0",
+    "--threads",
+    "1",
+    "--keep_state",
+    "--log_steps",
+    "1",
+    "--detection_inf_step",
+    "5",
+)
+
+
+@pytest.fixture
+def train(tiny, tmp_path):
+    """train(name, *flags, count=2): the folder of a run by that many ranks."""
+
+    def call(name, *flags, count=2):
+        fixed = ("--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", name)
+        ends = run_ranks([*FLAGS, *fixed, *flags], tmp_path / f"of {name}", count=count)
+        assert {rank: end.code for rank, end in ends.items()} == dict.fromkeys(range(count), 0), ends
+        assert all(not end.out and not end.err for rank, end in ends.items() if rank)
+        return tmp_path / "out" / name
+
+    return call
+
+
+def losses(folder):
+    """{step: {loss: value}}"""
+    found = {}
+    for line in (folder / "curves.jsonl").read_text().splitlines():
+        point = json.loads(line)
+        terms = {name: value for name, value in point.get("values", point).items() if name.startswith("loss/")}
+        if terms:
+            found[point["step"]] = terms
+    return found
+
+
+def numbers(folder):
+    """Weights, moments and mask statistics, by name. After one step, Adam's first moment is a tenth of the gradient."""
+    last = load_checkpoint(folder / "last.pt")
+    state = last.training["optimizer"]["state"]
+    moments = {f"{i}.{name}": value for i, of in state.items() for name, value in of.items()}
+    return {**last.model, **moments, **{f"mask.{name}": value for name, value in last.training["mask"].items()}}
+
+
+def assert_same_numbers(found, expected, *, tolerance=1e-5):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(
+            found[name], value, rtol=0, atol=tolerance * max(value.abs().max().item(), 1e-30), msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "steps", "flags"),
+    [
+        ("4", 2, "1", []),  # where Adam's first moments are the gradients
+        ("2", 2, "5", ["--no_mixup"]),
+        ("4", 2, "5", []),
+        ("3", 3, "5", []),
+        ("4", 2, "5", ["--no_actionness", "--no_propagation"]),
+    ],
+)
+def test_ranks_compute_what_one_process_does(train, size, count, steps, flags):
+    """Over the end of an epoch, whose last batch of the 7 videos is smaller than the others: some ranks have no video."""
+    flags = ("--batch_size", size, "--num_iters", steps, *flags)
+    alone, shared = train("alone", *flags, count=1), train("shared", *flags, count=count)
+    expected = losses(alone)
+    assert len(expected) == int(steps)
+    for step, terms in losses(shared).items():
+        assert terms == pytest.approx(expected[step], rel=1e-5, abs=1e-6), step
+    assert_same_numbers(numbers(shared), numbers(alone))
+
+
+def test_an_evaluation_by_ranks_is_that_of_one_process_to_the_byte(train):
+    flags = (
+        "--num_iters",
+        "2",
+        "--lr",
+        "1e-38",
+        "--test_batch_size",
+        "1",
+        "--batch_size",
+        "3",
+    )  # so that the weights stay the same
+    folders = {count: train(f"by-{count}", *flags, count=count) for count in (1, 3)}
+    results = {count: json.loads((folder / "results.json").read_text()) for count, folder in folders.items()}
+    assert [results[count].pop("ranks") for count in results] == [1, 3]
+    kept = ("best", "last", "history", "steps", "left_out")
+    assert {name: results[1][name] for name in kept} == {name: results[3][name] for name in kept}
+    files = [(folder / "detections_best.json").read_bytes() for folder in folders.values()]
+    assert files[0] == files[1]
+
+
+def test_batches_are_dealt_out_by_length():
+    assert dealt_out([5, 1, 4, 3, 3], 2) == [[0, 4], [1, 2, 3]]
+    assert dealt_out([1], 3) == [[0], [], []]
+
+
+def test_shares_of_a_batch():
+    assert [list(Share(rank, 3).of(7)) for rank in range(3)] == [[0, 1, 2], [3, 4], [5, 6]]
+    assert [list(Share(rank, 3).of(1)) for rank in range(3)] == [[0], [], []]
+
+
+def test_a_job_that_is_resumed_has_the_numbers_of_one_that_was_not(train, tiny, tmp_path):
+    """With dropout, whose draws are each rank's own; and with another number of ranks it goes on, too."""
+    flags = ("--batch_size", "2", "--dropout", "0.5")
+    whole = train("whole", *flags, "--num_iters", "6")
+    fixed = ("--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", "cut")
+    stopped = StartedRanks(
+        [*FLAGS, *fixed, *flags, "--num_iters", "6"], tmp_path / "cut", own_hook={0: Hook(4, number=signal.SIGTERM)}
+    ).ended()
+    assert stopped[0].code == 1 and "interrupted at step 4 of 6" in stopped[0].err
+    cut = tmp_path / "out" / "cut"
+    shutil.copytree(cut, tmp_path / "out" / "other")
+    goes_on = ("--output_dir", str(tmp_path / "out"), "--resume", "--exp_name")
+    ended = run_ranks([*goes_on, "cut"], tmp_path / "on")
+    assert [end.code for end in ended.values()] == [0, 0], ended
+    assert_same_numbers(numbers(cut), numbers(whole), tolerance=0)
+    ended = run_ranks([*goes_on, "other"], tmp_path / "of other", count=1)
+    assert ended[0].code == 0, ended
+    assert "the run had 2 ranks (now 1 rank)" in ended[0].out
+
+
+@pytest.fixture
+def failing(tiny, tmp_path):
+    """failing(count=..., own_flags=...): how the ranks of a job end that can't be, or that one of them leaves."""
+
+    def call(*flags, **more):
+        fixed = ("--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", "x")
+        return run_ranks([*FLAGS, *fixed, "--rank_timeout", "3", *flags], tmp_path / "ends", **more)
+
+    return call
+
+
+def told(ends, *, by=0):
+    """The one line that one rank prints; all have ended, and in time."""
+    assert all(end.code in (1, 2, -signal.SIGKILL) for end in ends.values()), ends
+    assert all(end.seconds < 30 for end in ends.values())
+    lines = [(rank, line) for rank, end in ends.items() for line in end.err.splitlines() if "main.py" in line]
+    assert [rank for rank, _ in lines] == [by], ends
+    assert not any("Traceback" in end.err for end in ends.values())
+    return lines[0][1]
+
+
+def test_a_batch_that_does_not_divide(failing, tmp_path):
+    assert "--batch_size 3: is the number of videos of all ranks together" in told(failing("--batch_size", "3"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_options_on_another_rank(failing):
+    line = told(failing(own_flags={1: ["--lr", "1"]}))
+    assert "rank 1 (on " in line and "--lr 1.0, rank 0 with --lr 0.01" in line
+
+
+def test_a_rank_without_its_device(failing):
+    line = told(failing(own_flags={1: ["--device", "cuda"]}))
+    assert "rank 1 (on " in line and "--device cuda: no CUDA GPU" in line
+
+
+def test_a_rank_that_never_arrives(failing):
+    assert "of 3 ranks, 2 did not arrive within 3 s" in told(failing(count=3, absent=[2]))
+
+
+def test_rank_0_never_arrives(failing):
+    assert "rank 1: rank 0 can't be reached" in told(failing(absent=[0]), by=1)
+
+
+@pytest.mark.parametrize(
+    ("hook", "reason"),
+    [
+        (Hook(3, number=signal.SIGKILL), "has ended, or hangs"),
+        (Hook(3, number=signal.SIGSTOP), "has ended, or hangs"),
+        (Hook(3, error="rgb/v.npy: holds NaN"), "rgb/v.npy: holds NaN"),
+    ],
+)
+def test_a_rank_that_dies_hangs_or_fails_is_named(failing, hook, reason):
+    """The job ends; what was saved is intact, and goes on."""
+    started = failing("--num_epochs", "3", "--batch_size", "3", own_hook={2: hook}, count=3, stopped=[2])
+    line = told(started)
+    assert "rank 2 (on " in line and reason in line
+
+
+def test_a_job_without_its_rank_0_ends(failing):
+    assert "rank 0 (on " in told(failing("--num_epochs", "3", own_hook={0: Hook(3, number=signal.SIGKILL)}), by=1)
+
+
+@pytest.mark.parametrize("flags", [["--predict", "x"], ["--inference_only"], ["--check_data"], ["--report"]])
+def test_what_works_in_one_process_alone(tmp_path, flags):
+    assert f"{flags[0]}: works in one process" in told(run_ranks(flags, tmp_path / "ends"))
+
+
+def test_compiled_steps_are_not_shared(failing):
+    assert "--compile: works in one process" in told(failing("--compile"))
+
+
+def test_as_torchrun_starts_it(tiny, tmp_path):
+    place = ("--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", "x")
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", str(ROOT / "main.py")]
+    done = subprocess.run([*command, *FLAGS, *place, "--num_iters", "2"], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("2 ranks") == 1 and (tmp_path / "out" / "x" / "results.json").exists()
