@@ -312,11 +312,11 @@ def test_main_hands_every_group_on_to_the_test(tiny, run, monkeypatch):
     got = {}
     run(tiny.path, "--exp_name", "x")
 
-    def evaluator(network, data, **groups):
+    def evaluator(self, network, data, **groups):
         got.update(groups)
         raise InputError("seen enough")
 
-    monkeypatch.setattr("test.Evaluator", evaluator)
+    monkeypatch.setattr("test.Evaluator.__init__", evaluator)
     flags = [
         "--class_th",
         "0.11",
