@@ -138,8 +138,8 @@ def _headline(judged: Judged, number: int | None) -> Section:
 def _choice(results: Mapping[str, Any]) -> str:
     """Which evaluation the page is about, and what its number is worth."""
     return (
-        f"All below is of {text(selection_of(results))}. What is chosen on the test videos flatters itself, last and val do "
-        "not. A number to compare with other work names which of them it is."
+        f"Whatever else is shown of this run is of {text(selection_of(results))}. What is chosen on the test videos flatters "
+        "itself, last and val do not. A number to compare with other work names which of them it is."
     )
 
 

@@ -242,7 +242,7 @@ def test_the_page_says_which_evaluation_it_is_of():
     run.results["last"] = {**run.results["last"], "mAP": {"0.5": 0.125}}
     run.results["select"] = "last"
     headline = sections_of(run)["headline"].html
-    assert "All below is of last, step 4, which nothing has chosen" in headline
+    assert "shown of this run is of last, step 4, which nothing has chosen" in headline
     assert "last, epoch 2, step 4, selected<" in headline and "best, epoch 1, step 2<" in headline
     run.results.update(select="val", val={**run.results["best"], "step": 3}, held_out=["a", "b", "c"])
     headline = sections_of(run)["headline"].html
