@@ -68,7 +68,7 @@ def exchange_gradients(parameters: Sequence[Tensor], traced: Traced, losses: Ten
     for parameter, reached, rows in zip(parameters, traced.reached, traced.rows, strict=True):
         deferred = deferred_gradient(parameter)
         if rows and deferred and goes_as_rows(parameter, rows=rows * sum(counts)):
-            _exchange_rows(deferred, [rows * count for count in counts])
+            exchange_rows(deferred, [rows * count for count in counts])
         elif reached:
             if deferred and deferred.factors:
                 parameter.grad = deferred.form()
@@ -82,7 +82,7 @@ def goes_as_rows(weight: Tensor, *, rows: int) -> bool:
     return rows * sum(weight.shape) < weight.numel()
 
 
-def _exchange_rows(deferred: DeferredGradient, counts: Sequence[int]) -> None:
+def exchange_rows(deferred: DeferredGradient, counts: Sequence[int]) -> None:
     outputs, inputs = deferred.weight.shape
     grads, x = deferred.joined() if deferred.factors else (deferred.weight.new_empty(0, n) for n in (outputs, inputs))
     deferred.factors = [(gather_rows(grads, counts), gather_rows(x, counts))]

@@ -99,6 +99,8 @@ class Ranks:
                 if failure is not None:
                     self.store.set(f"failed/{self.rank}", failure)
                 self.store.set(f"left/{self.rank}", "")
+            if failure is None:
+                dist.destroy_process_group()
         self.pulse.close()
 
     def _await_parting(self) -> None:

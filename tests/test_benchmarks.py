@@ -9,7 +9,7 @@ import torch
 from support.paths import SHARED
 from support.recording import record_by_calling
 
-from benchmarks import gpu, inputs, rows, run, scaling, timing
+from benchmarks import gpu, inputs, ranks, rows, run, scaling, timing
 from benchmarks.rows import Row
 from eval.detection import evaluate_detections
 from eval.files import PairOptions, read_pair
@@ -164,6 +164,12 @@ def test_quick_scaling(tmp_path, capsys):
     assert [s["videos"] for s in report["streaming"]] == [3, 30]
     assert [s["snippets"] for s in report["streaming"]] == [2 * 750, 30 * 750]
     assert plot_file.read_bytes().startswith(b"\x89PNG") and plot_file.stat().st_size < 60_000
+
+
+def test_quick_ranks(capsys):
+    assert ranks.main(["--quick"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if "ActivityNet" in line]
+    assert len(lines) == 5 and "a step of 2 ranks" in lines[-1]
 
 
 def test_exponents():
