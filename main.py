@@ -75,7 +75,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
 
     experiment, options, checkpoint = begin_training(flags, locks)
     initial = None if checkpoint else starting_checkpoint(options.run)
-    machine = choose_machine(options.run, device=ranks.device if ranks else None)
+    machine = choose_machine(options.run, **ranks.of_machine) if ranks else choose_machine(options.run)
     plain = {**as_plain(options), "threads": machine.threads, "products": machine.products}
     leader = Leader(ranks, options, plain) if ranks else None
     data = load_for_training(options, machine)
@@ -87,7 +87,6 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
     model = model.to(machine.device)
     objective, optimizer = build_training(model, options, machine.device)
     origin = provenance(plain, machine, layout=data.layout, left_out=data.left_out)
-    origin |= {"ranks": ranks.count if ranks else 1}
     if start:
         print(start)
         origin |= {"starting_weights": start.as_plain()}
@@ -121,7 +120,6 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
     print(
         f"{experiment.folder}: {len(data.train)} training{held_out} and {len(data.test)} test videos, "
         f"{len(data.classes)} classes, steps {trainer.step} to {trainer.total_steps} on {machine}, features: {data.cache}"
-        + (f", {ranks.count} ranks" if ranks else "")
     )
     if machine.busy:
         print(machine.busy)

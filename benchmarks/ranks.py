@@ -2,9 +2,9 @@
 
     python -m benchmarks.ranks [--ranks 2] [--quick]
 
-For THUMOS'14 (B 2, T 750, C 20) and ActivityNet 1.3 (B 32, T 50, C 200): the rows of the widest layer's gradient against the sum
-of it as a whole, the sum of all other gradients, and a whole step by one process and by the ranks. All run on this machine, each rank
-with its share of the CPUs, over its loopback, which is faster than a network.
+For THUMOS'14 (B 2, T 750, C 20) and ActivityNet 1.3 (B 32, T 50, C 200): the rows of the widest layer's gradient, the sum of it
+as a whole and of all other gradients, and a whole step by one process and by the ranks. All run on this machine, each rank with
+its share of the CPUs, over its loopback, which is faster than a network.
 """
 
 import argparse

@@ -41,6 +41,11 @@ class Ranks:
         self.commands = 0  # given or followed
 
     @property
+    def of_machine(self) -> dict[str, Any]:
+        """What run.device.choose_machine is to know of this rank."""
+        return {"device": self.device, "ranks": self.count}
+
+    @property
     def share(self) -> Share:
         return Share(rank=self.rank, ranks=self.count)
 

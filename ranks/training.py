@@ -118,7 +118,7 @@ def _follow(ranks: Ranks) -> None:
     if start["do"] == "end":
         return
     options = from_plain(start["options"])
-    machine = choose_machine(options.run, device=ranks.device)
+    machine = choose_machine(options.run, **ranks.of_machine)
     data = load_for_training(options, machine)
     make_model = training_network(options, machine, data)
     with torch.device("meta"):

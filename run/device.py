@@ -42,10 +42,12 @@ class Machine:
     threads: int  # of torch, on the CPU
     products: Library  # of large products on a CPU
     chosen: bool = False  # whether the user chose it
+    ranks: int = 1  # processes that train together
     deterministic: bool = False
 
     def __str__(self) -> str:
-        return f"{self.device} ({self.precision}, products: {self.products}, threads: {self.threads})"
+        together = f", ranks: {self.ranks}" if self.ranks > 1 else ""
+        return f"{self.device} ({self.precision}, products: {self.products}, threads: {self.threads}{together})"
 
     def details(self) -> str:
         """A line for --verbose: why large products take the plain way; empty where they do not, or the user chose it."""
@@ -65,10 +67,10 @@ class Machine:
         return f"note: the load is {wanted:.1f} on {cpus} CPUs: --threads 1 may be faster than {self.threads}"
 
 
-def choose_machine(options: RunOptions, *, device: torch.device | None = None) -> Machine:
+def choose_machine(options: RunOptions, *, device: torch.device | None = None, ranks: int = 1) -> Machine:
     """Resolve the flags of a machine, and apply them. Raises InputError for what is not here.
 
-    `device` is the one of this rank where there are several (ranks/joining.py).
+    `device` is that of this process where it is one of several `ranks` (ranks/joining.py).
     """
     device = device or pick_device(options.device)
     precision = choose_precision(options.precision, device)
@@ -86,6 +88,7 @@ def choose_machine(options: RunOptions, *, device: torch.device | None = None) -
         products=products,
         chosen=options.products != "auto",
         deterministic=options.deterministic,
+        ranks=ranks,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from command_line.flags import as_typed
+from formats.names import amount
 from options import LAST_BIT_FLAGS
 from run.device import Machine
 
@@ -29,6 +30,7 @@ def provenance(
         "precision": machine.precision,
         "threads": machine.threads,
         "products": machine.products,
+        "ranks": machine.ranks,
         "versions": versions(),
         "git_commit": git_commit(),
         "last_bits": last_bits(options, machine),
@@ -50,7 +52,7 @@ def last_bits(options: Mapping[str, Any], machine: Machine) -> str:
     )
     return (
         f"The same seed, data and other options give the same numbers, {same}, on the same processor ({machine.device}, "
-        f"{processor}) with the same versions and {flags}. --num_workers, --cache, --eval_workers, and stopping and resuming "
+        f"{processor}) in {amount(machine.ranks, 'process')}, with the same versions and {flags}. --num_workers, --cache, --eval_workers, and stopping and resuming "
         "change none of them."
     )
 

@@ -222,4 +222,4 @@ def test_as_torchrun_starts_it(tiny, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", str(ROOT / "main.py")]
     done = subprocess.run([*command, *FLAGS, *place, "--num_iters", "2"], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("2 ranks") == 1 and (tmp_path / "out" / "x" / "results.json").exists()
+    assert done.stdout.count("ranks: 2") == 1 and (tmp_path / "out" / "x" / "results.json").exists()
