@@ -227,7 +227,7 @@ def run_plot(flags: Mapping[str, Any]) -> None:
 def run_check(flags: Mapping[str, Any]) -> int:
     """Print the report, return the exit code: 0 fine, 1 warnings, 2 errors."""
     from data_tools.check.report import check_data
-    from data_tools.opening import data_folder
+    from data_tools.demo_set import data_folder
 
     options = resolve(flags)
     report = check_data(data_folder(options.data), options.data, actionness=options.actionness)

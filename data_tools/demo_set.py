@@ -13,7 +13,8 @@ import numpy as np
 
 from data_tools.synthetic import ManyShortActions, SetDescription, draw_features, draw_world
 from formats.array_files import STREAMS
-from options import DataOptions
+from formats.layouts import check_layout
+from options import PRESETS, DataOptions
 from utils.atomic import remove_leftovers, whole_folder
 from utils.errors import InputError
 
@@ -41,6 +42,17 @@ DEMO = SetDescription(
     noise=0.35,
     floor=-0.1,
 )
+
+
+def data_folder(options: DataOptions) -> pathlib.Path:
+    """The folder that --data_path names; if it is the demo set's and missing, the set is written there."""
+    if not options.data_path:
+        raise InputError("--data_path is missing: give the data set's folder, or --dataset demo for the built-in one")
+    check_layout(options.layout)  # before the demo set is written
+    path = pathlib.Path(options.data_path)
+    if options.data_path == PRESETS["demo"]["data_path"]:  # any other path that is missing is a mistake
+        ensure_demo_set(path)
+    return path
 
 
 def ensure_demo_set(path: pathlib.Path) -> None:

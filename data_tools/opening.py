@@ -3,31 +3,17 @@
 data = open_dataset(options.data, device=device, splits=("train", "test"))
 """
 
-import pathlib
 from collections.abc import Iterator
 
 import torch
 
 from data_tools.check.times import TimedVideo, grid_warning
-from data_tools.demo_set import ensure_demo_set
+from data_tools.demo_set import data_folder
 from dataset import Dataset, load_dataset
 from formats.annotations import labels_of
-from formats.layouts import check_layout
 from formats.names import shown
 from formats.spelling import similar_to, spelling_warnings
-from options import PRESETS, DataOptions
-from utils.errors import InputError
-
-
-def data_folder(options: DataOptions) -> pathlib.Path:
-    """The folder that --data_path names; if it is the demo set's and missing, the set is written there."""
-    if not options.data_path:
-        raise InputError("--data_path is missing: give the data set's folder, or --dataset demo for the built-in one")
-    check_layout(options.layout)  # before the demo set is written
-    path = pathlib.Path(options.data_path)
-    if options.data_path == PRESETS["demo"]["data_path"]:  # any other path that is missing is a mistake
-        ensure_demo_set(path)
-    return path
+from options import DataOptions
 
 
 def open_dataset(

@@ -57,7 +57,7 @@ def _row(variant: Variant, runs: Runs, evaluation: str, measures: Sequence[str])
         *checks,
         str(len(of)),
         *(_mean(estimate) for estimate in estimates),
-        _change(variant, runs, evaluation, measures[-1]),
+        change_of(variant, runs, evaluation, measures[-1]),
         f"{sum(seconds) / len(seconds):.1f}" if seconds else NONE,
     ]
 
@@ -66,7 +66,7 @@ def _mean(estimate: SeedEstimate) -> str:
     return f"{100 * estimate.value:.1f}" + (f" ± {100 * estimate.sd:.1f}" if estimate.n > 1 else "")
 
 
-def _change(variant: Variant, runs: Runs, evaluation: str, measure: str) -> str:
+def change_of(variant: Variant, runs: Runs, evaluation: str, measure: str) -> str:
     """What the row has more than the one it is compared with, paired by seed, with its interval; empty for a baseline."""
     if variant.against is None:
         return ""

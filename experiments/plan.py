@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_tools.demo_set import data_folder
 from experiments.job import Job, make_job, state_of
 from utils.errors import InputError
 
@@ -34,8 +35,6 @@ def in_order(jobs: Mapping[str, Mapping[int, Job]]) -> list[Job]:
 
 def check_before(jobs: Sequence[Job]) -> None:
     """Raise InputError for what would end runs at once: no data, or folders with other runs. The demo set is written."""
-    from data_tools.opening import data_folder
-
     for job in jobs:
         state_of(job)
     for options in {job.options.data.data_path: job.options.data for job in jobs}.values():

@@ -25,11 +25,11 @@ class RunProcess:
 
     def __init__(self, job: Job, *, threads: int | None = None, environment: Mapping[str, str] | None = None) -> None:
         """`environment` is added to this process's. Raises InputError for a folder of another run."""
-        resume = state_of(job) is State.BEGUN
+        self.resumed = state_of(job) is State.BEGUN
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with open(job.log, "ab") as log:
             self._process = subprocess.Popen(
-                job.command(resume=resume, threads=threads),
+                job.command(resume=self.resumed, threads=threads),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -18,7 +18,7 @@ from formats.run_results import OF_A_RUN, VAL
 from utils.atomic import write_text
 from utils.printable import one_line
 
-INTERRUPTED = "interrupted; the runs are saved, and the same command goes on with them"
+INTERRUPTED = "interrupted; the same command goes on from what the runs have saved"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,10 @@ def run_all(
     if not settings.table_only:
         slots = make_slots(jobs=settings.jobs, device=jobs[0].options.run.device, runs=len(waiting))
         outcomes = work_off(waiting, slots, title=settings.name, done=len(jobs) - len(waiting))
-    missing = [job.name for job in unfinished(jobs)]
+    missing = {job.name: None for job in unfinished(jobs)}
     finished = [job for job in jobs if job.name not in missing]
     if finished:
-        _conclude(tables(finished), settings.folder, missing)
+        _conclude(tables(finished), settings.folder, list(missing))
     if missing:
         print(
             f"{amount(len(missing), 'run')} of {len(jobs)} not finished: {shown(missing, most=10)}; "

@@ -98,7 +98,7 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot], *, title: str, done: in
                     shown.report()
         finally:
             if running:
-                shown.write(f"stopping {amount(len(running), 'run')} that save first; asked again, at once")
+                shown.write(f"stopping {amount(len(running), 'run')}: each saves first; asked again, all end at once")
             _stop([each.process for each in running.values()])
     return outcomes
 
@@ -107,7 +107,8 @@ class _Running:
     def __init__(self, job: Job, slot: Slot) -> None:
         self.job, self.start = job, time.monotonic()
         self.process = RunProcess(job, threads=slot.threads, environment=slot.environment)
-        self.beginning = f"{job.name}: on {slot.place}; what it prints is in {job.log}"
+        begins = "goes on," if self.process.resumed else "begins"
+        self.beginning = f"{job.name}: {begins} on {slot.place}; what it prints is in {job.log}"
 
     def outcome(self) -> tuple[Outcome, str]:
         """What came of the ended process, and the line that says so."""
@@ -117,7 +118,7 @@ class _Running:
             with FolderLock(self.job.folder):
                 pass
         except InUse as error:
-            return Outcome.ELSEWHERE, f"{self.job.name}: left to the process that makes it ({error})"
+            return Outcome.ELSEWHERE, f"{self.job.name}: left to another process ({str(error).partition(';')[0]})"
         return (
             Outcome.FAILED,
             f"{self.job.name}: failed: {last_words(self.job.log)}; all it printed is in {self.job.log}",

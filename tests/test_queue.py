@@ -12,7 +12,9 @@ from support.paths import ROOT
 from support.queues import refused, wait_for
 from support.tiny import TINY_FLAGS
 
+from eval.run_tables import TableRun
 from experiments import ablation, job, seeds, workers
+from experiments.ablation_table import change_of
 from experiments.parts import PARTS, upward, without_one
 from options import resolve
 from run.lock import FolderLock
@@ -87,12 +89,14 @@ def test_a_run_that_fails_does_not_stop_the_others(queues, capsys):
     assert names(queues.calls()) == ["seeds-seed1"]
 
 
-def test_a_run_that_has_begun_goes_on_with_its_own_threads(queues):
+def test_a_run_that_has_begun_goes_on_with_its_own_threads(queues, capsys):
     folder = queues.path / "out" / "seeds" / "seeds-seed1"
     folder.mkdir(parents=True)
     (folder / "last.pt").touch()
     assert seeds.main(["--seeds", "1", "2", *queues.flags, "--jobs", "2"]) == 0
     found = {call["name"]: call for call in queues.calls()}
+    out = capsys.readouterr().out
+    assert "seeds-seed1: goes on, on CPU" in out and "seeds-seed2: begins on CPU" in out
     assert found["seeds-seed1"]["resume"] and found["seeds-seed1"]["threads"] is None
     assert not found["seeds-seed2"]["resume"] and found["seeds-seed2"]["threads"] >= 1
 
@@ -102,7 +106,7 @@ def test_a_run_of_another_process_is_left_to_it(queues, capsys):
     with FolderLock(queues.path / "out" / "seeds" / "seeds-seed1"):
         assert seeds.main(["--seeds", "1", "2", *queues.flags]) == 0
     out = capsys.readouterr().out
-    assert "seeds-seed1: left to the process that makes it" in out and f"process {os.getpid()}" in out
+    assert "seeds-seed1: left to another process" in out and f"process {os.getpid()}" in out
     assert "1 run of 2 not finished" in out
 
 
@@ -128,13 +132,28 @@ def test_an_interrupt_lets_the_runs_save(queues, number):
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert "experiments.seeds: interrupted; the runs are saved, and the same command goes on" in err.splitlines()[-1]
+    assert (
+        "experiments.seeds: interrupted; the same command goes on from what the runs have saved" in err.splitlines()[-1]
+    )
     assert all((folder / "last.pt").exists() for folder in folders)
     queues.plan()
     queues.calls()
     assert seeds.main(words) == 0
     resumed = {call["name"]: call["resume"] for call in queues.calls()}
     assert resumed == {"seeds-seed1": True, "seeds-seed2": True, "seeds-seed3": False}
+
+
+def test_a_second_interrupt_ends_runs_that_do_not_stop(queues):
+    queues.plan(**{"seeds-seed1": "deaf"})
+    folder = queues.path / "out" / "seeds" / "seeds-seed1"
+    process = begun_queue(["--seeds", "1", *queues.flags], [folder])
+    process.send_signal(signal.SIGINT)
+    wait_for(folder / "asked")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((folder / "waiting").read_text()), 0)
 
 
 def test_the_runs_stop_saved_when_the_queue_is_killed(queues):
@@ -209,15 +228,44 @@ def test_the_rows_of_an_ablation():
 
 
 def test_an_ablation_is_paired_by_seed(queues, capsys):
-    assert ablation.main(["--seeds", "1", "2", *queues.flags, "--without"]) == 0
-    assert len(queues.calls()) == 2 * (7 + 6)
-    text = (queues.path / "out" / "ablation" / "table.md").read_text()
-    assert text.startswith("last: mAP by protocol sal")
-    assert "| baseline |  |  |  |  |  |  | 2 | 32.5 ± 0.7 | 32.5 ± 0.7 |  | 2.0 |" in text
-    assert (
-        "| SAL without mix-up | ✓ | ✓ | ✓ | ✓ |  | ✓ | 2 | 32.5 ± 0.7 | 32.5 ± 0.7 | +0.0 [+0.0, +0.0] | 2.0 |" in text
-    )
-    assert "$\\checkmark$" in (queues.path / "out" / "ablation" / "table.tex").read_text()
+    words = ["--seeds", "1", "2", *queues.flags]
+    assert ablation.main(words) == 0
+    assert names(queues.calls()) == sorted(f"{row.key}-seed{seed}" for row in upward() for seed in (1, 2))
+    folder = queues.path / "out" / "ablation"
+    text = (folder / "table.md").read_text()
+    last, best = text.split("best: mAP by protocol sal")
+    assert last.startswith("last: mAP by protocol sal")
+    for table in (last, best):
+        assert "| baseline |  |  |  |  |  |  | 2 | 32.5 ± 0.7 | 32.5 ± 0.7 |  | 2.0 |" in table
+        assert "| + propagation | ✓ | ✓ |  |  |  |  | 2 | 32.5 ± 0.7 | 32.5 ± 0.7 | +0.0 [+0.0, +0.0] | 2.0 |" in table
+    latex = (folder / "table.tex").read_text()
+    assert "+ propagation & $\\checkmark$ & $\\checkmark$ &  &  &  &  & 2 & 32.5 $\\pm$ 0.7" in latex
+    capsys.readouterr()
+    assert ablation.main([*words, "--without", "--table"]) == 0
+    assert queues.calls() == []
+    assert "| SAL without mix-up | ✓ | ✓ | ✓ | ✓ |  | ✓ | 0 | - | - | - | - |" in (folder / "table.md").read_text()
+    assert "12 runs of 26 not finished" in capsys.readouterr().out
+
+
+def table_run(seed, value):
+    measures = {"last": {"0.5": value, "avg 0.5": value}}
+    return TableRun(name=f"r{seed}", seed=seed, data="set", options=None, measures=measures, classes=(), compared={})
+
+
+def test_the_change_of_a_row_is_of_the_same_seeds():
+    first, second, third = upward()[:3]
+    runs = {
+        first.key: {1: table_run(1, 0.30), 2: table_run(2, 0.36), 3: table_run(3, 0.33)},
+        second.key: {1: table_run(1, 0.32), 2: table_run(2, 0.39), 9: table_run(9, 0.90)},
+        third.key: {9: table_run(9, 0.85)},
+    }
+    # +2 and +3: mean 2.5, sd 0.7071, and 12.706 sd / sqrt 2 = 6.353 on either side
+    assert change_of(second, runs, "last", "avg 0.5") == "+2.5 [-3.9, +8.9]"
+    assert change_of(third, runs, "last", "avg 0.5") == "-5.0"
+    assert change_of(first, runs, "last", "avg 0.5") == ""
+    assert change_of(upward()[3], runs, "last", "avg 0.5") == "-"
+    runs[second.key][2] = table_run(2, 0.3801)  # +2.00 and +2.01: sure
+    assert change_of(second, runs, "last", "avg 0.5") == "+2.0 [+1.9, +2.1]*"
 
 
 def test_a_real_run_is_made_once(tmp_path, tiny, monkeypatch, capsys):

@@ -1,8 +1,8 @@
 """A stand-in for main.py that trains nothing: python fake_main.py --exp_name=NAME --output_dir=DIR FLAGS...
 
 It writes options.json and results.json as main.py does, the mAP made of the seed and --lr. FAKE_MAIN names a file of
-{run's name: what it does instead}: "fail", or "wait" until it is asked to stop, which it then says in last.pt. Each call adds a
-line to the file in FAKE_CALLS.
+{run's name: what it does instead}: "fail"; "wait" until it is asked to stop, which it then says in last.pt; "deaf", asked in
+vain. Each call adds a line to the file in FAKE_CALLS.
 """
 
 import json
@@ -15,6 +15,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
 
 from options import as_plain, parse_flags, resolve
+from utils.atomic import write_text
 
 
 def main(words):
@@ -32,9 +33,10 @@ def main(words):
         return 2
     plain = as_plain(options)
     (folder / "options.json").write_text(json.dumps(plain))
-    if does == "wait":
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(stopped(folder)))
-        (folder / "waiting").touch()
+    if does in ("wait", "deaf"):
+        stop = (lambda *_: (folder / "asked").touch()) if does == "deaf" else (lambda *_: sys.exit(stopped(folder)))
+        signal.signal(signal.SIGTERM, stop)
+        write_text(folder / "waiting", str(os.getpid()))
         time.sleep(60)
     value = 0.3 + 0.01 * options.run.seed + 100 * options.optimisation.lr
     measures = {"mAP": {"0.5": value}, "average_mAP": {"0.5": value}, "video_accuracy": None, "per_class_AP": None}
