@@ -162,7 +162,16 @@ def _read(path: pathlib.Path) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain values alone; a key that is there twice is an error, of which YAML would keep the last."""
+    """Plain values alone. A key that is there twice is an error, of which YAML would keep the last; so are aliases.
+
+    A few lines of aliases can stand for more values than any memory holds.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases are not read; write the value out", mark)
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: list[Any] = []

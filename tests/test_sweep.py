@@ -118,6 +118,7 @@ def test_texts_that_are_no_names_of_folders_have_one(tmp_path):
         (f"values: {{lr: {[i / 1000 for i in range(1, 202)]}, w_bg: {list(range(51))}}}", "asks for 10,251 runs"),
         ("[" * 3000, "is nested too deep"),
         ("flags: {fps: 2026-13-01}", "has a value that is none (month must be in 1..12)"),
+        ("values: {lr: &a [1, 2], w_bg: *a}", "line 1: is not valid YAML (aliases are not read; write the value out)"),
         ("\x00", "is not valid YAML"),
     ],
     ids=lambda value: value[:30],

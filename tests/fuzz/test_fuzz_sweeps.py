@@ -1,7 +1,7 @@
 """Any file and any flags of a sweep are its runs or one line; nothing is run, since --table asks for the table alone."""
 
 from hypothesis import strategies as st
-from support.fuzz import fuzz, promised
+from support.fuzz import fresh_folder, fuzz, promised
 from support.strategies import argument_texts, odd_values
 
 from experiments import seeds, sweep
@@ -28,14 +28,16 @@ def files(draw):
 
 
 @fuzz(300, text=files())
-def test_any_file_is_a_sweep_or_one_line(text, empty_folder):
-    file = empty_folder / "s.yaml"
-    file.write_bytes(text.encode("utf-8", "surrogatepass"))
-    promised(sweep.main, [str(file), "--table", "--output_dir", str(empty_folder / "out")], empty_folder)
+def test_any_file_is_a_sweep_or_one_line(text):
+    with fresh_folder() as folder:
+        file = folder / "s.yaml"
+        file.write_bytes(text.encode("utf-8", "surrogatepass"))
+        promised(sweep.main, [str(file), "--table", "--output_dir", str(folder / "out")], folder)
 
 
 @fuzz(
     150, words=st.lists(argument_texts | st.sampled_from(("--seeds", "--name", "--jobs", "1", "2", "--lr")), max_size=5)
 )
-def test_any_flags_are_a_queue_or_one_line(words, empty_folder):
-    promised(seeds.main, ["--seeds", "1", "--table", "--output_dir", str(empty_folder / "out"), *words], empty_folder)
+def test_any_flags_are_a_queue_or_one_line(words):
+    with fresh_folder() as folder:
+        promised(seeds.main, ["--seeds", "1", "--table", "--output_dir", str(folder / "out"), *words], folder)
