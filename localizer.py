@@ -35,15 +35,15 @@ from formats.feature_files import FeatureFiles, Located
 from formats.problems import DataError, Kind, Report, raise_problem
 from formats.result_file import Row, entries_of
 from formats.unlabelled import FoundVideos, find_videos
-from layers.products import current_library, use_library
+from layers.products import use_library
 from localization.instances import localize
 from model import combined_sequence
 from options import CALL_FLAGS, FLAGS, Options, fits, resolve
 from run.checkpoint import Checkpoint, load_checkpoint, load_network
-from run.determinism import determinism_unchanged, use_deterministic
 from run.device import apply_precision, choose_machine, network_maker
 from run.predicting import PredictedVideo, Predictions
 from run.sharing import Part, parts_of
+from run.torch_settings import torch_unchanged, use_deterministic
 from run.weights import name_classes, num_classes, shape_flags
 from test import Observer, class_scores, predict
 from utils.errors import InputError
@@ -94,7 +94,7 @@ class Localizer:
                 f"{path}: names no classes; name its {count} in the order of its outputs, with --classes FILE"
             )
         self.classes, self.options, self.path = checkpoint.classes, options, path
-        with _torch_unchanged():
+        with torch_unchanged():
             self.machine = choose_machine(options.run)
             make_model = network_maker(
                 options.model,
@@ -404,7 +404,7 @@ class Localizer:
     @contextlib.contextmanager
     def _computing(self) -> Iterator[None]:
         """The settings of this model's machine, for the time of a computation."""
-        with _torch_unchanged():
+        with torch_unchanged():
             if self.machine.deterministic:
                 use_deterministic(True, self.machine.device)
             apply_precision(self.machine.precision)
@@ -448,26 +448,6 @@ def _in_memory(name: str, features: Any) -> MemoryArray:
     if isinstance(features, np.ma.MaskedArray) and np.ma.is_masked(features):
         raise InputError(f"{name}: some of its values are masked; fill them, or leave their snippets out")
     return MemoryArray(where=name, array=np.asarray(features))
-
-
-@contextlib.contextmanager
-def _torch_unchanged() -> Iterator[None]:
-    """Give the caller back the settings that a network's device and precision change, and the random state."""
-    cuda = torch.cuda.current_device() if torch.cuda.is_available() else None
-    tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
-    library = current_library()
-    with torch.random.fork_rng(devices=[]), determinism_unchanged():
-        try:
-            torch.set_default_dtype(torch.float32)
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
-            torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = tf32
-            torch.set_num_threads(threads)
-            use_library(library)
-            if cuda is not None:
-                torch.cuda.set_device(cuda)
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from command_line.suggestions import shortened
 from layers.products import Library, fastest_library, use_library
 from model import SAL
 from options import AblationOptions, DataOptions, ModelOptions, RunOptions
-from run.determinism import use_deterministic
+from run.torch_settings import use_deterministic
 from utils.errors import InputError
 from utils.memory import check_fits
 from utils.processors import load, usable_cpus

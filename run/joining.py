@@ -22,7 +22,7 @@ from utils.errors import InputError
 from utils.segments import Segments
 
 # What may move the last digits of what a share finds; results.json says where the shares differ.
-FACTS = ("device", "precision", "threads", "products", "versions", "git_commit")
+FACTS = ("device", "processor", "precision", "threads", "products", "versions", "git_commit")
 MOST_NAMED = 10  # missing shares
 
 
@@ -45,10 +45,8 @@ def join_shares(out: pathlib.Path, found: FoundVideos, work: Work) -> str:
         of_shares = {
             share: entries_of(detections[share], list(stated[share]["videos"]), work.classes) for share in folders
         }
-        for video, share in videos.items():
-            entry = next(of_shares[share])
-            assert entry[0] == video
-            yield entry
+        for share in videos.values():
+            yield next(of_shares[share])
 
     write_files(out, entries, _results(videos, stated, total))
     differ = _differences(stated)
@@ -75,13 +73,17 @@ def _videos(found: FoundVideos, stated: Mapping[Share, Mapping[str, Any]], out: 
     """The share of every video, in the order of one process. Raises InputError where shares don't make up the whole."""
     share_of: dict[str, Share] = {}
     left_out = set[str]()
+    order = {video: position for position, video in enumerate(found.videos)}
     for share, results in stated.items():
         for video in results["videos"]:
-            if video in share_of or video not in found.videos:
+            if video in share_of or video not in order:
                 raise InputError(
                     f"--out {out}: share {share} has '{video}', which is another's; remove it, and run it again"
                 )
             share_of[video] = share
+        positions = [order[video] for video in results["videos"]]
+        if positions != sorted(positions):
+            raise InputError(f"--out {out}: share {share} has its videos in another order; remove it, and run it again")
         left_out |= {video for video, _ in results["share"]["left_out"]}
     lost = next((video for video in found.videos if video not in share_of and video not in left_out), None)
     if lost is not None:

@@ -1,5 +1,6 @@
 """The origin of a result: options, seed, device, versions and the git commit, and what its last bits depend on."""
 
+import contextlib
 import pathlib
 import platform
 import subprocess
@@ -27,6 +28,7 @@ def provenance(
         "recipe": options["dataset"],
         "seed": options["seed"],
         "device": str(machine.device),
+        "processor": processor(machine.device),
         "precision": machine.precision,
         "threads": machine.threads,
         "products": machine.products,
@@ -43,18 +45,28 @@ def provenance(
 def last_bits(options: Mapping[str, Any], machine: Machine) -> str:
     """What must be the same for a second call to give the same numbers to the last bit, in words."""
     on_gpu = machine.device.type == "cuda"
-    processor = torch.cuda.get_device_name(machine.device) if on_gpu else torch.backends.cpu.get_cpu_capability()
     values = {**options, "threads": machine.threads, "products": machine.products, "precision": machine.precision}
     names = [name for name in ("precision", *sorted(LAST_BIT_FLAGS)) if on_gpu or name not in OF_A_GPU]
     flags = ", ".join(f"--{name} {as_typed(values[name])}" for name in names)
     same = (
         "to the last bit" if not on_gpu or machine.deterministic else "but for last bits, since --deterministic is off"
     )
-    where = f"on the same processor ({machine.device}, {processor}) in {amount(machine.ranks, 'process')}"
+    where = f"on the same processor ({machine.device}, {processor(machine.device)}) in {amount(machine.ranks, 'process')}"
     return (
         f"The same seed, data and other options give the same numbers, {same}, {where}, with the same versions and {flags}. "
         "--num_workers, --cache, --eval_workers, and stopping and resuming change none of them."
     )
+
+
+def processor(device: torch.device) -> str:
+    """The GPU's name; or the CPU's, by which BLAS chooses its way, and the instructions that torch takes there."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = list[str]()
+    with contextlib.suppress(OSError):  # a system without it
+        lines = pathlib.Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.machine())}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def versions() -> dict[str, str]:

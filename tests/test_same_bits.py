@@ -12,9 +12,9 @@ from support.trained import write_tiny_model
 
 import main
 from localizer import Localizer
-from run import determinism
+from run import torch_settings
 from run.checkpoint import load_checkpoint
-from run.determinism import WORKSPACE, determinism_unchanged, use_deterministic
+from run.torch_settings import WORKSPACE, torch_unchanged, use_deterministic
 from utils.errors import InputError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -23,7 +23,7 @@ FIXED = ("--eval_workers", "0", "--products", "blas", "--save_minutes", "0")
 
 @pytest.fixture(autouse=True)
 def unchanged():
-    with determinism_unchanged():
+    with torch_unchanged():
         yield
 
 
@@ -112,13 +112,13 @@ def test_the_workspace_of_cublas(monkeypatch, given, started):
     monkeypatch.delenv(WORKSPACE, raising=False)
     if given:
         monkeypatch.setenv(WORKSPACE, given)
-    if started and given not in determinism.FIXED:
+    if started and given not in torch_settings.FIXED:
         with pytest.raises(InputError, match=f"--deterministic: CUDA has started already; set {WORKSPACE}=:4096:8"):
             use_deterministic(True, CUDA)
         assert not torch.are_deterministic_algorithms_enabled()
     else:
         use_deterministic(True, CUDA)
-        assert os.environ.pop(WORKSPACE) == (given if given in determinism.FIXED else ":4096:8")
+        assert os.environ.pop(WORKSPACE) == (given if given in torch_settings.FIXED else ":4096:8")
         assert torch.are_deterministic_algorithms_enabled()
 
 

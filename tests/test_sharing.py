@@ -11,7 +11,7 @@ from support.trained import write_tiny_model
 
 import main
 from command_line.shares import Share, parse_share
-from run import sharing
+from run import predicting, sharing
 from run.sharing import parts_of
 from utils.atomic import locked
 from utils.errors import InputError
@@ -211,6 +211,13 @@ def _results(change):
     return spoil
 
 
+def _reverse(folder):
+    for name, key in (("results.json", "videos"), ("detections.json", "results")):
+        content = json.loads((folder / name).read_text())
+        content[key] = dict(reversed(content[key].items()))
+        (folder / name).write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -228,13 +235,40 @@ def _results(change):
         _results(lambda content: content.update(classes=3)),
         _results(lambda content: content.update(classes=[[], {}])),
         _results(lambda content: content.update(detections=3)),
+        lambda folder: shutil.copytree(folder.with_name("shard-2-of-2"), folder, dirs_exist_ok=True),
+        _reverse,
         _results(lambda content: content["videos"].update({next(iter(content["videos"])): []})),
     ],
 )
 def test_damaged_shares(here, spoil):
     here.shares(2)
     spoil(here.path / "x" / "shard-1-of-2")
-    assert "x/shard-1-of-2" in here.refused("--out", "x")
+    line = here.refused("--out", "x")
+    assert "x/shard-1-of-2" in line or "--out x: share 1/2 has" in line or "--out x: share 2/2 has" in line
+
+
+def test_another_processor_is_said(here, monkeypatch):
+    here.out("--out", "x", "--shard", "1/2")
+    monkeypatch.setattr("run.provenance.processor", lambda device: "another")
+    here.out("--out", "x", "--shard", "2/2")
+    assert "note: the shares differ in processor: last digits" in here.out("--out", "x")
+    first, second = here.results("x")["shares"]["differ"]["processor"]
+    assert second == "another" != first and "," in first
+
+
+def test_two_processes_of_one_share(here, monkeypatch):
+    """Both compute it; the one that ends later says that it is there."""
+    real = predicting.write_files
+
+    def write_files(folder, *rest):
+        (here.path / "x" / "shard-1-of-2").mkdir()
+        (here.path / "x" / "shard-1-of-2" / "results.json").write_text("")
+        real(folder, *rest)
+
+    monkeypatch.setattr(predicting, "write_files", write_files)
+    code, _, err = here.predict("--out", "x", "--shard", "1/2")
+    assert "x/shard-1-of-2: another process has just made it, and nothing is overwritten" in complaint(code, err)
+    assert [path.name for path in (here.path / "x").iterdir()] == ["shard-1-of-2"]
 
 
 def test_shares_of_different_machines_are_said(here):
