@@ -51,7 +51,9 @@ def last_bits(options: Mapping[str, Any], machine: Machine) -> str:
     same = (
         "to the last bit" if not on_gpu or machine.deterministic else "but for last bits, since --deterministic is off"
     )
-    where = f"on the same processor ({machine.device}, {processor(machine.device)}) in {amount(machine.ranks, 'process')}"
+    where = (
+        f"on the same processor ({machine.device}, {processor(machine.device)}) in {amount(machine.ranks, 'process')}"
+    )
     return (
         f"The same seed, data and other options give the same numbers, {same}, {where}, with the same versions and {flags}. "
         "--num_workers, --cache, --eval_workers, and stopping and resuming change none of them."
