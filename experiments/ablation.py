@@ -15,14 +15,11 @@ if __name__ == "__main__":
     stop_quietly("experiments.ablation")  # loading the rest takes a moment
 
 from collections.abc import Sequence
+from functools import partial
 
 from command_line.console import run_tool
-from experiments.ablation_table import ablation_tables
-from experiments.arguments import add_seeds, experiment_parser, read_settings
-from experiments.job import Job
+from experiments.arguments import INTERRUPTED, add_seeds, experiment_parser, read_settings
 from experiments.parts import SWITCHES, upward, without_one
-from experiments.plan import in_order, seed_jobs
-from experiments.running import INTERRUPTED, Tables, run_all
 from utils.processors import settle_in
 
 ABOUT = """What each part of the method is worth: a baseline, then second-order semantics, propagation, actionness, mutual
@@ -49,6 +46,11 @@ def run_ablation(arguments: Sequence[str]) -> int:
     parser.add_argument("--without", action="store_true", help="the whole method without one part each, too")
     parsed = parser.parse_args(arguments)
     settings = read_settings(parsed, name="ablation")
+
+    from experiments.ablation_table import ablation_tables
+    from experiments.plan import in_order, seed_jobs
+    from experiments.running import run_all
+
     variants = upward() + (without_one() if "without" in parsed else [])
     jobs = seed_jobs(
         settings.folder,
@@ -57,14 +59,7 @@ def run_ablation(arguments: Sequence[str]) -> int:
         flags=settings.flags,
     )
 
-    def tables(finished: Sequence[Job]) -> Tables:
-        done = {job.name for job in finished}
-        return ablation_tables(
-            variants,
-            {key: {seed: job for seed, job in of.items() if job.name in done} for key, of in jobs.items()},
-        )
-
-    return run_all(in_order(jobs), settings, tables)
+    return run_all(in_order(jobs), settings, partial(ablation_tables, variants, jobs))
 
 
 if __name__ == "__main__":

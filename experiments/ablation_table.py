@@ -1,6 +1,6 @@
 """The table of an ablation: which parts a row has, its mAP over the seeds, and what the part has changed.
 
-made = ablation_tables(variants, finished)      # finished: {variant's key: {seed: job}}
+made = ablation_tables(variants, jobs, finished)        # jobs: {variant's key: {seed: job}}; some of them are finished
 print(made.text)
 """
 
@@ -20,14 +20,17 @@ NONE = "-"  # where there is no run
 Runs = Mapping[str, Mapping[int, TableRun]]  # by variant and seed
 
 
-def ablation_tables(variants: Sequence[Variant], finished: Mapping[str, Mapping[int, Job]]) -> Tables:
+def ablation_tables(
+    variants: Sequence[Variant], jobs: Mapping[str, Mapping[int, Job]], finished: Sequence[Job]
+) -> Tables:
     """A table per evaluation that all runs have, best last. Raises InputError for runs that belong in no common table."""
+    tables = {job.name: read_table_run(job.folder, which=(*OF_A_RUN, VAL)) for job in finished}
     runs = {
-        key: {seed: read_table_run(job.folder, which=(*OF_A_RUN, VAL)) for seed, job in by_seed.items()}
-        for key, by_seed in finished.items()
+        key: {seed: tables[job.name] for seed, job in by_seed.items() if job.name in tables}
+        for key, by_seed in jobs.items()
     }
-    every = [run for by_seed in runs.values() for run in by_seed.values()]
-    check_comparable(every, [job.folder for by_seed in finished.values() for job in by_seed.values()])
+    every = list(tables.values())
+    check_comparable(every, [job.folder for job in finished])
     text, markdown, latex = [], [], []
     for evaluation in [name for name in (VAL, *reversed(OF_A_RUN)) if all(name in run.measures for run in every)]:
         caption = f"{evaluation}: {caption_of(every)}, in percent"

@@ -3,6 +3,8 @@
 parser = experiment_parser("experiments.seeds", "What it does.")
 parser.add_argument("--seeds", ...)
 settings = read_settings(parser.parse_args(words), name="seeds")
+
+This module and the commands themselves stand on the standard library alone, so that --help waits for nothing.
 """
 
 import argparse
@@ -12,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from command_line.flags import Parser
-from experiments.slurm import read_slurm_settings
 from formats.names import is_file_name
 from options import CALL_FLAGS, FLAGS, RunOptions
 from utils.errors import InputError
 
+INTERRUPTED = "interrupted; the same command goes on from what the runs have saved"
 MOST_JOBS = 1024
 # Flags of a single call that all runs may share; the others name it, or make something else of it.
 _SHARED = {"allow_pickle", "classes", "device", "output_dir", "products", "threads", "verbose"}
@@ -30,7 +32,7 @@ class Settings:
     folder: pathlib.Path  # of all runs
     jobs: int | None
     table_only: bool
-    slurm: dict[str, Any] | None  # settings of Slurm; None: the runs are made here
+    slurm: list[str] | None  # KEY=VALUE, settings of Slurm; None: the runs are made here
     flags: dict[str, Any]  # of main.py, for every run
 
 
@@ -81,16 +83,14 @@ def read_settings(parsed: argparse.Namespace, *, name: str) -> Settings:
         raise InputError(f"--name {chosen}: must be a plain folder name; --output_dir says where it goes")
     if jobs is not None and not 1 <= jobs <= MOST_JOBS:
         raise InputError(f"--jobs {jobs}: give 1 to {MOST_JOBS:,} runs at a time")
-    slurm = read_slurm_settings(values["slurm"]) if "slurm" in values else None
-    if slurm is not None and (jobs is not None or "table" in values):
-        raise InputError(
-            f"--slurm and --{'table' if 'table' in values else 'jobs'} contradict each other; give one of them"
-        )
+    others = [other for other in ("jobs", "table") if other in values]
+    if "slurm" in values and others:
+        raise InputError(f"--slurm and --{others[0]} contradict each other; give one of them")
     return Settings(
         name=chosen,
         folder=pathlib.Path(flags.pop("output_dir", RunOptions.output_dir)) / chosen,
         jobs=jobs,
         table_only="table" in values,
-        slurm=slurm,
+        slurm=values.get("slurm"),
         flags=flags,
     )

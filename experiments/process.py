@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from experiments.job import Job, State, state_of
+from ranks.place import VARIABLES
 from utils.printable import one_line
 
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -27,6 +28,7 @@ class RunProcess:
         """`environment` is added to this process's. Raises InputError for a folder of another run."""
         self.resumed = state_of(job) is State.BEGUN
         job.log.parent.mkdir(parents=True, exist_ok=True)
+        alone = {name: value for name, value in os.environ.items() if name not in VARIABLES}  # no rank of another run
         with open(job.log, "ab") as log:
             self._process = subprocess.Popen(
                 job.command(resume=self.resumed, threads=threads),
@@ -34,7 +36,7 @@ class RunProcess:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # Unbuffered, so that what was said last stands last.
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                env={**alone, "PYTHONUNBUFFERED": "1", **(environment or {})},
                 start_new_session=True,  # Ctrl-C is for the queue, which passes it on once
                 preexec_fn=_follow(os.getpid()),
             )

@@ -4,21 +4,20 @@ code = run_all(jobs, settings, tables)
 """
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from eval.run_tables import as_latex, as_markdown, as_text, tabulate
 from experiments.arguments import Settings
 from experiments.job import Job, State, state_of
 from experiments.plan import check_before
-from experiments.slurm import submit
+from experiments.slurm import read_slurm_settings, submit
 from experiments.workers import Outcome, make_slots, work_off
 from formats.names import amount, shown
 from formats.run_results import OF_A_RUN, VAL
 from utils.atomic import write_text
 from utils.printable import one_line
-
-INTERRUPTED = "interrupted; the same command goes on from what the runs have saved"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +41,12 @@ def run_all(
     jobs: Sequence[Job], settings: Settings, tables: Callable[[Sequence[Job]], Tables] = tables_of_methods
 ) -> int:
     """Return the exit code: 0, or 1 if a run has failed. Raises InputError before the first run for a mistake."""
+    slurm = None if settings.slurm is None else read_slurm_settings(settings.slurm)
     if not settings.table_only:
         check_before(jobs)
     waiting = unfinished(jobs)
-    if settings.slurm is not None:
-        return _submit(waiting, settings)
+    if slurm is not None:
+        return _submit(waiting, settings, slurm)
     outcomes = {}
     if not settings.table_only:
         slots = make_slots(jobs=settings.jobs, device=jobs[0].options.run.device, runs=len(waiting))
@@ -67,8 +67,8 @@ def unfinished(jobs: Sequence[Job]) -> list[Job]:
     return [job for job in jobs if state_of(job) is not State.DONE]
 
 
-def _submit(jobs: Sequence[Job], settings: Settings) -> int:
-    numbers = submit(jobs, settings.slurm or {}, folder=settings.folder / "slurm", name=settings.name)
+def _submit(jobs: Sequence[Job], settings: Settings, slurm: Mapping[str, Any]) -> int:
+    numbers = submit(jobs, slurm, folder=settings.folder / "slurm", name=settings.name)
     of = f" as Slurm's {', '.join(numbers)}" if numbers else ""
     print(
         f"{amount(len(jobs), 'run')} submitted{of}, which log to {settings.folder / 'logs'}; once they are done, the same "

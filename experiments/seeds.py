@@ -17,9 +17,7 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 
 from command_line.console import run_tool
-from experiments.arguments import add_seeds, experiment_parser, read_settings
-from experiments.plan import in_order, seed_jobs
-from experiments.running import INTERRUPTED, run_all
+from experiments.arguments import INTERRUPTED, add_seeds, experiment_parser, read_settings
 from utils.processors import settle_in
 
 ABOUT = """The same run with several seeds: mean and standard deviation, best and last, with intervals.
@@ -44,6 +42,10 @@ def run_seeds(arguments: Sequence[str]) -> int:
     add_seeds(parser)
     parsed = parser.parse_args(arguments)
     settings = read_settings(parsed, name="seeds")
+
+    from experiments.plan import in_order, seed_jobs
+    from experiments.running import run_all
+
     jobs = seed_jobs(settings.folder, {settings.name: {}}, seeds=parsed.seeds, flags=settings.flags)
     return run_all(in_order(jobs), settings)
 

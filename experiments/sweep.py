@@ -15,13 +15,10 @@ if __name__ == "__main__":
     stop_quietly("experiments.sweep")  # loading the rest takes a moment
 
 from collections.abc import Sequence
+from functools import partial
 
 from command_line.console import run_tool
-from experiments.arguments import experiment_parser, read_settings, shared_flags
-from experiments.job import Job
-from experiments.plan import in_order, seed_jobs
-from experiments.running import INTERRUPTED, Tables, run_all, tables_of_methods
-from experiments.sweep_file import check_overlap, read_sweep
+from experiments.arguments import INTERRUPTED, experiment_parser, read_settings, shared_flags
 from options import resolve
 from utils.errors import InputError
 from utils.processors import settle_in
@@ -51,8 +48,13 @@ def run_sweep(arguments: Sequence[str]) -> int:
     parser = experiment_parser("experiments.sweep", ABOUT, runs="the file's, without .yaml", without=("seed",))
     parser.add_argument("file", type=pathlib.Path, metavar="FILE.yaml", help="flags, values and seeds")
     parsed = parser.parse_args(arguments)
-    sweep = read_sweep(parsed.file, allowed=shared_flags({"seed", "output_dir"}))
     settings = read_settings(parsed, name=parsed.file.stem)
+
+    from experiments.plan import in_order, seed_jobs
+    from experiments.running import run_all, tables_of_methods
+    from experiments.sweep_file import check_overlap, read_sweep
+
+    sweep = read_sweep(parsed.file, allowed=shared_flags({"seed", "output_dir"}))
     check_overlap(sweep, list(settings.flags), parsed.file)
     flags = {**sweep.flags, **settings.flags}
     variants = {name or settings.name: own for name, own in sweep.variants().items()}
@@ -62,10 +64,8 @@ def run_sweep(arguments: Sequence[str]) -> int:
     except InputError as error:
         raise InputError(f"{parsed.file}: {error}") from None
 
-    def tables(finished: Sequence[Job]) -> Tables:
-        return tables_of_methods(finished, more=[CHOSEN_ON_TEST] if len(variants) > 1 else [])
-
-    return run_all(in_order(jobs), settings, tables)
+    more = [CHOSEN_ON_TEST] if len(variants) > 1 else []
+    return run_all(in_order(jobs), settings, partial(tables_of_methods, more=more))
 
 
 if __name__ == "__main__":

@@ -189,6 +189,14 @@ def test_mistakes_are_told_before_the_first_run(queues, capsys, words, said):
     assert contents(queues.path) == before
 
 
+@pytest.mark.parametrize("command", ["seeds", "sweep", "ablation"])
+def test_help_needs_no_package(command):
+    file = ROOT / "experiments" / f"{command}.py"
+    done = subprocess.run([sys.executable, "-S", file, "--help"], capture_output=True, text=True, cwd=ROOT.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"bash scripts/{command}.sh" in done.stdout and "--slurm" in done.stdout and "--lr" in done.stdout
+
+
 def test_one_worker_per_gpu(monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setattr(workers, "usable_cpus", lambda: 7)
