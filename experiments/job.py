@@ -50,8 +50,8 @@ class Job:
 
     def command(self, *, resume: bool, threads: int | None = None) -> list[str]:
         """The command that makes the run, or goes on with it. A run that goes on keeps its number of threads, unless typed."""
-        chosen = {} if threads is None or resume else {"threads": threads}
-        words = as_words({**chosen, **self.flags, "resume": resume})
+        own = {"resume": True} if resume else {"threads": threads}
+        words = as_words({**own, **self.flags})
         return [
             sys.executable,
             os.fspath(self.program),
@@ -68,13 +68,12 @@ def make_job(name: str, output_dir: pathlib.Path, flags: Mapping[str, Any]) -> J
 
 
 def as_words(flags: Mapping[str, Any]) -> list[str]:
-    """{flag name: value} as a command line that says the same."""
+    """{flag name: value} as a command line that says the same; None is not said."""
     words = []
     for name, value in flags.items():
         if isinstance(value, bool):
-            words += (
-                [f"--{name}"] if value else [] if name in ("resume",) or name.startswith("no_") else [f"--no-{name}"]
-            )
+            off = [] if name.startswith("no_") else [f"--no-{name}"]
+            words += [f"--{name}"] if value else off
         elif isinstance(value, list | tuple):
             words += [f"--{name}", *value]
         elif value is not None:

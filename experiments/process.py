@@ -3,12 +3,12 @@
 process = RunProcess(job, threads=2, environment={"CUDA_VISIBLE_DEVICES": "1"})
 process.poll()              # its exit code, None while it runs
 process.stop()              # it saves what it has
+process.last_words()        # why it has ended
 """
 
 import contextlib
 import ctypes
 import os
-import pathlib
 import signal
 import subprocess
 import sys
@@ -18,6 +18,7 @@ from experiments.job import Job, State, state_of
 from ranks.place import VARIABLES
 from utils.printable import one_line
 
+MOST_READ = 20_000  # bytes of a log, from its end
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
@@ -26,10 +27,11 @@ class RunProcess:
 
     def __init__(self, job: Job, *, threads: int | None = None, environment: Mapping[str, str] | None = None) -> None:
         """`environment` is added to this process's. Raises InputError for a folder of another run."""
-        self.resumed = state_of(job) is State.BEGUN
+        self.job, self.resumed = job, state_of(job) is State.BEGUN
         job.log.parent.mkdir(parents=True, exist_ok=True)
         alone = {name: value for name, value in os.environ.items() if name not in VARIABLES}  # no rank of another run
-        with open(job.log, "ab") as log:
+        with open(job.log, "ab") as log:  # after what earlier calls have said
+            self._start = log.tell()
             self._process = subprocess.Popen(
                 job.command(resume=self.resumed, threads=threads),
                 stdin=subprocess.DEVNULL,
@@ -59,9 +61,24 @@ class RunProcess:
     def kill(self) -> None:
         self._process.kill()
 
+    def last_words(self) -> str:
+        """Why it has ended: the signal that killed it, or the last line that names its program, else the last line at all."""
+        code = self._process.poll()
+        if code is not None and code < 0:
+            out_of_memory = ", perhaps by the system, out of memory" if code == -signal.SIGKILL else ""
+            return f"was killed ({signal.Signals(-code).name}{out_of_memory})"
+        try:
+            with open(self.job.log, "rb") as file:
+                file.seek(max(self._start, os.path.getsize(self.job.log) - MOST_READ))
+                lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+        except OSError:
+            return "its log can't be read"
+        named = [line for line in lines if line.startswith("main.py: ")]
+        return one_line((named or lines or ["it has said nothing"])[-1])
+
 
 def _follow(parent: int) -> Callable[[], None]:
-    """What the new process does first: have the system stop it when its parent ends, however that ends."""
+    """What the new process does first: have the system stop it when its parent's thread ends, which is the main one."""
     library = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
     def follow() -> None:
@@ -72,15 +89,3 @@ def _follow(parent: int) -> Callable[[], None]:
                 os._exit(1)
 
     return follow
-
-
-def last_words(log: pathlib.Path) -> str:
-    """Why a run has ended: the last line that names its program, else the last line at all."""
-    try:
-        with open(log, "rb") as file:
-            file.seek(max(0, os.path.getsize(log) - 20_000))
-            lines = [line for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
-    except OSError:
-        return "it has written no log"
-    named = [line for line in lines if line.startswith("main.py: ")]
-    return one_line((named or lines or ["it has said nothing"])[-1])

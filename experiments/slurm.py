@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from command_line.suggestions import closest, did_you_mean
 from experiments.job import Job, State, state_of
-from experiments.process import RunProcess, last_words
+from experiments.process import RunProcess
 from utils.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Task:
         finally:
             self.process.stop()
         if state_of(self.job) is not State.DONE:
-            raise TrainingError(f"{self.job.name}: {last_words(self.job.log)}")
+            raise TrainingError(f"{self.job.name}: {self.process.last_words()}")
 
     def checkpoint(self) -> "DelayedSubmission":
         """Have the run save and end; what is to be called when the task is requeued."""

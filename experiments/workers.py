@@ -17,7 +17,7 @@ from enum import Enum
 from command_line.progress import Progress, duration
 from eval.tables import percent
 from experiments.job import Job, State, state_of
-from experiments.process import RunProcess, last_words
+from experiments.process import RunProcess
 from formats.names import amount
 from formats.run_results import evaluations, read_results
 from run.lock import FolderLock, InUse
@@ -56,7 +56,7 @@ def make_slots(*, jobs: int | None, device: str, runs: int) -> list[Slot]:
     if not gpus and device != "cpu" and device != "auto":
         raise InputError(f"--device {device}: there is no GPU here; leave it out, or give --device cpu")
     if not gpus:
-        return [Slot(place=f"CPU, {threads or 'all'} threads", threads=threads)] * count
+        return [Slot(place=f"CPU ({amount(threads, 'thread')})" if threads else "CPU", threads=threads)] * count
     if device not in ("auto", "cuda"):
         raise InputError(f"--device {device}: each worker has a GPU of its own; choose them by CUDA_VISIBLE_DEVICES")
     of_each = [gpus[i % len(gpus)] for i in range(count)]
@@ -121,7 +121,7 @@ class _Running:
             return Outcome.ELSEWHERE, f"{self.job.name}: left to another process ({str(error).partition(';')[0]})"
         return (
             Outcome.FAILED,
-            f"{self.job.name}: failed: {last_words(self.job.log)}; all it printed is in {self.job.log}",
+            f"{self.job.name}: failed: {self.process.last_words()}; all it printed is in {self.job.log}",
         )
 
 

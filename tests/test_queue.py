@@ -89,6 +89,13 @@ def test_a_run_that_fails_does_not_stop_the_others(queues, capsys):
     assert names(queues.calls()) == ["seeds-seed1"]
 
 
+def test_a_killed_run_is_said_to_be_killed(queues, capsys):
+    for does in ("fail", "die"):  # the log of the second begins after that of the first
+        queues.plan(**{"seeds-seed1": does})
+        assert seeds.main(["--seeds", "1", *queues.flags]) == 1
+    assert "seeds-seed1: failed: was killed (SIGKILL, perhaps by the system, out of memory)" in capsys.readouterr().out
+
+
 def test_a_run_that_has_begun_goes_on_with_its_own_threads(queues, capsys):
     folder = queues.path / "out" / "seeds" / "seeds-seed1"
     folder.mkdir(parents=True)

@@ -22,14 +22,17 @@ def test_it_is_no_script_of_its_own():
 
 
 class Machine:
-    """A clone whose main.py says which Python runs it, and Pythons that have the packages they are given."""
+    """A clone whose programs say which Python runs them, and Pythons that have the packages they are given."""
 
     def __init__(self, folder):
         self.root, self.bin = folder / "clone", folder / "bin"
         shutil.copytree(ROOT / "scripts", self.root / "scripts")
         for path in ROOT.glob("requirements*.txt"):
             shutil.copy(path, self.root)
-        (self.root / "main.py").write_text("import os, sys; print(os.environ['NAME'], *sys.argv[1:])\n")
+        (self.root / "experiments").mkdir()
+        for name in ("main", "experiments/seeds", "experiments/sweep", "experiments/ablation"):
+            program = self.root / f"{name}.py"
+            program.write_text("import os, sys; print(os.environ['NAME'], *sys.argv[1:])\n")
         self.bin.mkdir()
         for tool in TOOLS:
             (self.bin / tool).symlink_to(shutil.which(tool))
@@ -165,7 +168,7 @@ def test_an_old_python_is_passed_over(machine, monkeypatch):
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-@pytest.mark.parametrize("script", ["train.sh", "inference.sh", "check_data.sh"])
+@pytest.mark.parametrize("script", ["train.sh", "inference.sh", "check_data.sh", "seeds.sh", "sweep.sh", "ablation.sh"])
 def test_help_is_not_worth_a_download(machine, script, flag):
     done = machine.call(flag, script=script)
     assert done.stdout.startswith("system ") and done.stdout.endswith(f"{flag}\n")
