@@ -1,8 +1,8 @@
 """A stand-in for main.py that trains nothing: python fake_main.py --exp_name=NAME --output_dir=DIR FLAGS...
 
 It writes options.json and results.json as main.py does, the mAP made of the seed and --lr. FAKE_MAIN names a file of
-{run's name: what it does instead}: "fail"; "die"; "wait" until it is asked to stop, which it then says in last.pt; "deaf", asked
-in vain. Each call adds a line to the file in FAKE_CALLS.
+{run's name: what it does instead}: "fail"; "die"; "wait" until it is asked to stop, which it then says in last.pt; "deaf",
+asked in vain. Each call adds a line to the file in FAKE_CALLS.
 """
 
 import json
