@@ -27,7 +27,7 @@ from run.checkpoint import Checkpoint
 from run.predicting import RESULTS, Skipped, check_place
 from utils.errors import InputError
 
-VIDEOS_AT_ONCE = 4096  # that batches are made of together; a share opens no more than these of other shares' videos
+VIDEOS_AT_ONCE = 1024  # that batches are made of together; a share opens no more than these of other shares' videos
 # Flags that the shares of a folder have in common; batches of another size would be other batches.
 COMMON_FLAGS = tuple(
     name for name in FLAGS.names if name not in CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS or name == "test_batch_size"

@@ -73,6 +73,8 @@ def test_every_batch_is_one_shares(monkeypatch, videos, count):
     parts = [list(parts_of(videos, Share(number, count))) for number in range(1, count + 1)]
     owned = [batch for share in parts for part in share for batch in part.own(batches[part.videos])]
     assert sorted(owned, key=str) == sorted((b for part in batches.values() for b in part), key=str)
+    sizes = [sum(len(part.own(batches[part.videos])) for part in share) for share in parts]
+    assert max(sizes) - min(sizes) <= 4
     if count > len(whole):  # a share opens the videos of one part
         assert all(len(share) == 1 for share in parts)
     else:  # and none but its own where there are enough
