@@ -19,6 +19,7 @@ from torch.distributed import Store
 from utils.printable import one_line
 
 OVER = "over"  # the key that rank 0 sets once it knows that the job has failed, which it tells alone
+AFTER_FAILURE = 6.0  # seconds without a sign of life that are enough once a collective has failed
 GRACE = 5.0  # seconds that a process may take to end by itself once it is known that another one has
 
 
@@ -28,6 +29,7 @@ class Pulse:
     def __init__(self, store: Store, *, rank: int, hosts: Sequence[str], seconds: float) -> None:
         """`store` is used by this thread alone. `seconds` without a sign of life are the end of a rank."""
         self.store, self.rank, self.hosts, self.seconds = store, rank, tuple(hosts), seconds
+        self.patience = seconds
         self.verdict = ""
         self._decided, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._watch, name="pulse", daemon=True)
@@ -35,8 +37,9 @@ class Pulse:
         self._thread.start()
 
     def rank_is_lost(self) -> bool:
-        """Whether a collective has failed because a rank has ended: that takes a while to be known."""
-        return self._decided.wait(self.seconds + GRACE)
+        """Whether a collective has failed because a rank has ended, which is known once that misses a few signs of life."""
+        self.patience = min(self.seconds, AFTER_FAILURE)
+        return self._decided.wait(self.patience + GRACE)
 
     @property
     def speaks(self) -> bool:
@@ -71,8 +74,8 @@ class Pulse:
             now = self.store.get(f"pulse/{rank}")
             if now != before:
                 seen[rank] = now, time.monotonic()
-            elif time.monotonic() - since > self.seconds:
-                return f"{self._named(rank)} has ended, or hangs: no sign of life for {self.seconds:g} s"
+            elif time.monotonic() - since > self.patience:
+                return f"{self._named(rank)} has ended, or hangs: no sign of life for {self.patience:g} s"
         return ""
 
     def _end(self) -> None:
