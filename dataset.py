@@ -436,6 +436,7 @@ class Share:
 
     rank: int = 0
     ranks: int = 1
+    mixes: bool = True  # whether a video is mixed up with the one before it, which another rank may have
 
     def counts(self, videos: int) -> list[int]:
         """Videos of a batch that each rank takes; the first ranks take one more where it does not come out even."""
@@ -480,7 +481,7 @@ def train_batches(
 
     def prepare_share(keys: list[_SampleKey]) -> tuple[_Prepared, _Prepared | None, int]:
         own = share.of(len(keys))
-        partner = [keys[own.start - 1]] if own and share.ranks > 1 else []
+        partner = [keys[own.start - 1]] if own and share.ranks > 1 and share.mixes else []
         prepared = prepare(*choose([keys[i] for i in own]))
         return prepared, prepare(*choose(partner)) if partner else None, len(keys)
 

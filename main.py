@@ -106,7 +106,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
         run_options=options.run,
         saved_options=plain,
         held_out_loss=_make_held_out_loss(model, data.held_out, options) if data.held_out else None,
-        share=ranks.share if ranks else WHOLE_BATCH,
+        share=ranks.share(mixes=options.ablation.mixup) if ranks else WHOLE_BATCH,
         pictures=Snapshots(model, objective.mask, data, options) if options.run.write_report and can_draw() else None,
     )
     if checkpoint:

@@ -193,7 +193,7 @@ class Evaluator:
         evaluation: EvaluationOptions,
         compiled: bool = False,
     ) -> None:
-        self.data, self.data_options = data, data_options
+        self.model, self.data, self.data_options = model, data, data_options
         self.fusion, self.localization = fusion, localization
         batch_size = evaluation.test_batch_size
         if compiled:

@@ -100,8 +100,8 @@ def measured(recipe: str, threads: str, quick: str) -> int:
     ranks = join({"device": "cpu"})
     found: dict[str, Any] = {"B": options.optimisation.batch_size}
     if ranks:
-        found |= exchanges(options, classes, ranks.share, budget)
-    share = ranks.share if ranks else Share()
+        found |= exchanges(options, classes, ranks.share(mixes=True), budget)
+    share = ranks.share(mixes=True) if ranks else Share()
     model = new_model(options, classes)
     objective, optimizer = build_training(model, options, CPU)
     batch = random_batch(options, classes, share)

@@ -5,13 +5,17 @@ the result files are the same to the byte.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 import torch.distributed as dist
+from torch import nn
 
 from dataset import Dataset
 from localization.instances import Prediction
 from ranks.joining import Ranks
 from test import Evaluator
+from utils.errors import TrainingError
 
 
 def dealt_out(costs: Sequence[float], ranks: int) -> list[list[int]]:
@@ -41,14 +45,27 @@ class SharedEvaluator(Evaluator):
         self._exchanged(self.groups)
 
     def _exchanged(self, groups: Sequence[list[int]]) -> list[dict[int, Prediction]] | None:
-        """Every rank's predictions on rank 0; None on the others."""
+        """Every rank's predictions on rank 0; None on the others. Raises TrainingError when a rank's weights have drifted."""
         costs = [cost_of(self.data, group, self.data_options.num_segments) for group in groups]
         share = dealt_out(costs, self.ranks.count)[self.ranks.rank]
-        own = super().predict_groups([groups[i] for i in share])
-        parts: list[dict[int, Prediction]] | None = [{}] * self.ranks.count if self.ranks.rank == 0 else None
+        own = fingerprint(self.model), super().predict_groups([groups[i] for i in share])
+        parts: list[Any] | None = [None] * self.ranks.count if self.ranks.rank == 0 else None
         with self.ranks.explained():
             dist.gather_object(own, parts, 0)
-        return parts
+        if parts is None:
+            return None
+        for rank, (weights, _) in enumerate(parts):
+            if weights != own[0]:
+                raise TrainingError(
+                    f"rank {rank} (on {self.ranks.hosts[rank]}) has other weights than rank 0, though it has made the same "
+                    "updates; test its memory"
+                )
+        return [predictions for _, predictions in parts]
+
+
+def fingerprint(model: nn.Module) -> int:
+    """The sum of all weights' bits: the same in any order, another one where a weight differs."""
+    return sum(int(p.detach().view(torch.int32).sum(dtype=torch.int64)) for p in model.parameters())
 
 
 def cost_of(data: Dataset, group: Sequence[int], num_segments: int) -> int:

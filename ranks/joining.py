@@ -27,6 +27,7 @@ from utils.errors import InputError, TrainingError
 
 # Of a collective: only a fault of the program lasts so long, since ranks that end or hang are noticed much earlier.
 LONGEST_WAIT = datetime.timedelta(hours=1)
+LONGEST_COMMAND = datetime.timedelta(days=30)  # that rank 0 may be busy alone
 KEPT = 100  # commands in the store: between that many there are collectives, so all ranks have read the earlier ones
 POLL = 0.02  # seconds between looks for what takes long to come
 PARTING = 5.0  # seconds that rank 0 waits at the end until the others have read that it is one
@@ -45,9 +46,9 @@ class Ranks:
         """What run.device.choose_machine is to know of this rank."""
         return {"device": self.device, "ranks": self.count}
 
-    @property
-    def share(self) -> Share:
-        return Share(rank=self.rank, ranks=self.count)
+    def share(self, *, mixes: bool) -> Share:
+        """This rank's part of every batch."""
+        return Share(rank=self.rank, ranks=self.count, mixes=mixes)
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
@@ -85,7 +86,7 @@ class Ranks:
         """Wait for what rank 0 wants next: long, while it saves. Raises TrainingError when rank 0 has failed, or ended."""
         key = f"command/{self.commands}"
         with self.explained():
-            self.store.wait([key], LONGEST_WAIT)  # or until the pulse ends this process
+            self.store.wait([key], LONGEST_COMMAND)  # or until the pulse ends this process
             command: dict[str, Any] = json.loads(self.store.get(key))
         self.commands += 1
         if command["do"] == "fail":

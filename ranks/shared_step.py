@@ -24,6 +24,7 @@ class SharedStep:
     def __init__(self, objective: Objective, optimizer: WideAdam, ranks: Ranks, *, num_segments: int) -> None:
         self.objective, self.optimizer, self.ranks, self.num_segments = objective, optimizer, ranks, num_segments
         self.parameters = list(objective.model.parameters())
+        self.share = ranks.share(mixes=objective.ablation.mixup)
         self.traced: Traced | None = None
 
     def __call__(self, batch: Batch) -> StepResult:
@@ -31,14 +32,12 @@ class SharedStep:
             return self._step(batch)
 
     def _step(self, batch: Batch) -> StepResult:
-        own, counts = len(batch.video_ids), self.ranks.share.counts(batch.of)
+        own, counts = len(batch.video_ids), self.share.counts(batch.of)
         company = Companions(counts, self.ranks.rank)
         self.optimizer.zero_grad()
         result = None
         if own:
-            mixes = self.objective.ablation.mixup
-            partner = batch.partner if mixes else None
-            result = self.objective(batch.features, batch.labels, partner=partner, company=company)
+            result = self.objective(batch.features, batch.labels, partner=batch.partner, company=company)
             (result.losses[-1] * (own / batch.of)).backward()
         else:
             self._take_part(company)

@@ -140,7 +140,7 @@ def _follow(ranks: Ranks) -> None:
         seed=options.run.seed,
         first_step=train["step"],
         last_step=train["total"],
-        share=ranks.share,
+        share=shared.share,
     )
     with contextlib.closing(batches):
         for step in itertools.count(train["step"]):

@@ -59,7 +59,7 @@ def losses(folder):
 
 
 def numbers(folder):
-    """Weights, moments and mask statistics, by name. After one step, Adam's first moment is a tenth of the gradient."""
+    """Weights, mask statistics and moments, which are means of all gradients and of their squares, by name."""
     last = load_checkpoint(folder / "last.pt")
     state = last.training["optimizer"]["state"]
     moments = {f"{i}.{name}": value for i, of in state.items() for name, value in of.items()}
@@ -75,21 +75,20 @@ def assert_same_numbers(found, expected, *, tolerance=1e-5):
 
 
 @pytest.mark.parametrize(
-    ("size", "count", "steps", "flags"),
+    ("size", "count", "flags"),
     [
-        ("4", 2, "1", []),  # where Adam's first moments are the gradients
-        ("2", 2, "5", ["--no_mixup"]),
-        ("4", 2, "5", []),
-        ("3", 3, "5", []),
-        ("4", 2, "5", ["--no_actionness", "--no_propagation"]),
+        ("2", 2, ["--no_mixup"]),
+        ("4", 2, []),
+        ("3", 3, []),
+        ("4", 2, ["--no_actionness", "--no_propagation"]),
     ],
 )
-def test_ranks_compute_what_one_process_does(train, size, count, steps, flags):
+def test_ranks_compute_what_one_process_does(train, size, count, flags):
     """Over the end of an epoch, whose last batch of the 7 videos is smaller than the others: some ranks have no video."""
-    flags = ("--batch_size", size, "--num_iters", steps, *flags)
+    flags = ("--batch_size", size, "--num_iters", "5", *flags)
     alone, shared = train("alone", *flags, count=1), train("shared", *flags, count=count)
     expected = losses(alone)
-    assert len(expected) == int(steps)
+    assert len(expected) == 5
     for step, terms in losses(shared).items():
         assert terms == pytest.approx(expected[step], rel=1e-5, abs=1e-6), step
     assert_same_numbers(numbers(shared), numbers(alone))
@@ -151,7 +150,7 @@ def failing(tiny, tmp_path):
 
     def call(*flags, **more):
         fixed = ("--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", "x")
-        return run_ranks([*FLAGS, *fixed, "--rank_timeout", "3", *flags], tmp_path / "ends", **more)
+        return run_ranks([*FLAGS, *fixed, "--rank_timeout", "5", *flags], tmp_path / "ends", **more)
 
     return call
 
@@ -159,7 +158,6 @@ def failing(tiny, tmp_path):
 def told(ends, *, by=0):
     """The one line that one rank prints; all have ended, and in time."""
     assert all(end.code in (1, 2, -signal.SIGKILL) for end in ends.values()), ends
-    assert all(end.seconds < 30 for end in ends.values())
     lines = [(rank, line) for rank, end in ends.items() for line in end.err.splitlines() if "main.py" in line]
     assert [rank for rank, _ in lines] == [by], ends
     assert not any("Traceback" in end.err for end in ends.values())
@@ -182,7 +180,7 @@ def test_a_rank_without_its_device(failing):
 
 
 def test_a_rank_that_never_arrives(failing):
-    assert "of 3 ranks, 2 did not arrive within 3 s" in told(failing(count=3, absent=[2]))
+    assert "of 3 ranks, 2 did not arrive within 5 s" in told(failing(count=3, absent=[2]))
 
 
 def test_rank_0_never_arrives(failing):
@@ -202,6 +200,11 @@ def test_a_rank_that_dies_hangs_or_fails_is_named(failing, hook, reason):
     started = failing("--num_epochs", "3", "--batch_size", "3", own_hook={2: hook}, count=3, stopped=[2])
     line = told(started)
     assert "rank 2 (on " in line and reason in line
+
+
+def test_a_rank_whose_weights_drift_is_named(failing):
+    line = told(failing("--num_epochs", "3", own_hook={1: Hook(3, drifts=True)}))
+    assert "rank 1 (on " in line and "has other weights than rank 0" in line
 
 
 def test_a_job_without_its_rank_0_ends(failing):

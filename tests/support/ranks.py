@@ -83,6 +83,7 @@ class Hook:
     step: int  # counted from 1
     number: int = 0
     error: str = ""
+    drifts: bool = False  # one of its weights changes
 
 
 def run_ranks(flags: Sequence[str], folder: pathlib.Path, **more: object) -> dict[int, EndedRank]:
@@ -128,6 +129,8 @@ def _code_of(function: object, arguments: list[str]) -> int:
 
 
 def _hang_in(hook: Hook) -> None:
+    import torch
+
     from ranks.shared_step import SharedStep
     from utils.errors import InputError
 
@@ -135,6 +138,10 @@ def _hang_in(hook: Hook) -> None:
 
     def hooked(self: SharedStep, batch: object) -> object:
         if next(steps) == hook.step:
+            if hook.drifts:
+                with torch.no_grad():
+                    self.parameters[-1][0] += 1e-6
+                return original(self, batch)  # type: ignore[arg-type]
             if hook.error:
                 raise InputError(hook.error)
             os.kill(os.getpid(), hook.number)
