@@ -5,6 +5,7 @@ print(join_shares(out, found, work))                 # Work, see run/sharing.py
 Joining holds every detection once, as numbers in arrays, and one share's file at a time.
 """
 
+import contextlib
 import pathlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from command_line.shares import Share
+from formats.ground_truth import read_json
 from formats.names import amount
+from formats.regular_files import check_regular, sha256_of
 from formats.result_file import Entry, entries_of, read_detections
 from formats.unlabelled import FoundVideos
-from run.predicting import DETECTIONS, RESULTS, write_files
+from run.predicting import DETECTIONS, RESULTS, TABLE, write_files
 from run.sharing import Work, damaged, read_share, shares_in
 from utils.errors import InputError
 from utils.segments import Segments
@@ -29,13 +32,16 @@ MOST_NAMED = 10  # missing shares
 def join_shares(out: pathlib.Path, found: FoundVideos, work: Work) -> str:
     """Write detections.json, detections.csv and results.json of all shares into `out`. Returns what to say of it.
 
-    Raises InputError when shares are missing, damaged, or of another work.
+    Nothing is done where they are there already, joined of the very files that the shares have now. Raises InputError when
+    shares are missing, damaged, or of another work.
     """
     folders = shares_in(out)
     count = next(iter(folders)).of
     _check_complete(out, folders, count)
     stated = {share: read_share(folder, work) for share, folder in folders.items()}
-    if (out / RESULTS).exists():
+    # Before the files are read: of a share that is made again meanwhile, the old one is noted, and joined again next time.
+    digests = _digests(folders)
+    if _is_joined(out, digests):
         return f"{out}: the {count} shares are joined already"
     detections = {share: _detections(folders[share], stated[share], work.classes) for share in folders}
     videos = _videos(found, stated, out)
@@ -48,7 +54,8 @@ def join_shares(out: pathlib.Path, found: FoundVideos, work: Work) -> str:
         for share in videos.values():
             yield next(of_shares[share])
 
-    write_files(out, entries, _results(videos, stated, total))
+    (out / RESULTS).unlink(missing_ok=True)  # an earlier one, which would not fit the new detections
+    write_files(out, entries, _results(videos, stated, total, digests))
     differ = _differences(stated)
     note = (
         f"\nnote: the shares differ in {', '.join(differ)}: last digits may be others than of one process"
@@ -56,6 +63,30 @@ def join_shares(out: pathlib.Path, found: FoundVideos, work: Work) -> str:
         else ""
     )
     return f"{amount(total, 'detection')} in {amount(len(videos), 'video')}, of {count} shares; results in {out}{note}"
+
+
+def _digests(folders: Mapping[Share, pathlib.Path]) -> dict[str, str]:
+    """{"shard-1-of-2/results.json": its SHA-256} of what is joined of all shares. Raises InputError for what is no file."""
+    digests = {}
+    for folder in folders.values():
+        for name in (RESULTS, DETECTIONS):
+            try:
+                check_regular(folder / name)
+                digests[f"{folder.name}/{name}"] = sha256_of(folder / name)
+            except OSError:
+                raise damaged(folder) from None
+    return digests
+
+
+def _is_joined(out: pathlib.Path, digests: Mapping[str, str]) -> bool:
+    """Whether `out` has all three files, joined of shares with these digests."""
+    if not all((out / name).is_file() for name in (DETECTIONS, TABLE, RESULTS)):
+        return False
+    with contextlib.suppress(InputError):  # unreadable: made again
+        results = read_json(out / RESULTS)
+        shares = results.get("shares") if isinstance(results, dict) else None
+        return isinstance(shares, dict) and shares.get("files") == digests
+    return False
 
 
 def _check_complete(out: pathlib.Path, folders: Mapping[Share, pathlib.Path], count: int) -> None:
@@ -102,7 +133,9 @@ def _detections(folder: pathlib.Path, results: Mapping[str, Any], classes: tuple
     return Segments(own.video, codes[own.label], own.start, own.end, own.score)
 
 
-def _results(videos: Mapping[str, Share], stated: Mapping[Share, Mapping[str, Any]], total: int) -> dict[str, Any]:
+def _results(
+    videos: Mapping[str, Share], stated: Mapping[Share, Mapping[str, Any]], total: int, digests: Mapping[str, str]
+) -> dict[str, Any]:
     """results.json: that of the first share, but for what is of all."""
     first = next(iter(stated.values()))
     left_out = {tuple(entry) for results in stated.values() for entry in results["share"]["left_out"]}
@@ -111,7 +144,7 @@ def _results(videos: Mapping[str, Share], stated: Mapping[Share, Mapping[str, An
         "detections": total,
         "left_out": dict(Counter(kind for _, kind in sorted(left_out))),
         "options": {**first["options"], "shard": "1/1"},
-        "shares": {"count": len(stated), "differ": _differences(stated)},
+        "shares": {"count": len(stated), "differ": _differences(stated), "files": digests},
     }
     return {name: own.get(name, value) for name, value in {**first, **own}.items() if name != "share"}
 

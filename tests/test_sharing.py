@@ -1,5 +1,6 @@
 """main.py --predict --shard I/N: shares without a word between them, and the whole that is joined of them."""
 
+import hashlib
 import json
 import shutil
 
@@ -92,7 +93,8 @@ def test_the_shares_are_one_process_to_the_bit(here, count, short_videos):
     for name in ("detections.json", "detections.csv"):
         assert (here.path / "x" / name).read_bytes() == (here.path / "whole" / name).read_bytes()
     one, joined = here.results("whole"), here.results("x")
-    assert joined.pop("shares") == {"count": count, "differ": {}}
+    shares = joined.pop("shares")
+    assert (shares["count"], shares["differ"], len(shares["files"])) == (count, {}, 2 * count)
     for results in (one, joined):
         del results["options"]["out"], results["options"]["shard"], results["options"]["write_report"]
     assert joined == one
@@ -122,6 +124,56 @@ def test_what_is_finished_is_not_done_again(here):
     before = contents(here.path)
     assert "the 2 shares are joined already" in here.out("--out", "x")
     assert contents(here.path) == before
+
+
+def test_the_files_that_were_joined_are_named(here):
+    here.shares(2)
+    here.out("--out", "x")
+    files = here.results("x")["shares"]["files"]
+    assert list(files) == [f"shard-{i}-of-2/{name}.json" for i in (1, 2) for name in ("results", "detections")]
+    for name, digest in files.items():
+        assert hashlib.sha256((here.path / "x" / name).read_bytes()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("name", ["detections.json", "detections.csv", "results.json"])
+def test_what_is_gone_or_unreadable_is_joined_again(here, name):
+    here.shares(2)
+    here.out("--out", "x")
+    before = contents(here.path)
+    (here.path / "x" / name).unlink()
+    assert "of 2 shares; results in x" in here.out("--out", "x")
+    assert contents(here.path) == before
+    for text in ("{", "[]", '{"shares": 3}', '{"shares": {"count": 2}}'):  # the last is of an earlier version
+        (here.path / "x" / "results.json").write_text(text)
+        assert "of 2 shares; results in x" in here.out("--out", "x")
+        assert contents(here.path) == before
+
+
+def test_a_share_that_was_made_again_is_joined_again(here):
+    """With other features under the same names, which no comparison of the works sees."""
+    here.shares(2)
+    here.out("--out", "x")
+    for file in (here.path / "new").iterdir():
+        np.save(file, np.load(file)[::-1] * 0.5)
+    for number in (1, 2):
+        shutil.rmtree(here.path / "x" / f"shard-{number}-of-2")
+        here.out("--out", "x", "--shard", f"{number}/2")
+    here.out("--out", "whole", "--no-write_report")
+    old = (here.path / "x" / "detections.json").read_bytes()
+    assert "of 2 shares; results in x" in here.out("--out", "x")
+    for name in ("detections.json", "detections.csv"):
+        assert (here.path / "x" / name).read_bytes() == (here.path / "whole" / name).read_bytes() != old
+    assert "joined already" in here.out("--out", "x")
+
+
+def test_a_join_that_breaks_off_leaves_no_results_of_the_one_before(here, monkeypatch):
+    here.shares(2)
+    here.out("--out", "x")
+    (here.path / "x" / "detections.csv").unlink()
+    monkeypatch.setattr(predicting, "write_table", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        here.predict("--out", "x")
+    assert not (here.path / "x" / "results.json").exists()
 
 
 def test_what_a_killed_share_has_left_goes(here):
@@ -178,6 +230,34 @@ def test_shares_of_another_work(here):
     (here.path / "new" / "gt.json").unlink()
     shutil.copytree("x/shard-1-of-2", "x/shard-1-of-3")
     assert "--out x: holds shares of 2 and of 3" in here.refused("--out", "x")
+
+
+@pytest.mark.parametrize("fact", ["fps", "duration"])
+def test_a_frame_rate_or_a_duration_that_is_stated_otherwise_is_another_work(here, fact):
+    def state(**facts):
+        (here.path / "new" / "gt.json").write_text(json.dumps({"database": {"v01": facts}}))
+
+    stated = {"fps": 30.0, "duration": 2.0}
+    state(**stated)
+    here.shares(2)
+    state(**{**stated, fact: 1.5})
+    for flags in ([], ["--shard", "1/2"]):
+        said = here.refused("--out", "x", *flags)
+        assert "x/shard-1-of-2: is a share of other videos, or other frame rates or durations of them" in said
+    state(**stated)
+    here.out("--out", "x")
+
+
+def test_a_video_that_no_share_has(here):
+    """All files of the share agree that it is not there, and none says that it was left out."""
+    here.shares(2)
+    folder = here.path / "x" / "shard-1-of-2"
+    results, detections = (json.loads((folder / f"{name}.json").read_text()) for name in ("results", "detections"))
+    video, _ = results["videos"].popitem()
+    results["detections"] -= len(detections["results"].pop(video))
+    for name, content in (("results", results), ("detections", detections)):
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    assert f"--out x: no share has video '{video}'; remove the shares" in here.refused("--out", "x")
 
 
 def test_what_no_share_can_go_into(here):
