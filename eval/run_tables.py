@@ -9,15 +9,11 @@
 Inference folders (output/EXPERIMENT/inference) are runs too. docs/diagnosis.md says what the columns are.
 """
 
-import json
-import os
 import pathlib
-import re
 import sys
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, takewhile
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
@@ -26,87 +22,17 @@ from command_line.parser import CommandParser
 from eval.statistics import CONFIDENCE, SeedEstimate, over_seeds, paired_over_seeds
 from eval.summary import counts_of_truth, ground_of_map
 from eval.table_markup import escape_latex, escape_markdown, latex_table, markdown_table
+from eval.table_runs import TableRun, methods, read_table_run
 from formats.names import amount
-from formats.run_results import INFERENCE, OF_A_RUN, RESULTS, VAL, evaluations, read_results
-from options import CALL_FLAGS, FLAGS, LAST_BIT_FLAGS, NEUTRAL_FLAGS
+from formats.run_results import INFERENCE, OF_A_RUN, VAL
 from utils.atomic import write_text
 from utils.errors import InputError
 from utils.printable import one_line
-from utils.ranges import parse_span
 from utils.text_table import table
 
-_NOT_OF_A_METHOD = CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS | {"seed"}
 MOST_PAIRED = 6  # methods whose differences are all told; of more there would be too many
 # The first columns; then measures, and "MEASURE sd" for each.
 KEYS = ["method", "evaluation", "runs", "mean detections"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TableRun:
-    name: str
-    seed: int | None
-    data: str
-    options: str | None  # those that make the method, as JSON; None where the file states none
-    measures: dict[str, dict[str, float]]  # evaluation -> {"0.5": mAP, "avg 0.1:0.7": ...}, fractions
-    classes: tuple[str, ...]  # none in an inference
-    compared: dict[str, dict[str, int]]  # evaluation -> how many of each of COMPARED; earlier versions stated none
-    training_seconds: float | None = None  # of a training run
-
-    @property
-    def is_inference(self) -> bool:
-        return INFERENCE in self.measures
-
-    @property
-    def states_compared(self) -> bool:
-        return self.compared.keys() == self.measures.keys()
-
-
-def read_table_run(folder: pathlib.Path, *, which: Sequence[str] = OF_A_RUN) -> TableRun:
-    """`which` chooses among OF_A_RUN and VAL; the one evaluation of an inference is always read.
-
-    Raises InputError for a folder without usable results, or whose test videos have no annotated segments.
-    """
-    results = read_results(folder)
-    chosen = {name: each for name, each in evaluations(results).items() if name in (*which, INFERENCE)}
-    if not chosen:
-        raise InputError(f"{folder / RESULTS}: has no {' and '.join(which)}: train with --select val, or leave it out")
-    found = {name: evaluation for name, evaluation in chosen.items() if evaluation.get("mAP")}
-    if not found:
-        raise InputError(f"{folder / RESULTS}: has no mAP, its test videos have no annotated segments; leave it out")
-    options = results.get("options")
-    shown = _of_the_method(options or {})
-    path = pathlib.Path(os.path.abspath(folder))
-    first, seed = next(iter(found.values())), (options or results).get("seed")
-    seconds = results.get("seconds")
-    return TableRun(
-        name=f"{path.parent.name}/{path.name}" if path.name == INFERENCE else path.name,
-        seed=seed if type(seed) is int else None,
-        data=str(results.get("data", {}).get("name", "")),
-        options=json.dumps(shown, sort_keys=True) if options else None,
-        measures={name: _measures(evaluation, folder / RESULTS) for name, evaluation in found.items()},
-        classes=tuple(first.get("per_class_AP") or ()),
-        compared={name: evaluation["compared"] for name, evaluation in found.items() if evaluation.get("compared")},
-        training_seconds=seconds.get("training") if isinstance(seconds, dict) else None,
-    )
-
-
-def _of_the_method(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that make a method. Where nothing is held out, --select says only which of a run's models is kept."""
-    unused = set() if options.get("select") == VAL else {"select", "val_share"}
-    older = {name: flag.default for name, flag in FLAGS.flags.items()}  # an earlier version's file lacks newer options
-    known = older | dict(options)
-    return {name: value for name, value in known.items() if name not in _NOT_OF_A_METHOD | unused}
-
-
-def _measures(evaluation: Mapping[str, Any], path: pathlib.Path) -> dict[str, float]:
-    averages = evaluation.get("average_mAP") or {}
-    for name in (*evaluation["mAP"], *averages):
-        try:
-            parse_span(name)
-        except InputError as error:
-            raise InputError(f"{path}: {error}; fix it, or evaluate the run again") from None
-    named = {**evaluation["mAP"], **{f"avg {span}": value for span, value in averages.items()}}
-    return {name: float(value) for name, value in named.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,51 +97,6 @@ def caption_of(runs: Sequence[TableRun]) -> str:
 def _data_of(data: str, classes: int, counts: Mapping[str, int]) -> str:
     known = [*counts_of_truth(counts), *([amount(classes, "class")] if classes else [])]
     return ", ".join([f"data {one_line(data)}", *known])
-
-
-def methods(runs: Sequence[TableRun]) -> dict[str, list[TableRun]]:
-    """{method: its runs}. Runs with the same options but for the seed are one, two with the same seed are not.
-
-    Inferences are apart from training runs.
-    """
-    groups = defaultdict(list)
-    for i, run in enumerate(runs):
-        alone = run.options is None or run.seed is None
-        groups[i if alone else (run.options, run.is_inference)].append(run)
-    named: dict[str, list[TableRun]] = {}
-    for group in groups.values():
-        seeds = Counter(run.seed for run in group)
-        apart = [group] if max(seeds.values()) == 1 else [[run] for run in group]
-        for members in apart:
-            name = _common_name(members)
-            while name in named:
-                name += "'"  # another method of that name
-            named[name] = members
-    return named
-
-
-def _common_name(runs: Sequence[TableRun]) -> str:
-    """The runs' names without their seeds, else the words and numbers that they begin with, else the first name."""
-    if len(runs) == 1:
-        return runs[0].name
-    ending = f"/{INFERENCE}" if runs[0].is_inference else ""
-    names = [run.name.removesuffix(ending) for run in runs]
-    return (_without_seeds(names) or _common_words(names) or names[0]) + ending
-
-
-def _without_seeds(names: Sequence[str]) -> str:
-    """What is left of all names without the number at their end, if each has another; empty if they differ in more."""
-    found = [re.fullmatch(r"(.*?)[-_. ]+(?:(?:seed|s)[-_. ]*)?([0-9]+)", name, re.I | re.S) for name in names]
-    parts = [match.groups() for match in found if match]
-    if len(parts) < len(names) or len({stem for stem, _ in parts}) > 1:
-        return ""
-    return parts[0][0] if len({number for _, number in parts}) == len(parts) else ""
-
-
-def _common_words(names: Sequence[str]) -> str:
-    words = [re.findall(r"[0-9]+|[-_. ]+|[^-_. 0-9]+", name) for name in names]
-    common = takewhile(lambda of_each: len(set(of_each)) == 1, zip(*words, strict=False))
-    return "".join(of_each[0] for of_each in common).rstrip("-_. ")
 
 
 def table_of(grouped: Mapping[str, Sequence[TableRun]], *, which: Sequence[str]) -> pd.DataFrame:

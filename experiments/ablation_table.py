@@ -7,9 +7,10 @@ print(made.text)
 import re
 from collections.abc import Mapping, Sequence
 
-from eval.run_tables import TableRun, caption_of, check_comparable, read_table_run
+from eval.run_tables import caption_of, check_comparable
 from eval.statistics import CONFIDENCE, SeedEstimate, over_seeds, paired_over_seeds
 from eval.table_markup import escape_latex, escape_markdown, latex_table, markdown_table
+from eval.table_runs import TableRun, read_table_run
 from experiments.job import Job
 from experiments.parts import PARTS, Variant
 from experiments.running import Tables

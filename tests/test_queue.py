@@ -12,7 +12,7 @@ from support.paths import ROOT
 from support.queues import refused, wait_for
 from support.tiny import TINY_FLAGS
 
-from eval.run_tables import TableRun
+from eval.table_runs import TableRun
 from experiments import ablation, job, seeds, workers
 from experiments.ablation_table import change_of
 from experiments.parts import PARTS, upward, without_one

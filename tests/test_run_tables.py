@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from eval.__main__ import main
-from eval.run_tables import TableRun, cells_of, methods, read_table_run, table_of
+from eval.run_tables import cells_of, table_of
 from eval.table_markup import escape_latex, escape_markdown
+from eval.table_runs import TableRun, methods, read_table_run
 
 CLASSES = ("Jump", "Dive")
 
@@ -117,6 +118,57 @@ def test_inferences_are_a_method_of_their_own():
 def test_the_same_seed_twice_is_two_methods(tmp_path):
     runs = [read_table_run(write_run(tmp_path / name / "run", seed=3)) for name in "xy"]
     assert {name: len(members) for name, members in methods(runs).items()} == {"run": 1, "run'": 1}
+
+
+def variant(path, name, seeds, **options):
+    return [read_table_run(write_run(path / f"{name}-seed{seed}", seed=seed, **options)) for seed in seeds]
+
+
+def parts_of(runs):
+    return {name: [(run.name, run.seed) for run in members] for name, members in methods(runs).items()}
+
+
+def test_runs_of_one_seed_are_apart_by_the_flag_that_differs(tmp_path, capsys):
+    values = {("test", 0): 0.40, ("test", 1): 0.44, ("last", 0): 0.41, ("last", 1): 0.43}
+    folders = [
+        write_run(tmp_path / f"select={select}-seed{seed}", seed=seed, last=value, select=select, num_workers=seed)
+        for (select, seed), value in values.items()
+    ]
+    _, out, err = tables(capsys, *folders, "--format", "markdown", "--which", "last")
+    assert "| select=test | last | 2 |  | **42.0** ± 2.8 |" in out
+    assert "| select=last | last | 2 |  | **42.0** ± 1.4 |" in out
+    assert "one run" not in err and "select=last - select=test, last: +0.00 [" in err
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"threads": 8}, {"cache": "disk"}, {"deterministic": True}, {"device": "cuda"}, {"output_dir": "elsewhere"}],
+)
+def test_any_flag_that_makes_no_method_may_tell_them_apart(tmp_path, options):
+    runs = variant(tmp_path, "a", (0, 1)) + variant(tmp_path, "b", (0, 1, 2), **options)
+    assert {name: len(members) for name, members in methods(runs).items()} == {"a": 2, "b": 3}
+
+
+def test_a_flag_that_tells_no_runs_of_one_seed_apart_is_ignored(tmp_path):
+    """Three variants of two flags, on machines with other threads for every seed."""
+    runs = [
+        run
+        for seed in (0, 1)
+        for name, flags in (("x", {}), ("y", {"select": "last"}), ("z", {"select": "last", "deterministic": True}))
+        for run in variant(tmp_path, name, [seed], threads=2 + seed, **flags)
+    ]
+    assert parts_of(runs) == {name: [(f"{name}-seed{seed}", seed) for seed in (0, 1)] for name in "xyz"}
+
+
+def test_variants_of_one_name_are_called_by_what_differs(tmp_path):
+    runs = variant(tmp_path / "1", "a", (0, 1), threads=1) + variant(tmp_path / "2", "a", (0, 1), threads=8)
+    assert list(parts_of(runs)) == ["a", "a (threads=8)"]
+
+
+def test_what_nothing_tells_apart_leaves_the_other_variants_whole(tmp_path):
+    runs = variant(tmp_path, "a", (0, 1)) + variant(tmp_path, "b", (0, 1), select="last")
+    again = variant(tmp_path / "again", "a", (1,))
+    assert [len(members) for members in methods(runs + again).values()] == [1, 1, 1, 2]
 
 
 def test_markdown(folders, capsys):

@@ -39,6 +39,15 @@ def test_every_combination_is_run_with_every_seed(queues, capsys):
     assert {call["name"].split("-")[0] for call in queues.calls()} == {"lr=0.0005"}
 
 
+def test_values_that_change_no_result_have_their_mean_too(queues, capsys):
+    file = written(queues.path, "values: {select: [test, last], num_workers: [0, 1]}\nseeds: [0, 1]\n")
+    assert sweep.main([str(file), *queues.flags, "--jobs", "2", "--lr", "1e-4"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    for select in ("test", "last"):
+        for workers in (0, 1):
+            assert f"select={select}-num_workers={workers} last 2 31.5 ± 0.7" in out
+
+
 def test_values_are_those_of_the_command_line(tmp_path):
     text = """
         flags:
