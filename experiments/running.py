@@ -13,7 +13,7 @@ from experiments.arguments import Settings
 from experiments.job import Job, State, state_of
 from experiments.plan import check_before
 from experiments.slurm import read_slurm_settings, submit
-from experiments.workers import Outcome, make_slots, work_off
+from experiments.workers import make_slots, work_off
 from formats.names import amount, shown
 from formats.run_results import OF_A_RUN, VAL
 from utils.atomic import write_text
@@ -40,27 +40,27 @@ def tables_of_methods(finished: Sequence[Job], more: Sequence[str] = ()) -> Tabl
 def run_all(
     jobs: Sequence[Job], settings: Settings, tables: Callable[[Sequence[Job]], Tables] = tables_of_methods
 ) -> int:
-    """Return the exit code: 0, or 1 if a run has failed. Raises InputError before the first run for a mistake."""
+    """Return the exit code: 0 if all runs are finished, with --table if there is one to tabulate; else 1.
+
+    Raises InputError before the first run for a mistake.
+    """
     slurm = None if settings.slurm is None else read_slurm_settings(settings.slurm)
     if not settings.table_only:
         check_before(jobs)
     waiting = unfinished(jobs)
     if slurm is not None:
         return _submit(waiting, settings, slurm)
-    outcomes = {}
     if not settings.table_only:
         slots = make_slots(jobs=settings.jobs, device=jobs[0].options.run.device, runs=len(waiting))
-        outcomes = work_off(waiting, slots, title=settings.name, done=len(jobs) - len(waiting))
-    missing = {job.name: None for job in unfinished(jobs)}
-    finished = [job for job in jobs if job.name not in missing]
-    if finished:
-        _conclude(tables(finished), settings.folder, list(missing))
+        work_off(waiting, slots, title=settings.name, done=len(jobs) - len(waiting))
+    missing = _conclude(jobs, settings.folder, tables)
     if missing:
         print(
             f"{amount(len(missing), 'run')} of {len(jobs)} not finished: {shown(missing, most=10)}; "
             "the same command goes on with them"
         )
-    return 1 if Outcome.FAILED in outcomes.values() else 0
+    done = len(missing) < len(jobs) if settings.table_only else not missing
+    return 0 if done else 1
 
 
 def unfinished(jobs: Sequence[Job]) -> list[Job]:
@@ -77,14 +77,27 @@ def _submit(jobs: Sequence[Job], settings: Settings, slurm: Mapping[str, Any]) -
     return 0
 
 
-def _conclude(made: Tables, folder: pathlib.Path, missing: Sequence[str]) -> None:
-    """Print the tables, and write them beside the runs."""
+def _conclude(jobs: Sequence[Job], folder: pathlib.Path, tables: Callable[[Sequence[Job]], Tables]) -> dict[str, None]:
+    """Write the tables beside the runs, and print them. Returns the names of the runs that are not finished."""
+    still = unfinished(jobs)
+    while True:
+        missing = {job.name: None for job in still}
+        finished = [job for job in jobs if job.name not in missing]
+        lines = _write(tables(finished), folder, missing) if finished else []
+        # Another queue may have finished a run and written its table meanwhile, in place of which now stands one without it.
+        still = unfinished(still)
+        if len(still) == len(missing):
+            break
+    for line in lines:
+        print(line)
+    return missing
+
+
+def _write(made: Tables, folder: pathlib.Path, missing: Mapping[str, None]) -> list[str]:
+    """Write the tables, return what is to be printed of them."""
     notes = [one_line(note) for note in made.notes]
     if missing:
         notes.insert(0, f"not finished, so not in the table: {shown(missing, most=None)}")
     write_text(folder / "table.md", made.markdown + "".join(f"\n- {note}" for note in notes) + "\n")
     write_text(folder / "table.tex", made.latex + "".join(f"% {note}\n" for note in notes))
-    print(made.text)
-    for note in notes:
-        print(f"note: {note}")
-    print(f"{folder / 'table.md'} and table.tex: written")
+    return [made.text, *(f"note: {note}" for note in notes), f"{folder / 'table.md'} and table.tex: written"]

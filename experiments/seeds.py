@@ -32,7 +32,7 @@ After these flags come those of main.py, for all runs."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Return the exit code: 0 done, 1 a run has failed or interrupted, 2 invalid input."""
+    """Return the exit code: 0 done, 1 not all runs are finished, 2 invalid input."""
     settle_in()
     return run_tool("experiments.seeds", run_seeds, arguments, interrupted=INTERRUPTED)
 

@@ -39,7 +39,7 @@ CHOSEN_ON_TEST = "who chooses a row by these numbers chooses on these very video
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Return the exit code: 0 done, 1 a run has failed or interrupted, 2 invalid input."""
+    """Return the exit code: 0 done, 1 not all runs are finished, 2 invalid input."""
     settle_in()
     return run_tool("experiments.sweep", run_sweep, arguments, interrupted=INTERRUPTED)
 

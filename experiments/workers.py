@@ -1,7 +1,7 @@
 """A queue of runs on this machine: one worker per GPU, or several on the CPUs with their share of the threads.
 
     slots = make_slots(jobs=None, device="auto", runs=len(jobs))
-    outcomes = work_off(jobs, slots, title="seeds")             # {job name: Outcome}
+    work_off(jobs, slots, title="seeds")                        # state_of tells what has come of each
 
 A run that has begun goes on, one that another process has is left to it. A run that fails does not stop the others.
 """
@@ -12,7 +12,6 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 
 from command_line.progress import Progress, duration
 from eval.tables import percent
@@ -25,14 +24,6 @@ from utils.errors import InputError
 from utils.processors import usable_cpus
 
 POLL = 0.1  # seconds between looks at the runs
-
-
-class Outcome(Enum):
-    """What came of a job."""
-
-    DONE = "done"
-    FAILED = "failed"
-    ELSEWHERE = "elsewhere"  # another process has its folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +63,8 @@ def _visible_gpus() -> list[str]:
     return [str(i) for i in range(count)] if named is None else [name.strip() for name in named.split(",")][:count]
 
 
-def work_off(jobs: Sequence[Job], slots: Sequence[Slot], *, title: str, done: int = 0) -> dict[str, Outcome]:
+def work_off(jobs: Sequence[Job], slots: Sequence[Slot], *, title: str, done: int = 0) -> None:
     """Make every run, in order; `done` others are already. Interrupted, the runs stop saved; again, at once."""
-    outcomes: dict[str, Outcome] = {}
     waiting, running = deque(jobs), dict[int, _Running]()
     with Progress(total=done + len(jobs), desc=title, unit="run", initial=done, out=sys.stdout) as shown:
         try:
@@ -83,7 +73,6 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot], *, title: str, done: in
                 while waiting and free:
                     job = waiting.popleft()
                     if state_of(job) is State.DONE:  # by another process meanwhile
-                        outcomes[job.name] = Outcome.DONE
                         shown.update()
                         continue
                     i = free.pop(0)
@@ -92,15 +81,13 @@ def work_off(jobs: Sequence[Job], slots: Sequence[Slot], *, title: str, done: in
                 time.sleep(POLL)
                 for i in [i for i, each in running.items() if each.process.poll() is not None]:
                     ended = running.pop(i)
-                    outcomes[ended.job.name], line = ended.outcome()
                     shown.update()
-                    shown.write(line)
+                    shown.write(ended.outcome())
                     shown.report()
         finally:
             if running:
                 shown.write(f"stopping {amount(len(running), 'run')}: each saves first; asked again, all end at once")
             _stop([each.process for each in running.values()])
-    return outcomes
 
 
 class _Running:
@@ -110,19 +97,17 @@ class _Running:
         begins = "goes on," if self.process.resumed else "begins"
         self.beginning = f"{job.name}: {begins} on {slot.place}; what it prints is in {job.log}"
 
-    def outcome(self) -> tuple[Outcome, str]:
-        """What came of the ended process, and the line that says so."""
+    def outcome(self) -> str:
+        """What came of the ended process, in a line."""
+        name = self.job.name
         if state_of(self.job) is State.DONE:
-            return Outcome.DONE, f"{self.job.name}: {score_of(self.job)}, {duration(time.monotonic() - self.start)}"
+            return f"{name}: {score_of(self.job)}, {duration(time.monotonic() - self.start)}"
         try:
             with FolderLock(self.job.folder):
                 pass
         except InUse as error:
-            return Outcome.ELSEWHERE, f"{self.job.name}: left to another process ({str(error).partition(';')[0]})"
-        return (
-            Outcome.FAILED,
-            f"{self.job.name}: failed: {self.process.last_words()}; all it printed is in {self.job.log}",
-        )
+            return f"{name}: left to another process ({str(error).partition(';')[0]})"
+        return f"{name}: failed: {self.process.last_words()}; all it printed is in {self.job.log}"
 
 
 def score_of(job: Job) -> str:

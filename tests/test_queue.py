@@ -13,7 +13,7 @@ from support.queues import refused, wait_for
 from support.tiny import TINY_FLAGS
 
 from eval.table_runs import TableRun
-from experiments import ablation, job, seeds, workers
+from experiments import ablation, job, running, seeds, workers
 from experiments.ablation_table import change_of
 from experiments.parts import PARTS, upward, without_one
 from options import resolve
@@ -111,10 +111,40 @@ def test_a_run_that_has_begun_goes_on_with_its_own_threads(queues, capsys):
 def test_a_run_of_another_process_is_left_to_it(queues, capsys):
     queues.plan(**{"seeds-seed1": "fail"})
     with FolderLock(queues.path / "out" / "seeds" / "seeds-seed1"):
-        assert seeds.main(["--seeds", "1", "2", *queues.flags]) == 0
+        assert seeds.main(["--seeds", "1", "2", *queues.flags]) == 1
     out = capsys.readouterr().out
     assert "seeds-seed1: left to another process" in out and f"process {os.getpid()}" in out
-    assert "1 run of 2 not finished" in out
+    assert "1 run of 2 not finished: 'seeds-seed1'" in out
+
+
+def test_a_run_that_another_queue_finishes_meanwhile_is_in_the_table(queues, monkeypatch, capsys):
+    """The other one has written its table before: that of this one, made while a run was missing, must not stand."""
+    words = ["--seeds", "1", "2", *queues.flags]
+    queues.plan(**{"seeds-seed1": "fail"})
+    write, written = running.write_text, []
+
+    def write_text(path, text):
+        if not written:
+            queues.plan()
+            monkeypatch.setattr(running, "write_text", write)
+            assert seeds.main(words) == 0  # the other queue, from its beginning to its end
+        written.append(path.name)
+        write(path, text)
+
+    monkeypatch.setattr(running, "write_text", write_text)
+    assert seeds.main(words) == 0
+    table = queues.path / "out" / "seeds" / "table.md"
+    assert written[0] == "table.md" and "| seeds | last | 2 |" in table.read_text()
+    assert "not finished" not in table.read_text() + table.with_suffix(".tex").read_text()
+    assert "not finished" not in capsys.readouterr().out
+
+
+def test_a_table_of_no_run_is_none(queues, capsys):
+    assert seeds.main(["--seeds", "1", *queues.flags, "--table"]) == 1
+    assert "1 run of 1 not finished" in capsys.readouterr().out
+    assert not (queues.path / "out").exists()
+    assert seeds.main(["--seeds", "1", *queues.flags]) == 0
+    assert seeds.main(["--seeds", "1", "2", *queues.flags, "--table"]) == 0
 
 
 def begun_queue(words, folders):

@@ -38,6 +38,7 @@ def test_the_queue_is_an_array_whose_tasks_go_on_after_a_time_out(cluster, queue
     queues.plan()
     os.kill(int((cluster / "pid-77_0").read_text()), signal.SIGUSR2)  # as Slurm does 90 s before the time is up
     wait_for(cluster / "ended-77")
+    assert (folders[1] / "last.pt").read_text() == "waited for"  # else it would go on beside a run that is still saving
     assert [(call["name"], call["resume"]) for call in queues.calls()] == [
         ("seeds-seed2", False),
         ("seeds-seed2", True),

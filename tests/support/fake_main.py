@@ -1,8 +1,9 @@
 """A stand-in for main.py that trains nothing: python fake_main.py --exp_name=NAME --output_dir=DIR FLAGS...
 
 It writes options.json and results.json as main.py does, the mAP made of the seed and --lr. FAKE_MAIN names a file of
-{run's name: what it does instead}: "fail"; "die"; "wait" until it is asked to stop, which it then says in last.pt; "deaf",
-asked in vain. Each call adds a line to the file in FAKE_CALLS.
+{run's name: what it does instead}: "fail"; "die"; "wait" until it is asked to stop, and then save last.pt, which takes a
+moment, and say there whether its parent has waited for that; "deaf", asked in vain. Each call adds a line to the file in
+FAKE_CALLS.
 """
 
 import json
@@ -16,6 +17,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
 
 from options import as_plain, parse_flags, resolve
 from utils.atomic import write_text
+
+SAVING = 0.5  # seconds
 
 
 def main(words):
@@ -36,7 +39,12 @@ def main(words):
     plain = as_plain(options)
     (folder / "options.json").write_text(json.dumps(plain))
     if does in ("wait", "deaf"):
-        stop = (lambda *_: (folder / "asked").touch()) if does == "deaf" else (lambda *_: sys.exit(stopped(folder)))
+        parent = os.getppid()
+        stop = (
+            (lambda *_: (folder / "asked").touch())
+            if does == "deaf"
+            else (lambda *_: sys.exit(stopped(folder, parent)))
+        )
         signal.signal(signal.SIGTERM, stop)
         write_text(folder / "waiting", str(os.getpid()))
         time.sleep(60)
@@ -48,8 +56,9 @@ def main(words):
     return 0
 
 
-def stopped(folder):
-    (folder / "last.pt").touch()
+def stopped(folder, parent):
+    time.sleep(SAVING)
+    write_text(folder / "last.pt", "waited for" if os.getppid() == parent else "left alone")
     print("main.py: interrupted at step 3 of 8", file=sys.stderr)
     return 1
 
