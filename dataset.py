@@ -238,7 +238,7 @@ class Batch(NamedTuple):
     fps: tuple[float, ...]
     durations: tuple[float | None, ...]  # seconds, as the ground truth states them
     partner: Snippets | None = None  # [1,T,D] what the first video is mixed up with, where that is another rank's
-    of: int = 0  # videos of the step, of all ranks; 0 in test
+    step_videos: tuple[str, ...] = ()  # of the step, of all ranks; none in test
 
 
 def load_dataset(
@@ -479,16 +479,16 @@ def train_batches(
 
     prepare = _preparer(split)
 
-    def prepare_share(keys: list[_SampleKey]) -> tuple[_Prepared, _Prepared | None, int]:
+    def prepare_share(keys: list[_SampleKey]) -> tuple[_Prepared, _Prepared | None, list[_SampleKey]]:
         own = share.of(len(keys))
         partner = [keys[own.start - 1]] if own and share.ranks > 1 and share.mixes else []
         prepared = prepare(*choose([keys[i] for i in own]))
-        return prepared, prepare(*choose(partner)) if partner else None, len(keys)
+        return prepared, prepare(*choose(partner)) if partner else None, keys
 
     keys = _train_keys(len(split), optimisation=optimisation, seed=seed, first_step=first_step, last_step=last_step)
-    for prepared, partner, videos in prefetch(prepare_share, keys, threads=options.num_workers):
-        mixed_with = partner[0]() if partner else None
-        yield _delivered(split, prepared)._replace(partner=mixed_with, of=videos)
+    for prepared, partner, step in prefetch(prepare_share, keys, threads=options.num_workers):
+        names = tuple(split.videos[key.video].video_id for key in step)
+        yield _delivered(split, prepared)._replace(partner=partner[0]() if partner else None, step_videos=names)
 
 
 def inference_groups(split: Split, options: DataOptions, *, batch_size: int) -> list[list[int]]:

@@ -36,10 +36,12 @@ class ActionnessTargets:
     weight: Tensor
     mixed_label: Tensor | None
     mixed_weight: Tensor | None
+    label_of_all: Tensor  # of the step's videos in all processes, as the next one: for curves
+    weight_of_all: Tensor
 
 
 class Company:
-    """The videos that a batch is part of: its own alone, unless several processes share a step (run/ranks.py)."""
+    """The videos that a batch is part of: its own alone, unless several processes share a step (ranks/)."""
 
     def everyone(self, values: Tensor) -> Tensor:
         """Values of this batch's videos [n,...] -> those of all videos of the step [B,...], in order."""
@@ -114,10 +116,14 @@ def actionness_targets(
     """The targets of one training step, from the model's own output; None without actionness. Updates the mask's statistics."""
     if output.actionness is None:
         return None
-    own = torch.stack([pseudo_labels(output.actionness, output.cas, options), snippet_confidence(output.cas)], 1)
-    label, confidence = company.everyone(own).unbind(1)
-    weight = mask(confidence) if ablation.mask else torch.ones_like(confidence)
+    own = [pseudo_labels(output.actionness, output.cas, options)]
+    if ablation.mask:
+        own.append(snippet_confidence(output.cas))
+    label, *confidence = company.everyone(torch.stack(own, 1)).unbind(1)
+    weight = mask(confidence[0]) if ablation.mask else torch.ones_like(label)
     return ActionnessTargets(
+        label_of_all=label,
+        weight_of_all=weight,
         label=company.own(label),
         weight=company.own(weight),
         mixed_label=company.own(join_labels(label)) if ablation.mixup else None,

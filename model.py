@@ -157,7 +157,7 @@ class SAL(nn.Module):
     def forward(self, features: Tensor | Snippets, partner: Tensor | Snippets | None = None) -> SalOutput:
         """Run the network. Raises ValueError when the number of channels differs from the model's.
 
-        `partner` [1,T,D] is what the first video is mixed up with where that is not the batch's last (run/ranks.py).
+        `partner` [1,T,D] is what the first video is mixed up with where that is not the batch's last (ranks/).
         """
         joint, streams = self.split(features)
         convolved = {s: branch.convolve(streams[s]) for s, branch in self.branches.items()}

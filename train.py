@@ -326,10 +326,11 @@ class Trainer:
         while self.step < self.total_steps:
             with self._saved_if_data_break(context):
                 batch = next(batches)
-            self.model.train()
-            result = self.take_step(batch)
+                self.model.train()
+                result = self.take_step(batch)
             self.step += 1
-            pending = PendingLosses(step=self.step, videos=batch.video_ids, names=result.names, losses=result.losses)
+            videos = batch.step_videos or batch.video_ids
+            pending = PendingLosses(step=self.step, videos=videos, names=result.names, losses=result.losses)
             self.pending.append(pending)
             context.progress.update()
             reporting = context.progress.is_due or self._reports_now()
@@ -616,8 +617,8 @@ class Trainer:
     ) -> dict[str, float]:
         of_targets = {}
         if targets:
-            of_targets["actionness/mask_mean"] = targets.weight.mean().item()
-            of_targets["actionness/pseudo_label_share"] = targets.label.mean().item()
+            of_targets["actionness/mask_mean"] = targets.weight_of_all.mean().item()
+            of_targets["actionness/pseudo_label_share"] = targets.label_of_all.mean().item()
         if self.model.ablation.mask:
             of_targets["actionness/confidence_mean"] = self.mask.mean.item()
             of_targets["actionness/confidence_variance"] = self.mask.var.item()

@@ -166,7 +166,7 @@ def random_batch(options: Options, classes: int, share: Share) -> Batch:
         fps=(25.0,) * own,
         durations=(None,) * own,
         partner=Snippets.of(torch.randn(1, data.num_segments, channels)) if share.ranks > 1 else None,
-        of=size,
+        step_videos=("v",) * size,
     )
 
 

@@ -50,7 +50,7 @@ class SharedEvaluator(Evaluator):
         share = dealt_out(costs, self.ranks.count)[self.ranks.rank]
         own = fingerprint(self.model), super().predict_groups([groups[i] for i in share])
         parts: list[Any] | None = [None] * self.ranks.count if self.ranks.rank == 0 else None
-        with self.ranks.explained():
+        with self.ranks.pulse.waiting():
             dist.gather_object(own, parts, 0)
         if parts is None:
             return None
@@ -58,7 +58,7 @@ class SharedEvaluator(Evaluator):
             if weights != own[0]:
                 raise TrainingError(
                     f"rank {rank} (on {self.ranks.hosts[rank]}) has other weights than rank 0, though it has made the same "
-                    "updates; test its memory"
+                    "updates; use machines of one kind, or test its memory"
                 )
         return [predictions for _, predictions in parts]
 

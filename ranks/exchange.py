@@ -5,7 +5,8 @@ each video with another, 1.05 MB for a video of H 512 against 537 MB for the who
 smaller, and each rebuilds the gradient, rows in the order of the videos, as one process has it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from layers.wide_linear import DeferredGradient, deferred_gradient
 from losses import Company
+
+Waiting = Callable[[], AbstractContextManager[None]]
 
 
 def gather_rows(values: Tensor, counts: Sequence[int]) -> Tensor:
@@ -31,13 +34,15 @@ def gather_rows(values: Tensor, counts: Sequence[int]) -> Tensor:
 class Companions(Company):
     """The videos of a step that several ranks share: `counts` of each rank."""
 
-    def __init__(self, counts: Sequence[int], rank: int) -> None:
-        self.counts = tuple(counts)
+    def __init__(self, counts: Sequence[int], rank: int, waiting: Waiting) -> None:
+        """`waiting` is entered around what other ranks take part in (ranks/pulse.py)."""
+        self.counts, self.waiting = tuple(counts), waiting
         first = sum(self.counts[:rank])
         self._own = slice(first, first + self.counts[rank])
 
     def everyone(self, values: Tensor) -> Tensor:
-        return gather_rows(values, self.counts)
+        with self.waiting():
+            return gather_rows(values, self.counts)
 
     def own(self, values: Tensor) -> Tensor:
         return values[self._own]

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -50,42 +50,34 @@ class Ranks:
         """This rank's part of every batch."""
         return Share(rank=self.rank, ranks=self.count, mixes=mixes)
 
-    @contextlib.contextmanager
-    def explained(self) -> Iterator[None]:
-        """Around what fails when another rank ends: TrainingError then names that rank. Other errors stay what they are."""
-        try:
-            yield
-        except RuntimeError:  # as all errors of a store and a collective are
-            if self.pulse.rank_is_lost():
-                raise TrainingError(self.pulse.verdict) from None
-            raise
-
     def say(self, key: str, value: str) -> None:
         """Leave a word for another rank."""
-        with self.explained():
+        with self.pulse.waiting():
             self.store.set(key, value)
 
     def word(self, key: str) -> str:
         """Wait for a word of another rank. Raises TrainingError when a rank has ended."""
-        with self.explained():
+        with self.pulse.waiting():
             while not self.store.check([key]):
-                if self.pulse.verdict:
-                    raise TrainingError(self.pulse.verdict)
+                self.pulse.check()
                 time.sleep(POLL)
             return self.store.get(key).decode()
 
     def command(self, do: str, **more: Any) -> None:
         """Tell the other ranks what comes next."""
-        with self.explained():
-            self.store.set(f"command/{self.commands}", json.dumps({"do": do, **more}))
-            if self.commands >= KEPT:
-                self.store.delete_key(f"command/{self.commands - KEPT}")
+        with self.pulse.waiting():
+            self._command(do, **more)
+
+    def _command(self, do: str, **more: Any) -> None:
+        self.store.set(f"command/{self.commands}", json.dumps({"do": do, **more}))
+        if self.commands >= KEPT:
+            self.store.delete_key(f"command/{self.commands - KEPT}")
         self.commands += 1
 
     def next_command(self) -> dict[str, Any]:
         """Wait for what rank 0 wants next: long, while it saves. Raises TrainingError when rank 0 has failed, or ended."""
         key = f"command/{self.commands}"
-        with self.explained():
+        with self.pulse.waiting():
             self.store.wait([key], LONGEST_COMMAND)  # or until the pulse ends this process
             command: dict[str, Any] = json.loads(self.store.get(key))
         self.commands += 1
@@ -93,17 +85,17 @@ class Ranks:
             raise TrainingError("rank 0 has failed, and has said why")
         return command
 
-    def close(self, failure: str | None = None) -> None:
+    def close(self, failure: str | None = None, *, is_mistake: bool = False) -> None:
         """Leave the others; `failure` says why, None that the work is done. The end of rank 0 is theirs, too."""
         with contextlib.suppress(RuntimeError):
             if self.rank == 0:
                 if failure is not None:
                     self.store.set(OVER, "")
-                self.command("end" if failure is None else "fail")
+                self._command("end" if failure is None else "fail")
                 self._await_parting()
             else:
                 if failure is not None:
-                    self.store.set(f"failed/{self.rank}", failure)
+                    self.store.set(f"failed/{self.rank}", json.dumps({"message": failure, "is_mistake": is_mistake}))
                 self.store.set(f"left/{self.rank}", "")
             if failure is None:
                 dist.destroy_process_group()
@@ -138,7 +130,7 @@ def join(flags: Mapping[str, Any]) -> Ranks | None:
     hosts = _accepted(store, place, seconds) if place.rank else _gathered(store, place, seconds)
     pulse = Pulse(_client(place, seconds), rank=place.rank, hosts=hosts, seconds=seconds)
     ranks = Ranks(place, store, pulse, device)
-    with ranks.explained():
+    with pulse.waiting():
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             store=dist.PrefixStore("group", store),

@@ -8,6 +8,9 @@ too, and takes its pseudo label and its mask weight from that rank. The mask's s
 ranks. Dropout is drawn by each rank; with dropout off everything is what one process computes, but for the last bits of sums.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.distributed as dist
 
@@ -28,24 +31,41 @@ class SharedStep:
         self.traced: Traced | None = None
 
     def __call__(self, batch: Batch) -> StepResult:
-        with self.ranks.explained():
+        with self._undone_on_failure():
             return self._step(batch)
 
+    @contextlib.contextmanager
+    def _undone_on_failure(self) -> Iterator[None]:
+        """Where another rank fails, leave what a step changes before its update as it was, so that the run can be saved."""
+        statistics, cuda = list(self.objective.mask.buffers()), self.ranks.device.type == "cuda"
+        before, random = [value.clone() for value in statistics], torch.get_rng_state()
+        on_gpu = torch.cuda.get_rng_state(self.ranks.device) if cuda else None
+        try:
+            yield
+        except Exception:
+            for value, old in zip(statistics, before, strict=True):
+                value.copy_(old)
+            torch.set_rng_state(random)
+            if on_gpu is not None:
+                torch.cuda.set_rng_state(on_gpu, self.ranks.device)
+            raise
+
     def _step(self, batch: Batch) -> StepResult:
-        own, counts = len(batch.video_ids), self.share.counts(batch.of)
-        company = Companions(counts, self.ranks.rank)
+        own, counts = len(batch.video_ids), self.share.counts(len(batch.step_videos))
+        company = Companions(counts, self.ranks.rank, self.ranks.pulse.waiting)
         self.optimizer.zero_grad()
         result = None
         if own:
             result = self.objective(batch.features, batch.labels, partner=batch.partner, company=company)
-            (result.losses[-1] * (own / batch.of)).backward()
+            (result.losses[-1] * (own / len(batch.step_videos))).backward()
         else:
             self._take_part(company)
         traced = self.traced = self.traced or self._trace(result, own)
         losses = torch.zeros(len(traced.names), device=self.ranks.device)
         if result:
-            losses = result.losses.detach() * (own / batch.of)
-        losses = exchange_gradients(self.parameters, traced, losses, counts)
+            losses = result.losses.detach() * (own / len(batch.step_videos))
+        with self.ranks.pulse.waiting():
+            losses = exchange_gradients(self.parameters, traced, losses, counts)
         self.optimizer.found_inf = (~torch.isfinite(losses[-1])).float()
         self.optimizer.step()
         return StepResult(names=traced.names, losses=losses, targets=result.targets if result else None)
@@ -55,13 +75,15 @@ class SharedStep:
         """Of a rank without videos: the mask's statistics are to be the same everywhere."""
         ablation = self.objective.ablation
         if ablation.actionness:
-            confidence = company.everyone(torch.zeros(0, 2, self.num_segments, device=self.ranks.device))[:, 1]
+            values = torch.zeros(0, 2 if ablation.mask else 1, self.num_segments, device=self.ranks.device)
+            of_all = company.everyone(values)
             if ablation.mask:
-                self.objective.mask(confidence)
+                self.objective.mask(of_all[:, 1])
 
     def _trace(self, result: StepResult | None, videos: int) -> Traced:
         """Rank 0's, which always has videos."""
         found = [Traced.of(result.names, self.parameters, videos=videos) if result else None]
-        dist.broadcast_object_list(found, 0)
+        with self.ranks.pulse.waiting():
+            dist.broadcast_object_list(found, 0)
         assert found[0]
         return found[0]

@@ -19,7 +19,6 @@ import torch
 from command_line.signals import stop_signals
 from data_tools.opening import data_folder
 from dataset import Batch, Dataset, train_batches
-from formats.names import SPLITS
 from layers.wide_adam import WideAdam
 from model import SAL
 from options import Options, from_plain
@@ -71,7 +70,7 @@ class Leader:
         """
         ranks, rows = self.ranks, trainer.digest["rows"]
         ranks.command("train", step=trainer.step, total=trainer.total_steps, rows=rows)
-        own = _digest(trainer.data, rows)
+        own = digest_of(trainer.data, rows)
         for rank in range(1, ranks.count):
             if ranks.word(f"data/{rank}") != own:
                 raise InputError(
@@ -94,6 +93,7 @@ class Leader:
 def follow(ranks: Ranks) -> None:
     """On every rank but 0: do what rank 0 says. What goes wrong is for rank 0 to tell; the process then ends with code 1."""
     failure: str | None = None
+    is_mistake = False
     try:
         with (
             open(os.devnull, "w") as nowhere,
@@ -103,10 +103,10 @@ def follow(ranks: Ranks) -> None:
         ):
             _follow(ranks)
     except (TrainingError, InputError) as error:
-        failure = str(error)
+        failure, is_mistake = str(error), isinstance(error, InputError)
     except Exception as error:
         failure = "out of memory" if is_out_of_memory(error) else traceback.format_exc()
-    ranks.close(failure)
+    ranks.close(failure, is_mistake=is_mistake)
     if ranks.pulse.speaks:
         raise TrainingError(ranks.pulse.verdict)
     if failure is not None:
@@ -130,7 +130,7 @@ def _follow(ranks: Ranks) -> None:
     train = ranks.next_command()
     if train["do"] == "end":
         return
-    ranks.say(f"data/{ranks.rank}", _digest(data, train["rows"]))
+    ranks.say(f"data/{ranks.rank}", digest_of(data, train["rows"]))
     share_state(objective, optimizer, ranks, step=train["step"])
     shared = SharedStep(objective, optimizer, ranks, num_segments=options.data.num_segments)
     batches = train_batches(
@@ -165,13 +165,14 @@ def share_state(objective: Objective, optimizer: WideAdam, ranks: Ranks, *, step
     optimizer.make_moments()
     if step:
         tensors += [value for p in model.parameters() for value in optimizer.state[p].values()]
-    with ranks.explained():
+    with ranks.pulse.waiting():
         broadcast([tensor.detach() for tensor in tensors])
 
 
-def _digest(data: Dataset, rows: int) -> str:
+def digest_of(data: Dataset, rows: int) -> str:
     """What the data are, for a comparison; the times of files are not the data."""
     digest = data_digest(data, rows=rows)
-    for split in SPLITS:
-        del digest[split]["feature files"]
+    for part in digest.values():
+        if isinstance(part, dict):
+            part.pop("feature files", None)
     return hashlib.sha256(json.dumps(digest, sort_keys=True).encode()).hexdigest()

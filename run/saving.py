@@ -163,7 +163,8 @@ class Saver:
                     path.unlink()
             save_checkpoint(self.experiment.best, save.best.checkpoint)
             write_detections(self.experiment.detections, save.best.detections, self.videos, self.classes)
-            self._write_results(save)
+            if save.results:  # a run is finished once its last.pt is written, too
+                self.experiment.write_results({**save.results, "finished": False})
             save.best = None
         if save.last:
             save_checkpoint(self.experiment.last, save.last)

@@ -23,7 +23,12 @@ THIRDS = {"cas": 1 / 3, "rgb": 1 / 3, "flow": 1 / 3}
 def random_targets(b=2, t=16):
     label, weight = (torch.rand(b, t) > 0.7).float(), torch.rand(b, t)
     return ActionnessTargets(
-        label=label, weight=weight, mixed_label=(torch.rand(b, t) > 0.5).float(), mixed_weight=torch.rand(b, t)
+        label=label,
+        weight=weight,
+        mixed_label=(torch.rand(b, t) > 0.5).float(),
+        mixed_weight=torch.rand(b, t),
+        label_of_all=label,
+        weight_of_all=weight,
     )
 
 

@@ -1,19 +1,27 @@
 """Training by several ranks, against one process: losses, gradients, weights and files; and how ranks fail."""
 
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from support.networks import build_model
 from support.paths import ROOT
 from support.ranks import Hook, StartedRanks, run_ranks
-from support.tiny import TINY_FLAGS
+from support.tiny import FEATURE_SIZE, TINY_FLAGS, load_tiny_set
 
-from dataset import Share
-from ranks.evaluation import dealt_out
+from dataset import Share, hold_out
+from options import resolve
+from ranks.evaluation import SharedEvaluator, dealt_out, fingerprint
+from ranks.exchange import goes_as_rows
+from ranks.training import digest_of, dropout_seed
 from run.checkpoint import load_checkpoint
 
 # Dropout is drawn by each rank; log_steps 1: a point of the curves for every step.
@@ -158,6 +166,7 @@ def failing(tiny, tmp_path):
 def told(ends, *, by=0):
     """The one line that one rank prints; all have ended, and in time."""
     assert all(end.code in (1, 2, -signal.SIGKILL) for end in ends.values()), ends
+    assert all(end.seconds < 50 for end in ends.values())
     lines = [(rank, line) for rank, end in ends.items() for line in end.err.splitlines() if "main.py" in line]
     assert [rank for rank, _ in lines] == [by], ends
     assert not any("Traceback" in end.err for end in ends.values())
@@ -169,8 +178,9 @@ def test_a_batch_that_does_not_divide(failing, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_other_options_on_another_rank(failing):
-    line = told(failing(own_flags={1: ["--lr", "1"]}))
+@pytest.mark.parametrize("agent", [False, True])
+def test_other_options_on_another_rank(failing, agent):
+    line = told(failing(own_flags={1: ["--lr", "1"]}, agent=agent))
     assert "rank 1 (on " in line and "--lr 1.0, rank 0 with --lr 0.01" in line
 
 
@@ -196,10 +206,92 @@ def test_rank_0_never_arrives(failing):
     ],
 )
 def test_a_rank_that_dies_hangs_or_fails_is_named(failing, hook, reason):
-    """The job ends; what was saved is intact, and goes on."""
     started = failing("--num_epochs", "3", "--batch_size", "3", own_hook={2: hook}, count=3, stopped=[2])
     line = told(started)
     assert "rank 2 (on " in line and reason in line
+
+
+def test_a_rank_that_is_stuck_is_named(failing):
+    """It shows signs of life, but the others wait for it: ten times --rank_timeout at most."""
+    hook = {1: Hook(3, hangs=True)}
+    ends = failing("--num_epochs", "3", "--rank_timeout", "1", own_hook=hook, stopped=[1])
+    line = told(ends)
+    assert "rank 1 (on " in line and "hangs: the others have waited for it for 10 s" in line
+
+
+def test_broken_features_on_a_rank_end_a_run_saved(failing, train, tmp_path):
+    """At the step before, whose save may take longer than ranks wait; it goes on to the numbers of an undisturbed run."""
+    flags = ("--batch_size", "2", "--dropout", "0.5", "--num_iters", "6")
+    whole = train("whole", *flags)
+    hooks = {0: Hook(99, slow_saves=8), 1: Hook(3, error="rgb/v.npy: holds NaN")}
+    line = told(failing(*flags, own_hook=hooks))
+    assert "rgb/v.npy: holds NaN; saved at step 2: fix it and continue with --resume" in line
+    ends = run_ranks(("--output_dir", str(tmp_path / "out"), "--exp_name", "x", "--resume"), tmp_path / "on")
+    assert [end.code for end in ends.values()] == [0, 0], ends
+    assert_same_numbers(numbers(tmp_path / "out" / "x"), numbers(whole), tolerance=0)
+
+
+def test_a_signal_to_another_rank_than_0_changes_nothing(train, tiny, tmp_path):
+    """torchrun passes signals on to all ranks of a machine; rank 0 decides."""
+    fixed = (
+        "--data_path",
+        str(tiny.path),
+        "--output_dir",
+        str(tmp_path / "out"),
+        "--exp_name",
+        "x",
+        "--num_iters",
+        "3",
+    )
+    ends = run_ranks([*FLAGS, *fixed], tmp_path / "ends", own_hook={1: Hook(2, number=signal.SIGTERM)})
+    assert [end.code for end in ends.values()] == [0, 0], ends
+
+
+def test_what_other_data_are(tiny):
+    """Other times of files are not."""
+    found = digest_of(load_tiny_set(tiny.path), 4)
+    for path in tiny.path.rglob("*.npy"):
+        os.utime(path, (1, 1))
+    held_out = hold_out(load_tiny_set(tiny.path), share=0.3, seed=1)
+    assert digest_of(load_tiny_set(tiny.path), 4) == found
+    before = digest_of(held_out, 4)
+    for path in tiny.path.rglob("*.npy"):
+        os.utime(path, (2, 2))
+    assert digest_of(hold_out(load_tiny_set(tiny.path), share=0.3, seed=1), 4) == before != found
+    file = tiny.feature("train", "rgb", "train_0")
+    np.save(file, np.load(file) + 1)
+    assert digest_of(load_tiny_set(tiny.path), 4) != found
+
+
+def test_draws_of_dropout_differ_by_rank_and_step():
+    seeds = {dropout_seed(seed, rank, step) for seed in (1, 2) for rank in (1, 2) for step in (0, 1)}
+    assert len(seeds) == 8 and dropout_seed(1, 1, 0) in seeds
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "goes"),
+    [((512, 512**2), 32, True), ((20, 512**2), 6, True), ((20, 512**2), 96, False), ((200, 512**2), 96, True)],
+)
+def test_what_goes_as_rows(shape, rows, goes):
+    assert goes_as_rows(torch.empty(shape, device="meta"), rows=rows) is goes
+
+
+def test_a_rank_predicts_its_share_of_the_batches(tiny, monkeypatch):
+    groups, gathered = [], []
+
+    def predict(self, of_rank):
+        groups.extend(of_rank)
+        return {}
+
+    monkeypatch.setattr("test.Evaluator.predict_groups", predict)
+    monkeypatch.setattr("torch.distributed.gather_object", lambda own, parts, to: gathered.append(own))
+    options = resolve({"feature_size": FEATURE_SIZE, "hidden_size": 8, "num_segments": 24, "test_batch_size": 1})
+    network = build_model(options, 3)
+    evaluator = SharedEvaluator.of(network, load_tiny_set(tiny.path), options)
+    evaluator.ranks = SimpleNamespace(rank=1, count=3, pulse=SimpleNamespace(waiting=contextlib.nullcontext))
+    evaluator.predict_share()
+    assert len(evaluator.groups) == 4 and len(groups) in (1, 2)
+    assert gathered == [(fingerprint(network), {})]
 
 
 def test_a_rank_whose_weights_drift_is_named(failing):

@@ -9,6 +9,9 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+from torch.distributed import TCPStore
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["main", "train", "ranks.training", "support.ranks"])
@@ -36,12 +39,15 @@ class StartedRanks:
         own_flags: Mapping[int, Sequence[str]] | None = None,
         own_hook: Mapping[int, "Hook"] | None = None,
         stopped: Sequence[int] = (),
+        agent: bool = False,
     ) -> None:
-        """`own_flags` come after the common ones, `own_hook` happens to a rank in a step; `stopped` ones don't end."""
+        """`own_flags` come after the common ones, `own_hook` happens to a rank in a step; `stopped` ones don't end;
+        with `agent` the store is this process's, as torchrun has it, and outlives rank 0."""
         folder.mkdir(parents=True, exist_ok=True)
         self.stopped = stopped
         self.folder, self.start, port = folder, time.monotonic(), free_port()
         self.processes: dict[int, ForkServerProcess] = {}
+        self.store = TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False) if agent else None
         for rank in range(count):
             if rank not in absent:
                 environment = {
@@ -50,6 +56,7 @@ class StartedRanks:
                     "WORLD_SIZE": str(count),
                     "MASTER_ADDR": "127.0.0.1",
                     "MASTER_PORT": str(port),
+                    "TORCHELASTIC_USE_AGENT_STORE": str(agent),
                 }
                 arguments = [*flags, *(own_flags or {}).get(rank, ())]
                 hook = (own_hook or {}).get(rank)
@@ -84,6 +91,8 @@ class Hook:
     number: int = 0
     error: str = ""
     drifts: bool = False  # one of its weights changes
+    hangs: bool = False  # it lives, and does nothing more
+    slow_saves: float = 0.0  # seconds that its saves take from the start
 
 
 def run_ranks(flags: Sequence[str], folder: pathlib.Path, **more: object) -> dict[int, EndedRank]:
@@ -132,9 +141,16 @@ def _hang_in(hook: Hook) -> None:
     import torch
 
     from ranks.shared_step import SharedStep
+    from run.saving import Saver
     from utils.errors import InputError
 
-    original, steps = SharedStep.__call__, iter(range(1, 10**9))
+    original, steps, save = SharedStep.__call__, iter(range(1, 10**9)), Saver.save
+
+    def slowly(self: Saver, *args: Any) -> None:
+        time.sleep(hook.slow_saves)
+        save(self, *args)
+
+    Saver.save = slowly  # type: ignore[method-assign]
 
     def hooked(self: SharedStep, batch: object) -> object:
         if next(steps) == hook.step:
@@ -142,9 +158,12 @@ def _hang_in(hook: Hook) -> None:
                 with torch.no_grad():
                     self.parameters[-1][0] += 1e-6
                 return original(self, batch)  # type: ignore[arg-type]
+            if hook.hangs:
+                time.sleep(2 * PATIENCE)
             if hook.error:
                 raise InputError(hook.error)
-            os.kill(os.getpid(), hook.number)
+            if hook.number:
+                os.kill(os.getpid(), hook.number)
         return original(self, batch)  # type: ignore[arg-type]
 
     SharedStep.__call__ = hooked  # type: ignore[method-assign,assignment]
