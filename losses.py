@@ -131,6 +131,17 @@ def actionness_targets(
     )
 
 
+@torch.no_grad()
+def take_part_in_targets(
+    mask: AdaptiveMask, num_segments: int, *, ablation: AblationOptions, company: Company, device: torch.device
+) -> None:
+    """What `actionness_targets` does for a process without videos: its part of the exchange, and the mask's statistics."""
+    if ablation.actionness:
+        _, *confidence = company.everyone(torch.zeros(0, 1 + ablation.mask, num_segments, device=device)).unbind(1)
+        if ablation.mask:
+            mask(confidence[0])
+
+
 def _top_indicator(values: Tensor, k: int) -> Tensor:
     """1 on the k largest of each row of [B,T], 0 elsewhere; on all of fewer, which test alone has."""
     return torch.zeros_like(values).scatter_(1, values.topk(min(k, values.shape[1]), dim=1).indices, 1.0)

@@ -61,7 +61,7 @@ from run.data_digest import data_digest
 from run.evaluating import Evaluated, Evaluations, Predictor, worker_count
 from run.experiment import Experiment
 from run.graphs import GraphedStep, has_graphs
-from run.history import EvaluationRecord, History
+from run.history import LONGEST_NOTE, EvaluationRecord, History
 from run.interrupt import Interrupt
 from run.resuming import best_model_notes, check_data, condition_notes, rows_looked_at
 from run.saving import BestModel, Saver, on_host
@@ -517,7 +517,9 @@ class Trainer:
                 )
             load_model(self.model, checkpoint.model, path)
             self._restore(state, planned=planned)
-            notes += condition_notes(state, self._machine(), options=self.saved_options, before=before)
+            changed = condition_notes(state, self._machine(), options=self.saved_options, before=before)
+            notes += changed
+            self.history.changed += [f"from step {self.step + 1} on: {note}"[:LONGEST_NOTE] for note in changed]
         if state["optimizer"] is None and self.step < self.total_steps:
             notes.append(
                 f"{path} holds no optimiser state, since the run was complete: Adam goes on with fresh moments (a run with "

@@ -1,16 +1,12 @@
-"""How the processes that torchrun has started find each other, and what they must have in common.
+"""The processes that train together, as each of them sees the others: rank 0 gives commands, the others follow them.
 
-    ranks = join(flags)             # None unless torchrun has started more than one process
-    ranks.close()
-
-They meet in the store of torchrun, say who they are, and compare what they were started with before anything is read.
+ranks = join(flags)             # None unless torchrun has started more than one process
+ranks.close()
 """
 
 import contextlib
 import datetime
 import json
-import os
-import socket
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -19,17 +15,15 @@ import torch
 import torch.distributed as dist
 
 from dataset import Share
-from options import unresolved
+from options import FLAGS, unresolved
+from ranks.meeting import POLL, meet, store_of
 from ranks.place import Place
-from ranks.pulse import OVER, Pulse, show_life
-from run.device import pick_device
-from utils.errors import InputError, TrainingError
+from ranks.pulse import OVER, Pulse
 
 # Of a collective: only a fault of the program lasts so long, since ranks that end or hang are noticed much earlier.
 LONGEST_WAIT = datetime.timedelta(hours=1)
 LONGEST_COMMAND = datetime.timedelta(days=30)  # that rank 0 may be busy alone
 KEPT = 100  # commands in the store: between that many there are collectives, so all ranks have read the earlier ones
-POLL = 0.02  # seconds between looks for what takes long to come
 PARTING = 5.0  # seconds that rank 0 waits at the end until the others have read that it is one
 
 
@@ -75,14 +69,12 @@ class Ranks:
         self.commands += 1
 
     def next_command(self) -> dict[str, Any]:
-        """Wait for what rank 0 wants next: long, while it saves. Raises TrainingError when rank 0 has failed, or ended."""
+        """Wait for what rank 0 wants next: long, while it saves. Raises TrainingError when rank 0 has ended."""
         key = f"command/{self.commands}"
         with self.pulse.waiting():
             self.store.wait([key], LONGEST_COMMAND)  # or until the pulse ends this process
             command: dict[str, Any] = json.loads(self.store.get(key))
         self.commands += 1
-        if command["do"] == "fail":
-            raise TrainingError("rank 0 has failed, and has said why")
         return command
 
     def close(self, failure: str | None = None, *, is_mistake: bool = False) -> None:
@@ -91,7 +83,7 @@ class Ranks:
             if self.rank == 0:
                 if failure is not None:
                     self.store.set(OVER, "")
-                self._command("end" if failure is None else "fail")
+                self._command("end")
                 self._await_parting()
             else:
                 if failure is not None:
@@ -116,129 +108,22 @@ def join(flags: Mapping[str, Any]) -> Ranks | None:
     place = Place.of_environment()
     if place is None:
         return None
-    options = unresolved(flags).run
-    seconds = options.rank_timeout
-    store = _store(place, seconds)
-    show_life(store, place.rank, 0)
+    options = unresolved(flags)
+    FLAGS.check(options)
+    seconds = options.run.rank_timeout
+    met = meet(place, flags, seconds=seconds)
+    pulse = Pulse(store_of(place, seconds), rank=place.rank, hosts=met.hosts, seconds=seconds)
+    ranks = Ranks(place, met.store, pulse, met.device)
     try:
-        device = _device_of(options.device, place)
-    except InputError as error:
-        store.set(f"arrived/{place.rank}", json.dumps({"host": socket.gethostname(), "error": str(error)}))
-        _accepted(store, place, seconds) if place.rank else _gathered(store, place, seconds)
-        raise
-    store.set(f"arrived/{place.rank}", json.dumps(_self_description(flags, device)))
-    hosts = _accepted(store, place, seconds) if place.rank else _gathered(store, place, seconds)
-    pulse = Pulse(_client(place, seconds), rank=place.rank, hosts=hosts, seconds=seconds)
-    ranks = Ranks(place, store, pulse, device)
-    with pulse.waiting():
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=dist.PrefixStore("group", store),
-            rank=place.rank,
-            world_size=place.count,
-            timeout=LONGEST_WAIT,
-        )
-    return ranks
-
-
-def _device_of(name: str, place: Place) -> torch.device:
-    """A GPU of its own for each rank of a machine, unless --device says cpu."""
-    if ":" in name:
-        raise InputError(f"--device {name}: every rank has a GPU of its own; give --device cuda, or cpu")
-    device = pick_device(name)
-    return pick_device(f"cuda:{place.on_machine}") if device.type == "cuda" else device
-
-
-def _self_description(flags: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
-    """What must be the same everywhere, {what: value}, and the host's name."""
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return {
-        "host": socket.gethostname(),
-        "options": {name: list(value) if isinstance(value, tuple) else value for name, value in flags.items()},
-        "device": f"{device.type}, {kind}",
-        "torch": str(torch.__version__),
-    }
-
-
-def _store(place: Place, seconds: float) -> dist.Store:
-    """torchrun's own, or where other launchers set the same variables, one on rank 0."""
-    agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return _client(place, seconds, serves=place.rank == 0 and not agents)
-
-
-def _client(place: Place, seconds: float, *, serves: bool = False) -> dist.Store:
-    try:
-        store = dist.TCPStore(
-            place.address,
-            place.port,
-            place.count,
-            is_master=serves,
-            timeout=datetime.timedelta(seconds=seconds),
-            wait_for_workers=False,
-        )
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0][:200]
-        raise InputError(
-            f"rank {place.rank}: rank 0 can't be reached at {place.address}:{place.port} ({reason})"
-        ) from None
-    return dist.PrefixStore(f"sal/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-
-
-def _gathered(store: dist.Store, place: Place, seconds: float) -> list[str]:
-    """On rank 0: wait for all, compare them, and tell them whether it goes on. Returns the hosts' names."""
-    others = range(1, place.count)
-    try:
-        until = time.monotonic() + seconds
-        while missing := [rank for rank in others if not store.check([f"arrived/{rank}"])]:
-            if time.monotonic() > until:
-                named = ", ".join(map(str, missing))
-                raise InputError(
-                    f"of {place.count} ranks, {named} did not arrive within {seconds:g} s (--rank_timeout); see what their "
-                    "own output says"
-                )
-            time.sleep(POLL)
-        found = [json.loads(store.get(f"arrived/{rank}")) for rank in range(place.count)]
-        for rank, each in enumerate(found):
-            if "error" in each:
-                raise InputError(f"rank {rank} (on {each['host']}): {each['error']}")
-            _check_same(found[0], each, rank)
-    except InputError:
-        store.set(OVER, "")
-        raise
-    hosts = [each["host"] for each in found]
-    store.set("hosts", json.dumps(hosts))
-    return hosts
-
-
-def _check_same(first: Mapping[str, Any], other: Mapping[str, Any], rank: int) -> None:
-    where = f"rank {rank} (on {other['host']})"
-    for name in sorted(first["options"].keys() | other["options"].keys()):
-        given = [
-            f"--{name} {each['options'][name]}" if name in each["options"] else f"no --{name}"
-            for each in (other, first)
-        ]
-        if given[0] != given[1]:
-            raise InputError(
-                f"{where} was started with {given[0]}, rank 0 with {given[1]}; give all ranks the same flags"
+        with pulse.waiting():
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if met.device.type == "cuda" else "gloo",
+                store=dist.PrefixStore("group", met.store),
+                rank=place.rank,
+                world_size=place.count,
+                timeout=LONGEST_WAIT,
             )
-    for name in ("device", "torch"):
-        if first[name] != other[name]:
-            raise InputError(f"{where} has {name} {other[name]}, rank 0 {first[name]}; ranks must be of one kind")
-
-
-def _accepted(store: dist.Store, place: Place, seconds: float) -> list[str]:
-    """On the other ranks: wait for rank 0's word. Ends the process where rank 0 says why it does not go on."""
-    until = time.monotonic() + 2 * seconds  # rank 0 waits for others, too
-    try:
-        while not store.check(["hosts"]):
-            if store.check([OVER]):
-                raise SystemExit(2)
-            if time.monotonic() > until:
-                raise InputError(
-                    f"rank {place.rank}: rank 0 did not arrive within {2 * seconds:g} s; see what its output says"
-                )
-            time.sleep(POLL)
-        hosts: list[str] = json.loads(store.get("hosts"))
-    except RuntimeError:  # its store is gone, and so is rank 0
-        raise SystemExit(2) from None
-    return hosts
+    except BaseException:
+        ranks.close("is known")
+        raise
+    return ranks

@@ -133,7 +133,7 @@ class Pulse:
             if self._waits_since is not None and time.monotonic() - self._waits_since > GRACE:
                 if self.speaks:
                     print(f"main.py: {one_line(self.verdict, longest=1000)}", file=sys.__stderr__, flush=True)
-                os._exit(1)
+                os._exit(1 if self.verdict else 0)  # where rank 0 says why, its code is the job's
 
     def _named(self, rank: int) -> str:
         return f"rank {rank} (on {one_line(self.hosts[rank])})"

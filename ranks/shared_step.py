@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from dataset import Batch
 from layers.wide_adam import WideAdam
+from losses import take_part_in_targets
 from ranks.exchange import Companions, Traced, exchange_gradients
 from ranks.joining import Ranks
 from train import Objective, StepResult
@@ -59,7 +60,13 @@ class SharedStep:
             result = self.objective(batch.features, batch.labels, partner=batch.partner, company=company)
             (result.losses[-1] * (own / len(batch.step_videos))).backward()
         else:
-            self._take_part(company)
+            take_part_in_targets(
+                self.objective.mask,
+                self.num_segments,
+                ablation=self.objective.ablation,
+                company=company,
+                device=self.ranks.device,
+            )
         traced = self.traced = self.traced or self._trace(result, own)
         losses = torch.zeros(len(traced.names), device=self.ranks.device)
         if result:
@@ -69,16 +76,6 @@ class SharedStep:
         self.optimizer.found_inf = (~torch.isfinite(losses[-1])).float()
         self.optimizer.step()
         return StepResult(names=traced.names, losses=losses, targets=result.targets if result else None)
-
-    @torch.no_grad()
-    def _take_part(self, company: Companions) -> None:
-        """Of a rank without videos: the mask's statistics are to be the same everywhere."""
-        ablation = self.objective.ablation
-        if ablation.actionness:
-            values = torch.zeros(0, 2 if ablation.mask else 1, self.num_segments, device=self.ranks.device)
-            of_all = company.everyone(values)
-            if ablation.mask:
-                self.objective.mask(of_all[:, 1])
 
     def _trace(self, result: StepResult | None, videos: int) -> Traced:
         """Rank 0's, which always has videos."""

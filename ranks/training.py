@@ -91,7 +91,7 @@ class Leader:
 
 
 def follow(ranks: Ranks) -> None:
-    """On every rank but 0: do what rank 0 says. What goes wrong is for rank 0 to tell; the process then ends with code 1."""
+    """On every rank but 0: do what rank 0 says. What goes wrong here is for rank 0 to tell; this process ends with code 1."""
     failure: str | None = None
     is_mistake = False
     try:
@@ -103,7 +103,7 @@ def follow(ranks: Ranks) -> None:
         ):
             _follow(ranks)
     except (TrainingError, InputError) as error:
-        failure, is_mistake = str(error), isinstance(error, InputError)
+        failure, is_mistake = str(error) or None, isinstance(error, InputError)  # nothing where rank 0 has failed
     except Exception as error:
         failure = "out of memory" if is_out_of_memory(error) else traceback.format_exc()
     ranks.close(failure, is_mistake=is_mistake)

@@ -20,6 +20,8 @@ from options import SELECTIONS, EvaluationOptions
 from run.experiment import Experiment
 from run.training_state import plain_count, plain_dict, plain_number
 
+LONGEST_NOTE = 1000  # on what was other where a run went on
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRecord:
@@ -96,6 +98,7 @@ class History:
         self.val: EvaluationRecord | None = None  # of the least loss on held-out videos, the first of equal ones
         self.points: list[HistoryPoint] = []
         self.seconds = Seconds()
+        self.changed: list[str] = []  # what was other where it went on, and may have moved last bits
 
     @property
     def evaluations(self) -> dict[str, EvaluationRecord]:
@@ -163,6 +166,7 @@ class History:
             **{name: record.as_plain() for name, record in self.evaluations.items()},
             "seconds": dataclasses.asdict(self.seconds),
             "history": [dataclasses.asdict(point) for point in self.points],
+            "changed": list(self.changed),
         }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
@@ -182,6 +186,7 @@ class History:
                 plain_number(point.val_loss, "a loss of the history", low=0, high=math.inf)
         seconds = plain_dict(plain["seconds"], "seconds", ("training", "evaluation"))
         self.seconds = Seconds(**{name: plain_number(v, name, low=0, high=math.inf) for name, v in seconds.items()})
+        self.changed = _notes(plain.get("changed", []))  # earlier versions kept none
         self._check_restored()
 
     def _check_restored(self) -> None:
@@ -243,3 +248,9 @@ class History:
 def _optional(value: Any, name: str) -> dict[Any, Any]:
     """A dict; empty for None."""
     return {} if value is None else plain_dict(value, name)
+
+
+def _notes(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(note, str) and len(note) <= LONGEST_NOTE for note in value):
+        raise ValueError("what changed is not a list of texts")
+    return list(value)

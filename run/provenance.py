@@ -56,7 +56,7 @@ def last_bits(options: Mapping[str, Any], machine: Machine) -> str:
     )
     return (
         f"The same seed, data and other options give the same numbers, {same}, {where}, with the same versions and {flags}. "
-        "--num_workers, --cache, --eval_workers, and stopping and resuming change none of them."
+        "--num_workers, --cache, --eval_workers, and stopping and resuming there change none of them."
     )
 
 

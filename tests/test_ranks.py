@@ -150,6 +150,8 @@ def test_a_job_that_is_resumed_has_the_numbers_of_one_that_was_not(train, tiny, 
     ended = run_ranks([*goes_on, "other"], tmp_path / "of other", count=1)
     assert ended[0].code == 0, ended
     assert "the run had 2 ranks (now 1 rank)" in ended[0].out
+    results = [json.loads((tmp_path / "out" / name / "results.json").read_text()) for name in ("cut", "other")]
+    assert results[0]["changed"] == [] and "from step 5 on: the run had 2 ranks" in results[1]["changed"][0]
 
 
 @pytest.fixture
@@ -165,7 +167,7 @@ def failing(tiny, tmp_path):
 
 def told(ends, *, by=0):
     """The one line that one rank prints; all have ended, and in time."""
-    assert all(end.code in (1, 2, -signal.SIGKILL) for end in ends.values()), ends
+    assert ends[by].code in (1, 2) and all(end.code in (0, 1, 2, -signal.SIGKILL) for end in ends.values()), ends
     assert all(end.seconds < 50 for end in ends.values())
     lines = [(rank, line) for rank, end in ends.items() for line in end.err.splitlines() if "main.py" in line]
     assert [rank for rank, _ in lines] == [by], ends
