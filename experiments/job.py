@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any
 
 from formats.ground_truth import read_json
-from formats.run_results import RESULTS
+from formats.run_results import QUEUE_LOGS, RESULTS
 from options import CALL_FLAGS, FLAGS, LAST_BIT_FLAGS, NEUTRAL_FLAGS, Options, as_plain, parse_flags, resolve
 from utils.errors import InputError
 
@@ -46,7 +46,7 @@ class Job:
     @property
     def log(self) -> pathlib.Path:
         """What the run prints."""
-        return self.output_dir / "logs" / f"{self.name}.log"
+        return self.output_dir / QUEUE_LOGS / f"{self.name}.log"
 
     def command(self, *, resume: bool, threads: int | None = None) -> list[str]:
         """The command that makes the run, or goes on with it. A run that goes on keeps its number of threads, unless typed."""

@@ -35,6 +35,9 @@ def in_order(jobs: Mapping[str, Mapping[int, Job]]) -> list[Job]:
 
 def check_before(jobs: Sequence[Job]) -> None:
     """Raise InputError for what would end runs at once: no data, or folders with other runs. The demo set is written."""
+    folder = jobs[0].output_dir
+    if (folder / "options.json").exists():
+        raise InputError(f"{folder}: is the folder of a run, which can't hold those of a queue; give another --name")
     for job in jobs:
         state_of(job)
     for options in {job.options.data.data_path: job.options.data for job in jobs}.values():

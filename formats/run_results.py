@@ -18,6 +18,7 @@ from utils.errors import InputError
 from utils.printable import one_line
 
 RESULTS = "results.json"
+QUEUE_LOGS = "logs"  # in a folder that holds the runs of a queue (experiments/), each in a folder of its own
 MEASURES = ("mAP", "average_mAP", "video_accuracy")  # that every evaluation has, null where nothing could be measured
 COMPARED = ("videos", "instances", "detections")  # how many of each an mAP is of
 OF_A_RUN = ("best", "last")

@@ -10,11 +10,12 @@ project's files is a published state dict. In memory they have the names of mode
 """
 
 import contextlib
+import itertools
 import pathlib
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -30,7 +31,13 @@ from utils.errors import InputError
 
 FORMAT = 1
 KINDS = {"model": dict, "options": dict, "classes": list, "training": dict}  # of what is in a file besides its format
-STREAM_LAYERS = ("action_rgb", "action_flow", "cls_rgb", "cls_flow")  # that --modal adds and removes
+# The layers that flags add and remove.
+LAYERS_OF_FLAGS = {
+    "--modal": ("action_rgb.", "action_flow.", "cls_rgb.", "cls_flow."),
+    "--no_actionness": ("action_rgb.", "action_flow.", "cls_rgb.", "cls_flow."),
+    "--no_propagation": ("fc1.",),
+    "--no_second_order": ("fc.", "fc1."),
+}
 
 # The layers of model.py and their published names.
 PUBLISHED_LAYERS = {
@@ -215,8 +222,7 @@ def load_model(model: nn.Module, state: dict[str, Tensor], path: pathlib.Path) -
     missing, unknown = sorted(expected.keys() - given.keys()), sorted(given.keys() - expected.keys())
     if missing or unknown:
         parts = [f"{what} {named(keys)}" for what, keys in (("missing", missing), ("left over", unknown)) if keys]
-        if all(name.startswith(STREAM_LAYERS) for name in missing + unknown):
-            parts.append("check --modal")
+        parts += flags_to_check(missing + unknown)
         raise InputError(f"{path}: not this model's parameters: {'; '.join(parts)}")
     for name, value in given.items():
         if value.shape != expected[name].shape:
@@ -225,6 +231,13 @@ def load_model(model: nn.Module, state: dict[str, Tensor], path: pathlib.Path) -
                 "check the classes of the data, --feature_size, --hidden_size and the kernel sizes"
             )
     model.load_state_dict(state)
+
+
+def flags_to_check(differing: Sequence[str]) -> list[str]:
+    """The flags that add and remove these parameters, which have their published names; none where that explains nothing."""
+    flags = [flag for flag, layers in LAYERS_OF_FLAGS.items() if any(name.startswith(layers) for name in differing)]
+    explained = all(name.startswith(tuple(itertools.chain(*LAYERS_OF_FLAGS.values()))) for name in differing)
+    return [f"check {', '.join(flags)}"] if flags and explained else []
 
 
 def load_network(

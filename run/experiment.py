@@ -21,6 +21,7 @@ from typing import Any
 
 from formats.curve_file import CURVES
 from formats.names import is_text
+from formats.run_results import QUEUE_LOGS
 from formats.result_file import write_detections
 from formats.timelines import TIMELINES
 from options import Options, RunOptions, check_unchanged, resolve, unresolved
@@ -198,6 +199,8 @@ def new_experiment(options: RunOptions, locks: contextlib.ExitStack, *, data_pat
     folder = output_dir / name
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; give another --exp_name")
+    if (folder / QUEUE_LOGS).is_dir() and not (folder / "options.json").exists():
+        raise InputError(f"{folder}: holds the runs of a queue; give another --exp_name")
     experiment = Experiment(folder, locks.enter_context(FolderLock(folder)))
     existing = [path for path in (experiment.last, experiment.best) if path.exists()]
     if existing and not options.overwrite:

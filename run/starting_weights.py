@@ -16,7 +16,7 @@ import torch
 from formats.names import shown
 from model import SAL
 from options import RunOptions
-from run.checkpoint import Checkpoint, load_checkpoint
+from run.checkpoint import Checkpoint, flags_to_check, load_checkpoint, to_published
 from run.weights import name_classes, num_classes, shape_flags
 from utils.errors import InputError
 
@@ -102,9 +102,9 @@ def _check_shapes(own: dict[str, torch.Tensor], checkpoint: Checkpoint, path: pa
     missing = sorted(own.keys() - checkpoint.model.keys())
     left_over = sorted(checkpoint.model.keys() - own.keys())
     if missing or left_over:
-        raise InputError(
-            f"--init_from {path}: not this network's weights: {', '.join((missing + left_over)[:4])}; use another"
-        )
+        names = missing + left_over
+        advice = flags_to_check(list(to_published(dict.fromkeys(names)))) or ["use another"]
+        raise InputError(f"--init_from {path}: not this network's weights: {', '.join(names[:4])}; {advice[0]}")
     for name, value in checkpoint.model.items():
         shape = own[name].shape
         if name.rpartition(".")[0] in CLASSIFIERS:

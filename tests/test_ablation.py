@@ -186,7 +186,10 @@ def test_an_ablated_model_does_not_start_from_the_whole_one(tiny, run, tmp_path,
     assert run(tiny.path, "--exp_name", "x", "--num_epochs", "1").code == 0
     best = str(tmp_path / "out" / "x" / "best.pt")
     line = refused_with(tiny.path, "--exp_name", "y", "--init_from", best, "--no_actionness")
-    assert "--init_from" in line and "not this network's weights" in line
+    assert "--init_from" in line and "not this network's weights" in line and "check --modal, --no_actionness" in line
+    folder = tmp_path / "out" / "x"
+    line = refused_with(tiny.path, "--model_file", str(folder / "best.pt"), "--inference_only", "--no_second_order")
+    assert "left over" in line and "check --no_propagation, --no_second_order" in line
 
 
 def test_a_switch_is_typed_as_it_is_called(tiny, refused_with):

@@ -12,6 +12,7 @@ from support.paths import ROOT
 from support.queues import refused, wait_for
 from support.tiny import TINY_FLAGS
 
+import main
 from eval.table_runs import TableRun
 from experiments import ablation, job, running, seeds, workers
 from experiments.ablation_table import change_of
@@ -64,6 +65,17 @@ def test_a_folder_of_another_run_is_refused_before_the_first_run(queues, capsys,
     line = refused(capsys, seeds, "--seeds", "1", "2", *queues.flags, *flags)
     assert said in line and "seeds-seed2" in line
     assert queues.calls() == []
+
+
+def test_runs_and_queues_share_no_folder(queues, capsys, tiny, tmp_path):
+    (queues.path / "out" / "base").mkdir(parents=True)
+    (queues.path / "out" / "base" / "options.json").write_text("{}")
+    line = refused(seeds.main, ["--seeds", "1", *queues.flags, "--name", "base"], capsys)
+    assert "base: is the folder of a run" in line and "another --name" in line
+    (tmp_path / "runs" / "q" / "logs").mkdir(parents=True)
+    place = ["--data_path", str(tiny.path), "--output_dir", str(tmp_path / "runs"), "--exp_name", "q", *TINY_FLAGS]
+    line = refused(main.main, place, capsys)
+    assert "q: holds the runs of a queue" in line and "another --exp_name" in line
 
 
 def test_other_data_are_another_run(queues, capsys):
