@@ -24,7 +24,7 @@ from eval.summary import counts_of_truth, ground_of_map
 from eval.table_markup import escape_latex, escape_markdown, latex_table, markdown_table
 from eval.table_runs import TableRun, methods, read_table_run
 from formats.names import amount
-from formats.run_results import INFERENCE, OF_A_RUN, VAL
+from formats.run_results import INFERENCE, OF_A_RUN, QUEUE_LOGS, RESULTS, VAL
 from utils.atomic import write_text
 from utils.errors import InputError
 from utils.printable import one_line
@@ -255,12 +255,26 @@ def _keys(row: Any) -> list[str]:
     return [one_line(str(value)) for value in row]
 
 
+def run_folders(paths: Sequence[pathlib.Path]) -> list[pathlib.Path]:
+    """The folders of runs, once each: a queue's folder stands for those of its runs that have results, its logs for none."""
+    folders = dict[pathlib.Path, pathlib.Path]()
+    for path in paths:
+        of_queue = (path / QUEUE_LOGS).is_dir() and not (path / RESULTS).exists()
+        for folder in sorted(file.parent for file in path.glob(f"*/{RESULTS}")) if of_queue else [path]:
+            folders[folder.resolve()] = folder
+    return [folder for folder in folders.values() if folder.name != QUEUE_LOGS] or list(paths)
+
+
 def print_table(arguments: Sequence[str]) -> None:
     parser = CommandParser(
         "python -m eval tables", "mAP of runs; those that differ in their seed alone are one method."
     )
     parser.add_argument(
-        "runs", nargs="+", type=pathlib.Path, metavar="RUN", help="folder of a run, or of its inference"
+        "runs",
+        nargs="+",
+        type=pathlib.Path,
+        metavar="RUN",
+        help="folder of a run, of its inference, or of a queue's runs",
     )
     parser.add_argument("--format", choices=tuple(FORMATS), default="text", help="(default: %(default)s)")
     parser.add_argument(
@@ -273,8 +287,7 @@ def print_table(arguments: Sequence[str]) -> None:
     parser.add_argument("--out", type=pathlib.Path, metavar="FILE", help="write the table there; notes are printed")
     args = parser.parse_args(arguments)
     which = {"both": OF_A_RUN, "all": (*OF_A_RUN, VAL)}.get(args.which, (args.which,))
-    folders = list({path.resolve(): path for path in args.runs}.values())
-    made = tabulate(folders, which=which)
+    made = tabulate(run_folders(args.runs), which=which)
     text = FORMATS[args.format](made.frame, made.caption)
     if args.out:
         write_text(args.out, text)

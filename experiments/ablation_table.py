@@ -90,7 +90,7 @@ def change_of(variant: Variant, runs: Runs, evaluation: str, measure: str) -> st
 def _as_latex(cell: str) -> str:
     """A cell, its signs as commands: a hyphen is no minus."""
     marked = escape_latex(cell).replace("✓", "$\\checkmark$").replace("±", "$\\pm$")
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", marked)
+    return re.sub(r"(?<!\w)([-+])(?=\d)", r"$\1$", marked)
 
 
 def _notes(variants: Sequence[Variant], runs: Runs) -> list[str]:

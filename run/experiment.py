@@ -21,8 +21,8 @@ from typing import Any
 
 from formats.curve_file import CURVES
 from formats.names import is_text
-from formats.run_results import QUEUE_LOGS
 from formats.result_file import write_detections
+from formats.run_results import QUEUE_LOGS
 from formats.timelines import TIMELINES
 from options import Options, RunOptions, check_unchanged, resolve, unresolved
 from run.checkpoint import Checkpoint, load_checkpoint

@@ -70,11 +70,11 @@ def test_a_folder_of_another_run_is_refused_before_the_first_run(queues, capsys,
 def test_runs_and_queues_share_no_folder(queues, capsys, tiny, tmp_path):
     (queues.path / "out" / "base").mkdir(parents=True)
     (queues.path / "out" / "base" / "options.json").write_text("{}")
-    line = refused(seeds.main, ["--seeds", "1", *queues.flags, "--name", "base"], capsys)
+    line = refused(capsys, seeds, "--seeds", "1", *queues.flags, "--name", "base")
     assert "base: is the folder of a run" in line and "another --name" in line
     (tmp_path / "runs" / "q" / "logs").mkdir(parents=True)
     place = ["--data_path", str(tiny.path), "--output_dir", str(tmp_path / "runs"), "--exp_name", "q", *TINY_FLAGS]
-    line = refused(main.main, place, capsys)
+    line = refused(capsys, main, *place)
     assert "q: holds the runs of a queue" in line and "another --exp_name" in line
 
 

@@ -423,6 +423,17 @@ def test_what_belongs_in_no_table(tmp_path, capsys, make, says):
     assert (code, out) == (2, "") and says in err and err.count("\n") == 1
 
 
+def test_a_queues_folder_stands_for_its_runs(tmp_path, capsys):
+    queue = tmp_path / "queue"
+    for seed in (0, 1):
+        write_run(queue / f"base-seed{seed}", seed=seed)
+    (queue / "begun").mkdir()
+    (queue / "logs").mkdir()
+    alone, expected = tables(capsys, queue), tables(capsys, queue / "base-seed0", queue / "base-seed1")
+    assert alone == expected and alone[0] == 0 and "base" in alone[1]
+    assert tables(capsys, queue / "base-seed0", queue / "base-seed1", queue / "logs") == expected
+
+
 def test_results_without_map_or_with_odd_names(tmp_path, capsys):
     run = write_run(tmp_path / "run")
     nothing = {"step": 1, "epoch": 1, "mAP": None, "average_mAP": None, "video_accuracy": 0.5, "per_class_AP": None}

@@ -112,7 +112,20 @@ def test_everything_that_influences_training_is_in_last_pt(tiny, run, tmp_path):
     run(tiny.path, "--exp_name", "x", "--keep_state")
     checkpoint = load(tmp_path, "x")
     state = checkpoint.training
-    parts = {"step", "best", "last", "val", "optimizer", "mask", "random", "history", "seconds", "data", "machine", "changed"}
+    parts = {
+        "step",
+        "best",
+        "last",
+        "val",
+        "optimizer",
+        "mask",
+        "random",
+        "history",
+        "seconds",
+        "data",
+        "machine",
+        "changed",
+    }
     assert state.keys() == parts
     assert state["step"] == 12
     assert state["mask"]["mean"] != pytest.approx(1 / 3)
