@@ -145,7 +145,7 @@ class RunOptions:
     cuda_graph: bool = option(True, "on a GPU, take the training step as one CUDA graph instead of hundreds of launches; --compile makes graphs of its own")
     threads: int | None = option(None, "CPU threads of torch; another number moves the last bits of results; --resume keeps the experiment's", range="[1,1024]", shown="as many as CPUs, or OMP_NUM_THREADS")
     products: str = option("auto", "library of large float32 matrix products on a CPU: torch's BLAS, or oneDNN; another one moves the last bits of results; auto: BLAS unless oneDNN is clearly faster, measured at the start; --resume keeps the experiment's", choices=("auto", "blas", "onednn"))
-    rank_timeout: float = option(30.0, "seconds that the processes of torchrun wait for one that does not come, or shows no sign of life, before they end", range="[1,86400]")
+    rank_timeout: float = option(20.0, "seconds that the processes of torchrun wait for one that does not come, or shows no sign of life, before they end", range="[1,86400]")
     seed: int = option(1, "seed of the weights, batches and dropout", range="[0,4294967296)")
     verbose: bool = option(False, "print every evaluation, which is done anyway where there is no terminal, and AP per class at the end")
     save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,1000000000]")
