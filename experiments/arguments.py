@@ -26,7 +26,7 @@ _SHARED = {"allow_pickle", "classes", "device", "output_dir", "products", "threa
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a command of this room is to do with its runs."""
+    """What a command is to do with its runs."""
 
     name: str
     folder: pathlib.Path  # of all runs

@@ -57,7 +57,7 @@ def run_all(
     if missing:
         print(
             f"{amount(len(missing), 'run')} of {len(jobs)} not finished: {shown(missing, most=10)}; "
-            "the same command goes on with them"
+            f"the same command{' without --table' if settings.table_only else ''} goes on with them"
         )
     done = len(missing) < len(jobs) if settings.table_only else not missing
     return 0 if done else 1
@@ -68,6 +68,9 @@ def unfinished(jobs: Sequence[Job]) -> list[Job]:
 
 
 def _submit(jobs: Sequence[Job], settings: Settings, slurm: Mapping[str, Any]) -> int:
+    if not jobs:
+        print("all runs are finished: the same command with --table in place of --slurm prints the table")
+        return 0
     numbers = submit(jobs, slurm, folder=settings.folder / "slurm", name=settings.name)
     of = f" as Slurm's {', '.join(numbers)}" if numbers else ""
     print(

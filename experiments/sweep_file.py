@@ -21,7 +21,6 @@ import yaml
 from command_line.flags import Parser
 from command_line.suggestions import closest, did_you_mean, shortened
 from experiments.job import as_words
-from formats.names import amount
 from formats.regular_files import check_regular
 from options import ALIASES, FLAGS
 from utils.errors import InputError
@@ -188,11 +187,3 @@ def check_overlap(sweep: Sweep, typed: Sequence[str], path: pathlib.Path) -> Non
     for name in typed:
         if name in sweep.flags or name in sweep.values:
             raise InputError(f"--{name}: {path} gives it too; leave it in one place")
-
-
-def in_short(sweep: Sweep) -> str:
-    """ "4 combinations of lr, w_bg" """
-    count = math.prod(map(len, sweep.values.values()))
-    return (
-        f"{amount(count, 'combination')} of {', '.join(sweep.values)}" if sweep.values else "no values, one run a seed"
-    )

@@ -13,6 +13,8 @@ from torch import nn
 
 from dataset import Dataset
 from localization.instances import Prediction
+from model import SAL
+from options import Options
 from ranks.joining import Ranks
 from test import Evaluator
 from utils.errors import TrainingError
@@ -31,7 +33,7 @@ def dealt_out(costs: Sequence[float], ranks: int) -> list[list[int]]:
 class SharedEvaluator(Evaluator):
     """On rank 0: an Evaluator whose predictions all ranks make. The others call `predict_share` when they are told to."""
 
-    ranks: Ranks  # set once it is made
+    ranks: Ranks
 
     def predict_groups(self, groups: Sequence[list[int]]) -> dict[int, Prediction]:
         """{position in the split: prediction}, of all ranks."""
@@ -61,6 +63,13 @@ class SharedEvaluator(Evaluator):
                     "updates; use machines of one kind, or test its memory"
                 )
         return [predictions for _, predictions in parts]
+
+
+def shared_evaluator(model: SAL, data: Dataset, options: Options, ranks: Ranks) -> SharedEvaluator:
+    """With the options of a run."""
+    evaluator = SharedEvaluator.of(model, data, options)
+    evaluator.ranks = ranks
+    return evaluator
 
 
 def fingerprint(model: nn.Module) -> int:

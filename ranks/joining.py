@@ -19,6 +19,7 @@ from options import FLAGS, unresolved
 from ranks.meeting import POLL, meet, store_of
 from ranks.place import Place
 from ranks.pulse import OVER, Pulse
+from utils.printable import one_line
 
 # Of a collective: only a fault of the program lasts so long, since ranks that end or hang are noticed much earlier.
 LONGEST_WAIT = datetime.timedelta(hours=1)
@@ -123,7 +124,7 @@ def join(flags: Mapping[str, Any]) -> Ranks | None:
                 world_size=place.count,
                 timeout=LONGEST_WAIT,
             )
-    except BaseException:
-        ranks.close("is known")
+    except BaseException as error:
+        ranks.close(one_line(str(error) or type(error).__name__, longest=300))
         raise
     return ranks

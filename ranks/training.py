@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from command_line.signals import stop_signals
-from data_tools.opening import data_folder
+from data_tools.demo_set import data_folder
 from dataset import Batch, Dataset, train_batches
 from layers.wide_adam import WideAdam
 from model import SAL
 from options import Options, from_plain
-from ranks.evaluation import SharedEvaluator
+from ranks.evaluation import shared_evaluator
 from ranks.exchange import broadcast
 from ranks.joining import Ranks
 from ranks.shared_step import SharedStep
@@ -85,9 +85,7 @@ class Leader:
             return step(batch)
 
         trainer.take_step = take_step
-        evaluator = SharedEvaluator.of(model, trainer.data, options)
-        evaluator.ranks = ranks
-        return evaluator
+        return shared_evaluator(model, trainer.data, options, ranks)
 
 
 def follow(ranks: Ranks) -> None:
@@ -125,8 +123,7 @@ def _follow(ranks: Ranks) -> None:
         model = make_model()
     model.to_empty(device=machine.device)
     objective, optimizer = build_training(model, options, machine.device)
-    evaluator = SharedEvaluator.of(model, data, options)
-    evaluator.ranks = ranks
+    evaluator = shared_evaluator(model, data, options, ranks)
     train = ranks.next_command()
     if train["do"] == "end":
         return

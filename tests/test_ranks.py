@@ -19,7 +19,7 @@ from support.tiny import FEATURE_SIZE, TINY_FLAGS, load_tiny_set
 
 from dataset import Share, hold_out
 from options import resolve
-from ranks.evaluation import SharedEvaluator, dealt_out, fingerprint
+from ranks.evaluation import dealt_out, fingerprint, shared_evaluator
 from ranks.exchange import goes_as_rows
 from ranks.training import digest_of, dropout_seed
 from run.checkpoint import load_checkpoint
@@ -289,8 +289,8 @@ def test_a_rank_predicts_its_share_of_the_batches(tiny, monkeypatch):
     monkeypatch.setattr("torch.distributed.gather_object", lambda own, parts, to: gathered.append(own))
     options = resolve({"feature_size": FEATURE_SIZE, "hidden_size": 8, "num_segments": 24, "test_batch_size": 1})
     network = build_model(options, 3)
-    evaluator = SharedEvaluator.of(network, load_tiny_set(tiny.path), options)
-    evaluator.ranks = SimpleNamespace(rank=1, count=3, pulse=SimpleNamespace(waiting=contextlib.nullcontext))
+    ranks = SimpleNamespace(rank=1, count=3, pulse=SimpleNamespace(waiting=contextlib.nullcontext))
+    evaluator = shared_evaluator(network, load_tiny_set(tiny.path), options, ranks)
     evaluator.predict_share()
     assert len(evaluator.groups) == 4 and len(groups) in (1, 2)
     assert gathered == [(fingerprint(network), {})]
