@@ -47,10 +47,7 @@ def found_in(*videos, options=OPTIONS, **recogniser):
 
 
 def rows(recognised):
-    return [
-        (recognised.predictions.names[v], CLASSES[c], start, end, score)
-        for v, c, start, end, score in recognised.predictions.rows()
-    ]
+    return [(name, *row) for name, found in recognised.predictions.entries() for row in found]
 
 
 def test_one_action_in_the_middle_is_found_where_it_is(tmp_path):
