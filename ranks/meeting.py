@@ -127,7 +127,7 @@ def _compared(store: dist.Store, place: Place, seconds: float) -> list[str]:
         for rank, each in enumerate(found):
             if each["mistake"]:
                 raise InputError(f"rank {rank} (on {each['host']}): {each['mistake']}")
-            _check_same(found[0], each, rank)
+            check_same(found[0], each, rank)
     except BaseException:
         with contextlib.suppress(RuntimeError):
             store.set(OVER, "")
@@ -137,7 +137,8 @@ def _compared(store: dist.Store, place: Place, seconds: float) -> list[str]:
     return hosts
 
 
-def _check_same(first: Mapping[str, Any], other: Mapping[str, Any], rank: int) -> None:
+def check_same(first: Mapping[str, Any], other: Mapping[str, Any], rank: int) -> None:
+    """Raise InputError when another rank was started in another way than rank 0, the first."""
     where = f"rank {rank} (on {other['host']})"
     for name in sorted(first["options"].keys() | other["options"].keys()):
         given = [

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,8 +22,10 @@ from dataset import Share, hold_out
 from options import resolve
 from ranks.evaluation import dealt_out, fingerprint, shared_evaluator
 from ranks.exchange import goes_as_rows
+from ranks.meeting import check_same
 from ranks.training import digest_of, dropout_seed
 from run.checkpoint import load_checkpoint
+from utils.errors import InputError
 
 # Dropout is drawn by each rank; log_steps 1: a point of the curves for every step.
 _LENGTH = TINY_FLAGS.index("--num_epochs")
@@ -189,6 +192,21 @@ def test_other_options_on_another_rank(failing, agent):
 def test_a_rank_without_its_device(failing):
     line = told(failing(own_flags={1: ["--device", "cuda"]}))
     assert "rank 1 (on " in line and "--device cuda: no CUDA GPU" in line
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"device": "cuda, H100"}, "has device cuda, H100, rank 0 cpu, AVX2; ranks must be of one kind"),
+        ({"torch": "2.11"}, "has torch 2.11, rank 0 2.13; ranks must be of one kind"),
+        ({"options": {}}, "was started with no --lr, rank 0 with --lr 1; give all ranks the same flags"),
+    ],
+)
+def test_ranks_must_be_of_one_kind(other, said):
+    first = {"host": "a", "options": {"lr": 1}, "device": "cpu, AVX2", "torch": "2.13"}
+    check_same(first, {**first, "host": "b"}, 2)
+    with pytest.raises(InputError, match=re.escape(f"rank 2 (on b) {said}")):
+        check_same(first, {**first, "host": "b", **other}, 2)
 
 
 def test_a_rank_that_never_arrives(failing):
