@@ -29,7 +29,10 @@ STUCK = 10  # times as long may a rank be busy while another one waits for it
 
 
 class Pulse:
-    """A thread; `verdict` says, in one line, why the job can't go on, and is empty while it can, or where rank 0 says why."""
+    """A thread, on other ranks than 0 two. `verdict` says, in one line, why the job can't go on.
+
+    It is empty while the job can, and where rank 0 says why.
+    """
 
     def __init__(self, store: Store, *, rank: int, hosts: Sequence[str], seconds: float) -> None:
         """`store` is used by this thread alone. `seconds` without a sign of life are the end of a rank."""
@@ -40,9 +43,12 @@ class Pulse:
         self._waits_since: float | None = None
         self._moved: dict[int, tuple[int, float]] = {}  # of each rank, its moves and when they were new
         self._decided, self._closed = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="pulse", daemon=True)
+        self._looked = time.monotonic()
         show_life(store, rank)
+        self._thread = threading.Thread(target=self._watch, name="pulse", daemon=True)
         self._thread.start()
+        if rank:
+            threading.Thread(target=self._guard, name="pulse guard", daemon=True).start()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -86,7 +92,16 @@ class Pulse:
                 over = self._look(seen)
             except RuntimeError:  # as all errors of a store are
                 self.verdict, over = f"{self._named(0)} has ended, or its machine can't be reached", True
+            self._looked = time.monotonic()
             if over and not self._closed.is_set():
+                self._end()
+                return
+
+    def _guard(self) -> None:
+        """A store on a machine that is gone does not answer, and then `_watch` waits for ever."""
+        while not self._closed.wait(min(1.0, self.seconds / 10)):
+            if time.monotonic() - self._looked > self.seconds and not self._decided.is_set():
+                self.verdict = f"{self._named(0)} or its machine can't be reached: no answer for {self.seconds:g} s"
                 self._end()
                 return
 

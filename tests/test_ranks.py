@@ -3,11 +3,13 @@
 import contextlib
 import json
 import os
+import queue
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,12 +22,13 @@ from support.tiny import FEATURE_SIZE, TINY_FLAGS, load_tiny_set
 
 from dataset import Share, hold_out
 from options import resolve
+from ranks import pulse
 from ranks.evaluation import dealt_out, fingerprint, shared_evaluator
 from ranks.exchange import goes_as_rows
 from ranks.meeting import check_same
 from ranks.training import digest_of, dropout_seed
 from run.checkpoint import load_checkpoint
-from utils.errors import InputError
+from utils.errors import InputError, TrainingError
 
 # Dropout is drawn by each rank; log_steps 1: a point of the curves for every step.
 _LENGTH = TINY_FLAGS.index("--num_epochs")
@@ -317,6 +320,29 @@ def test_a_rank_predicts_its_share_of_the_batches(tiny, monkeypatch):
 def test_a_rank_whose_weights_drift_is_named(failing):
     line = told(failing("--num_epochs", "3", own_hook={1: Hook(3, drifts=True)}))
     assert "rank 1 (on " in line and "has other weights than rank 0" in line
+
+
+class SilentStore:
+    """A store whose machine is gone: nothing fails, and no answer comes."""
+
+    def set(self, key, value):
+        pass
+
+    def check(self, keys):
+        threading.Event().wait()
+
+
+def test_a_store_that_does_not_answer_ends_a_rank(monkeypatch, capfd):
+    ended = queue.SimpleQueue()
+    monkeypatch.setattr(pulse, "GRACE", 0.2)
+    monkeypatch.setattr(os, "_exit", ended.put)
+    watch = pulse.Pulse(SilentStore(), rank=1, hosts=("a", "b"), seconds=0.5)
+    with watch.waiting():
+        assert ended.get(timeout=20) == 1
+    with pytest.raises(TrainingError, match=r"rank 0 \(on a\) or its machine can't be reached"):
+        watch.check()
+    watch.close()
+    assert "rank 0 (on a) or its machine can't be reached: no answer for 0.5 s" in capfd.readouterr().err
 
 
 def test_a_job_without_its_rank_0_ends(failing):
