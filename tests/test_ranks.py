@@ -235,11 +235,11 @@ def test_a_rank_that_dies_hangs_or_fails_is_named(failing, hook, reason):
 
 
 def test_a_rank_that_is_stuck_is_named(failing):
-    """It shows signs of life, but the others wait for it: ten times --rank_timeout at most."""
-    hook = {1: Hook(3, hangs=True)}
-    ends = failing("--num_epochs", "3", "--rank_timeout", "1", own_hook=hook, stopped=[1])
+    """It shows signs of life, but the others wait for it: so many times --rank_timeout at most."""
+    hook = {0: Hook(99, stuck_after=1), 1: Hook(3, hangs=True)}
+    ends = failing("--num_epochs", "3", own_hook=hook, stopped=[1])
     line = told(ends)
-    assert "rank 1 (on " in line and "hangs: the others have waited for it for 10 s" in line
+    assert "rank 1 (on " in line and "hangs: the others have waited for it for 5 s" in line
 
 
 def test_broken_features_on_a_rank_end_a_run_saved(failing, train, tmp_path):

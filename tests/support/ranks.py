@@ -93,6 +93,7 @@ class Hook:
     drifts: bool = False  # one of its weights changes
     hangs: bool = False  # it lives, and does nothing more
     slow_saves: float = 0.0  # seconds that its saves take from the start
+    stuck_after: int = 0  # in place of ranks.pulse.STUCK, from the start
 
 
 def run_ranks(flags: Sequence[str], folder: pathlib.Path, **more: object) -> dict[int, EndedRank]:
@@ -140,6 +141,7 @@ def _code_of(function: object, arguments: list[str]) -> int:
 def _hang_in(hook: Hook) -> None:
     import torch
 
+    from ranks import pulse
     from ranks.shared_step import SharedStep
     from run.saving import Saver
     from utils.errors import InputError
@@ -150,6 +152,7 @@ def _hang_in(hook: Hook) -> None:
         time.sleep(hook.slow_saves)
         save(self, *args)
 
+    pulse.STUCK = hook.stuck_after or pulse.STUCK
     Saver.save = slowly  # type: ignore[method-assign]
 
     def hooked(self: SharedStep, batch: object) -> object:
