@@ -119,7 +119,8 @@ def actionness_targets(
     own = [pseudo_labels(output.actionness, output.cas, options)]
     if ablation.mask:
         own.append(snippet_confidence(output.cas))
-    label, *confidence = company.everyone(torch.stack(own, 1)).unbind(1)
+    # Laid out as they were computed, since sums over another layout have other last bits.
+    label, *confidence = (values.contiguous() for values in company.everyone(torch.stack(own, 1)).unbind(1))
     weight = mask(confidence[0]) if ablation.mask else torch.ones_like(label)
     return ActionnessTargets(
         label_of_all=label,
@@ -139,7 +140,7 @@ def take_part_in_targets(
     if ablation.actionness:
         _, *confidence = company.everyone(torch.zeros(0, 1 + ablation.mask, num_segments, device=device)).unbind(1)
         if ablation.mask:
-            mask(confidence[0])
+            mask(confidence[0].contiguous())
 
 
 def _top_indicator(values: Tensor, k: int) -> Tensor:
