@@ -119,8 +119,7 @@ def actionness_targets(
     own = [pseudo_labels(output.actionness, output.cas, options)]
     if ablation.mask:
         own.append(snippet_confidence(output.cas))
-    # Laid out as they were computed, since sums over another layout have other last bits.
-    label, *confidence = (values.contiguous() for values in company.everyone(torch.stack(own, 1)).unbind(1))
+    label, *confidence = _of_everyone(torch.stack(own, 1), company)
     weight = mask(confidence[0]) if ablation.mask else torch.ones_like(label)
     return ActionnessTargets(
         label_of_all=label,
@@ -138,9 +137,17 @@ def take_part_in_targets(
 ) -> None:
     """What `actionness_targets` does for a process without videos: its part of the exchange, and the mask's statistics."""
     if ablation.actionness:
-        _, *confidence = company.everyone(torch.zeros(0, 1 + ablation.mask, num_segments, device=device)).unbind(1)
+        _, *confidence = _of_everyone(torch.zeros(0, 1 + ablation.mask, num_segments, device=device), company)
         if ablation.mask:
-            mask(confidence[0].contiguous())
+            mask(confidence[0])
+
+
+def _of_everyone(own: Tensor, company: Company) -> list[Tensor]:
+    """k values of this batch's videos [n,k,T] -> each of those of all videos [B,T].
+
+    They are laid out as they were computed, since sums over another layout have other last bits.
+    """
+    return [values.contiguous() for values in company.everyone(own).unbind(1)]
 
 
 def _top_indicator(values: Tensor, k: int) -> Tensor:

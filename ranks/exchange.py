@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dataset import Share
 from layers.wide_linear import DeferredGradient, deferred_gradient
 from losses import Company
 
@@ -32,20 +33,18 @@ def gather_rows(values: Tensor, counts: Sequence[int]) -> Tensor:
 
 
 class Companions(Company):
-    """The videos of a step that several ranks share: `counts` of each rank."""
+    """The videos of a step that several ranks share."""
 
-    def __init__(self, counts: Sequence[int], rank: int, waiting: Waiting) -> None:
-        """`waiting` is entered around what other ranks take part in (ranks/pulse.py)."""
-        self.counts, self.waiting = tuple(counts), waiting
-        first = sum(self.counts[:rank])
-        self._own = slice(first, first + self.counts[rank])
+    def __init__(self, share: Share, videos: int, waiting: Waiting) -> None:
+        """`videos` of the step, of which this rank has its share; `waiting` is entered around what others take part in."""
+        self.counts, self.positions, self.waiting = share.counts(videos), share.of(videos), waiting
 
     def everyone(self, values: Tensor) -> Tensor:
         with self.waiting():
             return gather_rows(values, self.counts)
 
     def own(self, values: Tensor) -> Tensor:
-        return values[self._own]
+        return values[self.positions.start : self.positions.stop]
 
 
 @dataclass(frozen=True, kw_only=True)

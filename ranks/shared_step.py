@@ -52,13 +52,13 @@ class SharedStep:
             raise
 
     def _step(self, batch: Batch) -> StepResult:
-        own, counts = len(batch.video_ids), self.share.counts(len(batch.step_videos))
-        company = Companions(counts, self.ranks.rank, self.ranks.pulse.waiting)
+        own, videos = len(batch.video_ids), len(batch.step_videos)
+        company = Companions(self.share, videos, self.ranks.pulse.waiting)
         self.optimizer.zero_grad()
         result = None
         if own:
             result = self.objective(batch.features, batch.labels, partner=batch.partner, company=company)
-            (result.losses[-1] * (own / len(batch.step_videos))).backward()
+            (result.losses[-1] * (own / videos)).backward()
         else:
             take_part_in_targets(
                 self.objective.mask,
@@ -70,9 +70,9 @@ class SharedStep:
         traced = self.traced = self.traced or self._trace(result, own)
         losses = torch.zeros(len(traced.names), device=self.ranks.device)
         if result:
-            losses = result.losses.detach() * (own / len(batch.step_videos))
+            losses = result.losses.detach() * (own / videos)
         with self.ranks.pulse.waiting():
-            losses = exchange_gradients(self.parameters, traced, losses, counts)
+            losses = exchange_gradients(self.parameters, traced, losses, company.counts)
         self.optimizer.found_inf = (~torch.isfinite(losses[-1])).float()
         self.optimizer.step()
         return StepResult(names=traced.names, losses=losses, targets=result.targets if result else None)

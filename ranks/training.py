@@ -18,7 +18,7 @@ import torch
 
 from command_line.signals import stop_signals
 from data_tools.demo_set import data_folder
-from dataset import Batch, Dataset, train_batches
+from dataset import Batch, train_batches
 from layers.wide_adam import WideAdam
 from model import SAL
 from options import Options, from_plain
@@ -68,9 +68,8 @@ class Leader:
 
         Returns the evaluator that they share, too. Raises InputError when another rank has other data.
         """
-        ranks, rows = self.ranks, trainer.digest["rows"]
-        ranks.command("train", step=trainer.step, total=trainer.total_steps, rows=rows)
-        own = digest_of(trainer.data, rows)
+        ranks, own = self.ranks, in_short(trainer.digest)
+        ranks.command("train", step=trainer.step, total=trainer.total_steps, rows=trainer.digest["rows"])
         for rank in range(1, ranks.count):
             if ranks.word(f"data/{rank}") != own:
                 raise InputError(
@@ -127,7 +126,7 @@ def _follow(ranks: Ranks) -> None:
     train = ranks.next_command()
     if train["do"] == "end":
         return
-    ranks.say(f"data/{ranks.rank}", digest_of(data, train["rows"]))
+    ranks.say(f"data/{ranks.rank}", in_short(data_digest(data, rows=train["rows"])))
     share_state(objective, optimizer, ranks, step=train["step"])
     shared = SharedStep(objective, optimizer, ranks, num_segments=options.data.num_segments)
     batches = train_batches(
@@ -166,10 +165,10 @@ def share_state(objective: Objective, optimizer: WideAdam, ranks: Ranks, *, step
         broadcast([tensor.detach() for tensor in tensors])
 
 
-def digest_of(data: Dataset, rows: int) -> str:
-    """What the data are, for a comparison; the times of files are not the data."""
-    digest = data_digest(data, rows=rows)
-    for part in digest.values():
-        if isinstance(part, dict):
-            part.pop("feature files", None)
-    return hashlib.sha256(json.dumps(digest, sort_keys=True).encode()).hexdigest()
+def in_short(digest: Mapping[str, Any]) -> str:
+    """A digest of the data (run/data_digest.py), for a comparison; the times of files are not the data."""
+    kept = {
+        name: {key: value for key, value in part.items() if key != "feature files"} if isinstance(part, dict) else part
+        for name, part in digest.items()
+    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()

@@ -26,8 +26,9 @@ from ranks import pulse
 from ranks.evaluation import dealt_out, fingerprint, shared_evaluator
 from ranks.exchange import goes_as_rows
 from ranks.meeting import check_same
-from ranks.training import digest_of, dropout_seed
+from ranks.training import dropout_seed, in_short
 from run.checkpoint import load_checkpoint
+from run.data_digest import data_digest
 from utils.errors import InputError, TrainingError
 
 # Dropout is drawn by each rank; log_steps 1: a point of the curves for every step.
@@ -272,18 +273,18 @@ def test_a_signal_to_another_rank_than_0_changes_nothing(train, tiny, tmp_path):
 
 def test_what_other_data_are(tiny):
     """Other times of files are not."""
-    found = digest_of(load_tiny_set(tiny.path), 4)
+    found = in_short(data_digest(load_tiny_set(tiny.path), rows=4))
     for path in tiny.path.rglob("*.npy"):
         os.utime(path, (1, 1))
     held_out = hold_out(load_tiny_set(tiny.path), share=0.3, seed=1)
-    assert digest_of(load_tiny_set(tiny.path), 4) == found
-    before = digest_of(held_out, 4)
+    assert in_short(data_digest(load_tiny_set(tiny.path), rows=4)) == found
+    before = in_short(data_digest(held_out, rows=4))
     for path in tiny.path.rglob("*.npy"):
         os.utime(path, (2, 2))
-    assert digest_of(hold_out(load_tiny_set(tiny.path), share=0.3, seed=1), 4) == before != found
+    assert in_short(data_digest(hold_out(load_tiny_set(tiny.path), share=0.3, seed=1), rows=4)) == before != found
     file = tiny.feature("train", "rgb", "train_0")
     np.save(file, np.load(file) + 1)
-    assert digest_of(load_tiny_set(tiny.path), 4) != found
+    assert in_short(data_digest(load_tiny_set(tiny.path), rows=4)) != found
 
 
 def test_draws_of_dropout_differ_by_rank_and_step():
