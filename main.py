@@ -56,6 +56,7 @@ def run_training(flags: Mapping[str, Any]) -> None:
 def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks | None") -> None:
     import torch
 
+    from data_tools.recipe import complete
     from dataset import WHOLE_BATCH
     from eval.summary import evaluation_report
     from eval.tables import per_class_table
@@ -74,6 +75,9 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
     from train import Trainer, build_training
 
     experiment, options, checkpoint = begin_training(flags, locks)
+    options, taken = (options, None) if checkpoint else complete(flags, options)
+    if taken:
+        print(taken)
     initial = None if checkpoint else starting_checkpoint(options.run)
     machine = choose_machine(options.run, **ranks.of_machine) if ranks else choose_machine(options.run)
     plain = {**as_plain(options), "threads": machine.threads, "products": machine.products}
@@ -93,7 +97,8 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
     if data.held_out:
         origin |= {"held_out": list(data.held_out.names)}
     tious, select = options.evaluation.average_tious, options.evaluation.select
-    history = History(experiment, average_tious=tious, provenance=origin, select=select)
+    recipe = taken.as_plain() if taken else None
+    history = History(experiment, average_tious=tious, provenance=origin, select=select, recipe=recipe)
     trainer = Trainer(
         objective,
         optimizer,
@@ -230,7 +235,7 @@ def run_check(flags: Mapping[str, Any]) -> int:
     from data_tools.demo_set import data_folder
 
     options = resolve(flags)
-    report = check_data(data_folder(options.data), options.data, actionness=options.actionness)
+    report = check_data(data_folder(options.data), options.data, flags=flags)
     print(report.text(entire=options.run.list or options.run.verbose))
     return report.exit_code
 

@@ -1,7 +1,7 @@
-"""Every option of the program: its flag, default, help with the unit, and range in one line; and the recipes as presets.
+"""Every option of the program: its flag, default, help with the unit, and range in one line.
 
     flags = parse_flags(sys.argv[1:])          # what the user typed, nothing else
-    options = resolve(flags)                   # the preset, then the flags on top; checked
+    options = resolve(flags)                   # the preset and the recipe (recipes.py), then the flags on top; checked
     SAL(options.model, ...)                    # each part takes the groups it needs
 
 The defaults are the published THUMOS'14 recipe. To change a default, edit its line here; to add an option, add its line.
@@ -12,6 +12,7 @@ if __name__ == "__main__":  # first, since the rest may need packages that are n
 
     not_a_program("options.py", run="python main.py --help")
 
+import math
 import os
 import pathlib
 import typing
@@ -22,64 +23,10 @@ from typing import Any
 
 from command_line.flags import Flag, FlagTable, Parser, group, option
 from command_line.shares import Share, parse_share
+from recipes import AUTO, PRESETS, PUBLISHED, RECIPES
 from utils.errors import InputError
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.snippet_grid import DEFAULT_FPS, SnippetGrid, topk_count
-
-# Values that differ from the defaults, by --dataset. Flags override them.
-_ACTIVITYNET: Mapping[str, Any] = MappingProxyType(
-    {
-        "num_segments": 50,
-        "short_videos": "keep",
-        "kernel_size": 7,
-        "rgb_fusion": 0.3,
-        "w_bg": 1.0,
-        "w_mutual": 20.0,
-        "mil_ratio": 0.25,
-        "mil_rank": "cas",
-        "pseudo_ratio": 0.8,
-        "pseudo_extra": 0,
-        "confidence_ratio": 0.0,
-        "mask_momentum": 0.99,
-        "mask_var_factor": 6.0,
-        "fuse_cas": 0.6,
-        "fuse_rgb": 0.2,
-        "fuse_flow": 0.2,
-        "batch_size": 32,
-        "drop_last": True,
-        "num_epochs": None,
-        "num_iters": 50_000,
-        "seed": 0,
-        "class_th": 0.1,
-        "beta": 0.5,
-        "nms_thresh": 0.7,
-        "nms_alpha": 0.35,
-        "detection_inf_step": 200,
-        "eval_from_epoch": 1,
-        "test_batch_size": 32,
-        "tious": "0.5:0.95:0.05",
-        "average_tious": ("0.5:0.95",),
-        "save_epochs": 5,
-    }
-)
-
-PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "thumos14": MappingProxyType({}),
-        "activitynet1.2": _ACTIVITYNET,  # 100 of the classes
-        "activitynet1.3": _ACTIVITYNET,
-        "demo": MappingProxyType(
-            {
-                "data_path": "data/demo",
-                "num_segments": 100,
-                "lr": 6e-4,
-                "num_epochs": 8,
-                "detection_inf_step": 30,
-            }
-        ),
-    }
-)
-
 
 # --select -> the evaluation in results.json that best.pt is of.
 SELECTIONS: Mapping[str, str] = MappingProxyType({"test": "best", "last": "last", "val": "val"})
@@ -94,7 +41,8 @@ SMALLEST_SHARE = (
 class DataOptions:
     """The data to read, and how their snippets become T snippets and seconds."""
 
-    dataset: str = option("thumos14", "recipe: a frozen set of defaults that other flags override", choices=tuple(PRESETS))
+    dataset: str = option("thumos14", "preset: a frozen set of defaults that other flags override", choices=tuple(PRESETS))
+    recipe: str = option(PUBLISHED, "numbers of training, on top of --dataset's and under other flags. published: as they are; stable: for any data, and T, learning rate, epochs and evaluations are taken from the training videos' lengths and number; auto: published for a set like THUMOS'14 or ActivityNet, else stable", choices=(*RECIPES, AUTO))
     data_path: str = option("", "folder with the features and their ground truth; see the README for layouts")
     layout: str = option("auto", "how the set lies on disk, a name from docs/data.md; auto: recognised from the folder")
     ground_truth: str = option("", "JSON file with labels and segments", shown="gt.json in --data_path, or the only JSON file there")
@@ -276,6 +224,11 @@ class OptimisationOptions:
     num_epochs: int | None = option(100, "passes over the training videos", range="[1,1000000000]")
     num_iters: int | None = option(None, "total steps, instead of --num_epochs", range="[1,1000000000]")
 
+    def steps_per_epoch(self, num_videos: int) -> int:
+        """Of training on so many videos; at least one, though --drop_last leaves out a batch that is not full."""
+        batches = num_videos / self.batch_size
+        return max(1, math.floor(batches) if self.drop_last else math.ceil(batches))
+
     def total_steps(self, steps_per_epoch: int) -> int:
         return self.num_iters or (self.num_epochs or 0) * steps_per_epoch
 
@@ -355,7 +308,7 @@ _HABITS: Mapping[str, str] = MappingProxyType(
         "deterministic": "determinism reproducible cudnn_deterministic use_deterministic_algorithms",
         "seed": "manual_seed random_seed rng_seed",
         "data_path": "data data_dir data_root dataset_path dataset_dir dataset_root root path feature_path features input",
-        "dataset": "dataset_name data_name recipe config preset",
+        "dataset": "dataset_name data_name config preset",
         "ground_truth": "gt gt_path gt_file annotation annotations annotation_path ann_file labels json",
         "output_dir": "output out_dir save_dir save_path log_dir work_dir result_dir results output_path",
         "exp_name": "name exp experiment experiment_name run_name run model_name id",
@@ -391,7 +344,7 @@ _HABITS: Mapping[str, str] = MappingProxyType(
 )
 ALIASES: Mapping[str, str] = {alias: name for name, aliases in _HABITS.items() for alias in aliases.split()}
 
-FLAGS = FlagTable(Options, PRESETS, ALIASES)
+FLAGS = FlagTable(Options, {**PRESETS, **{f"--recipe {name}": values for name, values in RECIPES.items()}}, ALIASES)
 
 # Flags that concern a single call of the program: a later call does not inherit an experiment's values.
 CALL_FLAGS = frozenset(
@@ -445,13 +398,13 @@ LENGTH_FLAGS = frozenset({"num_epochs", "num_iters"})
 EXAMPLES = (
     ("--dataset demo", "the built-in demo set: does everything work here?"),
     ("--check_data --data_path DATA", "what is wrong with a set, before training on it"),
-    ("--data_path DATA --exp_name first", "train and evaluate, with the recipe of --dataset"),
+    ("--data_path DATA --recipe auto --exp_name first", "train and evaluate, with numbers that fit the data"),
     ("--resume --exp_name first", "go on after an interruption"),
     ("--predict new_video.npy --model_file output/first/best.pt", "find the actions in videos without labels"),
     ("--report output/first output/second", "compare two runs in one page"),
 )
 FIRST_FLAGS = (
-    *("data_path", "dataset", "exp_name", "num_segments", "feature_size"),
+    *("data_path", "dataset", "recipe", "exp_name", "num_segments", "feature_size"),
     *("fps", "num_epochs", "batch_size", "lr", "device"),
 )
 
@@ -490,12 +443,17 @@ def unresolved(flags: Mapping[str, Any]) -> Options:
 
 
 def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) -> Options:
-    """Defaults, then the preset, then an experiment's saved options, then the flags. Raises InputError naming the flag."""
+    """Defaults, then the preset, the recipe, an experiment's saved options, the flags. Raises InputError naming the flag.
+
+    With --recipe stable or auto, numbers that the data are to give (data_tools/recipe.py) are still the defaults, unless `saved`
+    has them. Saved options keep their recipe.
+    """
     saved = {name: value for name, value in (saved or {}).items() if name in FLAGS.flags.keys() - CALL_FLAGS}
     dataset = flags.get("dataset", saved.get("dataset", DataOptions.dataset))
     if dataset not in PRESETS:
         raise InputError(f"--dataset {dataset}: must be one of {', '.join(PRESETS)}")
-    merged = {**PRESETS[dataset], **saved, **flags}
+    recipe = _recipe_of(flags, saved)
+    merged = {**PRESETS[dataset], **RECIPES.get(recipe, {}), **saved, **flags, "recipe": recipe}
     for name, other in (("num_epochs", "num_iters"), ("num_iters", "num_epochs")):
         if name in flags:
             merged[other] = None
@@ -505,6 +463,19 @@ def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) ->
     FLAGS.check(options)
     _check_together(options)
     return options
+
+
+def _recipe_of(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
+    """The recipe that is typed; of an experiment its own, which --recipe auto means, too. Raises InputError."""
+    typed = flags.get("recipe")
+    if saved.keys().isdisjoint({"recipe", "dataset"}):  # not an experiment's: nothing, or what a bare state dict tells
+        return PUBLISHED if typed is None or (typed == AUTO and saved) else str(typed)
+    own = str(saved.get("recipe", PUBLISHED))  # an older version's file may lack it
+    if typed not in (None, AUTO, own):
+        raise InputError(
+            f"--recipe {typed}: the model was trained with --recipe {own}, whose numbers it keeps; omit the flag"
+        )
+    return own
 
 
 def from_plain(plain: Mapping[str, Any]) -> Options:
@@ -543,6 +514,7 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         before = saved.get(name, FLAGS.flags[name].default)  # an older version's file may lack it
         same = list(value) == list(before or ()) if isinstance(value, list | tuple) else value == before
         longer = name in LENGTH_FLAGS and before is not None  # in the same unit; how much is for the trainer to check
+        same = same or (name == "recipe" and value == AUTO)  # what it took then, it takes again
         if name not in CALL_FLAGS | NEUTRAL_FLAGS | LAST_BIT_FLAGS and not longer and not same:
             changed.append(f"--{name} is {value}, the experiment has {before}")
     if changed:
@@ -630,7 +602,8 @@ def _check_together(options: Options) -> None:
     for span in options.evaluation.average_tious:
         if not any(in_span(tiou, parse_span(span)) for tiou in options.evaluation.tiou_grid):
             raise InputError(f"--average_tious {span}: no threshold of --tious {options.evaluation.tious} lies there")
-    _check_topk(options)
+    if options.data.recipe != AUTO:  # which has no numbers yet
+        _check_topk(options)
 
 
 def _check_topk(options: Options) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from data_tools.synthetic import ManyShortActions, SetDescription, draw_features, draw_world
 from formats.array_files import STREAMS
 from formats.layouts import check_layout
-from options import PRESETS, DataOptions
+from options import DataOptions
+from recipes import PRESETS
 from utils.atomic import remove_leftovers, whole_folder
 from utils.errors import InputError
 

@@ -1,16 +1,16 @@
-"""The command that trains on a prepared set as it stands, or that infers where nothing is for training.
+"""The command that trains on a set as it stands, or that infers where nothing is for training.
 
-print(next_command(out, names=names, lengths=lengths, feature_size=1024, flags={"modal": "rgb"}))
+print(next_command(out, profile=profile_of(...), flags={"modal": "rgb"}))
 """
 
-import math
 import pathlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from data_tools.fitting import fitting_extra, fitting_segments
-from options import ActionnessOptions, DataOptions, EvaluationOptions, OptimisationOptions
+from data_tools.recipe import SetProfile, TakenRecipe, recipe_for
+from options import DataOptions
+from recipes import AUTO
 from utils.snippet_grid import DEFAULT_FPS
 
 SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "scripts"
@@ -21,45 +21,40 @@ GRID_FLAGS = ("snippet_frames", "snippet_stride", "fps")
 def next_command(
     out: pathlib.Path,
     *,
-    names: Mapping[str, Sequence[str]],
-    lengths: Mapping[str, int],
-    feature_size: int,
+    profile: SetProfile | None,
     flags: Mapping[str, Any],
-    skip: bool,
+    skip: bool = False,
     timed: bool = False,
 ) -> str:
     """The command, on a line of its own, and why it has these flags.
 
-    `names` are the videos of both splits, `flags` were typed, `skip` says that the set is refused without --skip_unusable,
-    `timed` that it states the frame rates of its videos.
-    T is about as long as the longer training videos and no longer than the recipe's. Of a smaller T, the recipe's fixed number
-    of further pseudo labels would be too large a share: it keeps its share. Long epochs are evaluated once each.
+    `profile` is what the training videos are like, None if there are none; `flags` of main.py were typed, `skip` says that the
+    set is refused without --skip_unusable, `timed` that it states the frame rates of its videos.
     """
-    data, extra, batch = DataOptions(), ActionnessOptions.pseudo_extra, OptimisationOptions.batch_size
-    given: dict[str, Any] = {"data_path": out}
-    if not names["train"]:
-        return f"next: {_script('inference')} {_as_flags(given)}\nfor the last experiment; --exp_name names another"
-    snippets = min(fitting_segments([lengths[video] for video in names["train"]]), data.num_segments)
-    given["num_segments"] = snippets
-    why = [f"T = {snippets} fits the videos' lengths"]
-    if snippets != data.num_segments:
-        given["pseudo_extra"] = fitting_extra(snippets)
-        why.append(f"--pseudo_extra is the published {extra} of {data.num_segments} snippets as a share")
-    steps = math.ceil(len(names["train"]) / batch)
-    if steps > EvaluationOptions.detection_inf_step:
-        given["detection_inf_step"] = steps
-        why.append("--detection_inf_step is one evaluation an epoch")
-    if feature_size != data.feature_size:
-        given["feature_size"] = feature_size
-    given |= {name: flags[name] for name in ("modal", *GRID_FLAGS) if name in flags}
-    command = f"next: {_script('train')} {_as_flags(given)}" + " --skip_unusable" * skip
-    lines = [command, "; ".join(why)]
+    if not profile:
+        command = f"{_script('inference')} {_as_flags({'data_path': out})}"
+        return f"next: {command}\nfor the last experiment; --exp_name names another"
+    given = {name: value for name, value in flags.items() if name not in ("data_path", "skip_unusable")}
+    if profile.feature_size != DataOptions.feature_size:
+        given["feature_size"] = profile.feature_size
+    if skip or flags.get("skip_unusable"):
+        given["skip_unusable"] = True
+    taken = recipe_for(profile, {"recipe": AUTO, **flags})
+    lines = [training_command({"data_path": out, **given}, taken), "; ".join(taken.reasons)]
+    data = DataOptions()
     if not timed and not any(name in flags for name in GRID_FLAGS):
         lines.append(
             f"seconds are those of {data.grid.frames} frames a snippet at {DEFAULT_FPS:g} frames per second: if your features "
             "have others, add --snippet_frames, --snippet_stride, --fps"
         )
     return "\n".join(lines)
+
+
+def training_command(flags: Mapping[str, Any], taken: TakenRecipe) -> str:
+    """The line that trains with these flags and what the recipe sets beside them."""
+    place = {"data_path": flags["data_path"]} if "data_path" in flags else {}
+    others = {name: value for name, value in flags.items() if name not in ("data_path", "recipe")}
+    return f"next: {_script('train')} {_as_flags({**place, 'recipe': taken.name, **taken.fitted, **others})}"
 
 
 def _script(name: str) -> str:
@@ -71,5 +66,15 @@ def _script(name: str) -> str:
     return f"bash {shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))}"
 
 
-def _as_flags(values: Mapping[str, object]) -> str:
-    return " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in values.items())
+def _as_flags(values: Mapping[str, Any]) -> str:
+    words = list[str]()
+    for name, value in values.items():
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif isinstance(value, list | tuple):
+            words += [f"--{name}", *value]
+        elif str(value).startswith("-"):  # which would be read as a flag
+            words.append(f"--{name}={value}")
+        else:
+            words += [f"--{name}", str(value)]
+    return shlex.join(words)

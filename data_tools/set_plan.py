@@ -19,7 +19,8 @@ from command_line.progress import progress
 from data_tools.check.annotations import annotation_findings
 from data_tools.check.times import TimedVideo
 from data_tools.label_tables import VideoLabels, read_labels, read_segments, refuse
-from data_tools.next_command import next_command
+from data_tools.next_command import GRID_FLAGS, next_command
+from data_tools.recipe import profile_of
 from formats.annotations import Instance, VideoAnnotation, labels_of
 from formats.array_files import STREAMS, StoredArray, plain_shape
 from formats.feature_files import FeatureFiles, Located, open_streams
@@ -85,6 +86,7 @@ class SetPlan:
     annotations: Mapping[str, VideoAnnotation]
     labels: Mapping[str, VideoLabels]
     segments: Mapping[str, Sequence[Instance]]
+    options: DataOptions
     feature_size: int
     lines: tuple[str, ...]  # what was left out, warnings
 
@@ -96,12 +98,12 @@ class SetPlan:
         """What the set holds, what was left out, and the command that trains on it; `timed`: it states its frame rates."""
         lengths = {video: len(features) for video, features in self.files.items()}
         untrained = labels_of(self.annotations, self.names["test"]) - labels_of(self.annotations, self.names["train"])
+        trained = {video: lengths[video] for video in self.names["train"]}
+        size = self.feature_size
         command = next_command(
             out,
-            names=self.names,
-            lengths=lengths,
-            feature_size=self.feature_size,
-            flags=flags,
+            profile=profile_of(trained, self.annotations, self.options, feature_size=size) if trained else None,
+            flags={name: flags[name] for name in ("modal", *GRID_FLAGS) if name in flags},
             skip=bool(untrained),
             timed=timed,
         )
@@ -162,6 +164,7 @@ def plan_set(
         annotations=annotations,
         labels=labels,
         segments=segments,
+        options=options,
         feature_size=feature_size,
         lines=lines,
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from data_tools.recipe import undecided
 from formats.ground_truth import read_json
 from formats.run_results import QUEUE_LOGS, RESULTS
 from options import CALL_FLAGS, FLAGS, LAST_BIT_FLAGS, NEUTRAL_FLAGS, Options, as_plain, parse_flags, resolve
@@ -106,7 +107,7 @@ def _check_same(job: Job, saved: Any) -> None:
         return  # nothing is stated: --resume reads the checkpoint itself
     for name, value in as_plain(job.options).items():
         before = saved.get(name, FLAGS.flags[name].default)
-        if name not in _OF_NO_RUN and _plain(value) != _plain(before):
+        if name not in _OF_NO_RUN | undecided(job.flags) and _plain(value) != _plain(before):
             raise InputError(
                 f"{job.folder}: holds a run with --{name} {before}, not {value}; give another --name, or move it away"
             )

@@ -12,7 +12,7 @@ from report.judged import Judged
 from report.links import explore_link
 from report.markup import NOTHING, Cell, Cells, count, facts, paragraph, table, text
 from report.section import Section
-from report.sections import changed_options
+from report.sections import changed_options, preset_of
 
 MOST_LISTED = 300  # videos in the table; the explorer has all
 METHOD = "SAL, trained on what happens in videos, never on when."
@@ -67,9 +67,9 @@ def _made(judged: Judged) -> Section:
     run = judged.run
     changed = changed_options(judged)
     options = (
-        table(f"What differs from the preset {run.options.data.dataset}", ["option", "preset", "here"], changed)
+        table(f"What differs from the preset {preset_of(run.options)}", ["option", "preset", "here"], changed)
         if changed
-        else paragraph(f"No option differs from the preset {text(run.options.data.dataset)}.")
+        else paragraph(f"No option differs from the preset {text(preset_of(run.options))}.")
     )
     return Section(key="made", title="How it was made", html=facts(_facts(judged)) + options)
 

@@ -19,7 +19,8 @@ from eval.operating_points import operating_points
 from eval.recall import RECALL_TIOUS, average_recall
 from formats.names import amount
 from formats.run_results import evaluations, selected_of, selection_of
-from options import CALL_FLAGS, FLAGS, NEUTRAL_FLAGS, resolve
+from options import CALL_FLAGS, FLAGS, NEUTRAL_FLAGS, Options, resolve
+from recipes import PUBLISHED
 from report.charts import (
     Spec,
     bar_chart,
@@ -128,10 +129,10 @@ def _headline(judged: Judged, number: int | None) -> Section:
     changed = changed_options(judged)
     if changed:
         parts.append(
-            table(f"What differs from the preset {run.options.data.dataset}", ["option", "preset", "run"], changed)
+            table(f"What differs from the preset {preset_of(run.options)}", ["option", "preset", "run"], changed)
         )
     else:
-        parts.append(paragraph(f"No option differs from the preset {text(run.options.data.dataset)}."))
+        parts.append(paragraph(f"No option differs from the preset {text(preset_of(run.options))}."))
     return Section(key="headline", title="Results", html="".join(parts))
 
 
@@ -151,6 +152,9 @@ def _facts(judged: Judged) -> Iterator[tuple[str, object]]:
     results = judged.run.results
     yield "compared", judged.compared
     yield "data", results.get("data", {}).get("name", NOTHING)
+    recipe = results.get("recipe_taken")
+    if isinstance(recipe, dict):
+        yield "recipe", f"{recipe.get('name')}: {'; '.join(map(str, recipe.get('reasons') or ()))}"
     for reason, left_out in results.get("left_out", {}).items():
         yield "left out", f"{reason}: {left_out}"
     for name in ("seed", "device", "precision"):
@@ -165,10 +169,16 @@ def _facts(judged: Judged) -> Iterator[tuple[str, object]]:
     yield "commit", results.get("git_commit") or NOTHING
 
 
+def preset_of(options: Options) -> str:
+    """What `changed_options` compares with, in words."""
+    data = options.data
+    return data.dataset + (f" with --recipe {data.recipe}" if data.recipe != PUBLISHED else "")
+
+
 def changed_options(judged: Judged) -> list[list[str]]:
     """[option, the preset's value, the run's value] of every option that bears on results and differs."""
     own = FLAGS.values(judged.run.options)
-    preset = FLAGS.values(resolve({"dataset": own["dataset"]}))
+    preset = FLAGS.values(resolve({"dataset": own["dataset"], "recipe": own["recipe"]}))
     return [
         [name, setting(preset[name]), setting(value)]
         for name, value in own.items()

@@ -89,9 +89,11 @@ class History:
         average_tious: Sequence[str],
         provenance: Mapping[str, Any],
         select: str = EvaluationOptions.select,
+        recipe: Mapping[str, Any] | None = None,
     ) -> None:
-        """`select` names, as --select does, the evaluation whose model is kept."""
+        """`select` names, as --select does, the evaluation whose model is kept; `recipe` is what was taken from the data."""
         self.experiment, self.provenance, self.select = experiment, provenance, select
+        self.recipe = recipe  # name, values, reasons; None for the published one
         self.span = average_tious[-1]
         self.best: EvaluationRecord | None = None
         self.last: EvaluationRecord | None = None
@@ -167,6 +169,7 @@ class History:
             "seconds": dataclasses.asdict(self.seconds),
             "history": [dataclasses.asdict(point) for point in self.points],
             "changed": list(self.changed),
+            **({"recipe_taken": dict(self.recipe)} if self.recipe else {}),
         }
 
     def restore(self, plain: Mapping[str, Any]) -> None:
@@ -187,6 +190,7 @@ class History:
         seconds = plain_dict(plain["seconds"], "seconds", ("training", "evaluation"))
         self.seconds = Seconds(**{name: plain_number(v, name, low=0, high=math.inf) for name, v in seconds.items()})
         self.changed = _notes(plain.get("changed", []))  # earlier versions kept none
+        self.recipe = _recipe(plain.get("recipe_taken"))
         self._check_restored()
 
     def _check_restored(self) -> None:
@@ -252,5 +256,16 @@ def _optional(value: Any, name: str) -> dict[Any, Any]:
 
 def _notes(value: Any) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(note, str) and len(note) <= LONGEST_NOTE for note in value):
-        raise ValueError("what changed is not a list of texts")
+        raise ValueError("notes are not a list of texts")
     return list(value)
+
+
+def _recipe(value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    taken = plain_dict(value, "the recipe", ("name", "values", "reasons"))
+    values = plain_dict(taken["values"], "the recipe's values")
+    flat = all(isinstance(v, str | int | float | None) and len(str(v)) <= LONGEST_NOTE for v in values.values())
+    if not isinstance(taken["name"], str) or not flat:
+        raise ValueError("the recipe is not a name with plain values")
+    return {"name": taken["name"], "values": dict(values), "reasons": _notes(taken["reasons"])}

@@ -22,7 +22,8 @@ from data_tools.demo_set import ensure_demo_set
 from formats.annotations import Instance, VideoAnnotation
 from formats.array_files import NpyArray
 from formats.problems import Kind, Problem
-from options import PRESETS, DataOptions, parse_flags, resolve
+from options import DataOptions, parse_flags, resolve
+from recipes import PRESETS
 from utils.errors import InputError
 from utils.snippet_grid import SnippetGrid
 from utils.text_table import table

@@ -1,10 +1,13 @@
 """--check_data on what no single video shows: a frame rate that is wrong for all, a recipe that does not fit; entire lists."""
 
+import shlex
+
 import numpy as np
 import pytest
 from support.paths import SHARED
 from support.tiny import FEATURE_SIZE
 
+import main
 from data_tools.check.annotations import annotation_findings
 from data_tools.check.recipe import recipe_findings
 from data_tools.check.statistics import MeasuredVideo, measure
@@ -12,7 +15,7 @@ from data_tools.check.times import TimedVideo, duration_findings, grid_warning
 from formats.annotations import Instance, VideoAnnotation
 from formats.thumos14_quirks import LEFT_OUT
 from formats.wtalc import _annotation, _read_columns
-from options import ActionnessOptions, DataOptions
+from options import ActionnessOptions, DataOptions, parse_flags
 from utils.snippet_grid import SnippetGrid
 
 GRID = SnippetGrid(frames=16, stride=16)
@@ -166,3 +169,40 @@ def test_the_flag_alone_is_a_mistake(tiny, refused_with):
 def test_no_one_is_told_of_classes_of_a_set_that_they_do_not_have(tiny, run):
     assert "has 20 classes" not in run(tiny.path, "--check_data").out
     assert "has 200 classes" in run(tiny.path, "--check_data", "--dataset", "activitynet1.3").out
+
+
+def command_of(out):
+    """The flags of the command that a report advises."""
+    (line,) = (line for line in out.splitlines() if line.startswith("next: bash "))
+    return parse_flags(shlex.split(line)[3:])
+
+
+def test_the_command_to_train_with_and_why(tiny, capsys):
+    small = ["--data_path", str(tiny.path), "--feature_size", str(FEATURE_SIZE)]
+    assert main.main(["--check_data", *small]) == 1  # T 750
+    out = capsys.readouterr().out
+    fitted = {"num_segments": 54, "lr": 5e-4, "num_epochs": 1000, "detection_inf_step": 80}
+    expected = {"data_path": str(tiny.path), "feature_size": FEATURE_SIZE, "recipe": "stable", **fitted}
+    assert command_of(out) == expected
+    assert "7 training videos of 16 to 59 snippets of 0.64 s" in out and "--recipe stable has numbers that fit" in out
+    for typed in ([], ["--recipe", "auto"], ["--recipe", "stable"]):
+        words = [word for name, value in command_of(out).items() for word in (f"--{name}", str(value))]
+        assert main.main([*words, *typed, "--check_data"]) == 0
+        assert command_of(capsys.readouterr().out) == expected
+
+
+@pytest.mark.parametrize("recipe", ["stable", "auto"])
+def test_the_numbers_that_the_recipe_takes_are_judged(tiny, capsys, recipe):
+    small = ["--check_data", "--data_path", str(tiny.path), "--feature_size", str(FEATURE_SIZE), "--recipe", recipe]
+    assert main.main(small) == 0
+    capsys.readouterr()
+    assert main.main([*small, "--num_segments", "750", "--pseudo_extra", "200"]) == 1
+    out = capsys.readouterr().out
+    assert "--num_segments 750 is far more" in out and "200 of them are --pseudo_extra" in out
+    assert command_of(out)["num_segments"] == 750
+
+
+def test_a_set_that_training_refuses_has_no_command(tiny, run):
+    tiny.feature("train", "rgb", "train_1").write_bytes(b"no array")
+    outcome = run(tiny.path, "--check_data")
+    assert outcome.code == 2 and "next: " not in outcome.out

@@ -267,7 +267,7 @@ def test_with_labels_it_is_a_set_to_train_on(clips, labelled, tmp_path, capsys):
     assert len(names["train"]) == 3 and len(names["test"]) == 1 and "b c" in names["train"] + names["test"]
     for split, members in names.items():
         assert {path.stem for path in (out / "features" / split / "rgb").iterdir()} == set(members)
-    report = check_data(out, resolve({"data_path": str(out), "modal": "rgb"}).data, actionness=resolve({}).actionness)
+    report = check_data(out, resolve({"data_path": str(out), "modal": "rgb"}).data)
     assert report.exit_code < 2, report.text(entire=True)
 
 

@@ -15,7 +15,6 @@ from options import (
     LAST_BIT_FLAGS,
     LENGTH_FLAGS,
     NEUTRAL_FLAGS,
-    PRESETS,
     Options,
     as_plain,
     check_saved,
@@ -23,6 +22,7 @@ from options import (
     parse_flags,
     resolve,
 )
+from recipes import PRESETS, RECIPES
 from utils.errors import InputError
 from utils.ranges import parse_grid, parse_span
 from utils.snippet_grid import SnippetGrid
@@ -79,6 +79,35 @@ def test_preset_then_saved_then_flags():
     assert resolve({}, {"dataset": "demo"}).data.dataset == "demo"
 
 
+def test_the_recipe_stands_between_the_preset_and_what_was_saved():
+    def extra(flags, saved=None):
+        return resolve(flags, saved).actionness.pseudo_extra
+
+    assert RECIPES["published"] == {} and RECIPES["stable"]["pseudo_extra"] == 0
+    assert extra({}) == extra({"recipe": "published"}) == extra({"recipe": "auto"}) == 17
+    assert extra({"recipe": "stable"}) == extra({"recipe": "stable", "dataset": "demo"}) == 0
+    assert extra({"recipe": "stable"}, {"recipe": "stable", "pseudo_extra": 3}) == 3
+    assert extra({"recipe": "stable", "pseudo_extra": 4}, {"recipe": "stable", "pseudo_extra": 3}) == 4
+    assert resolve({"recipe": "stable", "dataset": "activitynet1.3"}).model.kernel_size == 7  # the preset's
+
+
+@pytest.mark.parametrize("saved", ["published", "stable", None])
+@pytest.mark.parametrize("typed", [None, "auto", "published", "stable"])
+def test_saved_options_keep_their_recipe(typed, saved):
+    flags = {"recipe": typed} if typed else {}
+    before = {"dataset": "demo", "pseudo_extra": 3, **({"recipe": saved} if saved else {})}
+    own = saved or "published"  # as all older experiments are
+    if typed in (None, "auto", own):
+        options = resolve(flags, before)
+        assert options.data.recipe == own and options.actionness.pseudo_extra == 3
+        check_unchanged(flags, before)
+        return
+    with pytest.raises(InputError, match=f"--recipe {typed}: the model was trained with --recipe {own}"):
+        resolve(flags, before)
+    with pytest.raises(InputError, match=f"--recipe is {typed}, the experiment has {own}"):
+        check_unchanged(flags, before)
+
+
 def test_what_a_call_was_told_is_no_default_for_the_next():
     saved = as_plain(resolve(parse_flags(["--device", "cuda:1", "--overwrite", "--verbose", "--exp_name", "x"])))
     options = resolve({}, saved).run
@@ -90,6 +119,8 @@ def test_presets_are_frozen():
         PRESETS["thumos14"] = {}  # type: ignore[index]
     with pytest.raises(TypeError):
         PRESETS["demo"]["lr"] = 1  # type: ignore[index]
+    with pytest.raises(TypeError):
+        RECIPES["stable"]["pseudo_extra"] = 1  # type: ignore[index]
     with pytest.raises(AttributeError):
         resolve({}).optimisation.lr = 1  # type: ignore[misc]
 
@@ -184,6 +215,18 @@ def test_every_number_is_checked():
 def test_presets_are_valid(preset):
     assert resolve({"dataset": preset}).data.dataset == preset
     assert PRESETS[preset].keys() <= set(FLAGS.names)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipes_are_valid(recipe):
+    for preset in PRESETS:
+        assert resolve({"dataset": preset, "recipe": recipe}).data.recipe == recipe
+
+
+def test_help_says_what_a_recipe_sets(capsys):
+    with pytest.raises(SystemExit):
+        parse_flags(["--help"])
+    assert "activitynet1.2, activitynet1.3, --recipe stable: 0)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_only_typed_flags_are_flags():

@@ -11,8 +11,9 @@ from support.tiny import CLASSES, FEATURE_SIZE, load_tiny_set
 
 import main
 from data_tools import prepare
-from data_tools.next_command import next_command
-from options import ActionnessOptions, parse_flags, resolve
+from data_tools.next_command import next_command, training_command
+from data_tools.recipe import SetProfile, recipe_for
+from options import parse_flags, resolve
 
 ROWS = [f"v{i},{CLASSES[i % 3]}" for i in range(7)]
 
@@ -300,38 +301,59 @@ def test_the_next_command_trains_as_it_stands(prepared, own, capsys):
     _, out, _ = prepared(["video,label", *ROWS], "--modal", "rgb", "--fps", "30")
     (line,) = (line for line in out if line.startswith("next: "))
     flags = flags_of(line)
-    assert {"--modal", "--fps", "--pseudo_extra", "--num_segments", "--feature_size"} < set(flags)
+    assert {"--modal", "--fps", "--recipe", "--num_segments", "--lr", "--num_epochs", "--feature_size"} < set(flags)
+    assert flags[flags.index("--recipe") + 1] == "stable"
     small = ["--hidden_size", "8", "--num_epochs", "1", "--device", "cpu", "--output_dir", str(own / "out")]
+    small += ["--exp_name", "x"]
     assert main.main([*flags, *small]) == 0, capsys.readouterr().err
+    saved = json.loads((own / "out" / "x" / "options.json").read_text())
+    assert str(saved["num_segments"]) == flags[flags.index("--num_segments") + 1]
     assert main.main([*flags, "--check_data"]) == 0, capsys.readouterr().out
 
 
-def command(lengths):
-    names = {"train": [str(i) for i in range(len(lengths))], "test": ()}
-    by_name = {str(i): length for i, length in enumerate(lengths)}
-    text = next_command(ROOT, names=names, lengths=by_name, feature_size=1024, flags={}, skip=False)
-    return resolve(parse_flags(flags_of(text.splitlines()[0])))
+def profile(lengths, *, classes=3, feature_size=1024):
+    return SetProfile(
+        lengths=tuple(lengths),
+        num_classes=classes,
+        classes_per_video=1.0,
+        snippet_seconds=0.64,
+        feature_size=feature_size,
+        streams=("rgb", "flow"),
+    )
 
 
-@pytest.mark.parametrize(("train", "command"), [(("a", "b"), "sal-train"), ((), "sal-train --inference_only")])
+def test_the_next_command_says_which_recipe_and_why():
+    text = next_command(ROOT, profile=profile([48] * 475), flags={"modal": "rgb"}, skip=True)
+    line, why, seconds = text.splitlines()
+    expected = {"recipe": "stable", "num_segments": 48, "lr": 5e-4, "num_epochs": 17, "detection_inf_step": 238}
+    assert parse_flags(flags_of(line)) == {"data_path": str(ROOT), "modal": "rgb", "skip_unusable": True, **expected}
+    assert "475 training videos" in why and "T = 48" in why and "--fps" in seconds
+
+
+def test_the_next_command_for_a_set_like_thumos14_is_the_published_one():
+    line, why, _ = next_command(ROOT, profile=profile([696] * 200, classes=20), flags={}).splitlines()
+    assert resolve(parse_flags(flags_of(line))) == resolve({"data_path": str(ROOT)})
+    assert "THUMOS'14" in why
+
+
+@pytest.mark.parametrize(("train", "command"), [(True, "sal-train"), (False, "sal-train --inference_only")])
 def test_an_installation_has_commands_in_place_of_scripts(monkeypatch, tmp_path, train, command):
     monkeypatch.setattr("data_tools.next_command.SCRIPTS", tmp_path)
-    names = {"train": train, "test": ("c",)}
-    line = next_command(ROOT, names=names, lengths=dict.fromkeys("abc", 50), feature_size=1024, flags={}, skip=False)
+    line = next_command(ROOT, profile=profile([50, 50]) if train else None, flags={})
     assert line.startswith(f"next: {command} --data_path ")
 
 
-@pytest.mark.parametrize(("length", "segments", "extra"), [(5, 32, 1), (64, 64, 1), (200, 200, 5), (5000, 750, 17)])
-def test_the_next_command_keeps_the_share_of_pseudo_labels(length, segments, extra):
-    options = command([length] * 8)
-    assert options.data.num_segments == segments and options.actionness.pseudo_extra == extra
-    share = options.actionness.label_count(segments) / segments
-    assert share == pytest.approx(ActionnessOptions().label_count(750) / 750, abs=0.02)
-
-
-def test_the_next_command_evaluates_large_sets_once_an_epoch():
-    assert command([100] * 8).evaluation.detection_inf_step == 10
-    assert command([100] * 999).evaluation.detection_inf_step == 500
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"data_path": "a b", "soft_nms": False, "average_tious": ["0.1:0.5", "0.3:0.7"], "no_mixup": True},
+        {"data_path": "-x", "min_score": -1.0, "exp_name": "it's"},
+    ],
+)
+def test_a_command_for_training_says_every_typed_flag(flags):
+    taken = recipe_for(profile([50] * 3), {"recipe": "stable", **flags})
+    words = shlex.split(training_command(flags, taken))[3:]
+    assert parse_flags(words) == {**flags, "recipe": "stable", **taken.fitted}
 
 
 def test_all_unusable_features_are_listed(prepared, own):

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from data_tools.check.findings import Finding, summarize
 from data_tools.check.statistics import MeasuredVideo
-from data_tools.fitting import fitting_extra, fitting_segments, usual_length
+from data_tools.recipe import fitting_extra, fitting_segments, usual_length
 from options import ActionnessOptions, DataOptions
+from recipes import STABLE
 
 FAR = 2.0  # factor between T and the lengths of all videos from which on snippets are repeated, or most are never seen at once
 FAR_LONGER = 8.0
@@ -34,7 +35,7 @@ def _against_lengths(data: DataOptions, lengths: Sequence[int]) -> Iterator[Find
             "warning",
             f"--num_segments {t} is far more than any video has",
             example,
-            advice=f"every snippet is repeated: --num_segments {fitting} would fit; lower --pseudo_extra with it",
+            advice=f"every snippet is repeated: --recipe {STABLE} has numbers that fit, --num_segments {fitting} and others",
         )
     elif min(lengths) > FAR_LONGER * t:
         yield from summarize(
@@ -53,6 +54,6 @@ def _pseudo_labels(t: int, actionness: ActionnessOptions) -> Iterator[Finding]:
             "warning",
             "many snippets get a pseudo label",
             [f"{count} of --num_segments {t}, {100 * count / t:.0f} %: {extra} of them are --pseudo_extra"],
-            advice=f"--pseudo_extra {fitting} keeps the published share, {ActionnessOptions.pseudo_extra} of "
-            f"{DataOptions.num_segments}",
+            advice=f"--recipe {STABLE} has numbers for any T; --pseudo_extra {fitting} keeps the published share, "
+            f"{ActionnessOptions.pseudo_extra} of {DataOptions.num_segments}",
         )

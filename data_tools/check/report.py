@@ -10,8 +10,10 @@ videos are in memory; of each video its mean per channel is kept, 4 KB per strea
 import errno
 import pathlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -23,15 +25,20 @@ from data_tools.check.findings import SHOWN, Finding, exit_code, render, summari
 from data_tools.check.recipe import recipe_findings
 from data_tools.check.statistics import MeasuredVideo, measure_video, pooled
 from data_tools.check.times import TimedVideo, duration_findings
+from data_tools.next_command import training_command
+from data_tools.recipe import SetProfile, profile_of, recipe_for
 from formats.feature_set import FeatureSet
 from formats.inspection import inspect_features
 from formats.names import SPLITS
 from formats.opening import open_feature_set
 from formats.problems import DataError, Kind, Problem
-from options import ActionnessOptions, DataOptions
+from options import DataOptions, resolve
+from recipes import AUTO
 from utils.prefetch import prefetch
 from utils.snippet_grid import SnippetGrid, frame_rate
 from utils.text_table import table
+
+OF_THE_CHECK = {"check_data", "list", "verbose", "num_workers"}  # flags that say how to check, not how to train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,23 +55,28 @@ class DataReport:
         return "\n\n".join([*self.tables, render(self.findings, shown=None if entire else SHOWN)])
 
 
-def check_data(path: pathlib.Path, options: DataOptions, *, actionness: ActionnessOptions | None = None) -> DataReport:
+def check_data(
+    path: pathlib.Path, options: DataOptions, *, flags: Mapping[str, Any] = MappingProxyType({})
+) -> DataReport:
     """Check the entire set, and whether the recipe fits it. Raises InputError when it can't be understood at all.
 
-    With --skip_unusable, what training would leave out is a warning.
+    With --skip_unusable, what training would leave out is a warning. `flags` were typed: the numbers that training with them
+    would have are judged.
     """
     reported: list[Problem] = []
     feature_set = open_feature_set(path, options, report=reported.append)
     videos, broken = _measure(feature_set, options)
     timed = _timed(feature_set, videos, options.fps)
     grid = options.grid
+    profile = _profile(feature_set, videos, options)
+    judged = recipe_for(profile, flags).options(flags) if profile else resolve(flags)
     findings = (
         *consistency_findings(feature_set, reported, options),
         *_broken_features(broken, skip_unusable=options.skip_unusable),
         *feature_findings(videos),
         *duration_findings(list(timed.values()), grid=grid),
         *annotation_findings(list(timed.values()), grid=grid),
-        *recipe_findings(videos, options, actionness or ActionnessOptions()),
+        *recipe_findings(videos, judged.data, judged.actionness),
     )
     where = f"{path}: layout {feature_set.layout}, {len(feature_set.classes)} classes, ground truth {feature_set.ground_truth}"
     tables = (
@@ -72,7 +84,23 @@ def check_data(path: pathlib.Path, options: DataOptions, *, actionness: Actionne
         _streams_table(videos, options.streams),
         _class_table(feature_set),
     )
-    return DataReport(findings=findings, tables=(where, *tables))
+    refused = exit_code(findings) == 2
+    command = () if refused or not profile else (_command(profile, flags),)
+    return DataReport(findings=findings, tables=(where, *tables, *command))
+
+
+def _profile(feature_set: FeatureSet, videos: Sequence[MeasuredVideo], options: DataOptions) -> SetProfile | None:
+    """What the training videos are like that can be used; None if there are none."""
+    known = feature_set.annotations
+    lengths = {v.video_id: v.num_snippets for v in videos if v.split == "train" and v.video_id in known}
+    return profile_of(lengths, known, options, feature_size=options.feature_size) if lengths else None
+
+
+def _command(profile: SetProfile, flags: Mapping[str, Any]) -> str:
+    """The command to train with, by the recipe that was typed, or the one that fits, and why."""
+    taken = recipe_for(profile, {"recipe": AUTO, **flags})
+    given = {name: value for name, value in flags.items() if name not in OF_THE_CHECK}
+    return "\n".join([training_command(given, taken), "; ".join(taken.reasons)]).rstrip()
 
 
 def _measure(feature_set: FeatureSet, options: DataOptions) -> tuple[list[MeasuredVideo], list[Problem]]:

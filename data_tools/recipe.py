@@ -1,0 +1,243 @@
+"""The numbers that --recipe stable and auto take from the data, and why.
+
+    options, taken = complete(flags, resolve(flags))            # reads a set's headers and labels; None: nothing to take
+
+    profile = profile_of(lengths, annotations, options.data, feature_size=1024)     # of a set that is read already
+    taken = recipe_for(profile, {"recipe": "auto"})             # TakenRecipe(name, values, reasons)
+    taken.options(flags)
+
+What a set is like is known from lengths and video-level labels alone: no segment is looked at. The numbers that a recipe sets
+whatever the data are like stand in recipes.py.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from data_tools.demo_set import data_folder
+from formats.annotations import VideoAnnotation
+from formats.inspection import InspectedSet, inspect_set
+from formats.names import amount
+from options import ActionnessOptions, DataOptions, EvaluationOptions, Options, resolve
+from recipes import AUTO, PRESETS, PUBLISHED, RECIPES, STABLE
+from utils.snippet_grid import frame_rate
+
+# The flags whose values the stable recipe takes from the data, and the numbers of its rules.
+OF_THE_DATA = frozenset({"num_segments", "lr", "num_epochs", "num_iters", "detection_inf_step"})
+SHORTEST_T = 32  # snippets
+LR = 5e-4
+STEPS = 4_000  # of training in all, that many as long as they are enough epochs
+FEWEST_EPOCHS = 10
+MOST_EVALUATIONS = 50  # of small sets, whose epochs are many and short
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownSet:
+    """A set that published numbers are for. The length is that which nine tenths of its training videos do not exceed."""
+
+    name: str
+    dataset: str  # whose preset has the numbers
+    videos: int  # for training
+    classes: int
+    usual_length: int  # snippets
+    snippet_seconds: float = 0.64  # 16 frames at 25 frames per second
+
+
+KNOWN_SETS = (
+    KnownSet(name="THUMOS'14", dataset="thumos14", videos=200, classes=20, usual_length=696),
+    KnownSet(name="ActivityNet-1.2", dataset="activitynet1.2", videos=4_819, classes=100, usual_length=344),
+    KnownSet(name="ActivityNet-1.3", dataset="activitynet1.3", videos=10_024, classes=200, usual_length=344),
+)
+LIKE = 2.0  # factor between a set and a known one, in each of these numbers, up to which it is like that
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetProfile:
+    """What a set's training videos are like."""
+
+    lengths: tuple[int, ...]  # snippets, of every training video
+    num_classes: int  # that they show
+    classes_per_video: float  # mean
+    snippet_seconds: float  # median, from the start of a snippet to that of the next
+    feature_size: int  # channels of a stream
+    streams: tuple[str, ...]
+
+    @property
+    def num_videos(self) -> int:
+        return len(self.lengths)
+
+    def __str__(self) -> str:
+        span = f"{min(self.lengths):,} to {max(self.lengths):,} snippets of {self.snippet_seconds:.3g} s"
+        return (
+            f"{amount(self.num_videos, 'training video')} of {span}, 90 % of them at most {usual_length(self.lengths):,}, "
+            f"{self.num_classes} classes, {self.classes_per_video:.3g} a video"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenRecipe:
+    """A recipe, the values that it sets beside those that were typed, and why, in words."""
+
+    name: str
+    values: Mapping[str, Any]  # {flag name: value}; None: not set
+    reasons: tuple[str, ...]
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """The values that the data gave: what a command must say besides --recipe."""
+        constant = RECIPES[self.name]
+        return {name: value for name, value in self.values.items() if name not in constant and value is not None}
+
+    def options(self, flags: Mapping[str, Any]) -> Options:
+        """The options of a run with these flags. Raises InputError."""
+        recipe = {"recipe": self.name}
+        return resolve({**flags, **recipe}, {**self.values, **recipe})
+
+    def as_plain(self) -> dict[str, Any]:
+        return {**asdict(self), "values": dict(self.values), "reasons": list(self.reasons)}
+
+    def __str__(self) -> str:
+        shown = (f"--{name} {value}" for name, value in self.values.items() if value is not None)
+        return f"{' '.join([f'recipe {self.name}:', *shown])}\nwhy: {'; '.join(self.reasons)}"
+
+
+def complete(flags: Mapping[str, Any], options: Options) -> tuple[Options, TakenRecipe | None]:
+    """The options with what the recipe takes from the data, and the recipe; the same and None for the published one.
+
+    Raises InputError for a set that can't be trained on.
+    """
+    if options.data.recipe == PUBLISHED:
+        return options, None
+    inspected = inspect_set(data_folder(options.data), options.data)
+    taken = recipe_for(profile_of_set(inspected, options.data), flags)
+    return taken.options(flags), taken
+
+
+def profile_of_set(inspected: InspectedSet, data: DataOptions) -> SetProfile:
+    lengths = {video: len(files) for video, files in inspected.files["train"].items()}
+    return profile_of(lengths, inspected.feature_set.annotations, data, feature_size=data.feature_size)
+
+
+def profile_of(
+    lengths: Mapping[str, int], annotations: Mapping[str, VideoAnnotation], data: DataOptions, *, feature_size: int
+) -> SetProfile:
+    """`lengths` are the snippets of the training videos, {video: length}, of which there is at least one."""
+    labels = [annotations[video].labels for video in lengths]
+    rates = [frame_rate(data.fps, annotations[video].fps) for video in lengths]
+    return SetProfile(
+        lengths=tuple(lengths.values()),
+        num_classes=len(frozenset().union(*labels)),
+        classes_per_video=sum(map(len, labels)) / len(labels),
+        snippet_seconds=data.grid.stride / float(np.median(rates)),
+        feature_size=feature_size,
+        streams=data.streams,
+    )
+
+
+def recipe_for(profile: SetProfile, flags: Mapping[str, Any]) -> TakenRecipe:
+    """What --recipe among the flags takes for this set; flags that were typed are never among its values."""
+    recipe = flags.get("recipe", PUBLISHED)
+    if recipe == PUBLISHED:
+        return TakenRecipe(name=PUBLISHED, values={}, reasons=())
+    reasons = [str(profile)]
+    if recipe == AUTO:
+        known = like_a_known_set(profile)
+        if known:
+            values = {} if known.dataset == DataOptions.dataset else {"dataset": known.dataset}
+            reasons.append(
+                f"lengths, videos and classes are like those of {known.name}, which the published numbers are for"
+            )
+            return TakenRecipe(name=PUBLISHED, values=_untyped(values, flags), reasons=tuple(reasons))
+        *names, last = (known.name for known in KNOWN_SETS)
+        reasons.append(f"unlike {', '.join(names)} and {last}, which the published numbers are for")
+    values, why = _stable_values(profile, flags)
+    return TakenRecipe(name=STABLE, values=values, reasons=(*reasons, *why))
+
+
+def like_a_known_set(profile: SetProfile) -> KnownSet | None:
+    """The set that this one is like in every number; of several the one whose number of classes is nearest."""
+
+    def near(own: float, other: float) -> bool:
+        return max(own, other) <= LIKE * min(own, other)
+
+    alike = [
+        known
+        for known in KNOWN_SETS
+        if near(profile.num_videos, known.videos)
+        and near(profile.num_classes, known.classes)
+        and near(usual_length(profile.lengths), known.usual_length)
+        and near(profile.snippet_seconds, known.snippet_seconds)
+    ]
+    return min(alike, key=lambda known: abs(math.log(profile.num_classes / known.classes)), default=None)
+
+
+def _stable_values(profile: SetProfile, flags: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The values of --recipe stable that were not typed, and why they are these."""
+    others = {name: value for name, value in flags.items() if name not in OF_THE_DATA}
+    options = resolve({**others, "recipe": STABLE})
+    optimisation = options.optimisation
+    epoch = optimisation.steps_per_epoch(_trained(profile.num_videos, options.evaluation))
+    segments = min(fitting_segments(profile.lengths), DataOptions.num_segments)
+    lr, epochs = training_length(epoch)
+    total = flags.get("num_iters") or epoch * flags.get("num_epochs", epochs)
+    values: dict[str, Any] = {"num_segments": segments, "lr": lr}
+    reasons = {"num_segments": f"T = {segments} fits the lengths"}
+    if flags.keys().isdisjoint({"num_iters", "num_epochs"}):
+        values["num_epochs"] = epochs
+        reasons["num_epochs"] = f"{epochs} epochs are {epoch * epochs:,} steps of {optimisation.batch_size} videos"
+        if optimisation.num_iters:  # of the preset, which would come first
+            values["num_iters"] = None
+    values["detection_inf_step"] = evaluation_step(epoch, total)
+    reasons["detection_inf_step"] = "evaluations at the ends of epochs"
+    values = _untyped({**values, **RECIPES[STABLE]}, flags)
+    return values, [reason for name, reason in reasons.items() if name in values]
+
+
+def undecided(flags: Mapping[str, Any]) -> frozenset[str]:
+    """The flags whose values are not known from what was typed alone, without the data."""
+    recipe = flags.get("recipe", PUBLISHED)
+    if recipe == PUBLISHED:
+        return frozenset()
+    names = set(OF_THE_DATA)
+    if recipe == AUTO:
+        names |= {"recipe"}.union(*RECIPES.values())
+        names |= set() if "dataset" in flags else {"dataset"}.union(*PRESETS.values())
+    return frozenset(names - (flags.keys() - {"recipe"}))
+
+
+def _trained(num_videos: int, evaluation: EvaluationOptions) -> int:
+    """The videos that are trained on: without those that --select val holds out."""
+    return num_videos - (max(1, round(evaluation.val_share * num_videos)) if evaluation.select == "val" else 0)
+
+
+def _untyped(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in flags}
+
+
+def usual_length(lengths: Sequence[int]) -> int:
+    """The snippets that nine tenths of the videos do not exceed."""
+    return int(np.quantile(lengths, 0.9))
+
+
+def fitting_segments(lengths: Sequence[int]) -> int:
+    """T: about as long as the longer videos."""
+    return max(usual_length(lengths), SHORTEST_T)
+
+
+def fitting_extra(num_segments: int) -> int:
+    """--pseudo_extra of the published recipe for this T: the same share of it, since the same number would be too many."""
+    return round(ActionnessOptions.pseudo_extra * num_segments / DataOptions.num_segments)
+
+
+def training_length(steps_per_epoch: int) -> tuple[float, int]:
+    """Learning rate and epochs: a number of steps that learns a set whatever its size, unless epochs would be too few."""
+    return LR, max(FEWEST_EPOCHS, round(STEPS / steps_per_epoch))
+
+
+def evaluation_step(steps_per_epoch: int, total_steps: int) -> int:
+    """--detection_inf_step: an epoch, or as many whole ones as there are too many evaluations of one."""
+    epochs = math.ceil(total_steps / steps_per_epoch / MOST_EVALUATIONS)
+    return steps_per_epoch * max(1, epochs)

@@ -1,0 +1,386 @@
+"""What --recipe takes from the data: worked by hand, and in runs of the program."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from support.ranks import run_ranks
+from support.tiny import FEATURE_SIZE
+
+import main
+from data_tools.recipe import (
+    KNOWN_SETS,
+    SetProfile,
+    evaluation_step,
+    fitting_segments,
+    like_a_known_set,
+    profile_of,
+    recipe_for,
+    training_length,
+    undecided,
+)
+from experiments.job import State, make_job, state_of
+from formats.annotations import Instance, VideoAnnotation
+from localizer import Localizer
+from options import OptimisationOptions, parse_flags, resolve
+from recipes import RECIPES
+from run.checkpoint import load_checkpoint
+from utils.errors import InputError
+
+
+def profile(*, videos=475, length=48, classes=9, seconds=0.64):
+    return SetProfile(
+        lengths=(length,) * videos,
+        num_classes=classes,
+        classes_per_video=1.0,
+        snippet_seconds=seconds,
+        feature_size=1024,
+        streams=("rgb", "flow"),
+    )
+
+
+# Rules
+
+
+@pytest.mark.parametrize(
+    ("lengths", "segments"),
+    [((5,), 32), ((48,) * 8, 48), ((10,) * 9 + (1005,), 109), (range(1, 102), 91)],
+)  # of ten, the 0.9 quantile lies 0.1 of the way from the ninth to the tenth
+def test_t_is_the_length_of_the_longer_videos(lengths, segments):
+    assert fitting_segments(list(lengths)) == segments
+
+
+@pytest.mark.parametrize(
+    ("videos", "batch", "drop_last", "steps"),
+    [(475, 2, False, 238), (475, 2, True, 237), (1, 2, True, 1), (6, 3, True, 2)],
+)
+def test_steps_of_an_epoch(videos, batch, drop_last, steps):
+    assert OptimisationOptions(batch_size=batch, drop_last=drop_last).steps_per_epoch(videos) == steps
+
+
+def test_a_small_set_is_trained_for_steps_a_large_one_for_epochs():
+    assert training_length(238) == (5e-4, 17)  # 4000 / 238 = 16.8
+    assert training_length(4) == (5e-4, 1000)
+    assert training_length(5000) == (5e-4, 10)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "total", "step"), [(238, 17 * 238, 238), (4, 4000, 80), (100, 50, 100), (10, 510, 20)]
+)
+def test_evaluations_are_of_whole_epochs_and_not_too_many(epoch, total, step):
+    assert evaluation_step(epoch, total) == step
+    assert step % epoch == 0 and total / step <= 50.0 * 1.02
+
+
+def test_stable_by_hand():
+    taken = recipe_for(profile(), {"recipe": "stable"})
+    constant = {"pseudo_extra": 0, "fuse_cas": 0.6, "fuse_rgb": 0.2, "fuse_flow": 0.2}
+    fitted = {"num_segments": 48, "lr": 5e-4, "num_epochs": 17, "detection_inf_step": 238}
+    assert taken.name == "stable" and taken.values == {**fitted, **constant} and taken.fitted == fitted
+    assert "T = 48" in str(taken) and "4,046 steps of 2 videos" in str(taken)
+    options = taken.options({"recipe": "auto"})
+    assert options.data.recipe == "stable" and options.optimisation.total_steps(238) == 4046
+
+
+def test_t_is_at_most_the_published_one():
+    assert recipe_for(profile(length=5000), {"recipe": "stable"}).values["num_segments"] == 750
+
+
+def test_published_takes_nothing():
+    taken = recipe_for(profile(), {})
+    assert taken.name == "published" and not taken.values and taken.options({}) == resolve({})
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["--num_segments", "64", "--lr", "0.001"],
+        ["--num_epochs", "9"],
+        ["--num_iters", "100"],
+        ["--pseudo_extra", "3", "--fuse_cas", "1"],
+        ["--detection_inf_step", "7"],
+    ],
+)
+@pytest.mark.parametrize("recipe", ["stable", "auto"])
+def test_typed_flags_come_first(recipe, typed):
+    flags = parse_flags(["--recipe", recipe, *typed])
+    taken = recipe_for(profile(), flags)
+    assert not taken.values.keys() & flags.keys()
+    options = taken.options(flags)
+    expected = resolve({**{n: v for n, v in taken.values.items() if v is not None}, **flags, "recipe": "stable"})
+    assert options == expected
+    if "num_iters" in flags:
+        assert options.optimisation.num_epochs is None and options.optimisation.num_iters == 100
+
+
+def test_epochs_take_the_place_of_a_presets_steps():
+    flags = {"recipe": "stable", "dataset": "activitynet1.3"}
+    optimisation = recipe_for(profile(videos=640), flags).options(flags).optimisation
+    assert (optimisation.num_iters, optimisation.num_epochs) == (None, 200)  # 20 steps of 32 videos each
+
+
+def test_held_out_videos_make_epochs_shorter():
+    assert recipe_for(profile(), {"recipe": "stable", "select": "val"}).values["detection_inf_step"] == 190  # 475 - 95
+
+
+# Profiles
+
+
+def test_a_profile_looks_at_labels_and_lengths():
+    def video(*labels, fps=None, start=0.0):
+        instances = tuple(Instance(label=label, start=start, end=start + 1) for label in labels)
+        return VideoAnnotation(subset="train", instances=instances, weak_labels=frozenset(labels[:1]), fps=fps)
+
+    annotations = {"a": video("Dive", "Jump", fps=30), "b": video("Dive", fps=30), "c": video("Run"), "d": video("Sit")}
+    lengths = {"a": 10, "b": 20, "c": 30}
+    data = resolve({"snippet_frames": 16, "snippet_stride": 15, "modal": "rgb"}).data
+    found = profile_of(lengths, annotations, data, feature_size=7)
+    assert found == SetProfile(
+        lengths=(10, 20, 30),
+        num_classes=3,
+        classes_per_video=4 / 3,
+        snippet_seconds=0.5,  # 15 frames at 30 per second, the median
+        feature_size=7,
+        streams=("rgb",),
+    )
+    moved = {name: video(*sorted(entry.labels), fps=entry.fps, start=50.0) for name, entry in annotations.items()}
+    assert profile_of(lengths, moved, data, feature_size=7) == found
+
+
+# auto
+
+
+@pytest.mark.parametrize("known", KNOWN_SETS, ids=lambda known: known.name)
+def test_auto_knows_the_published_sets(known):
+    own = profile(videos=known.videos, length=known.usual_length, classes=known.classes, seconds=known.snippet_seconds)
+    assert like_a_known_set(own) is known
+    taken = recipe_for(own, {"recipe": "auto"})
+    options = taken.options({"recipe": "auto"})
+    assert options == resolve({"dataset": known.dataset, "recipe": "published"})
+    assert known.name in str(taken) and f"{known.videos:,}".replace(",", "") in str(taken)
+
+
+def test_a_typed_preset_stays():
+    anet = profile(videos=10_000, length=344, classes=200)
+    flags = {"recipe": "auto", "dataset": "demo"}
+    assert recipe_for(anet, flags).options(flags) == resolve({"dataset": "demo"})
+
+
+@pytest.mark.parametrize(
+    ("changed", "like"),
+    [
+        ({"videos": 400}, True),
+        ({"videos": 401}, False),
+        ({"videos": 100}, True),
+        ({"videos": 99}, False),
+        ({"classes": 10}, True),
+        ({"classes": 9}, False),
+        ({"length": 348}, True),
+        ({"length": 347}, False),
+        ({"seconds": 1.28}, True),
+        ({"seconds": 1.3}, False),
+    ],
+)
+def test_a_set_is_like_another_within_a_factor_of_two(changed, like):
+    thumos = {"videos": 200, "length": 696, "classes": 20}
+    taken = recipe_for(profile(**{**thumos, **changed}), {"recipe": "auto"})
+    assert taken.name == ("published" if like else "stable")
+    assert "THUMOS'14" in str(taken)
+
+
+# What a queue may compare with a run that is there
+
+
+def test_what_the_data_decide_is_undecided_without_them():
+    assert undecided({}) == undecided({"recipe": "published", "lr": 1}) == frozenset()
+    assert undecided({"recipe": "stable", "lr": 1.0}) == {
+        "num_segments",
+        "num_epochs",
+        "num_iters",
+        "detection_inf_step",
+    }
+    auto = undecided({"recipe": "auto", "fuse_cas": 1.0, "dataset": "demo"})
+    assert {"recipe", "fuse_rgb", "pseudo_extra"} < auto and not {"fuse_cas", "dataset"} & auto
+    assert {"dataset", "kernel_size"} < undecided({"recipe": "auto"})
+
+
+# Runs
+
+SMALL = (
+    "--feature_size",
+    str(FEATURE_SIZE),
+    "--hidden_size",
+    "8",
+    "--device",
+    "cpu",
+    "--threads",
+    "1",
+    "--no-write_report",
+)
+# Of the tiny set: 7 videos, two in a step; the longest have 52 and 59 snippets, the 0.9 quantile lies 0.4 of the way.
+FITTED = {"num_segments": 54, "lr": 5e-4, "detection_inf_step": 4}
+
+
+@pytest.fixture
+def train(tiny, tmp_path, capsys):
+    """train(*flags): a run of some epochs whose other numbers the data give: its folder, and what it printed."""
+
+    def call(*flags, epochs=2, name="x"):
+        fixed = ["--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", name, *SMALL]
+        capsys.readouterr()
+        code = main.main([*fixed, "--num_epochs", str(epochs), *flags])
+        captured = capsys.readouterr()
+        assert code == 0, captured.err
+        return tmp_path / "out" / name, captured.out
+
+    return call
+
+
+@pytest.fixture
+def no_fit(monkeypatch):
+    """no_fit(): from now on, looking at the data for a recipe fails."""
+    return lambda: monkeypatch.setattr("data_tools.recipe.inspect_set", None)
+
+
+def saved_options(folder):
+    return json.loads((folder / "options.json").read_text())
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+@pytest.mark.parametrize("recipe", ["auto", "stable"])
+def test_a_run_takes_its_numbers_from_the_data_and_says_so(train, recipe):
+    folder, out = train("--recipe", recipe)
+    expected = {"recipe": "stable", "pseudo_extra": 0, "fuse_cas": 0.6, "num_epochs": 2, **FITTED}
+    options = saved_options(folder)
+    assert {name: options[name] for name in expected} == expected
+    assert load_checkpoint(folder / "last.pt").options == load_checkpoint(folder / "best.pt").options == options
+    first, why = out.splitlines()[:2]
+    assert first.startswith("recipe stable: --num_segments 54 ") and "--pseudo_extra 0" in first
+    assert why.startswith("why: 7 training videos of ") and "3 classes" in why
+    taken = results(folder)["recipe_taken"]
+    assert taken["name"] == "stable" and taken["values"]["num_segments"] == 54
+    assert "; ".join(taken["reasons"]) == why.removeprefix("why: ")
+    assert results(folder)["options"] == options
+
+
+def test_the_published_recipe_takes_nothing_and_looks_at_nothing(train, no_fit):
+    no_fit()
+    folder, out = train("--num_segments", "54", "--pseudo_extra", "0")
+    assert "recipe published" not in out and "recipe_taken" not in results(folder)
+    assert saved_options(folder)["recipe"] == "published"
+
+
+def test_the_same_numbers_typed_train_the_same_model(train):
+    folder, _ = train("--recipe", "auto")
+    constant = [word for name, value in RECIPES["stable"].items() for word in (f"--{name}", str(value))]
+    fitted = [word for name, value in FITTED.items() for word in (f"--{name}", str(value))]
+    other, _ = train(*constant, *fitted, name="typed")
+    assert_equal_weights(folder, other)
+
+
+def assert_equal_weights(folder, other):
+    one, two = (load_checkpoint(path / "last.pt").model for path in (folder, other))
+    assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("typed", [[], ["--recipe", "auto"], ["--recipe", "stable"]])
+def test_a_resumed_run_keeps_its_numbers_and_reasons(train, no_fit, typed):
+    whole, _ = train("--recipe", "auto", "--keep_state", epochs=3, name="whole")
+    folder, _ = train("--recipe", "auto", "--keep_state", epochs=2)
+    before = results(folder)["recipe_taken"]
+    no_fit()
+    folder, _ = train("--resume", *typed, epochs=3)
+    assert_equal_weights(folder, whole)
+    assert saved_options(folder) == saved_options(whole) | {"exp_name": "x", "resume": True}
+    assert results(folder)["recipe_taken"] == before and results(folder)["finished"]
+
+
+def test_a_trained_model_keeps_its_numbers(train, no_fit, tiny, tmp_path, capsys):
+    folder, _ = train("--recipe", "auto")
+    no_fit()
+    infer = ["--inference_only", "--recipe", "auto", "--exp_name", "x", "--data_path", str(tiny.path)]
+    common = ["--output_dir", str(tmp_path / "out"), "--device", "cpu", "--no-write_report"]
+    assert main.main([*infer, *common]) == 0, capsys.readouterr().err
+    stated = results(folder / "inference")["options"]
+    assert (stated["recipe"], stated["num_segments"], stated["fuse_cas"]) == ("stable", 54, 0.6)
+    assert results(folder / "inference")["average_mAP"] == results(folder)["best"]["average_mAP"]
+    predict = ["--predict", str(tiny.path), "--model_file", str(folder / "best.pt"), "--out", str(tmp_path / "p")]
+    assert main.main([*predict, *common]) == 0, capsys.readouterr().err
+    assert results(tmp_path / "p")["options"]["recipe"] == "stable"
+    model = Localizer.load(folder / "best.pt", device="cpu")
+    assert model.options.data.recipe == "stable" and model.options.data.num_segments == 54
+
+
+def test_another_recipe_is_refused_for_what_is_trained(train, tmp_path, capsys):
+    train("--recipe", "auto")
+    for call in ("--resume", "--inference_only"):
+        place = ["--exp_name", "x", "--output_dir", str(tmp_path / "out")]
+        assert main.main([call, *place, "--recipe", "published"]) == 2
+        assert "--recipe" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", ["no set", "no ground truth", "no feature file", "wrong width"])
+def test_a_set_that_cannot_be_read_is_refused_as_ever(tiny, refused_with, damage):
+    path = tiny.path / "nowhere" if damage == "no set" else tiny.path
+    if damage == "no ground truth":
+        tiny.gt.unlink()
+    elif damage == "no feature file":
+        tiny.feature("train", "rgb", "train_1").unlink()
+    elif damage == "wrong width":
+        np.save(tiny.feature("train", "rgb", "train_1"), np.ones((20, 5), np.float32))
+    lines = {recipe: refused_with(path, "--recipe", recipe) for recipe in ("published", "stable", "auto")}
+    assert len(set(lines.values())) == 1, lines
+
+
+def test_numbers_that_do_not_fit_each_other_are_refused(tiny, refused_with):
+    line = refused_with(tiny.path, "--recipe", "auto", "--num_segments", "16", "--pseudo_extra", "15")
+    assert "--num_segments 16" in line and "--pseudo_extra" in line
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        [],
+        {"name": "stable"},
+        {"name": 1, "values": {}, "reasons": []},
+        {"name": "x", "values": [], "reasons": []},
+        {"name": "x", "values": {"lr": [1]}, "reasons": []},
+        {"name": "x", "values": {"a": "b" * 2000}, "reasons": []},
+        {"name": "x", "values": {}, "reasons": "y"},
+        {"name": "x", "values": {}, "reasons": ["y" * 2000]},
+    ],
+)
+def test_a_checkpoint_whose_recipe_is_none_is_refused(train, taken, tmp_path, capsys):
+    folder, _ = train("--recipe", "auto", epochs=1)
+    content = torch.load(folder / "last.pt", weights_only=True)
+    content["training"]["recipe_taken"] = taken
+    torch.save(content, folder / "last.pt")
+    place = ["--exp_name", "x", "--output_dir", str(tmp_path / "out")]
+    assert main.main(["--resume", *place]) == 2
+    assert str(folder / "last.pt") in capsys.readouterr().err
+
+
+def test_ranks_get_the_numbers_of_rank_0(tiny, tmp_path):
+    out = tmp_path / "out"
+    flags = ["--data_path", str(tiny.path), "--output_dir", str(out), *SMALL, "--num_epochs", "2"]
+    ends = run_ranks([*flags, "--recipe", "auto", "--exp_name", "auto"], tmp_path / "of auto")
+    typed = [word for name, value in {**RECIPES["stable"], **FITTED}.items() for word in (f"--{name}", str(value))]
+    other = run_ranks([*flags, *typed, "--exp_name", "typed"], tmp_path / "of typed")
+    assert {end.code for end in (*ends.values(), *other.values())} == {0}, ends
+    assert saved_options(out / "auto")["recipe"] == "stable"
+    assert_equal_weights(out / "auto", out / "typed")
+
+
+def test_a_queue_knows_its_finished_runs_again(tiny, tmp_path):
+    folder = tmp_path / "out"
+    flags = {"data_path": str(tiny.path), "recipe": "auto", "feature_size": FEATURE_SIZE, "num_epochs": 1, "seed": 1}
+    job = make_job("a-seed1", folder, {**flags, "hidden_size": 8, "write_report": False, "device": "cpu"})
+    assert state_of(job) is State.NEW
+    assert main.main(job.command(resume=False, threads=1)[2:]) == 0
+    assert state_of(job) is State.DONE
+    with pytest.raises(InputError, match="--lr"):
+        state_of(make_job("a-seed1", folder, {**job.flags, "lr": 0.1}))
