@@ -404,7 +404,7 @@ EXAMPLES = (
     ("--report output/first output/second", "compare two runs in one page"),
 )
 FIRST_FLAGS = (
-    *("data_path", "dataset", "recipe", "exp_name", "num_segments", "feature_size"),
+    *("data_path", "dataset", "exp_name", "num_segments", "feature_size"),
     *("fps", "num_epochs", "batch_size", "lr", "device"),
 )
 
