@@ -446,14 +446,15 @@ def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) ->
     """Defaults, then the preset, the recipe, an experiment's saved options, the flags. Raises InputError naming the flag.
 
     With --recipe stable or auto, numbers that the data are to give (data_tools/recipe.py) are still the defaults, unless `saved`
-    has them. Saved options keep their recipe.
+    has them. An experiment keeps its recipe, as it was: it has every number that the recipe set.
     """
     saved = {name: value for name, value in (saved or {}).items() if name in FLAGS.flags.keys() - CALL_FLAGS}
     dataset = flags.get("dataset", saved.get("dataset", DataOptions.dataset))
     if dataset not in PRESETS:
         raise InputError(f"--dataset {dataset}: must be one of {', '.join(PRESETS)}")
     recipe = _recipe_of(flags, saved)
-    merged = {**PRESETS[dataset], **RECIPES.get(recipe, {}), **saved, **flags, "recipe": recipe}
+    constants = {} if _is_experiment(saved) else RECIPES.get(recipe, {})
+    merged = {**PRESETS[dataset], **constants, **saved, **flags, "recipe": recipe}
     for name, other in (("num_epochs", "num_iters"), ("num_iters", "num_epochs")):
         if name in flags:
             merged[other] = None
@@ -465,10 +466,15 @@ def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) ->
     return options
 
 
+def _is_experiment(saved: Mapping[str, Any]) -> bool:
+    """Whether these are the options of an experiment, rather than nothing, or what a bare state dict tells."""
+    return not saved.keys().isdisjoint({"dataset", "recipe"})
+
+
 def _recipe_of(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
     """The recipe that is typed; of an experiment its own, which --recipe auto means, too. Raises InputError."""
     typed = flags.get("recipe")
-    if saved.keys().isdisjoint({"recipe", "dataset"}):  # not an experiment's: nothing, or what a bare state dict tells
+    if not _is_experiment(saved):
         return PUBLISHED if typed is None or (typed == AUTO and saved) else str(typed)
     own = str(saved.get("recipe", PUBLISHED))  # an older version's file may lack it
     if typed not in (None, AUTO, own):

@@ -52,9 +52,9 @@ def next_command(
 
 def training_command(flags: Mapping[str, Any], taken: TakenRecipe) -> str:
     """The line that trains with these flags and what the recipe sets beside them."""
-    place = {"data_path": flags["data_path"]} if "data_path" in flags else {}
-    others = {name: value for name, value in flags.items() if name not in ("data_path", "recipe")}
-    return f"next: {_script('train')} {_as_flags({**place, 'recipe': taken.name, **taken.fitted, **others})}"
+    data = {name: flags[name] for name in ("dataset", "data_path") if name in flags}
+    others = {name: value for name, value in flags.items() if name not in (*data, "recipe")}
+    return f"next: {_script('train')} {_as_flags({**data, 'recipe': taken.name, **taken.fitted, **others})}"
 
 
 def _script(name: str) -> str:

@@ -12,6 +12,7 @@ from data_tools.check.annotations import annotation_findings
 from data_tools.check.recipe import recipe_findings
 from data_tools.check.statistics import MeasuredVideo, measure
 from data_tools.check.times import TimedVideo, duration_findings, grid_warning
+from data_tools.recipe import evaluation_step, training_length
 from formats.annotations import Instance, VideoAnnotation
 from formats.thumos14_quirks import LEFT_OUT
 from formats.wtalc import _annotation, _read_columns
@@ -181,10 +182,14 @@ def test_the_command_to_train_with_and_why(tiny, capsys):
     small = ["--data_path", str(tiny.path), "--feature_size", str(FEATURE_SIZE)]
     assert main.main(["--check_data", *small]) == 1  # T 750
     out = capsys.readouterr().out
-    fitted = {"num_segments": 54, "lr": 5e-4, "num_epochs": 1000, "detection_inf_step": 80}
+    lr, epochs = training_length(4)  # steps of an epoch of 7 videos
+    fitted = {"num_segments": 54, "lr": lr, "num_epochs": epochs, "detection_inf_step": evaluation_step(4, 4 * epochs)}
     expected = {"data_path": str(tiny.path), "feature_size": FEATURE_SIZE, "recipe": "stable", **fitted}
     assert command_of(out) == expected
-    assert "7 training videos of 16 to 59 snippets of 0.64 s" in out and "--recipe stable has numbers that fit" in out
+    assert (
+        "7 training videos of 16 to 59 snippets of 0.64 s" in out
+        and "--num_segments 54 fits, as --recipe stable takes it" in out
+    )
     for typed in ([], ["--recipe", "auto"], ["--recipe", "stable"]):
         words = [word for name, value in command_of(out).items() for word in (f"--{name}", str(value))]
         assert main.main([*words, *typed, "--check_data"]) == 0

@@ -87,6 +87,9 @@ def test_the_recipe_stands_between_the_preset_and_what_was_saved():
     assert extra({}) == extra({"recipe": "published"}) == extra({"recipe": "auto"}) == 17
     assert extra({"recipe": "stable"}) == extra({"recipe": "stable", "dataset": "demo"}) == 0
     assert extra({"recipe": "stable"}, {"recipe": "stable", "pseudo_extra": 3}) == 3
+    assert (
+        extra({}, {"recipe": "stable"}) == 17
+    )  # all that the experiment had is saved: a recipe that changes later is not its
     assert extra({"recipe": "stable", "pseudo_extra": 4}, {"recipe": "stable", "pseudo_extra": 3}) == 4
     assert resolve({"recipe": "stable", "dataset": "activitynet1.3"}).model.kernel_size == 7  # the preset's
 

@@ -12,7 +12,7 @@ from support.tiny import CLASSES, FEATURE_SIZE, load_tiny_set
 import main
 from data_tools import prepare
 from data_tools.next_command import next_command, training_command
-from data_tools.recipe import SetProfile, recipe_for
+from data_tools.recipe import SetProfile, recipe_for, training_length
 from options import parse_flags, resolve
 
 ROWS = [f"v{i},{CLASSES[i % 3]}" for i in range(7)]
@@ -325,7 +325,8 @@ def profile(lengths, *, classes=3, feature_size=1024):
 def test_the_next_command_says_which_recipe_and_why():
     text = next_command(ROOT, profile=profile([48] * 475), flags={"modal": "rgb"}, skip=True)
     line, why, seconds = text.splitlines()
-    expected = {"recipe": "stable", "num_segments": 48, "lr": 5e-4, "num_epochs": 17, "detection_inf_step": 238}
+    lr, epochs = training_length(238)
+    expected = {"recipe": "stable", "num_segments": 48, "lr": lr, "num_epochs": epochs, "detection_inf_step": 238}
     assert parse_flags(flags_of(line)) == {"data_path": str(ROOT), "modal": "rgb", "skip_unusable": True, **expected}
     assert "475 training videos" in why and "T = 48" in why and "--fps" in seconds
 

@@ -75,7 +75,7 @@ def test_evaluations_are_of_whole_epochs_and_not_too_many(epoch, total, step):
 
 def test_stable_by_hand():
     taken = recipe_for(profile(), {"recipe": "stable"})
-    constant = {"pseudo_extra": 0, "fuse_cas": 0.6, "fuse_rgb": 0.2, "fuse_flow": 0.2}
+    constant = RECIPES["stable"]
     fitted = {"num_segments": 48, "lr": 5e-4, "num_epochs": 17, "detection_inf_step": 238}
     assert taken.name == "stable" and taken.values == {**fitted, **constant} and taken.fitted == fitted
     assert "T = 48" in str(taken) and "4,046 steps of 2 videos" in str(taken)
@@ -219,7 +219,7 @@ SMALL = (
     "--no-write_report",
 )
 # Of the tiny set: 7 videos, two in a step; the longest have 52 and 59 snippets, the 0.9 quantile lies 0.4 of the way.
-FITTED = {"num_segments": 54, "lr": 5e-4, "detection_inf_step": 4}
+FITTED = {"num_segments": 54, "lr": training_length(4)[0], "detection_inf_step": 4}
 
 
 @pytest.fixture
@@ -254,7 +254,7 @@ def results(folder):
 @pytest.mark.parametrize("recipe", ["auto", "stable"])
 def test_a_run_takes_its_numbers_from_the_data_and_says_so(train, recipe):
     folder, out = train("--recipe", recipe)
-    expected = {"recipe": "stable", "pseudo_extra": 0, "fuse_cas": 0.6, "num_epochs": 2, **FITTED}
+    expected = {"recipe": "stable", **RECIPES["stable"], "num_epochs": 2, **FITTED}
     options = saved_options(folder)
     assert {name: options[name] for name in expected} == expected
     assert load_checkpoint(folder / "last.pt").options == load_checkpoint(folder / "best.pt").options == options
@@ -306,13 +306,22 @@ def test_a_trained_model_keeps_its_numbers(train, no_fit, tiny, tmp_path, capsys
     common = ["--output_dir", str(tmp_path / "out"), "--device", "cpu", "--no-write_report"]
     assert main.main([*infer, *common]) == 0, capsys.readouterr().err
     stated = results(folder / "inference")["options"]
-    assert (stated["recipe"], stated["num_segments"], stated["fuse_cas"]) == ("stable", 54, 0.6)
+    assert (stated["recipe"], stated["num_segments"], stated["pseudo_extra"]) == ("stable", 54, 0)
     assert results(folder / "inference")["average_mAP"] == results(folder)["best"]["average_mAP"]
     predict = ["--predict", str(tiny.path), "--model_file", str(folder / "best.pt"), "--out", str(tmp_path / "p")]
     assert main.main([*predict, *common]) == 0, capsys.readouterr().err
     assert results(tmp_path / "p")["options"]["recipe"] == "stable"
     model = Localizer.load(folder / "best.pt", device="cpu")
     assert model.options.data.recipe == "stable" and model.options.data.num_segments == 54
+
+
+def test_the_report_says_which_recipe_and_why(train, no_fit, tmp_path, capsys):
+    folder, _ = train("--recipe", "auto")
+    no_fit()
+    assert main.main(["--report", "x", "--output_dir", str(tmp_path / "out")]) == 0, capsys.readouterr().err
+    page = (folder / "report.html").read_text()
+    assert "What differs from the preset thumos14 with --recipe stable" in page
+    assert "stable: 7 training videos of 16 to 59 snippets" in page
 
 
 def test_another_recipe_is_refused_for_what_is_trained(train, tmp_path, capsys):

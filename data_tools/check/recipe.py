@@ -35,7 +35,7 @@ def _against_lengths(data: DataOptions, lengths: Sequence[int]) -> Iterator[Find
             "warning",
             f"--num_segments {t} is far more than any video has",
             example,
-            advice=f"every snippet is repeated: --recipe {STABLE} has numbers that fit, --num_segments {fitting} and others",
+            advice=f"every snippet is repeated: --num_segments {fitting} fits, as --recipe {STABLE} takes it from the lengths",
         )
     elif min(lengths) > FAR_LONGER * t:
         yield from summarize(
@@ -54,6 +54,6 @@ def _pseudo_labels(t: int, actionness: ActionnessOptions) -> Iterator[Finding]:
             "warning",
             "many snippets get a pseudo label",
             [f"{count} of --num_segments {t}, {100 * count / t:.0f} %: {extra} of them are --pseudo_extra"],
-            advice=f"--recipe {STABLE} has numbers for any T; --pseudo_extra {fitting} keeps the published share, "
-            f"{ActionnessOptions.pseudo_extra} of {DataOptions.num_segments}",
+            advice=f"--pseudo_extra {fitting} keeps the published share, {ActionnessOptions.pseudo_extra} of "
+            f"{DataOptions.num_segments}; --recipe {STABLE} has numbers for any T",
         )
