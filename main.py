@@ -30,14 +30,19 @@ from utils.processors import settle_in
 
 # Each command imports what it needs, so that --help and a mistyped flag don't wait for torch.
 if TYPE_CHECKING:
-    from dataset import Split
+    from dataset import Dataset, Split
     from model import SAL
     from ranks.joining import Ranks
+    from run.evaluating import Predictor
+    from train import Objective
+
+    # What stands between a run and its evaluator, called at every evaluation in its place (experiments/teaching.py).
+    Watch = Callable[[Predictor, Objective, Dataset, Options], Predictor]
 
 OUT_OF_MEMORY = "lower --hidden_size, --num_segments, --batch_size or --test_batch_size, or give --cache mmap"
 
 
-def run_training(flags: Mapping[str, Any]) -> None:
+def run_training(flags: Mapping[str, Any], *, watch: "Watch | None" = None) -> None:
     if Place.of_environment():  # read as torch is imported, which else warns of every connection that ends
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from ranks.joining import join
@@ -50,10 +55,10 @@ def run_training(flags: Mapping[str, Any]) -> None:
     with contextlib.ExitStack() as locks:
         if ranks:
             locks.enter_context(leading(ranks))
-        _train(flags, locks, ranks)
+        _train(flags, locks, ranks, watch)
 
 
-def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks | None") -> None:
+def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks | None", watch: "Watch | None") -> None:
     import torch
 
     from data_tools.recipe import complete
@@ -131,7 +136,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
     if options.run.verbose and machine.details():
         print(machine.details())
     evaluator = leader.begin(trainer, model, options) if leader else Evaluator.of(model, data, options)
-    trainer.run(evaluator)
+    trainer.run(watch(evaluator, objective, data, options) if watch else evaluator)
     results = history.results(step=trainer.step, finished=trainer.is_finished)
     assert results and history.selected
     print(evaluation_report({name: record.summary for name, record in history.evaluations.items()}))
