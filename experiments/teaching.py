@@ -25,7 +25,8 @@ from command_line.console import run_tool
 from command_line.flags import Parser
 from experiments.arguments import shared_flags
 from formats.names import amount, is_file_name, shown
-from options import FLAGS, resolve
+from main import OUT_OF_MEMORY
+from options import FLAGS, Options, resolve
 from ranks.place import check_alone
 from utils.errors import InputError
 from utils.processors import settle_in
@@ -47,7 +48,7 @@ RUN_FLAGS = shared_flags({"seed", "output_dir"})
 def main(arguments: Sequence[str]) -> int:
     """Return the exit code: 0 done, 1 training could not continue, 2 invalid input."""
     settle_in()
-    return run_tool("experiments.teaching", run_teaching, arguments)
+    return run_tool("experiments.teaching", run_teaching, arguments, out_of_memory=OUT_OF_MEMORY)
 
 
 def run_teaching(arguments: Sequence[str]) -> None:
@@ -90,11 +91,9 @@ def _train(parsed: argparse.Namespace) -> None:
     if not is_file_name(name) or name.startswith("-"):
         raise InputError(f"--name {name}: must be a plain name, which the runs' folders begin with")
 
-    from data_tools.demo_set import data_folder
     from experiments.plan import check_before, in_order, seed_jobs
     from experiments.teaching_measures import TeachingWatch
     from experiments.teaching_rows import FILE, Row, rows_of, table_of, write_rows
-    from formats.opening import open_usable_set
     from main import run_training
     from run.lock import FolderLock
 
@@ -104,7 +103,23 @@ def _train(parsed: argparse.Namespace) -> None:
     if there:
         raise InputError(f"{there[0]}: is there already; give another --out")
     check_before(jobs)
-    options = jobs[0].options
+    _check_teaching(jobs[0].options)
+    rows = list[Row]()
+    with FolderLock(out, instead="another --out"):
+        for job in jobs:
+            watch = TeachingWatch()
+            run_training({**job.flags, "exp_name": job.name, "output_dir": str(out)}, watch=watch)
+            rows += rows_of(watch, job.folder, name=name, seed=job.options.run.seed)
+            write_rows(out / FILE, rows)
+    print(table_of(rows))
+    print(f"{out / FILE}: written; --plot {out} --out {out / 'teaching.png'} draws it")
+
+
+def _check_teaching(options: Options) -> None:
+    """Raise InputError where nothing is taught, or nothing is there to hold it against."""
+    from data_tools.demo_set import data_folder
+    from formats.opening import open_usable_set
+
     if not options.ablation.actionness:
         raise InputError("--no_actionness: leaves no teaching to look at; omit it")
     path = data_folder(options.data)
@@ -115,15 +130,6 @@ def _train(parsed: argparse.Namespace) -> None:
             f"{path}: {amount(len(without), 'training video')} without segments in the ground truth, such as "
             f"{shown(without[:1])}; what is taught can be compared with segments alone"
         )
-    rows = list[Row]()
-    with FolderLock(out, instead="another --out"):
-        for job in jobs:
-            watch = TeachingWatch()
-            run_training({**job.flags, "exp_name": job.name, "output_dir": str(out)}, watch=watch)
-            rows += rows_of(watch, job.folder, name=name, seed=job.options.run.seed)
-            write_rows(out / FILE, rows)
-    print(table_of(rows))
-    print(f"{out / FILE}: written; --plot {out} --out {out / 'teaching.png'} draws it")
 
 
 if __name__ == "__main__":

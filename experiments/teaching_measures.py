@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from command_line.progress import progress
-from dataset import Dataset, Split, inference_batches, inference_groups, inference_indices, steps_per_epoch
+from dataset import Batch, Dataset, Split, inference_batches, inference_groups, inference_indices, steps_per_epoch
 from eval.judging import Evaluation
 from formats.annotations import ground_truth_segments
 from localization.instances import Prediction
@@ -152,7 +152,7 @@ class LookingEvaluator:
         taught = []
         for batch in progress(batches, total=len(groups), desc="training videos", unit="batch", leave=False):
             output = self.objective.model(batch.features)
-            targets = targets_of_now(output, self.objective)
+            targets = targets_of_now(self.objective, batch, output)
             fused = output.actionness
             assert targets and fused is not None, "refused before training: --no_actionness"
             probability = output.cas.softmax(2)
@@ -182,8 +182,11 @@ class _MaskAsItIs(AdaptiveMask):
         return self.weight(confidence)
 
 
-def targets_of_now(output: SalOutput, objective: Objective) -> ActionnessTargets | None:
-    """The targets that training would take from this output, without the update of the mask that a step makes."""
+def targets_of_now(objective: Objective, batch: Batch, output: SalOutput) -> ActionnessTargets | None:
+    """The targets that training would take from the batch and the network's output, without a step's update of the mask.
+
+    The one place that follows `Objective.__call__`: of what targets are made there, they are made here.
+    """
     return actionness_targets(output, _MaskAsItIs(objective), objective.actionness, ablation=objective.ablation)
 
 

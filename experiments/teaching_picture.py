@@ -87,10 +87,14 @@ def write_picture(path: pathlib.Path, rows: Sequence[Row]) -> None:
         raise InputError(f"--out {path}: pictures are {' or '.join(FORMATS)}; end the name with one of these")
     vl_convert = load_vl_convert()
     spec, options = picture_spec(rows), {"vl_version": VEGA_LITE, "config": _config()}
-    if format == "svg":
-        data = vl_convert.vegalite_to_svg(spec, **options).encode()
-    else:
-        data = bytes(vl_convert.vegalite_to_png(spec, **options, scale=PNG_SCALE))
+    try:
+        if format == "svg":
+            data = vl_convert.vegalite_to_svg(spec, **options).encode()
+        else:
+            data = bytes(vl_convert.vegalite_to_png(spec, **options, scale=PNG_SCALE))
+    except Exception as error:
+        said = str(error).partition("\n    at ")[0]  # before JavaScript's traceback
+        raise InputError(f"--out {path}: can't be drawn ({one_line(said)})") from error
     write_file(path, lambda file: file.write(data))
 
 

@@ -41,6 +41,7 @@ PRINTED = {
     "video_accuracy": "accuracy",
     "mAP": "mAP",
 }
+MOST_EPOCHS = 1e9
 Row = Mapping[str, str | int | float]
 
 
@@ -115,9 +116,12 @@ def _row(cells: Mapping[str, str], where: str) -> Row:
     row: dict[str, str | int | float] = {"name": cells["name"]}
     for column in COLUMNS[1:]:
         try:
-            row[column] = int(cells[column]) if column in KEYS else float(cells[column] or "nan")
+            value = int(cells[column]) if column in KEYS else float(cells[column] or "nan")
         except ValueError:
             raise InputError(f"{where}: {column} is {shown([cells[column]])}, not a number") from None
+        if math.isinf(value) or (column == "epoch" and not 0 < value <= MOST_EPOCHS):
+            raise InputError(f"{where}: {column} is {shown([cells[column]])}, which can't be; is it another program's?")
+        row[column] = value
     return row
 
 
@@ -132,7 +136,7 @@ def table_of(rows: Sequence[Row]) -> str:
         ]
         for row in rows
     ]
-    return table(["seed", "epoch", *(f"{heading}" for heading in PRINTED.values()), "loss"], body, names=0)
+    return table(["seed", "epoch", *PRINTED.values(), "loss"], body, names=0)
 
 
 def _loss(row: Row) -> str:

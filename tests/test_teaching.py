@@ -3,11 +3,14 @@
 import json
 import math
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from support.disk import contents
+from support.paths import ROOT
 from support.queues import refused
 from support.runs import assert_same
 from support.tiny import CLASSES, TINY_FLAGS, load_tiny_set
@@ -182,7 +185,9 @@ def test_looking_changes_no_run(tiny, run, look_at, tmp_path):
             assert_same(one.training[part], other.training[part], part)
 
 
-@pytest.mark.parametrize("flags", [(), ("--short_videos", "keep"), ("--no_mask", "--modal", "rgb"), ("--no_mixup",)])
+@pytest.mark.parametrize(
+    "flags", [(), ("--short_videos", "keep"), ("--no_mask", "--modal", "rgb"), ("--no_mixup", "--eval_workers", "1")]
+)
 def test_the_last_row_is_of_the_last_weights(tiny, look_at, tmp_path, flags):
     """Against the network of last.pt, video by video."""
     if "rgb" in flags:
@@ -259,6 +264,13 @@ def test_training_videos_need_segments(tiny, tmp_path, capsys):
     assert not (tmp_path / "looked").exists()
 
 
+def test_help_needs_no_package():
+    file = ROOT / "experiments" / "teaching.py"
+    done = subprocess.run([sys.executable, "-S", file, "--help"], capture_output=True, text=True, cwd=ROOT.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--plot DIR" in done.stdout and "--pseudo_extra" in done.stdout and "--exp_name" not in done.stdout
+
+
 # Rows and their picture
 
 
@@ -289,6 +301,7 @@ def test_rows_come_back_to_the_last_digit(tmp_path):
         (b"name,seed\nx,1\n", "row 1: has no step"),
         (f"{','.join(COLUMNS)}\nx,one,10{',1' * len(MEASURES)}\n".encode(), "row 1: seed is 'one', not a number"),
         (f"{','.join(COLUMNS)}\nx,1,10{',1' * (len(MEASURES) - 1)}\n".encode(), "row 1: has no video_accuracy"),
+        (f"{','.join(COLUMNS)}\nx,1,10{',inf' * len(MEASURES)}\n".encode(), "row 1: epoch is 'inf', which can't be"),
     ],
 )
 def test_other_files_are_refused(tmp_path, capsys, text, said):
