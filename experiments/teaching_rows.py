@@ -102,7 +102,7 @@ def _read(path: pathlib.Path) -> list[Row]:
             content = list(csv.DictReader(file))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; name a folder that experiments.teaching has written") from None
-    except (ValueError, csv.Error):
+    except (UnicodeDecodeError, csv.Error):
         content = []
     if not content:
         raise InputError(f"{path}: has no rows of a CSV file; is it another program's?")

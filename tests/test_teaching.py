@@ -320,6 +320,7 @@ def test_mistakes_of_a_picture(tmp_path, capsys):
     assert "calls its runs 'base', as " in refused(capsys, teaching, "--plot", one, two, "--out", out)
     assert "pictures are png or svg" in refused(capsys, teaching, "--plot", one, "--out", tmp_path / "a.pdf")
     assert "--plot and --lr contradict" in refused(capsys, teaching, "--plot", one, "--out", out, "--lr", "1")
+    assert "/dev/null: a device, not a file" in refused(capsys, teaching, "--plot", "/dev/null", "--out", out)
     assert "required: --out" in refused(capsys, teaching, "--plot", one)
 
 
