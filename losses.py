@@ -1,6 +1,6 @@
 """The training signal of SAL: the targets of actionness, one pure function per loss term, and their weighted sum.
 
-    targets = actionness_targets(output, mask, options.actionness)
+    targets = actionness_targets(output, mask, options.actionness, labels=labels)
     losses = sal_losses(output, labels, targets, losses=options.losses, fusion=options.fusion)      # {"mil": ..., "bg": ...}
     weighted_total(losses, options.losses.weights).backward()
 
@@ -69,6 +69,60 @@ def pseudo_labels(actionness: Tensor, cas: Tensor, options: ActionnessOptions) -
     return label
 
 
+def class_evidence(cas: Tensor, labels: Tensor) -> Tensor:
+    """How much each snippet shows of what its video shows: the largest probability among the video's classes, [B,T].
+
+    cas [B,T,C], labels [B,C] multi-hot.
+    """
+    return (cas.softmax(2) * (labels > 0).unsqueeze(1)).amax(2)
+
+
+def evidence_threshold(evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Otsu's threshold of each row of [B,T], and the means of the values below and above it, each [B,1].
+
+    Of all cuts of the sorted values, that with the greatest variance between the two parts; the threshold lies in the middle
+    between its neighbours. A constant row has its value as threshold.
+    """
+    values = evidence.double().sort(1).values
+    if values.shape[1] == 1:
+        values = values.expand(-1, 2)
+    t = values.shape[1]
+    below = torch.arange(1, t, device=values.device)  # values below each cut
+    sums = values.cumsum(1)
+    means_below, means_above = sums[:, :-1] / below, (sums[:, -1:] - sums[:, :-1]) / (t - below)
+    between = below * (t - below) * (means_above - means_below).square()
+    cut = between.argmax(1, keepdim=True)
+    threshold = (values.gather(1, cut) + values.gather(1, cut + 1)) / 2
+    return threshold, means_below.gather(1, cut), means_above.gather(1, cut)
+
+
+@torch.no_grad()
+def evidence_labels(evidence: Tensor, *, band: float) -> tuple[Tensor, Tensor]:
+    """Pseudo labels h and weights, [B,T] each, of evidence [B,T]: h is 1 above Otsu's threshold, however many those are.
+
+    A snippet near the threshold hardly counts: its weight is its distance from there as a share of `band` times that of the
+    mean of its side, at most 1. Evidence that is the same everywhere teaches nothing: all weigh 0.
+    """
+    threshold, below, above = evidence_threshold(evidence)
+    exact = evidence.double()
+    label, weight = exact > threshold, torch.ones_like(exact)
+    if band > 0:
+        reach = band * torch.where(label, above - threshold, threshold - below)
+        weight = ((exact - threshold).abs() / reach).clamp_max(1)
+    varied = exact.amin(1, keepdim=True) < exact.amax(1, keepdim=True)
+    weight = torch.where(varied, weight, 0.0)
+    return label.to(evidence.dtype), weight.to(evidence.dtype)
+
+
+@torch.no_grad()
+def taught_labels(output: SalOutput, labels: Tensor, options: ActionnessOptions) -> tuple[Tensor, Tensor | None]:
+    """Pseudo labels [B,T] from what --pseudo_source names, and their weights [B,T]; None where all weigh 1."""
+    if options.pseudo_source == "classes":
+        return evidence_labels(class_evidence(output.cas, labels), band=options.pseudo_band)
+    assert output.actionness is not None
+    return pseudo_labels(output.actionness, output.cas, options), None
+
+
 def snippet_confidence(cas: Tensor) -> Tensor:
     """The classifier's confidence in each snippet: the largest class probability, [B,T,C] -> [B,T]."""
     return cas.softmax(2).amax(2)
@@ -110,17 +164,22 @@ def actionness_targets(
     mask: AdaptiveMask,
     options: ActionnessOptions,
     *,
+    labels: Tensor,
     ablation: AblationOptions = WHOLE,
     company: Company = ALONE,
 ) -> ActionnessTargets | None:
-    """The targets of one training step, from the model's own output; None without actionness. Updates the mask's statistics."""
-    if output.actionness is None:
+    """The targets of one training step, from the output of the model itself or of its teacher; None without actionness.
+
+    labels [B,C] multi-hot. Updates the mask's statistics.
+    """
+    if not ablation.actionness:
         return None
-    own = [pseudo_labels(output.actionness, output.cas, options)]
-    if ablation.mask:
-        own.append(snippet_confidence(output.cas))
-    label, *confidence = _of_everyone(torch.stack(own, 1), company)
-    weight = mask(confidence[0]) if ablation.mask else torch.ones_like(label)
+    own_label, own_weight = taught_labels(output, labels, options)
+    own = [own_label, own_weight, snippet_confidence(output.cas) if ablation.mask else None]
+    label, *rest = _of_everyone(torch.stack([values for values in own if values is not None], 1), company)
+    weight = mask(rest[-1]) if ablation.mask else torch.ones_like(label)
+    if own_weight is not None:
+        weight = weight * rest[0]
     return ActionnessTargets(
         label_of_all=label,
         weight_of_all=weight,
@@ -133,13 +192,20 @@ def actionness_targets(
 
 @torch.no_grad()
 def take_part_in_targets(
-    mask: AdaptiveMask, num_segments: int, *, ablation: AblationOptions, company: Company, device: torch.device
+    mask: AdaptiveMask,
+    num_segments: int,
+    options: ActionnessOptions,
+    *,
+    ablation: AblationOptions,
+    company: Company,
+    device: torch.device,
 ) -> None:
     """What `actionness_targets` does for a process without videos: its part of the exchange, and the mask's statistics."""
     if ablation.actionness:
-        _, *confidence = _of_everyone(torch.zeros(0, 1 + ablation.mask, num_segments, device=device), company)
+        kinds = 1 + (options.pseudo_source == "classes") + ablation.mask
+        everyone = _of_everyone(torch.zeros(0, kinds, num_segments, device=device), company)
         if ablation.mask:
-            mask(confidence[0])
+            mask(everyone[-1])
 
 
 def _of_everyone(own: Tensor, company: Company) -> list[Tensor]:

@@ -168,10 +168,7 @@ class SAL(nn.Module):
         actionness = self.fuse(stream_actionness) if stream_actionness else None
 
         second_order = self._pool(encoded) if self.video_classifier else None
-        propagated = encoded.float()
-        if self.video_semantics:
-            propagated = propagate_semantics(encoded, self.video_semantics(second_order), actionness)
-        cas = self.snippet_classifier(propagated)
+        cas = self._classify_snippets(encoded, second_order, actionness)
 
         mixed_actionness: dict[str, Tensor] = {}
         if self.training and self.ablation.mixup:
@@ -185,6 +182,30 @@ class SAL(nn.Module):
             mixed_actionness=mixed_actionness,
             **self._classified(second_order, stream_encoded),
         )
+
+    def sequences(self, features: Tensor | Snippets, *, with_actionness: bool) -> SalOutput:
+        """What a teacher says of snippets: the cas and, unless neither caller nor cas needs it, actionness."""
+        joint, streams = self.split(features)
+        encoded = self.encoder(joint)
+        stream_actionness: dict[str, Tensor] = {}
+        if with_actionness or self.video_semantics:
+            stream_actionness = {s: branch(streams[s]) for s, branch in self.branches.items()}
+        actionness = self.fuse(stream_actionness) if stream_actionness else None
+        second_order = self._pool(encoded) if self.video_semantics else None
+        return SalOutput(
+            cas=self._classify_snippets(encoded, second_order, actionness),
+            actionness=actionness,
+            stream_actionness=stream_actionness,
+            video_logits=None,
+        )
+
+    def _classify_snippets(self, encoded: Tensor, second_order: Tensor | None, actionness: Tensor | None) -> Tensor:
+        """The cas [B,T,C] of encoded snippets [B,T,H], Q [B,H*H] propagated to them."""
+        propagated = encoded.float()
+        if self.video_semantics:
+            propagated = propagate_semantics(encoded, self.video_semantics(second_order), actionness)
+        cas: Tensor = self.snippet_classifier(propagated)
+        return cas
 
     def _classified(self, second_order: Tensor | None, stream_encoded: dict[str, Tensor]) -> dict[str, Any]:
         """The video logits from Q [B,H*H] of all channels and, in training, from that of each stream [B,T,H]."""

@@ -160,8 +160,11 @@ class LossOptions:
 
 @dataclass(frozen=True)
 class ActionnessOptions:
-    """Pseudo labels and the adaptive mask (docs/method.md, section 3)."""
+    """Pseudo labels and the adaptive mask (docs/method.md, sections 3 and 9)."""
 
+    pseudo_source: str = option("actionness", "what pseudo labels are made of. actionness: the snippets with the most of it, a fixed share; classes: those that show the video's own classes, by a threshold that each video has of its own", choices=("actionness", "classes"))
+    pseudo_band: float = option(1.0, "with --pseudo_source classes, distance from the threshold from which a snippet weighs 1, in distances of the threshold to the mean of that side; nearer ones weigh less; 0: all weigh 1", range="[0,1000000]")
+    teacher_decay: float = option(0.0, "the share of its weights that the teacher of pseudo labels and mask, a running average of the network, keeps in a step; 0: no teacher, the network teaches itself", range="[0,1)")
     pseudo_ratio: float = option(0.125, "share of T that gets a pseudo label, by actionness", range="[0,1]")
     pseudo_extra: int = option(17, "further snippets that get one, whatever T is", range="[0,1000000]")
     confidence_ratio: float = option(0.5, "share of T, by class evidence, that pseudo labels must lie within; 0: no such condition", range="[0,1]")
@@ -216,6 +219,7 @@ class OptimisationOptions:
     """Adam, batches and the length of training (docs/method.md, section 4)."""
 
     lr: float = option(1e-4, "Adam's learning rate", range="(0,1e38]")
+    lr_schedule: str = option("constant", "what becomes of it. constant: it stays; cosine: it falls to 0 at the last step, slowly at first and at last", choices=("constant", "cosine"))
     beta1: float = option(0.9, "Adam's decay of the mean gradient", range="[0,1)")
     beta2: float = option(0.999, "Adam's decay of the mean squared gradient", range="[0,1)")
     weight_decay: float = option(5e-4, "L2 weight decay, added to the gradient", range="[0,1000000]")
@@ -231,6 +235,12 @@ class OptimisationOptions:
 
     def total_steps(self, steps_per_epoch: int) -> int:
         return self.num_iters or (self.num_epochs or 0) * steps_per_epoch
+
+    def lr_at(self, step: int, total_steps: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if self.lr_schedule == "constant":
+            return self.lr
+        return self.lr * (1 + math.cos(math.pi * step / total_steps)) / 2
 
 
 @dataclass(frozen=True)
@@ -289,6 +299,11 @@ class Options:
     optimisation: OptimisationOptions = group("optimisation", OptimisationOptions)
     localization: LocalizationOptions = group("localization", LocalizationOptions)
     evaluation: EvaluationOptions = group("evaluation", EvaluationOptions)
+
+    @property
+    def has_teacher(self) -> bool:
+        """Whether training keeps a running average of the weights, which teaches actionness."""
+        return self.actionness.teacher_decay > 0 and self.ablation.actionness
 
 
 # What other programs of the field call a flag: "did you mean" knows them.
@@ -527,6 +542,15 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         raise InputError(f"--resume with changed options: {'; '.join(changed)}; omit them, or start another --exp_name")
 
 
+def check_read(flags: Mapping[str, Any], actionness: ActionnessOptions) -> None:
+    """Raise InputError when a flag was typed that training with these options does not read."""
+    for name, source in _READ_BY_SOURCE.items():
+        if name in flags and source != actionness.pseudo_source:
+            raise InputError(
+                f"--{name} is only read with --pseudo_source {source}; here it is {actionness.pseudo_source}"
+            )
+
+
 def as_plain(options: Options) -> dict[str, Any]:
     """{flag name: value} for JSON and checkpoints."""
     plain = FLAGS.values(options)
@@ -556,6 +580,13 @@ _USED_WITH = {
     "out": ("predict", "report", "plot"),
     "shard": ("predict",),
     "list": ("check_data",),
+}
+# Flags that pseudo labels of one source alone read.
+_READ_BY_SOURCE = {
+    "pseudo_ratio": "actionness",
+    "pseudo_extra": "actionness",
+    "confidence_ratio": "actionness",
+    "pseudo_band": "classes",
 }
 _INSTEAD = {"model_file": "; to continue a run give --resume, to start from its weights --init_from"}
 
@@ -614,15 +645,14 @@ def _check_together(options: Options) -> None:
 
 def _check_topk(options: Options) -> None:
     t, actionness = options.data.num_segments, options.actionness
-    ratios = {
-        "mil_ratio": options.fusion.mil_ratio,
-        "bg_ratio": options.losses.bg_ratio,
-        "confidence_ratio": actionness.confidence_ratio,
-    }
+    ratios = {"mil_ratio": options.fusion.mil_ratio, "bg_ratio": options.losses.bg_ratio}
+    by_actionness = actionness.pseudo_source == "actionness"
+    if by_actionness:
+        ratios["confidence_ratio"] = actionness.confidence_ratio
     for name, ratio in ratios.items():
         if ratio > 0 and ratio * t < 1 - 1e-9:
             raise InputError(f"--num_segments {t}: too small for --{name} {ratio:g}, whose top-k would be empty")
-    if actionness.label_count(t) > t:
+    if by_actionness and actionness.label_count(t) > t:
         raise InputError(
             f"--num_segments {t}: too small for the pseudo labels' top-k, {topk_count(actionness.pseudo_ratio, t)} of "
             f"--pseudo_ratio and {actionness.pseudo_extra} of --pseudo_extra; raise it or lower these"

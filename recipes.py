@@ -1,6 +1,6 @@
 """The published numbers of each --dataset, and what each --recipe changes of them: plain tables, edited here.
 
-    PRESETS["demo"]["lr"], RECIPES["stable"]["pseudo_extra"]
+    PRESETS["demo"]["lr"], RECIPES["stable"]["pseudo_source"]
 
 Values that depend on the data, as T does, are in data_tools/recipe.py.
 """
@@ -69,6 +69,20 @@ PUBLISHED, STABLE, AUTO = "published", "stable", "auto"
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         PUBLISHED: MappingProxyType({}),
-        STABLE: MappingProxyType({"pseudo_extra": 0, "fuse_cas": 0.6, "fuse_rgb": 0.2, "fuse_flow": 0.2}),
+        STABLE: MappingProxyType(
+            {
+                "pseudo_source": "classes",
+                "pseudo_band": 1.0,
+                "teacher_decay": 0.99,
+                "no_mask": True,
+                "mil_rank": "cas",
+                "w_bg": 1.0,
+                "fuse_cas": 0.6,
+                "fuse_rgb": 0.2,
+                "fuse_flow": 0.2,
+                "lr_schedule": "cosine",
+                "class_th": 0.15,
+            }
+        ),
     }
 )

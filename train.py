@@ -28,10 +28,11 @@ from dataset import WHOLE_BATCH, Batch, Dataset, Share, steps_per_epoch, train_b
 from formats.names import amount
 from layers.rank_adam import unusable
 from layers.snippets import Snippets
+from layers.weight_average import WeightAverage
 from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
 from losses import ALONE, ActionnessTargets, AdaptiveMask, Company, actionness_targets, sal_losses, weighted_total
-from model import SAL
+from model import SAL, SalOutput
 from options import (
     CALL_FLAGS,
     NEUTRAL_FLAGS,
@@ -66,7 +67,15 @@ from run.interrupt import Interrupt
 from run.resuming import best_model_notes, check_data, condition_notes, rows_looked_at
 from run.saving import BestModel, Saver, on_host
 from run.state_dicts import MOST_WEIGHT
-from run.training_state import check_buffers, check_optimizer, check_random_state, damage_named, plain_count, plain_dict
+from run.training_state import (
+    check_average,
+    check_buffers,
+    check_optimizer,
+    check_random_state,
+    damage_named,
+    plain_count,
+    plain_dict,
+)
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
 from utils.printable import one_line
@@ -95,8 +104,10 @@ class Objective:
         losses: LossOptions,
         actionness: ActionnessOptions,
         fusion: FusionOptions,
+        teacher: WeightAverage[SAL] | None = None,
     ) -> None:
-        self.model, self.mask, self.ablation = model, mask, model.ablation
+        """`teacher`, which the caller keeps up to date, is what targets are made of; None: the model itself."""
+        self.model, self.mask, self.ablation, self.teacher = model, mask, model.ablation, teacher
         self.losses, self.actionness, self.fusion = losses, actionness, fusion
 
     def __call__(
@@ -108,17 +119,40 @@ class Objective:
         company: Company = ALONE,
     ) -> StepResult:
         output = self.model(features, partner)
-        targets = actionness_targets(output, self.mask, self.actionness, ablation=self.ablation, company=company)
+        targets = actionness_targets(
+            self._teaching(features, output),
+            self.mask,
+            self.actionness,
+            labels=labels,
+            ablation=self.ablation,
+            company=company,
+        )
         losses = sal_losses(output, labels, targets, losses=self.losses, fusion=self.fusion, ablation=self.ablation)
         losses["total"] = weighted_total(losses, self.losses.weights)
         return StepResult(names=tuple(losses), losses=torch.stack(list(losses.values())), targets=targets)
+
+    @torch.no_grad()
+    def _teaching(self, features: Tensor | Snippets, output: SalOutput) -> SalOutput:
+        """The output that targets are made of: the teacher's, in test mode, or the network's own."""
+        if self.teacher is None:
+            return output
+        reads_actionness = self.actionness.pseudo_source == "actionness"
+        return self.teacher.network.sequences(features, with_actionness=reads_actionness)
 
 
 def build_training(model: SAL, options: Options, device: torch.device) -> tuple[Objective, WideAdam]:
     """What a network on a device is trained with, by the options."""
     adam = options.optimisation
     mask = AdaptiveMask(options.actionness, num_classes=model.num_classes).to(device)
-    objective = Objective(model, mask, losses=options.losses, actionness=options.actionness, fusion=options.fusion)
+    teacher = WeightAverage(model, decay=options.actionness.teacher_decay) if options.has_teacher else None
+    objective = Objective(
+        model,
+        mask,
+        losses=options.losses,
+        actionness=options.actionness,
+        fusion=options.fusion,
+        teacher=teacher,
+    )
     betas = (adam.beta1, adam.beta2)
     return objective, WideAdam(model.parameters(), lr=adam.lr, betas=betas, weight_decay=adam.weight_decay)
 
@@ -126,8 +160,10 @@ def build_training(model: SAL, options: Options, device: torch.device) -> tuple[
 ComputeStep = Callable[[Tensor | Snippets, Tensor], StepResult]  # an Objective, possibly compiled
 
 
-def train_step(compute: ComputeStep, optimizer: WideAdam, batch: Batch) -> StepResult:
-    """Forward, targets, losses, backward, update; no update when the total is not finite.
+def train_step(
+    compute: ComputeStep, optimizer: WideAdam, batch: Batch, *, teacher: WeightAverage[SAL] | None = None
+) -> StepResult:
+    """Forward, targets, losses, backward, update, also of the teacher; no update when the total is not finite.
 
     Nothing here asks the device for a value, so that the host can run ahead of it.
     """
@@ -135,8 +171,16 @@ def train_step(compute: ComputeStep, optimizer: WideAdam, batch: Batch) -> StepR
     result = forward_backward(compute, batch.features, batch.labels)
     optimizer.found_inf = (~torch.isfinite(result.losses[-1].detach())).float()
     optimizer.step()
+    if teacher:
+        teacher.update(skipped=optimizer.found_inf)
     # A copy, since a compiled objective writes its next result to the same memory.
     return dataclasses.replace(result, losses=result.losses.detach().clone())
+
+
+def schedule_lr(optimizer: WideAdam, options: OptimisationOptions, *, step: int, total_steps: int) -> None:
+    """Before a step, counted from 0: set the learning rate, if it changes at all."""
+    if options.lr_schedule != "constant":
+        optimizer.schedule_lr(options.lr_at(step, total_steps))
 
 
 def forward_backward(compute: ComputeStep, features: Tensor | Snippets, labels: Tensor) -> StepResult:
@@ -234,6 +278,7 @@ class Trainer:
         """
         self.objective, self.model, self.mask = objective, objective.model, objective.mask
         self.compute: ComputeStep = objective
+        self.teacher = objective.teacher
         self.optimizer, self.data, self.device = optimizer, data, data.train.store.device
         self.experiment, self.history, self.saved_options = experiment, history, dict(saved_options)
         self.data_options, self.run_options, self.pictures = data_options, run_options, pictures
@@ -327,6 +372,7 @@ class Trainer:
             with self._saved_if_data_break(context):
                 batch = next(batches)
                 self.model.train()
+                schedule_lr(self.optimizer, self.optimisation, step=self.step, total_steps=self.total_steps)
                 result = self.take_step(batch)
             self.step += 1
             videos = batch.step_videos or batch.video_ids
@@ -372,7 +418,7 @@ class Trainer:
             context.curves.add_options(_hyperparameters(self.saved_options), final_numbers(rows), self.step)
 
     def _eager_step(self, batch: Batch) -> StepResult:
-        return train_step(self.compute, self.optimizer, batch)
+        return train_step(self.compute, self.optimizer, batch, teacher=self.teacher)
 
     def _stop_if_asked(self, interrupt: Interrupt) -> None:
         """Raise TrainingError on an interrupt, once everything is saved, unless the run is complete."""
@@ -518,12 +564,18 @@ class Trainer:
             load_model(self.model, checkpoint.model, path)
             self._restore(state, planned=planned)
             changed = condition_notes(state, self._machine(), options=self.saved_options, before=before)
+            if self.total_steps > planned and self.optimisation.lr_schedule != "constant":
+                changed.append(
+                    f"the learning rate's {self.optimisation.lr_schedule} was that of {planned} steps, and is now that of "
+                    f"{self.total_steps}: numbers differ from those of a run that was this long from the start"
+                )
             notes += changed
             self.history.changed += [f"from step {self.step + 1} on: {note}"[:LONGEST_NOTE] for note in changed]
         if state["optimizer"] is None and self.step < self.total_steps:
+            teacher = ", the teacher with the network's own weights" if self.teacher else ""
             notes.append(
-                f"{path} holds no optimiser state, since the run was complete: Adam goes on with fresh moments (a run with "
-                "--keep_state keeps them)"
+                f"{path} holds no optimiser state, since the run was complete: Adam goes on with fresh moments{teacher} (a run "
+                "with --keep_state keeps them)"
             )
         if self.history.selected:
             notes += best_model_notes(self.experiment, step=self.history.selected.step)
@@ -548,6 +600,12 @@ class Trainer:
             self.optimizer.load_state_dict(check_optimizer(state["optimizer"], self.optimizer.state_dict(), parameters))
         elif self.step < planned:
             raise ValueError("the optimiser's state is missing")
+        if self.teacher and state.get("teacher") is not None:
+            self.teacher.load_state_dict(check_average(state["teacher"], self.teacher))
+        elif self.teacher:
+            if state["optimizer"] is not None:
+                raise ValueError("the teacher's state is missing")
+            self.teacher.start_over(updates=self.step)
         self.mask.load_state_dict(check_buffers(state["mask"], self.mask, low=0.0, high=math.inf))
         random = plain_dict(state["random"], "the random state", ("cpu", "cuda"))
         torch.set_rng_state(check_random_state(random["cpu"], torch.get_rng_state()))
@@ -565,7 +623,7 @@ class Trainer:
             not complete
         ):  # a lengthened run can be saved before its first step, and so can parameters that no loss reaches
             self.optimizer.make_moments()
-        return {
+        state = {
             "step": self.step,
             **self.history.as_plain(),
             "data": self.digest,
@@ -574,6 +632,9 @@ class Trainer:
             "mask": self.mask.state_dict(),
             "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
         }
+        if self.teacher:
+            state["teacher"] = None if complete else self.teacher.state_dict()
+        return state
 
     def _machine(self) -> dict[str, str]:
         """What numbers depend on besides options and data."""
@@ -627,7 +688,7 @@ class Trainer:
         return {
             **{f"loss/{name}": term for name, term in losses.items()},
             **of_targets,
-            "optimisation/learning_rate": self.optimizer.param_groups[0]["lr"],
+            "optimisation/learning_rate": self.optimisation.lr_at(self.step - 1, self.total_steps),
             "seconds/step": seconds,
         }
 

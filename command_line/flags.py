@@ -137,7 +137,10 @@ class Parser(CommandParser):
             flag = self.table.flags[name]
             if flag.title not in groups:
                 groups[flag.title] = self.add_argument_group(flag.title)
-            groups[flag.title].add_argument(f"--{name}", help=_help(flag, self.table.presets), **_argument(flag))
+            words = [f"--{name}"]
+            if _switches_off(flag):
+                words.append(on_again(name))
+            groups[flag.title].add_argument(*words, help=_help(flag, self.table.presets), **_argument(flag))
 
     def format_help(self) -> str:
         if self.opening:
@@ -160,10 +163,26 @@ def _flags(kind: type) -> Iterator[Flag]:
             )
 
 
+def on_again(name: str) -> str:
+    """The flag that takes back --no_PART, where a preset or a recipe sets that: --PART."""
+    return f"--{name.removeprefix('no_')}"
+
+
+class _SwitchOff(argparse.Action):
+    """--no_PART is True, --PART False."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        setattr(namespace, self.dest, option_string == self.option_strings[0])
+
+
+def _switches_off(flag: Flag) -> bool:
+    """Whether it leaves out a part, and needs no further no- before it."""
+    return flag.kind is bool and flag.name.startswith("no_")
+
+
 def _argument(flag: Flag) -> dict[str, Any]:
     if flag.kind is bool:
-        off = flag.name.startswith("no_")  # which needs no further no- before it
-        return {"action": "store_true" if off else argparse.BooleanOptionalAction}
+        return {"action": _SwitchOff, "nargs": 0} if _switches_off(flag) else {"action": argparse.BooleanOptionalAction}
     if flag.kind == tuple[str, ...]:
         return {"nargs": "+" if flag.default else "*", "metavar": flag.metavar}
     if flag.choices:

@@ -13,10 +13,22 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from command_line.flags import on_again
 from data_tools.recipe import undecided
 from formats.ground_truth import read_json
 from formats.run_results import QUEUE_LOGS, RESULTS
-from options import CALL_FLAGS, FLAGS, LAST_BIT_FLAGS, NEUTRAL_FLAGS, Options, as_plain, parse_flags, resolve
+from options import (
+    CALL_FLAGS,
+    FLAGS,
+    LAST_BIT_FLAGS,
+    NEUTRAL_FLAGS,
+    Options,
+    as_plain,
+    check_read,
+    parse_flags,
+    resolve,
+)
+from recipes import AUTO
 from utils.errors import InputError
 
 MAIN = pathlib.Path(__file__).resolve().parent.parent / "main.py"
@@ -65,7 +77,10 @@ class Job:
 def make_job(name: str, output_dir: pathlib.Path, flags: Mapping[str, Any]) -> Job:
     """Raises InputError for whatever main.py would refuse of the flags."""
     typed = parse_flags([f"--exp_name={name}", f"--output_dir={output_dir}", *as_words(flags)])
-    return Job(name=name, output_dir=output_dir, flags=dict(flags), options=resolve(typed), program=MAIN)
+    options = resolve(typed)
+    if options.data.recipe != AUTO:  # whose pseudo labels the data decide on
+        check_read(typed, options.actionness)
+    return Job(name=name, output_dir=output_dir, flags=dict(flags), options=options, program=MAIN)
 
 
 def as_words(flags: Mapping[str, Any]) -> list[str]:
@@ -73,8 +88,8 @@ def as_words(flags: Mapping[str, Any]) -> list[str]:
     words = []
     for name, value in flags.items():
         if isinstance(value, bool):
-            off = [] if name.startswith("no_") else [f"--no-{name}"]
-            words += [f"--{name}"] if value else off
+            off = on_again(name) if name.startswith("no_") else f"--no-{name}"
+            words.append(f"--{name}" if value else off)
         elif isinstance(value, list | tuple):
             words += [f"--{name}", *value]
         elif value is not None:

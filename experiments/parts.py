@@ -1,5 +1,6 @@
 """The parts of the method that an ablation switches, and its rows: from a baseline upward, and the whole without one each."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 WHOLE = "sal"
@@ -35,7 +36,13 @@ class Variant:
     label: str
     parts: frozenset[str]  # flags of those that it has
     against: str | None  # key of the row that it is compared with
-    flags: dict[str, bool]
+    flags: dict[str, bool]  # every switch, on or off, whatever a recipe says of it
+
+
+def _switches(off: Iterable[Part]) -> dict[str, bool]:
+    """The switches that leave out these parts and no others."""
+    flags = {part.flag for part in off}
+    return {f"no_{part.flag}": part.flag in flags for part in PARTS}
 
 
 def upward() -> list[Variant]:
@@ -49,7 +56,7 @@ def upward() -> list[Variant]:
                 label=f"+ {has[-1].name}{'' if lacks else ' (SAL)'}" if has else "baseline",
                 parts=frozenset(part.flag for part in has),
                 against=variants[-1].key if variants else None,
-                flags={f"no_{part.flag}": True for part in lacks},
+                flags=_switches(lacks),
             )
         )
     return variants
@@ -63,7 +70,7 @@ def without_one() -> list[Variant]:
             label=f"SAL without {part.name}",
             parts=frozenset(other.flag for other in PARTS if part.flag not in (other.flag, other.needs)),
             against=WHOLE,
-            flags={f"no_{part.flag}": True},
+            flags=_switches([part]),
         )
         for part in PARTS
     ]

@@ -47,15 +47,15 @@ def rank_adam(
     *,
     step: Tensor,
     found_inf: Tensor | None,
-    lr: float,
+    lr: float | Tensor,
     betas: tuple[float, float],
     eps: float,
     weight_decay: float,
 ) -> None:
     """Update the weight w [N,W] and its moments m, v [N,W] by the gradient g^T x of g [R,N] and x [R,W], all float32.
 
-    `step`, a scalar on the device, counts the updates. Where `found_inf`, another, is not 0, nothing changes. The host waits
-    for none of them. w, m and v must be contiguous.
+    `step`, a scalar on the device, counts the updates. Where `found_inf`, another, is not 0, nothing changes. `lr` may be a
+    third. The host waits for none of them. w, m and v must be contiguous.
     """
     from layers.rank_adam_kernels import begin, update
 
@@ -63,6 +63,7 @@ def rank_adam(
     n, width = w.shape
     beta1, beta2 = betas
     found_inf = torch.zeros_like(step) if found_inf is None else found_inf
+    lr = lr if isinstance(lr, Tensor) else step.new_full((), lr)
     scales = step.new_empty(2)
     programs = -(-width // TILE_COLUMNS) * -(-n // TILE_ROWS)
     with torch.cuda.device_of(w):

@@ -8,11 +8,12 @@ import triton.language as tl
 def begin(step, found_inf, scales, lr, log_beta1, log_beta2):
     """Write lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t) to `scales` [2], and count the step unless found_inf is set.
 
-    In double precision: for a beta2 of 0.999 the difference from 1 would lose four digits at the first step.
+    lr is a scalar on the device, like `step`. In double precision: for a beta2 of 0.999 the difference from 1 would lose four
+    digits at the first step.
     """
     t = tl.load(step) + 1
     steps = t.to(tl.float64)
-    tl.store(scales, (lr / (1 - tl.exp(steps * log_beta1))).to(tl.float32))
+    tl.store(scales, (tl.load(lr) / (1 - tl.exp(steps * log_beta1))).to(tl.float32))
     tl.store(scales + 1, (1 / tl.sqrt(1 - tl.exp(steps * log_beta2))).to(tl.float32))
     tl.store(step, t, mask=tl.load(found_inf) == 0)
 

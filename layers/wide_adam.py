@@ -51,6 +51,9 @@ class WideAdam(torch.optim.Adam):
     """
 
     found_inf: Tensor | None = None
+    scheduled_lr: Tensor | None = (
+        None  # in place of the groups' own learning rates, on the device, where a graph reads it
+    )
 
     def __init__(self, params: Iterable[Tensor], *, lr: float, betas: tuple[float, float], weight_decay: float) -> None:
         self._taken_over: list[DeferredGradient] = []  # kept alive, never read
@@ -101,6 +104,12 @@ class WideAdam(torch.optim.Adam):
             increment_version(parameters)  # the fused kernel does not
         return loss
 
+    def schedule_lr(self, lr: float) -> None:
+        """Take this learning rate from now on, whatever the groups say, whose numbers are those in checkpoints."""
+        if self.scheduled_lr is None:
+            self.scheduled_lr = torch.zeros((), device=self.param_groups[0]["params"][0].device)
+        self.scheduled_lr.fill_(lr)
+
     def make_moments(self) -> None:
         """Give every parameter moments, zeros where it has none yet: those of its first step, for files written before it."""
         for group in self.param_groups:
@@ -127,7 +136,7 @@ class WideAdam(torch.optim.Adam):
             *deferred.joined(),
             step=state["step"],
             found_inf=self.found_inf,
-            lr=group["lr"],
+            lr=self._lr_of(group),
             betas=group["betas"],
             eps=group["eps"],
             weight_decay=group["weight_decay"],
@@ -146,6 +155,10 @@ class WideAdam(torch.optim.Adam):
             part = {name: state[name][rows] for name in MOMENTS}
             part["step"] = state["step"].copy_(before)  # every update counts one step
             self._update(group, [weight[rows]], [gradient], [part])
+
+    def _lr_of(self, group: dict[str, Any]) -> float | Tensor:
+        lr: float = group["lr"]
+        return lr if self.scheduled_lr is None else self.scheduled_lr
 
     def _state_of(self, parameter: Tensor) -> dict[str, Any]:
         state: dict[str, Any] = self.state[parameter]
@@ -171,7 +184,7 @@ class WideAdam(torch.optim.Adam):
             maximize=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
-            lr=group["lr"],
+            lr=self._lr_of(group),
             weight_decay=group["weight_decay"],
             eps=group["eps"],
         )

@@ -63,6 +63,7 @@ class SharedStep:
             take_part_in_targets(
                 self.objective.mask,
                 self.num_segments,
+                self.objective.actionness,
                 ablation=self.objective.ablation,
                 company=company,
                 device=self.ranks.device,
@@ -75,6 +76,8 @@ class SharedStep:
             losses = exchange_gradients(self.parameters, traced, losses, company.counts)
         self.optimizer.found_inf = (~torch.isfinite(losses[-1])).float()
         self.optimizer.step()
+        if self.objective.teacher:
+            self.objective.teacher.update(skipped=self.optimizer.found_inf)
         return StepResult(names=traced.names, losses=losses, targets=result.targets if result else None)
 
     def _trace(self, result: StepResult | None, videos: int) -> Traced:

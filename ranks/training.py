@@ -30,7 +30,7 @@ from run.data_digest import data_digest
 from run.device import choose_machine
 from run.loading import load_for_training, training_network
 from test import Evaluator
-from train import Objective, StepResult, Trainer, build_training
+from train import Objective, StepResult, Trainer, build_training, schedule_lr
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
 
@@ -146,6 +146,7 @@ def _follow(ranks: Ranks) -> None:
                 return
             model.train()
             torch.manual_seed(dropout_seed(options.run.seed, ranks.rank, step))
+            schedule_lr(optimizer, options.optimisation, step=step, total_steps=train["total"])
             shared(next(batches))
 
 
@@ -155,9 +156,11 @@ def dropout_seed(seed: int, rank: int, step: int) -> int:
 
 
 def share_state(objective: Objective, optimizer: WideAdam, ranks: Ranks, *, step: int) -> None:
-    """Give all ranks rank 0's weights, mask statistics and, of a run that is resumed, moments."""
+    """Give all ranks rank 0's weights, mask statistics, teacher and, of a run that is resumed, moments."""
     model = objective.model
     tensors = [*model.parameters(), *objective.mask.buffers()]
+    if objective.teacher:
+        tensors += objective.teacher.tensors
     optimizer.make_moments()
     if step:
         tensors += [value for p in model.parameters() for value in optimizer.state[p].values()]

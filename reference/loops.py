@@ -149,6 +149,48 @@ def pseudo_labels(actionness, cas, count, confident):
     return [float(i in most_action and (confident == 0 or i in most_evidence)) for i in range(t)]
 
 
+def class_evidence(cas, labels):
+    """cas [T,C], labels [C] of one video -> list of T: how much each snippet shows of the classes that the video has"""
+    return [max(p if y else 0.0 for p, y in zip(softmax(row), labels, strict=True)) for row in cas]
+
+
+def evidence_threshold(evidence):
+    """list of T floats -> (threshold, mean below, mean above): Otsu's, by trying every cut of the sorted values"""
+    values, best = sorted(evidence), None
+    for n in range(1, len(values)):
+        low, high = values[:n], values[n:]
+        below, above = sum(low) / len(low), sum(high) / len(high)
+        between = len(low) * len(high) * (above - below) ** 2
+        if best is None or between > best[0]:
+            best = (between, (low[-1] + high[0]) / 2, below, above)
+    return best[1:]
+
+
+def evidence_labels(evidence, band):
+    """list of T floats -> (labels, weights), lists of T: action above the threshold, the less certain the nearer to it
+
+    From `band` times the distance of the threshold to the mean of a snippet's side on, the snippet weighs 1.
+    """
+    if min(evidence) == max(evidence):
+        return [0.0] * len(evidence), [0.0] * len(evidence)
+    threshold, below, above = evidence_threshold(evidence)
+    labels, weights = [], []
+    for e in evidence:
+        reach = band * (above - threshold if e > threshold else threshold - below)
+        labels.append(float(e > threshold))
+        weights.append(min(1.0, abs(e - threshold) / reach) if band else 1.0)
+    return labels, weights
+
+
+def weight_average(history, decay):
+    """The values of one weight, the first before any step -> the teacher's: a running average, quick at the start"""
+    average = history[0]
+    for n, weight in enumerate(history[1:]):
+        kept = min(decay, (1 + n) / (10 + n))
+        average = kept * average + (1 - kept) * weight
+    return average
+
+
 def mask_weights(cas, mean, var, momentum=0.7, var_factor=0.5):
     """cas [B,T,C] of a batch, running mean and variance -> (weights as B lists of T, mean, var), the statistics updated first
 

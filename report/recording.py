@@ -20,7 +20,7 @@ from command_line.progress import progress
 from dataset import Batch, Dataset, inference_batches, inference_groups
 from formats.annotations import ground_truth_segments
 from formats.timelines import Timelines, VideoSequences
-from losses import AdaptiveMask, pseudo_labels, snippet_confidence
+from losses import AdaptiveMask, snippet_confidence, taught_labels
 from model import SalOutput, combined_sequence
 from options import Options
 from test import Network, class_scores, predicted_classes
@@ -58,14 +58,20 @@ class Recorder:
             class_scores(output, combined, fusion=options.fusion, beta=options.localization.beta)
         )  # [B, classes known]
         fused = output.actionness
-        pseudo_label = None if fused is None else pseudo_labels(fused, output.cas, options.actionness)
         weight = self.mask.weight(snippet_confidence(output.cas)) if self.mask else None
         cas, every_label = output.cas.softmax(2), _array(batch.labels) > 0
+        every_predicted = np.zeros_like(every_label)
+        for found, of_video in zip(every_predicted, of_videos, strict=True):
+            found[predicted_classes(of_video, threshold=options.localization.class_th)] = True
+        pseudo_label = None
+        if fused is not None:
+            shown = np.where(every_label.any(1, keepdims=True), every_label, every_predicted)  # some have no labels
+            known = torch.from_numpy(shown[:, : cas.shape[2]]).to(cas.device)
+            pseudo_label, _ = taught_labels(output, known, options.actionness)
         for i, name in enumerate(batch.video_ids):
-            labels = every_label[i]
-            scores, predicted = np.zeros(labels.shape, np.float32), np.zeros(labels.shape, bool)
+            labels, predicted = every_label[i], every_predicted[i]
+            scores = np.zeros(labels.shape, np.float32)
             scores[: of_videos.shape[1]] = of_videos[i]
-            predicted[predicted_classes(of_videos[i], threshold=options.localization.class_th)] = True
             classes = np.flatnonzero(labels | predicted)
             self.videos[name] = RecordedVideo(
                 num_snippets=batch.num_snippets[i],

@@ -29,7 +29,7 @@ AMPERE = (8, 0)  # first compute capability with TF32 and bfloat16
 # float32 arrays of the size of the model: its weights, in test and in training. Training adds two moments and, on a GPU or
 # compiled, the gradients, which are otherwise never stored in full; the trial of --compile compares two of them. On a CPU the
 # best weights are in memory too, until they are saved; on a GPU, those of evaluations that workers judge, and the best.
-INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES, BEST_COPIES = 1.0, 2.0, 1.0, 1.0
+INFERENCE_COPIES, MOMENT_COPIES, GRADIENT_COPIES, BEST_COPIES, TEACHER_COPIES = 1.0, 2.0, 1.0, 1.0, 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +120,7 @@ def network_maker(
     training: bool,
     compiled: bool = False,
     evaluating: int = 0,
+    teacher: bool = False,
     ablation: AblationOptions,
 ) -> Callable[[], SAL]:
     """The function that makes the network, which is known to fit but not made yet. Raises InputError when it will not fit."""
@@ -132,14 +133,22 @@ def network_maker(
         compute_dtype=machine.dtype,
         ablation=ablation,
     )
-    check_model_fits(make_model, machine, training=training, compiled=compiled, evaluating=evaluating)
+    check_model_fits(make_model, machine, training=training, compiled=compiled, evaluating=evaluating, teacher=teacher)
     return make_model
 
 
 def check_model_fits(
-    make_model: Callable[[], SAL], machine: Machine, *, training: bool, compiled: bool, evaluating: int = 0
+    make_model: Callable[[], SAL],
+    machine: Machine,
+    *,
+    training: bool,
+    compiled: bool,
+    evaluating: int = 0,
+    teacher: bool = False,
 ) -> None:
-    """Raise InputError when the model will not fit, before anything is allocated; `evaluating` workers need weights, too.
+    """Raise InputError when the model will not fit, before anything is allocated.
+
+    `evaluating` workers need weights, too, and so does the teacher.
 
     A system that overcommits memory would kill the process later, without a word.
     """
@@ -151,20 +160,29 @@ def check_model_fits(
         copies += MOMENT_COPIES + full_gradients * GRADIENT_COPIES
         copies += BEST_COPIES if machine.device.type == "cpu" or evaluating else 0
         copies += BEST_COPIES * (evaluating + 1 if evaluating else 0)
+        copies += TEACHER_COPIES if teacher else 0
     needed = int(copies * sum(parameter.nbytes for parameter in model.parameters()))
     what = f"--hidden_size {model.options.hidden_size}: the model needs"
     check_fits(needed, machine.device, what=what, instead="lower it or free memory")
 
 
 def check_batch_fits(
-    flag: str, batch_size: int, machine: Machine, *, data: DataOptions, hidden_size: int, training: bool
+    flag: str,
+    batch_size: int,
+    machine: Machine,
+    *,
+    data: DataOptions,
+    hidden_size: int,
+    training: bool,
+    teacher: bool = False,
 ) -> None:
     """Raise InputError when a batch of this size, which `flag` sets, will not fit: its features, and what is encoded of them.
 
     These are the least that it takes.
     """
     streams = len(data.streams)
-    snippet = data.feature_size * streams + hidden_size * (streams + 1) * (2 if training else 1)
+    encoded = (streams + 1) * (2 if training else 1) + teacher
+    snippet = data.feature_size * streams + hidden_size * encoded
     needed = 4 * batch_size * (data.num_segments * snippet + hidden_size**2)  # the last are the semantics, [B,H,H]
     what = f"--num_segments {data.num_segments}, --{flag} {batch_size}: a batch needs"
     check_fits(needed, machine.device, what=what, instead="lower one of them")

@@ -46,9 +46,9 @@ class GraphedStep(Generic[R]):
 
     `losses` of a result are a copy; its other tensors hold until the next step. `.grad` is empty after a step.
 
-    The optimiser's numbers and the parameters' addresses are fixed in a graph: other numbers, such as a learning rate, or an
-    optimiser state that was loaded are captured anew; new values of a parameter are to be written in place. So is the mode of
-    the network: call `train()` before a step.
+    The optimiser's numbers and the parameters' addresses are fixed in a graph: other numbers, such as a group's learning rate,
+    or an optimiser state that was loaded are captured anew; new values of a parameter are to be written in place, as a schedule
+    writes its learning rate. So is the mode of the network: call `train()` before a step.
     """
 
     def __init__(
@@ -133,9 +133,9 @@ class CudaRecorder:
 
 
 def _numbers(optimizer: WideAdam) -> tuple[Any, ...]:
-    """The numbers of every group of parameters that a graph has fixed."""
-    groups = optimizer.param_groups
-    return tuple((group["lr"], *group["betas"], group["eps"], group["weight_decay"]) for group in groups)
+    """The numbers of every group of parameters that a graph has fixed, and whether a schedule has taken their place."""
+    groups, scheduled = optimizer.param_groups, optimizer.scheduled_lr is not None
+    return tuple((group["lr"], scheduled, *group["betas"], group["eps"], group["weight_decay"]) for group in groups)
 
 
 def _tensors(batch: Batch) -> tuple[Tensor, Tensor]:

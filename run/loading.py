@@ -85,6 +85,7 @@ def training_network(options: Options, machine: Machine, data: Dataset) -> Calla
         training=True,
         compiled=options.run.compile,
         evaluating=worker_count(options.run.eval_workers, machine.device),
+        teacher=options.has_teacher,
         ablation=options.ablation,
     )
     check_batches_fit(options, machine, data, training=True)
@@ -110,4 +111,12 @@ def check_batches_fit(options: Options, machine: Machine, data: Dataset, *, trai
         batches["batch_size"] = min(options.optimisation.batch_size, len(data.train))
     for flag, size in batches.items():
         hidden, trained = options.model.hidden_size, flag == "batch_size"
-        check_batch_fits(flag, size, machine, data=options.data, hidden_size=hidden, training=trained)
+        check_batch_fits(
+            flag,
+            size,
+            machine,
+            data=options.data,
+            hidden_size=hidden,
+            training=trained,
+            teacher=trained and options.has_teacher,
+        )

@@ -194,6 +194,7 @@ def _has_room(checkpoint: Checkpoint) -> bool:
     """Whether the host's memory has ample room for a copy."""
     optimizer = checkpoint.training.get("optimizer") or {"state": {}}
     moments = [value for state in optimizer["state"].values() for value in state.values()]
-    needed = sum(tensor.nbytes for tensor in [*checkpoint.model.values(), *moments])
+    teacher = (checkpoint.training.get("teacher") or {"weights": {}})["weights"].values()
+    needed = sum(tensor.nbytes for tensor in [*checkpoint.model.values(), *moments, *teacher])
     free = free_bytes(torch.device("cpu"))
     return free is None or needed < MOST_OF_MEMORY * free

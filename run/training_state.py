@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from run.state_dicts import is_expanded, outside
+from layers.weight_average import WeightAverage
+from run.state_dicts import MOST_WEIGHT, is_expanded, outside
 from utils.errors import InputError
 from utils.memory import is_out_of_memory
 
@@ -105,6 +106,20 @@ def check_buffers(saved: Mapping[str, Any], module: nn.Module, *, low: float, hi
     expected = module.state_dict()
     plain_dict(saved, "the state of the mask", expected)
     return {name: plain_tensor(saved[name], name, like=value, low=low, high=high) for name, value in expected.items()}
+
+
+def check_average(saved: Mapping[str, Any], average: WeightAverage[Any]) -> dict[str, Any]:
+    """The state of a running average of weights, as `average` would save it."""
+    plain_dict(saved, "the teacher's state", ("weights", "updates"))
+    expected = average.network.state_dict()
+    weights = plain_dict(saved["weights"], "the teacher's weights", expected)
+    return {
+        "updates": plain_tensor(saved["updates"], "the teacher's number of updates", like=average.updates, low=0.0),
+        "weights": {
+            name: plain_tensor(weights[name], f"{name} of the teacher", like=like, low=-MOST_WEIGHT, high=MOST_WEIGHT)
+            for name, like in expected.items()
+        },
+    }
 
 
 def check_random_state(saved: Any, current: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from support.disk import complaint, contents
 from support.layouts import Content, content_of
 from support.queues import FAKE_MAIN, Place
-from support.tiny import TINY_FLAGS, TinySet, write_tiny_set
+from support.tiny import TinySet, tiny_flags, write_tiny_set
 
 import main
 from experiments import job, workers
@@ -56,7 +56,7 @@ def run(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Callable[
 
     def call(data_path: pathlib.Path | str, *flags: str) -> Outcome:
         capsys.readouterr()
-        fixed = ["--data_path", str(data_path), "--output_dir", str(tmp_path / "out"), *TINY_FLAGS]
+        fixed = ["--data_path", str(data_path), "--output_dir", str(tmp_path / "out"), *tiny_flags(flags)]
         code = main.main([*fixed, *flags])
         captured = capsys.readouterr()
         return Outcome(code, captured.out, captured.err)

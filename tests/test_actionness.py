@@ -70,7 +70,7 @@ def test_targets_carry_no_gradient_and_mix_by_the_rules():
     torch.manual_seed(0)
     model = SAL(ModelOptions(hidden_size=8), num_classes=3, streams=("rgb", "flow"), feature_size=4)
     options = ActionnessOptions(pseudo_extra=2)
-    targets = actionness_targets(model(torch.randn(3, 20, 8)), make_mask(), options)
+    targets = actionness_targets(model(torch.randn(3, 20, 8)), make_mask(), options, labels=torch.ones(3, 3))
     for field in (targets.label, targets.weight, targets.mixed_label, targets.mixed_weight):
         assert not field.requires_grad
     for b in range(3):

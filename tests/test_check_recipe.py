@@ -201,7 +201,7 @@ def test_the_numbers_that_the_recipe_takes_are_judged(tiny, capsys, recipe):
     small = ["--check_data", "--data_path", str(tiny.path), "--feature_size", str(FEATURE_SIZE), "--recipe", recipe]
     assert main.main(small) == 0
     capsys.readouterr()
-    assert main.main([*small, "--num_segments", "750", "--pseudo_extra", "200"]) == 1
+    assert main.main([*small, "--num_segments", "750", "--pseudo_source", "actionness", "--pseudo_extra", "200"]) == 1
     out = capsys.readouterr().out
     assert "--num_segments 750 is far more" in out and "200 of them are --pseudo_extra" in out
     assert command_of(out)["num_segments"] == 750

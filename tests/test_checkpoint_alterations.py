@@ -184,6 +184,7 @@ def trainer(tmp_path_factory):
     folder, kept = tmp_path_factory.mktemp("altered"), []
     tiny = write_tiny_set(folder / "tiny")
     flags = ["--data_path", str(tiny.path), "--output_dir", str(folder / "out"), *TINY_FLAGS, "--keep_state"]
+    flags += ["--teacher_decay", "0.9"]
     torch.set_num_threads(1)
     assert main.main([*flags, "--exp_name", "x"]) == 0
     with mock.patch("train.Trainer.run", lambda self, evaluate: kept.append(self)):
@@ -247,6 +248,10 @@ ALTERED = {
     ("training", "optimizer", "param_groups", 0, "params"): (None, [], [0], list(range(15))),
     ("training", "mask"): (None, [], {}, NAN, {"mean": torch.tensor(0.5)}),
     ("training", "mask", "var"): (None, 1.0, NAN, torch.tensor(-1.0), torch.tensor(1), META),
+    ("training", "teacher"): ([], "text", {}, {"weights": {}, "updates": torch.tensor(1.0)}, NAN),
+    ("training", "teacher", "updates"): (3, None, NAN, torch.tensor(-1.0), torch.tensor(float("inf")), META),
+    ("training", "teacher", "weights"): (None, [], {}, {"encoder.conv.weight": NAN}, NAN),
+    ("training", "teacher", "weights", "video_classifier.weight"): (None, 1.0, NAN, torch.ones(2, 3), META),
     ("training", "random"): (None, [], {}, NAN),
     ("training", "random", "cpu"): (None, "text", NAN, torch.zeros(16, dtype=torch.uint8), META),
 }

@@ -75,7 +75,7 @@ def test_three_training_steps():
         output = model(features)
         if step == 0:
             assert_forward(golden, output)
-        targets = actionness_targets(output, mask, RECIPE.actionness)
+        targets = actionness_targets(output, mask, RECIPE.actionness, labels=labels)
         losses = sal_losses(output, labels, targets, losses=RECIPE.losses, fusion=RECIPE.fusion)
         total = weighted_total(losses, RECIPE.losses.weights)
         actual = {

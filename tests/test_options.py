@@ -80,17 +80,16 @@ def test_preset_then_saved_then_flags():
 
 
 def test_the_recipe_stands_between_the_preset_and_what_was_saved():
-    def extra(flags, saved=None):
-        return resolve(flags, saved).actionness.pseudo_extra
+    def weight(flags, saved=None):
+        return resolve(flags, saved).losses.w_bg
 
-    assert RECIPES["published"] == {} and RECIPES["stable"]["pseudo_extra"] == 0
-    assert extra({}) == extra({"recipe": "published"}) == extra({"recipe": "auto"}) == 17
-    assert extra({"recipe": "stable"}) == extra({"recipe": "stable", "dataset": "demo"}) == 0
-    assert extra({"recipe": "stable"}, {"recipe": "stable", "pseudo_extra": 3}) == 3
-    assert (
-        extra({}, {"recipe": "stable"}) == 17
-    )  # all that the experiment had is saved: a recipe that changes later is not its
-    assert extra({"recipe": "stable", "pseudo_extra": 4}, {"recipe": "stable", "pseudo_extra": 3}) == 4
+    assert RECIPES["published"] == {} and RECIPES["stable"]["w_bg"] == 1
+    assert weight({}) == weight({"recipe": "published"}) == weight({"recipe": "auto"}) == 10
+    assert weight({"recipe": "stable"}) == weight({"recipe": "stable", "dataset": "demo"}) == 1
+    assert weight({"recipe": "stable"}, {"recipe": "stable", "w_bg": 3}) == 3
+    # All that the experiment had is saved: a recipe that changes later is not its.
+    assert weight({}, {"recipe": "stable"}) == 10
+    assert weight({"recipe": "stable", "w_bg": 4}, {"recipe": "stable", "w_bg": 3}) == 4
     assert resolve({"recipe": "stable", "dataset": "activitynet1.3"}).model.kernel_size == 7  # the preset's
 
 
@@ -123,7 +122,7 @@ def test_presets_are_frozen():
     with pytest.raises(TypeError):
         PRESETS["demo"]["lr"] = 1  # type: ignore[index]
     with pytest.raises(TypeError):
-        RECIPES["stable"]["pseudo_extra"] = 1  # type: ignore[index]
+        RECIPES["stable"]["w_bg"] = 3  # type: ignore[index]
     with pytest.raises(AttributeError):
         resolve({}).optimisation.lr = 1  # type: ignore[misc]
 
@@ -229,7 +228,7 @@ def test_recipes_are_valid(recipe):
 def test_help_says_what_a_recipe_sets(capsys):
     with pytest.raises(SystemExit):
         parse_flags(["--help"])
-    assert "activitynet1.2, activitynet1.3, --recipe stable: 0)" in " ".join(capsys.readouterr().out.split())
+    assert "activitynet1.2, activitynet1.3, --recipe stable: 1)" in " ".join(capsys.readouterr().out.split())
 
 
 def test_only_typed_flags_are_flags():

@@ -46,7 +46,7 @@ def plain_parameters(model):
 
 def losses_of(model, mask, features, labels):
     output = model(features)
-    targets = actionness_targets(output, mask, OPTIONS.actionness)
+    targets = actionness_targets(output, mask, OPTIONS.actionness, labels=labels)
     losses = sal_losses(output, labels, targets, losses=OPTIONS.losses, fusion=OPTIONS.fusion)
     return output, targets, losses, weighted_total(losses, formulas.LOSS_WEIGHTS)
 

@@ -18,7 +18,7 @@ import torch
 from support.networks import build_model
 from support.paths import ROOT
 from support.ranks import Hook, StartedRanks, run_ranks
-from support.tiny import FEATURE_SIZE, TINY_FLAGS, load_tiny_set
+from support.tiny import FEATURE_SIZE, load_tiny_set, tiny_flags
 
 from dataset import Share, hold_out
 from options import resolve
@@ -32,10 +32,7 @@ from run.data_digest import data_digest
 from utils.errors import InputError, TrainingError
 
 # Dropout is drawn by each rank; log_steps 1: a point of the curves for every step.
-_LENGTH = TINY_FLAGS.index("--num_epochs")
 FLAGS = (
-    *TINY_FLAGS[:_LENGTH],
-    *TINY_FLAGS[_LENGTH + 2 :],
     "--dropout",
     "0",
     "--threads",
@@ -48,13 +45,20 @@ FLAGS = (
 )
 
 
+def without_length(flags):
+    """The tiny set's flags for a run with these, which say how long it is."""
+    tiny = tiny_flags(flags)
+    length = tiny.index("--num_epochs")
+    return [*tiny[:length], *tiny[length + 2 :], *FLAGS]
+
+
 @pytest.fixture
 def train(tiny, tmp_path):
     """train(name, *flags, count=2): the folder of a run by that many ranks."""
 
     def call(name, *flags, count=2):
         fixed = ("--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", name)
-        ends = run_ranks([*FLAGS, *fixed, *flags], tmp_path / f"of {name}", count=count)
+        ends = run_ranks([*without_length(flags), *fixed, *flags], tmp_path / f"of {name}", count=count)
         assert {rank: end.code for rank, end in ends.items()} == dict.fromkeys(range(count), 0), ends
         assert all(not end.out and not end.err for rank, end in ends.items() if rank)
         return tmp_path / "out" / name
@@ -74,11 +78,14 @@ def losses(folder):
 
 
 def numbers(folder):
-    """Weights, mask statistics and moments, which are means of all gradients and of their squares, by name."""
+    """Weights, a teacher's too, mask statistics and moments, means of all gradients and of their squares, by name."""
     last = load_checkpoint(folder / "last.pt")
     state = last.training["optimizer"]["state"]
     moments = {f"{i}.{name}": value for i, of in state.items() for name, value in of.items()}
-    return {**last.model, **moments, **{f"mask.{name}": value for name, value in last.training["mask"].items()}}
+    teacher = last.training.get("teacher", {"weights": {}})["weights"]
+    others = {"mask": last.training["mask"], "teacher": teacher}
+    named = {f"{part}.{name}": value for part, values in others.items() for name, value in values.items()}
+    return {**last.model, **moments, **named}
 
 
 def assert_same_numbers(found, expected, *, tolerance=1e-5):
@@ -96,6 +103,8 @@ def assert_same_numbers(found, expected, *, tolerance=1e-5):
         ("4", 2, []),
         ("3", 3, []),
         ("4", 2, ["--no_actionness", "--no_propagation"]),
+        ("4", 2, ["--pseudo_source", "classes", "--teacher_decay", "0.99", "--lr_schedule", "cosine"]),
+        ("3", 3, ["--pseudo_source", "classes", "--teacher_decay", "0.99", "--no_mask"]),
     ],
 )
 def test_ranks_compute_what_one_process_does(train, size, count, flags):
@@ -145,7 +154,9 @@ def test_a_job_that_is_resumed_has_the_numbers_of_one_that_was_not(train, tiny, 
     whole = train("whole", *flags, "--num_iters", "6")
     fixed = ("--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", "cut")
     stopped = StartedRanks(
-        [*FLAGS, *fixed, *flags, "--num_iters", "6"], tmp_path / "cut", own_hook={0: Hook(4, number=signal.SIGTERM)}
+        [*without_length(()), *fixed, *flags, "--num_iters", "6"],
+        tmp_path / "cut",
+        own_hook={0: Hook(4, number=signal.SIGTERM)},
     ).ended()
     assert stopped[0].code == 1 and "interrupted at step 4 of 6" in stopped[0].err
     cut = tmp_path / "out" / "cut"
@@ -167,7 +178,7 @@ def failing(tiny, tmp_path):
 
     def call(*flags, **more):
         fixed = ("--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", "x")
-        return run_ranks([*FLAGS, *fixed, "--rank_timeout", "5", *flags], tmp_path / "ends", **more)
+        return run_ranks([*without_length(()), *fixed, "--rank_timeout", "5", *flags], tmp_path / "ends", **more)
 
     return call
 
@@ -267,7 +278,7 @@ def test_a_signal_to_another_rank_than_0_changes_nothing(train, tiny, tmp_path):
         "--num_iters",
         "3",
     )
-    ends = run_ranks([*FLAGS, *fixed], tmp_path / "ends", own_hook={1: Hook(2, number=signal.SIGTERM)})
+    ends = run_ranks([*without_length(()), *fixed], tmp_path / "ends", own_hook={1: Hook(2, number=signal.SIGTERM)})
     assert [end.code for end in ends.values()] == [0, 0], ends
 
 
@@ -362,6 +373,8 @@ def test_compiled_steps_are_not_shared(failing):
 def test_as_torchrun_starts_it(tiny, tmp_path):
     place = ("--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", "x")
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", str(ROOT / "main.py")]
-    done = subprocess.run([*command, *FLAGS, *place, "--num_iters", "2"], capture_output=True, text=True, timeout=100)
+    done = subprocess.run(
+        [*command, *without_length(()), *place, "--num_iters", "2"], capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("ranks: 2") == 1 and (tmp_path / "out" / "x" / "results.json").exists()

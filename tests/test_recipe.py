@@ -20,7 +20,7 @@ from data_tools.recipe import (
     training_length,
     undecided,
 )
-from experiments.job import State, make_job, state_of
+from experiments.job import State, as_words, make_job, state_of
 from formats.annotations import Instance, VideoAnnotation
 from localizer import Localizer
 from options import OptimisationOptions, parse_flags, resolve
@@ -98,7 +98,7 @@ def test_published_takes_nothing():
         ["--num_segments", "64", "--lr", "0.001"],
         ["--num_epochs", "9"],
         ["--num_iters", "100"],
-        ["--pseudo_extra", "3", "--fuse_cas", "1"],
+        ["--w_bg", "3", "--fuse_cas", "1"],
         ["--detection_inf_step", "7"],
     ],
 )
@@ -201,7 +201,7 @@ def test_what_the_data_decide_is_undecided_without_them():
         "detection_inf_step",
     }
     auto = undecided({"recipe": "auto", "fuse_cas": 1.0, "dataset": "demo"})
-    assert {"recipe", "fuse_rgb", "pseudo_extra"} < auto and not {"fuse_cas", "dataset"} & auto
+    assert {"recipe", "fuse_rgb", "pseudo_source"} < auto and not {"fuse_cas", "dataset"} & auto
     assert {"dataset", "kernel_size"} < undecided({"recipe": "auto"})
 
 
@@ -259,7 +259,7 @@ def test_a_run_takes_its_numbers_from_the_data_and_says_so(train, recipe):
     assert {name: options[name] for name in expected} == expected
     assert load_checkpoint(folder / "last.pt").options == load_checkpoint(folder / "best.pt").options == options
     first, why = out.splitlines()[:2]
-    assert first.startswith("recipe stable: --num_segments 54 ") and "--pseudo_extra 0" in first
+    assert first.startswith("recipe stable: --num_segments 54 ") and "--pseudo_source classes" in first
     assert why.startswith("why: 7 training videos of ") and "3 classes" in why
     taken = results(folder)["recipe_taken"]
     assert taken["name"] == "stable" and taken["values"]["num_segments"] == 54
@@ -276,9 +276,7 @@ def test_the_published_recipe_takes_nothing_and_looks_at_nothing(train, no_fit):
 
 def test_the_same_numbers_typed_train_the_same_model(train):
     folder, _ = train("--recipe", "auto")
-    constant = [word for name, value in RECIPES["stable"].items() for word in (f"--{name}", str(value))]
-    fitted = [word for name, value in FITTED.items() for word in (f"--{name}", str(value))]
-    other, _ = train(*constant, *fitted, name="typed")
+    other, _ = train(*as_words({**RECIPES["stable"], **FITTED}), name="typed")
     assert_equal_weights(folder, other)
 
 
@@ -289,8 +287,9 @@ def assert_equal_weights(folder, other):
 
 @pytest.mark.parametrize("typed", [[], ["--recipe", "auto"], ["--recipe", "stable"]])
 def test_a_resumed_run_keeps_its_numbers_and_reasons(train, no_fit, typed):
-    whole, _ = train("--recipe", "auto", "--keep_state", epochs=3, name="whole")
-    folder, _ = train("--recipe", "auto", "--keep_state", epochs=2)
+    flags = ("--recipe", "auto", "--keep_state", "--lr_schedule", "constant")  # a cosine is that of the length
+    whole, _ = train(*flags, epochs=3, name="whole")
+    folder, _ = train(*flags, epochs=2)
     before = results(folder)["recipe_taken"]
     no_fit()
     folder, _ = train("--resume", *typed, epochs=3)
@@ -306,7 +305,7 @@ def test_a_trained_model_keeps_its_numbers(train, no_fit, tiny, tmp_path, capsys
     common = ["--output_dir", str(tmp_path / "out"), "--device", "cpu", "--no-write_report"]
     assert main.main([*infer, *common]) == 0, capsys.readouterr().err
     stated = results(folder / "inference")["options"]
-    assert (stated["recipe"], stated["num_segments"], stated["pseudo_extra"]) == ("stable", 54, 0)
+    assert (stated["recipe"], stated["num_segments"], stated["pseudo_source"]) == ("stable", 54, "classes")
     assert results(folder / "inference")["average_mAP"] == results(folder)["best"]["average_mAP"]
     predict = ["--predict", str(tiny.path), "--model_file", str(folder / "best.pt"), "--out", str(tmp_path / "p")]
     assert main.main([*predict, *common]) == 0, capsys.readouterr().err
@@ -346,7 +345,9 @@ def test_a_set_that_cannot_be_read_is_refused_as_ever(tiny, refused_with, damage
 
 
 def test_numbers_that_do_not_fit_each_other_are_refused(tiny, refused_with):
-    line = refused_with(tiny.path, "--recipe", "auto", "--num_segments", "16", "--pseudo_extra", "15")
+    line = refused_with(
+        tiny.path, "--recipe", "auto", "--num_segments", "16", "--pseudo_source", "actionness", "--pseudo_extra", "15"
+    )
     assert "--num_segments 16" in line and "--pseudo_extra" in line
 
 
@@ -377,7 +378,7 @@ def test_ranks_get_the_numbers_of_rank_0(tiny, tmp_path):
     out = tmp_path / "out"
     flags = ["--data_path", str(tiny.path), "--output_dir", str(out), *SMALL, "--num_epochs", "2"]
     ends = run_ranks([*flags, "--recipe", "auto", "--exp_name", "auto"], tmp_path / "of auto")
-    typed = [word for name, value in {**RECIPES["stable"], **FITTED}.items() for word in (f"--{name}", str(value))]
+    typed = as_words({**RECIPES["stable"], **FITTED})
     other = run_ranks([*flags, *typed, "--exp_name", "typed"], tmp_path / "of typed")
     assert {end.code for end in (*ends.values(), *other.values())} == {0}, ends
     assert saved_options(out / "auto")["recipe"] == "stable"

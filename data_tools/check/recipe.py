@@ -47,6 +47,8 @@ def _against_lengths(data: DataOptions, lengths: Sequence[int]) -> Iterator[Find
 
 
 def _pseudo_labels(t: int, actionness: ActionnessOptions) -> Iterator[Finding]:
+    if actionness.pseudo_source == "classes":
+        return
     count, extra = actionness.label_count(t), actionness.pseudo_extra
     fitting = fitting_extra(t)
     if count > PSEUDO_SHARE * t and extra > fitting:

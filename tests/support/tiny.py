@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,13 @@ TINY_FLAGS = [
     *("--num_epochs", "3", "--detection_inf_step", "4", "--device", "cpu", "--lr", "0.01"),
     "--no-write_report",
 ]
+_EXTRA = TINY_FLAGS.index("--pseudo_extra")
+
+
+def tiny_flags(flags: Sequence[str]) -> list[str]:
+    """TINY_FLAGS for a run with these, too: without what pseudo labels of class evidence do not read."""
+    of_classes = {"stable", "classes", "--pseudo_source=classes"} & set(flags)
+    return TINY_FLAGS[:_EXTRA] + TINY_FLAGS[_EXTRA + 2 :] if of_classes else TINY_FLAGS
 
 
 @dataclass(frozen=True)
