@@ -120,7 +120,7 @@ class Objective:
     ) -> StepResult:
         output = self.model(features, partner)
         targets = actionness_targets(
-            self._teaching(features, output),
+            self.teaching(features, output),
             self.mask,
             self.actionness,
             labels=labels,
@@ -132,7 +132,7 @@ class Objective:
         return StepResult(names=tuple(losses), losses=torch.stack(list(losses.values())), targets=targets)
 
     @torch.no_grad()
-    def _teaching(self, features: Tensor | Snippets, output: SalOutput) -> SalOutput:
+    def teaching(self, features: Tensor | Snippets, output: SalOutput) -> SalOutput:
         """The output that targets are made of: the teacher's, in test mode, or the network's own."""
         if self.teacher is None:
             return output

@@ -187,7 +187,13 @@ def targets_of_now(objective: Objective, batch: Batch, output: SalOutput) -> Act
 
     The one place that follows `Objective.__call__`: of what targets are made there, they are made here.
     """
-    return actionness_targets(output, _MaskAsItIs(objective), objective.actionness, ablation=objective.ablation)
+    return actionness_targets(
+        objective.teaching(batch.features, output),
+        _MaskAsItIs(objective),
+        objective.actionness,
+        labels=batch.labels,
+        ablation=objective.ablation,
+    )
 
 
 def snippet_truth(data: Dataset, videos: Split, options: Options) -> dict[str, Flags]:
