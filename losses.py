@@ -69,6 +69,11 @@ def pseudo_labels(actionness: Tensor, cas: Tensor, options: ActionnessOptions) -
     return label
 
 
+# Running sums of probabilities are taken in integers of these units, of a million of which 64 bits can hold the sum: on a GPU
+# torch has no deterministic ones of floats.
+FIXED_POINT = 2.0**-40
+
+
 def class_evidence(cas: Tensor, labels: Tensor) -> Tensor:
     """How much each snippet shows of what its video shows: the largest probability among the video's classes, [B,T].
 
@@ -78,7 +83,7 @@ def class_evidence(cas: Tensor, labels: Tensor) -> Tensor:
 
 
 def evidence_threshold(evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Otsu's threshold of each row of [B,T], and the means of the values below and above it, each [B,1].
+    """Otsu's threshold of each row of [B,T], in [0,1], and the means of the values below and above it, each [B,1].
 
     Of all cuts of the sorted values, that with the greatest variance between the two parts; the threshold lies in the middle
     between its neighbours. A constant row has its value as threshold.
@@ -88,7 +93,7 @@ def evidence_threshold(evidence: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         values = values.expand(-1, 2)
     t = values.shape[1]
     below = torch.arange(1, t, device=values.device)  # values below each cut
-    sums = values.cumsum(1)
+    sums = (values / FIXED_POINT).round().long().cumsum(1).double() * FIXED_POINT
     means_below, means_above = sums[:, :-1] / below, (sums[:, -1:] - sums[:, :-1]) / (t - below)
     between = below * (t - below) * (means_above - means_below).square()
     cut = between.argmax(1, keepdim=True)

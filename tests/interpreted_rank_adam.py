@@ -67,7 +67,8 @@ def test_steps_are_those_of_adam(shape, rows, betas, decay):
         assert_close([w, m, v, step], [plain.detach(), *states(optimizer, plain)])
 
 
-def test_the_optimiser_takes_it(monkeypatch):
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_the_optimiser_takes_it(monkeypatch, scheduled):
     """Of two layers, one without factors, one called twice; beside a gradient in .grad the block's way is taken."""
     calls = []
     monkeypatch.setattr(
@@ -82,6 +83,9 @@ def test_the_optimiser_takes_it(monkeypatch):
         optimizer = WideAdam(parameters, **SETTINGS) if ours else torch.optim.Adam(parameters, **SETTINGS)
         for step in range(4):
             optimizer.zero_grad()
+            if scheduled:
+                lr = 0.5**step
+                optimizer.schedule_lr(lr) if ours else optimizer.param_groups[0].update(lr=lr)
             for part in range(1 + step % 2):
                 narrow(wide(draws(2, 128, seed=10 * step + part)).tanh()).square().sum().backward()
             if step == 3:

@@ -16,10 +16,13 @@ from layers.wide_linear import gradient_of
 from model import second_order_pooling
 from options import resolve
 from test import CompiledSAL
-from train import compile_objective, train_step
+from train import build_training, compile_objective, schedule_lr, train_step
 
 SIZES = {"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2}
-OPTIONS = resolve(SIZES)
+OPTIONS = resolve({**SIZES, "lr": 0.01})
+TAUGHT = resolve(
+    {**SIZES, "lr": 0.01, "pseudo_source": "classes", "teacher_decay": 0.5, "lr_schedule": "cosine", "num_iters": 4}
+)
 
 
 @pytest.fixture(autouse=True)
@@ -52,24 +55,29 @@ def compile_without_a_trace(it):
     return step
 
 
-def test_compiled_steps_are_the_plain_ones(eager_backend):
+@pytest.mark.parametrize("options", [OPTIONS, TAUGHT], ids=["published", "taught"])
+def test_compiled_steps_are_the_plain_ones(eager_backend, options):
     """Dropout included, and a last batch of another size."""
     results = []
     for compiled in (False, True):
-        it = build_objective(OPTIONS, 3)
+        it, optimizer = build_training(build_model(options, 3), options, torch.device("cpu"))
         step = compile_without_a_trace(it) if compiled else it
-        optimizer = WideAdam(it.model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=5e-4)
         it.model.train()
         torch.manual_seed(7)
-        losses = [train_step(step, optimizer, batch(count, seed)).losses for seed, count in enumerate((2, 2, 1))]
-        results.append((torch.stack(losses), list(it.model.parameters()), it.mask.mean))
+        losses = []
+        for seed, count in enumerate((2, 2, 1)):
+            schedule_lr(optimizer, options.optimisation, step=seed, total_steps=4)
+            losses.append(train_step(step, optimizer, batch(count, seed), teacher=it.teacher).losses)
+        taught = it.teacher.tensors if it.teacher else []
+        results.append((torch.stack(losses), [*it.model.parameters(), *taught], it.mask.mean))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="there is no C++ compiler here")
-def test_the_real_compiler_takes_the_step():
-    """Translated to C++, once: the other tests stop short of that, for it takes half a minute."""
-    it = build_objective(resolve({**SIZES, "dropout": 0.5}), 3)
+@pytest.mark.parametrize("options", [OPTIONS, TAUGHT], ids=["published", "taught"])
+def test_the_real_compiler_takes_the_step(options):
+    """Translated to C++, once each: the other tests stop short of that, for it takes half a minute."""
+    it, _ = build_training(build_model(options, 3), options, torch.device("cpu"))
     step = compile_objective(it, [2], 24)
     assert step != it.__call__
     features, labels, losses = torch.rand(2, 24, 12), torch.eye(3)[:2], []

@@ -5,28 +5,34 @@ import copy
 
 import pytest
 import torch
-from support.networks import build_batch, build_objective
+from support.networks import build_batch, build_model
 from support.recording import record_by_calling, tensors
 
 import train
 from layers.snippets import Snippets
-from layers.wide_adam import WideAdam
 from layers.wide_linear import gradient_of
 from options import resolve
 from run.checkpoint import load_checkpoint
 from run.graphs import CudaRecorder, GraphedStep
-from train import train_step
+from train import build_training, schedule_lr, train_step
 
-OPTIONS = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2, "dropout": 0.5})
+SIZES = {"num_segments": 24, "feature_size": 6, "hidden_size": 8, "dropout": 0.5}
+OPTIONS = resolve({**SIZES, "lr": 1e-2, "pseudo_extra": 2})
+
+
+TAUGHT = resolve(
+    {**SIZES, "lr": 1e-2, "pseudo_source": "classes", "teacher_decay": 0.5, "lr_schedule": "cosine", "num_iters": 9}
+)
 
 
 class Run:
     """A small network with its optimiser, stepped eagerly or by a graph."""
 
-    def __init__(self, *, graphed, record=record_by_calling):
-        self.objective = build_objective(OPTIONS, 3)
-        self.model, self.mask = self.objective.model.train(), self.objective.mask
-        self.optimizer = WideAdam(self.model.parameters(), lr=1e-2, betas=(0.9, 0.999), weight_decay=5e-4)
+    def __init__(self, *, graphed, record=record_by_calling, options=OPTIONS):
+        self.options, self.steps = options, 0
+        model = build_model(options, 3)
+        self.objective, self.optimizer = build_training(model, options, torch.device("cpu"))
+        self.model, self.mask, self.teacher = model.train(), self.objective.mask, self.objective.teacher
         self.calls = 0
         parts = {"model": self.model, "mask": self.mask, "optimizer": self.optimizer}
         self.step = GraphedStep(self.eager, record=record, **parts) if graphed else self.eager
@@ -34,10 +40,12 @@ class Run:
 
     def eager(self, batch):
         self.calls += 1
-        return train_step(self.objective, self.optimizer, batch)
+        return train_step(self.objective, self.optimizer, batch, teacher=self.teacher)
 
     def take(self, batch):
         """The numbers of a step, and of the state after it."""
+        schedule_lr(self.optimizer, self.options.optimisation, step=self.steps, total_steps=9)
+        self.steps += 1
         with torch.random.fork_rng(devices=[]):
             torch.set_rng_state(self.random)
             result = self.step(batch)
@@ -46,7 +54,8 @@ class Run:
 
     def state(self):
         moments = [value for p in self.model.parameters() for value in self.optimizer.state.get(p, {}).values()]
-        values = [*self.model.parameters(), *moments, *self.mask.buffers(), self.random]
+        taught = self.teacher.tensors if self.teacher else []
+        values = [*self.model.parameters(), *taught, *moments, *self.mask.buffers(), self.random]
         return [value.detach().clone() for value in values]
 
 
@@ -72,6 +81,21 @@ def test_steps_are_the_eager_ones():
     eager, graphed = Run(graphed=False), Run(graphed=True)
     assert_same_steps(eager, graphed, [batch(seed, size=1 if seed % 3 == 2 else 2) for seed in range(7)])
     assert len(graphed.step.captured) == 2 and not graphed.step.failed
+
+
+def test_a_teacher_and_a_schedule_are_part_of_the_one_graph():
+    eager, graphed = Run(graphed=False, options=TAUGHT), Run(graphed=True, options=TAUGHT)
+    rates = []
+    for seed in range(4):
+        assert_same_steps(eager, graphed, [batch(seed)])
+        rates.append(graphed.optimizer.scheduled_lr.item())
+    assert len(set(rates)) == 4 and len(graphed.step.captured) == 1
+    assert graphed.teacher.updates == 4
+    broken = batch(5)
+    broken.features.dense()[0, 0, 0] = torch.inf
+    before = [value.clone() for value in graphed.teacher.tensors]
+    assert_same_steps(eager, graphed, [broken])
+    assert_equal(before, graphed.teacher.tensors)
 
 
 def test_a_capture_changes_nothing():

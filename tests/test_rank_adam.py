@@ -41,7 +41,9 @@ def test_the_compiler_takes_it_and_moves_vectors(monkeypatch, tmp_path, capabili
     def compiled(kernel, aligned=()):
         kinds = dict.fromkeys(kernel.arg_names, "fp32")
         kinds |= (
-            dict.fromkeys((*POINTERS, "step"), "*fp32") | {"N": "i32", "W": "i32"} | dict.fromkeys(SIZES, "constexpr")
+            dict.fromkeys((*POINTERS, "step", "lr"), "*fp32")
+            | {"N": "i32", "W": "i32"}
+            | dict.fromkeys(SIZES, "constexpr")
         )
         signature = {name: kinds[name] for name in kernel.arg_names}
         sizes = {name: value for name, value in SIZES.items() if name in signature}

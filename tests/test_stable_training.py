@@ -51,7 +51,7 @@ def test_threshold_is_the_best_of_all_cuts(t):
     evidence = torch.rand(20, t).square()
     found = torch.cat(evidence_threshold(evidence), 1)
     for row, numbers in zip(evidence.tolist(), found.tolist(), strict=True):
-        assert numbers == pytest.approx(loops.evidence_threshold(row), rel=1e-9)
+        assert numbers == pytest.approx(loops.evidence_threshold(row), rel=1e-9, abs=1e-11)
 
 
 @pytest.mark.parametrize("band", [0.0, 0.5, 1.0, 3.0])

@@ -1,5 +1,6 @@
 """Training runs on the tiny set: resuming, schedules, what is written, and what stops a run."""
 
+import copy
 import json
 import signal
 import threading
@@ -7,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from support.networks import build_objective
+from support.networks import build_model
 from support.runs import assert_same, interrupt_at, load, read_results
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
@@ -15,7 +16,6 @@ import train
 from dataset import Batch
 from layers import snippets
 from layers.snippets import Snippets
-from layers.wide_adam import WideAdam
 from options import resolve
 
 # 7 videos in batches of 2 are 4 steps per epoch, 3 epochs are 12 steps; evaluations every 4 steps from the second epoch on.
@@ -236,10 +236,12 @@ def test_main_reports_no_bug_as_a_mistake(tiny, run, monkeypatch):
         run(tiny.path)
 
 
-def test_a_step_asks_the_device_for_nothing(monkeypatch):
+@pytest.mark.parametrize("flags", [{"pseudo_extra": 2}, {"pseudo_source": "classes", "teacher_decay": 0.9}])
+def test_a_step_asks_the_device_for_nothing(monkeypatch, flags):
     """Fake tensors have no values: whoever reads one, or branches on one, fails."""
     monkeypatch.setattr(snippets, "_all_distinct", snippets._all_distinct.__wrapped__)  # which would keep fake tensors
-    options = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2})
+    options = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, **flags})
+    monkeypatch.setattr(copy, "deepcopy", lambda model: build_model(options, 3))  # which asks each weight where it is
     with FakeTensorMode(allow_non_fake_inputs=True):  # those that say where snippets are
         batch = Batch(
             features=Snippets.of(torch.empty(2, 24, 12)),
@@ -249,10 +251,9 @@ def test_a_step_asks_the_device_for_nothing(monkeypatch):
             fps=(25.0, 25.0),
             durations=(None, None),
         )
-        objective = build_objective(options, 3)
-        optimizer = WideAdam(objective.model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=5e-4)
+        objective, optimizer = train.build_training(build_model(options, 3), options, torch.device("cpu"))
         for _ in range(2):
-            result = train.train_step(objective, optimizer, batch)
+            result = train.train_step(objective, optimizer, batch, teacher=objective.teacher)
         assert result.losses.shape == (len(result.names),)
         with pytest.raises(DataDependentOutputException):
             result.losses.sum().item()
