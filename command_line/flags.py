@@ -210,6 +210,22 @@ def as_typed(value: Any) -> str:
     return " ".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
 
 
+def as_words(values: Mapping[str, Any]) -> list[str]:
+    """{flag name: value} as a command line that says the same; None is not said."""
+    words = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            off = on_again(name) if name.startswith("no_") else f"--no-{name}"
+            words.append(f"--{name}" if value else off)
+        elif isinstance(value, list | tuple):
+            words += [f"--{name}", *value]
+        elif str(value).startswith("-"):  # which would be read as a flag
+            words.append(f"--{name}={value}")
+        elif value is not None:
+            words += [f"--{name}", str(value)]
+    return words
+
+
 def _check_text(name: str, text: str, parse: Callable[[str], object]) -> None:
     try:
         parse(text)

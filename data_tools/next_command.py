@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from command_line.flags import as_words
 from data_tools.recipe import SetProfile, TakenRecipe, recipe_for
 from options import DataOptions
 from recipes import AUTO
@@ -32,7 +33,7 @@ def next_command(
     set is refused without --skip_unusable, `timed` that it states the frame rates of its videos.
     """
     if not profile:
-        command = f"{_script('inference')} {_as_flags({'data_path': out})}"
+        command = f"{_script('inference')} {_joined({'data_path': out})}"
         return f"next: {command}\nfor the last experiment; --exp_name names another"
     given = {name: value for name, value in flags.items() if name not in ("data_path", "skip_unusable")}
     if profile.feature_size != DataOptions.feature_size:
@@ -54,7 +55,7 @@ def training_command(flags: Mapping[str, Any], taken: TakenRecipe) -> str:
     """The line that trains with these flags and what the recipe sets beside them."""
     data = {name: flags[name] for name in ("dataset", "data_path") if name in flags}
     others = {name: value for name, value in flags.items() if name not in (*data, "recipe")}
-    return f"next: {_script('train')} {_as_flags({**data, 'recipe': taken.name, **taken.fitted, **others})}"
+    return f"next: {_script('train')} {_joined({**data, 'recipe': taken.name, **taken.fitted, **others})}"
 
 
 def _script(name: str) -> str:
@@ -66,15 +67,5 @@ def _script(name: str) -> str:
     return f"bash {shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))}"
 
 
-def _as_flags(values: Mapping[str, Any]) -> str:
-    words = list[str]()
-    for name, value in values.items():
-        if isinstance(value, bool):
-            words.append(f"--{name}" if value else f"--no-{name}")
-        elif isinstance(value, list | tuple):
-            words += [f"--{name}", *value]
-        elif str(value).startswith("-"):  # which would be read as a flag
-            words.append(f"--{name}={value}")
-        else:
-            words += [f"--{name}", str(value)]
-    return shlex.join(words)
+def _joined(values: Mapping[str, Any]) -> str:
+    return shlex.join(as_words(values))

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from command_line.flags import as_words
 from data_tools.demo_set import data_folder
 from formats.annotations import VideoAnnotation
 from formats.inspection import InspectedSet, inspect_set
@@ -100,7 +101,7 @@ class TakenRecipe:
         return {**asdict(self), "values": dict(self.values), "reasons": list(self.reasons)}
 
     def __str__(self) -> str:
-        shown = (f"--{name} {value}" for name, value in self.values.items() if value is not None)
+        shown = as_words(self.values)
         return f"{' '.join([f'recipe {self.name}:', *shown])}\nwhy: {'; '.join(self.reasons)}"
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from command_line.flags import on_again
+from command_line.flags import as_words
 from data_tools.recipe import undecided
 from formats.ground_truth import read_json
 from formats.run_results import QUEUE_LOGS, RESULTS
@@ -81,20 +81,6 @@ def make_job(name: str, output_dir: pathlib.Path, flags: Mapping[str, Any]) -> J
     if options.data.recipe != AUTO:  # whose pseudo labels the data decide on
         check_read(typed, options.actionness)
     return Job(name=name, output_dir=output_dir, flags=dict(flags), options=options, program=MAIN)
-
-
-def as_words(flags: Mapping[str, Any]) -> list[str]:
-    """{flag name: value} as a command line that says the same; None is not said."""
-    words = []
-    for name, value in flags.items():
-        if isinstance(value, bool):
-            off = on_again(name) if name.startswith("no_") else f"--no-{name}"
-            words.append(f"--{name}" if value else off)
-        elif isinstance(value, list | tuple):
-            words += [f"--{name}", *value]
-        elif value is not None:
-            words.append(f"--{name}={value}")
-    return words
 
 
 def state_of(job: Job) -> State:

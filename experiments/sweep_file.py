@@ -18,9 +18,8 @@ from typing import Any
 
 import yaml
 
-from command_line.flags import Parser
+from command_line.flags import Parser, as_words
 from command_line.suggestions import closest, did_you_mean, shortened
-from experiments.job import as_words
 from formats.regular_files import check_regular
 from options import ALIASES, FLAGS
 from utils.errors import InputError

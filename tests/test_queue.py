@@ -13,11 +13,12 @@ from support.queues import refused, wait_for
 from support.tiny import TINY_FLAGS
 
 import main
+from command_line.flags import as_words
 from eval.table_runs import TableRun
 from experiments import ablation, job, running, seeds, workers
 from experiments.ablation_table import change_of
 from experiments.parts import PARTS, upward, without_one
-from options import resolve
+from options import parse_flags, resolve
 from run.lock import FolderLock
 from utils.errors import InputError
 
@@ -281,6 +282,8 @@ def test_the_rows_of_an_ablation():
     assert upward()[-1].key == "sal" and not any(upward()[-1].flags.values())
     for row in (*upward(), *without_one()):
         switches = resolve(row.flags).ablation
+        # A recipe's own switches make no row another.
+        assert resolve(parse_flags(as_words({"recipe": "stable", **row.flags}))).ablation == switches
         assert {part.flag for part in PARTS if getattr(switches, part.flag)} == row.parts, row.key
 
 

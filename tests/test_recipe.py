@@ -9,6 +9,7 @@ from support.ranks import run_ranks
 from support.tiny import FEATURE_SIZE
 
 import main
+from command_line.flags import as_words
 from data_tools.recipe import (
     KNOWN_SETS,
     SetProfile,
@@ -20,7 +21,7 @@ from data_tools.recipe import (
     training_length,
     undecided,
 )
-from experiments.job import State, as_words, make_job, state_of
+from experiments.job import State, make_job, state_of
 from formats.annotations import Instance, VideoAnnotation
 from localizer import Localizer
 from options import OptimisationOptions, parse_flags, resolve

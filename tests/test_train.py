@@ -263,10 +263,12 @@ def test_a_loss_that_is_not_finite_is_noticed_though_losses_are_read_late(tiny, 
     """Steps after it change nothing that is saved, and the message names the step itself."""
     original, calls = train.train_step, []
 
-    def poisoned(objective, optimizer, batch):
+    def poisoned(objective, optimizer, batch, **more):
         calls.append(1)
         factor = float("nan") if len(calls) == 6 else 1.0
-        return original(objective, optimizer, batch._replace(features=Snippets.of(batch.features.dense() * factor)))
+        return original(
+            objective, optimizer, batch._replace(features=Snippets.of(batch.features.dense() * factor)), **more
+        )
 
     monkeypatch.setattr(train, "train_step", poisoned)
     outcome = run(
