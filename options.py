@@ -98,7 +98,7 @@ class RunOptions:
     verbose: bool = option(False, "print every evaluation, which is done anyway where there is no terminal, and AP per class at the end")
     save_epochs: int = option(1, "epochs between saves of last.pt", range="[1,1000000000]")
     save_minutes: float = option(1.0, "least minutes between saves of last.pt and of new best models; also at least ten times what the last save took, so that saving costs little. The first, the end and an interrupt are always saved; 0: all are, whatever it costs", range="[0,1000000]")
-    keep_state: bool = option(False, "keep the optimiser's state in last.pt, two thirds of its size, when the run is complete; a longer --num_epochs with --resume then goes on as if it had never ended")
+    keep_state: bool = option(False, "keep the optimiser's state in last.pt, two thirds of its size, and the teacher of --teacher_decay, when the run is complete; a longer --num_epochs with --resume then goes on as if it had never ended")
     eval_workers: int | None = option(None, "processes that localize and measure what the network predicts in evaluations, while training goes on; 0: training waits for each evaluation. Results are the same", range="[0,64]", shown="0 on a CPU, up to 3 on a GPU")
     log_steps: int = option(10, "steps between points of the curves", range="[1,1000000000]")
     write_report: bool = option(True, "write report.html when training or --inference_only ends")

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from support.networks import build_batch, build_objective
+from support.networks import build_batch, build_model, build_objective
 from support.trained import write_tiny_model
 
 import main
@@ -18,7 +18,7 @@ from options import resolve
 from run.checkpoint import load_checkpoint
 from run.device import apply_precision, fetch
 from run.graphs import GraphedStep
-from train import compile_objective, train_step
+from train import build_training, compile_objective, schedule_lr, train_step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
 CUDA = torch.device("cuda")
@@ -94,33 +94,44 @@ def test_adam_from_factors(shape, rows):
         torch.testing.assert_close((w, m, v, step), expected, rtol=1e-5, atol=1e-5)
 
 
-def graphed_or_not(*, graphed):
+TAUGHT = {"pseudo_source": "classes", "teacher_decay": 0.9, "lr_schedule": "cosine"}
+
+
+def graphed_or_not(*, graphed, flags):
     """Losses of steps with dropout, two sizes of batch among them, and the weights and statistics after them."""
-    options = resolve({"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2, "dropout": 0.5})
-    it = build_objective(options, 3)
-    it.model.to(CUDA).train(), it.mask.to(CUDA)
-    optimizer = WideAdam(it.model.parameters(), lr=1e-3, betas=(0.9, 0.999), weight_decay=5e-4)
-    step = lambda batch: train_step(it, optimizer, batch)  # noqa: E731
+    sizes = {"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2, "dropout": 0.5, "lr": 1e-3}
+    options = resolve({**sizes, **flags})
+    it, optimizer = build_training(build_model(options, 3).to(CUDA), options, CUDA)
+    it.model.train()
+    step = lambda batch: train_step(it, optimizer, batch, teacher=it.teacher)  # noqa: E731
     if graphed:
         step = GraphedStep(step, model=it.model, mask=it.mask, optimizer=optimizer)
     torch.manual_seed(5)
     found = []
     for seed, size in enumerate((2, 2, 1, 2, 1, 2)):
         features = torch.rand(size, 24, 12, generator=torch.Generator().manual_seed(seed)).to(CUDA)
+        schedule_lr(optimizer, options.optimisation, step=seed, total_steps=6)
         result = step(build_batch(features, torch.eye(3)[:size].to(CUDA)))
         found += [result.losses, result.targets.weight.clone()]
     assert not graphed or (len(step.captured) == 2 and not step.failed)
-    return [*found, *(p.detach() for p in it.model.parameters()), *it.mask.buffers(), torch.cuda.get_rng_state()]
+    taught = it.teacher.tensors if it.teacher else []
+    weights = [value.detach() for value in (*it.model.parameters(), *taught)]
+    return [*found, *weights, *it.mask.buffers(), torch.cuda.get_rng_state()]
 
 
-def test_a_graph_computes_what_eager_steps_do():
-    for ours, theirs in zip(graphed_or_not(graphed=True), graphed_or_not(graphed=False), strict=True):
+@pytest.mark.parametrize("flags", [{}, TAUGHT], ids=["published", "taught"])
+def test_a_graph_computes_what_eager_steps_do(flags):
+    numbers = [graphed_or_not(graphed=graphed, flags=flags) for graphed in (True, False)]
+    for ours, theirs in zip(*numbers, strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_a_run_is_the_same_with_and_without_graphs(tiny, run, tmp_path):
+@pytest.mark.parametrize(
+    "how", [[], [f"--{name}={value}" for name, value in TAUGHT.items()]], ids=["published", "taught"]
+)
+def test_a_run_is_the_same_with_and_without_graphs(tiny, run, tmp_path, how):
     for name, flags in (("graphed", []), ("eager", ["--no-cuda_graph"])):
-        outcome = run(tiny.path, "--exp_name", name, "--device", "cuda", *flags)
+        outcome = run(tiny.path, "--exp_name", name, "--device", "cuda", *how, *flags)
         assert outcome.code == 0 and "--cuda_graph:" not in outcome.out
     graphed, eager = (load_checkpoint(tmp_path / "out" / name / "last.pt").model for name in ("graphed", "eager"))
     assert all(torch.equal(graphed[name], eager[name]) for name in eager)

@@ -1,6 +1,7 @@
 """What is said when memory is short: before a run, and in the middle of it."""
 
 import errno
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 
 import train
 from dataset import load_dataset
-from options import DataOptions
+from options import DataOptions, resolve
+from run import device
 from utils import cgroup, memory
 from utils.errors import InputError
 from utils.memory import check_fits, format_bytes, free_bytes, is_out_of_memory
@@ -135,6 +137,22 @@ def test_a_model_that_does_not_fit(tiny, run, tmp_path, hidden):
     assert outcome.code == 2 and outcome.err.count("\n") == 1
     assert f"--hidden_size {hidden}: the model needs " in outcome.err and " are free; lower it" in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_is_as_large_as_the_model(monkeypatch):
+    """Weights, two moments, the best weights and the teacher's: five times 4 bytes; of a batch it encodes all once."""
+    needed = []
+    monkeypatch.setattr(device, "check_fits", lambda count, *_, **__: needed.append(count))
+    options = resolve({"feature_size": 6, "hidden_size": 8})
+    machine = SimpleNamespace(device=CPU, dtype=torch.float32)
+    parts = {"num_classes": 3, "training": True, "ablation": options.ablation}
+    for teacher in (False, True):
+        make = device.network_maker(options.model, options.data, machine, teacher=teacher, **parts)
+        sizes = {"data": options.data, "hidden_size": 8, "training": True, "teacher": teacher}
+        device.check_batch_fits("batch_size", 2, machine, **sizes)
+    weights = sum(p.numel() for p in make().parameters())
+    assert needed[0] == 4 * weights * 4 and needed[2] == 5 * weights * 4
+    assert needed[3] - needed[1] == 4 * 2 * options.data.num_segments * 8
 
 
 ERRORS = {

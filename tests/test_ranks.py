@@ -44,6 +44,8 @@ FLAGS = (
     "5",
 )
 
+TAUGHT = ("--pseudo_source", "classes", "--teacher_decay", "0.99", "--lr_schedule", "cosine")
+
 
 def without_length(flags):
     """The tiny set's flags for a run with these, which say how long it is."""
@@ -103,7 +105,7 @@ def assert_same_numbers(found, expected, *, tolerance=1e-5):
         ("4", 2, []),
         ("3", 3, []),
         ("4", 2, ["--no_actionness", "--no_propagation"]),
-        ("4", 2, ["--pseudo_source", "classes", "--teacher_decay", "0.99", "--lr_schedule", "cosine"]),
+        ("4", 2, TAUGHT),
         ("3", 3, ["--pseudo_source", "classes", "--teacher_decay", "0.99", "--no_mask"]),
     ],
 )
@@ -148,13 +150,14 @@ def test_shares_of_a_batch():
     assert [list(Share(rank, 3).of(1)) for rank in range(3)] == [[0], [], []]
 
 
-def test_a_job_that_is_resumed_has_the_numbers_of_one_that_was_not(train, tiny, tmp_path):
+@pytest.mark.parametrize("more", [(), TAUGHT], ids=["published", "taught"])
+def test_a_job_that_is_resumed_has_the_numbers_of_one_that_was_not(train, tiny, tmp_path, more):
     """With dropout, whose draws are each rank's own; and with another number of ranks it goes on, too."""
-    flags = ("--batch_size", "2", "--dropout", "0.5")
+    flags = ("--batch_size", "2", "--dropout", "0.5", *more)
     whole = train("whole", *flags, "--num_iters", "6")
     fixed = ("--data_path", str(tiny.path), "--output_dir", str(tmp_path / "out"), "--exp_name", "cut")
     stopped = StartedRanks(
-        [*without_length(()), *fixed, *flags, "--num_iters", "6"],
+        [*without_length(flags), *fixed, *flags, "--num_iters", "6"],
         tmp_path / "cut",
         own_hook={0: Hook(4, number=signal.SIGTERM)},
     ).ended()

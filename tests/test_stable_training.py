@@ -287,6 +287,15 @@ def test_the_whole_stable_recipe_trains(tiny, run, tmp_path):
     assert saved == [True, False]
 
 
+@pytest.mark.parametrize(
+    "flags", [["--precision", "bf16"], ["--deterministic"], ["--modal", "rgb", "--pseudo_band", "0"]]
+)
+def test_a_taught_run_in_other_ways(tiny, run, tmp_path, flags):
+    assert run(tiny.path, "--exp_name", "x", *FLAGS, *flags).code == 0
+    weights = load(tmp_path, "x").model
+    assert all(value.isfinite().all() for value in weights.values())
+
+
 def test_a_part_can_be_switched_on_again():
     assert not resolve(parse_flags(["--recipe", "stable", "--mask"])).ablation.no_mask
     assert resolve(parse_flags(["--recipe", "stable"])).ablation.no_mask
