@@ -190,11 +190,11 @@ def test_an_interrupted_run_goes_on_to_the_same_files(
     _, content = whole(*FLAGS)
     original, calls = train.train_step, []
 
-    def interrupted(*args):
+    def interrupted(*args, **more):
         calls.append(1)
         if len(calls) == step:
             os.kill(os.getpid(), signal.SIGTERM)
-        return original(*args)
+        return original(*args, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "train_step", interrupted)
@@ -281,14 +281,16 @@ def test_a_save_in_the_background_is_of_its_moment(tiny, run, monkeypatch, backg
     """The save after step 4 is written after step 6, and is of step 4 all the same."""
     original, step, steps, saved = saving.save_checkpoint, train.train_step, threading.Semaphore(0), []
 
-    def noted(*args):
+    def noted(*args, **more):
         steps.release()
-        return step(*args)
+        return step(*args, **more)
 
     def slow(path, checkpoint):
         if path.name == "last.pt" and checkpoint.training["step"] == 4:
             saved.append(all(steps.acquire(timeout=5) for _ in range(6)))
-            saved.append({name: value.numpy().tobytes() for name, value in checkpoint.model.items()})
+            taught = checkpoint.training["teacher"]["weights"]
+            parts = {"model": checkpoint.model, "teacher": taught}
+            saved.append({(part, name): v.numpy().tobytes() for part, of in parts.items() for name, v in of.items()})
         original(path, checkpoint)
 
     monkeypatch.setattr(saving, "save_checkpoint", slow)
@@ -297,6 +299,7 @@ def test_a_save_in_the_background_is_of_its_moment(tiny, run, monkeypatch, backg
         background = name == "x"
         steps = threading.Semaphore(0 if background else 6)
         flags = (*FLAGS, "--detection_inf_step", "6", "--eval_from_epoch", "2", "--num_epochs", epochs)
+        flags = (*flags, "--teacher_decay", "0.9", "--keep_state")
         assert run(tiny.path, "--exp_name", name, *flags).code == 0
     assert saved[0] and saved[1] == saved[3]
 
