@@ -250,6 +250,17 @@ def background_loss(cas_bg: Tensor, *, ratio: float) -> Tensor:
     return (-math.log(classes) - F.log_softmax(logits, dim=1)).mean(1).mean()
 
 
+def proposal_loss(cas: Tensor, taught: Tensor) -> Tensor:
+    """Cross entropy of the snippets that proposals teach a class; cas and taught, which is 0 or 1, [B,T,C]; 0 without any.
+
+    A snippet that is taught several classes shares its unit of probability among them. The mean over a video's taught snippets,
+    then over videos.
+    """
+    count = taught.sum(2)  # [B,T]
+    of_snippets = -(F.log_softmax(cas, dim=2) * taught).sum(2) / count.clamp_min(1)
+    return (of_snippets.sum(1) / (count > 0).sum(1).clamp_min(1)).mean()
+
+
 def masked_gce(prob: Tensor, label: Tensor, weight: Tensor, *, q: float, eps: float) -> Tensor:
     """Masked generalized cross entropy of probabilities against labels under weights, all [...,B,T]: [...].
 
@@ -276,8 +287,11 @@ def sal_losses(
     losses: LossOptions,
     fusion: FusionOptions,
     ablation: AblationOptions = WHOLE,
+    taught: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Every term that there is, unweighted. labels [B,C] multi-hot, at least one class per video.
+
+    `taught` [B,T,C] are the classes that proposals teach snippets (self_training.py).
 
     What has the same formula is computed at once: on a GPU a step costs what its operations cost to start.
     """
@@ -290,6 +304,8 @@ def sal_losses(
     if output.video_logits is not None:
         video_logits = torch.stack([output.video_logits, *output.stream_video_logits.values()])
         terms["so"] = video_cross_entropy(video_logits, labels, eps=losses.label_eps).sum()
+    if taught is not None:
+        terms["self"] = proposal_loss(output.cas, taught)
     return terms
 
 

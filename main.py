@@ -76,6 +76,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
     from run.loading import load_for_training, training_network
     from run.provenance import provenance
     from run.starting_weights import starting_checkpoint, take_over
+    from self_training import ProposalLessons
     from test import Evaluator
     from train import Trainer, build_training
 
@@ -117,6 +118,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
         run_options=options.run,
         saved_options=plain,
         held_out_loss=_make_held_out_loss(model, data.held_out, options) if data.held_out else None,
+        lessons=ProposalLessons.of(model, data.train, options),
         share=ranks.share(mixes=options.ablation.mixup) if ranks else WHOLE_BATCH,
         pictures=Snapshots(model, objective.mask, data, options) if options.run.write_report and can_draw() else None,
     )

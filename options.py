@@ -145,6 +145,7 @@ class LossOptions:
     w_act: float = option(1.0, "weight of the masked generalized cross entropy of actionness", range="[0,1000000]")
     w_mix: float = option(1.0, "weight of the same loss on mixed-up segments", range="[0,1000000]")
     w_mutual: float = option(5.0, "weight of the mutual loss between the streams' actionness", range="[0,1000000]")
+    w_self: float = option(0.0, "weight of the classes that the network's own proposals teach snippets, in rounds; 0: no self-training", range="[0,1000000]")
     w_so: float = option(3.0, "weight of the second-order video classification", range="[0,1000000]")
     mil_rank: str = option("combined", "rank snippets for MIL by the combined sequence, or by the cas itself", choices=("combined", "cas"))
     bg_ratio: float = option(0.125, "share of T in the top-k mean of the background loss", range="(0,1]")
@@ -176,6 +177,21 @@ class ActionnessOptions:
     def label_count(self, num_segments: int) -> int:
         """Snippets of T that get a pseudo label by their actionness."""
         return topk_count(self.pseudo_ratio, num_segments) + self.pseudo_extra
+
+
+@dataclass(frozen=True)
+class SelfTrainingOptions:
+    """Rounds in which the network's own proposals teach it, with --w_self (docs/method.md, section 9)."""
+
+    self_from: float = option(1 / 3, "share of the steps before the first round", range="[0,1)")
+    self_rounds: int = option(3, "rounds, equally long; each begins with new proposals", range="[1,1000]")
+    self_density: float = option(0.3, "least density of a proposal that teaches, as a share of the densest's of its class in the video", range="[0,1]")
+    self_fuse: float = option(0.5, "tIoU with the densest from which on proposals are fused with it", range="[0,1]")
+
+    def round_steps(self, total_steps: int) -> list[int]:
+        """The steps, counted from 0, before which a round begins."""
+        share = (1 - self.self_from) / self.self_rounds
+        return [int((self.self_from + share * i) * total_steps) for i in range(self.self_rounds)]
 
 
 @dataclass(frozen=True)
@@ -295,6 +311,7 @@ class Options:
     fusion: FusionOptions = group("combined sequence", FusionOptions)
     losses: LossOptions = group("losses", LossOptions)
     actionness: ActionnessOptions = group("actionness learning", ActionnessOptions)
+    self_training: SelfTrainingOptions = group("self-training", SelfTrainingOptions)
     ablation: AblationOptions = group("ablation", AblationOptions)
     optimisation: OptimisationOptions = group("optimisation", OptimisationOptions)
     localization: LocalizationOptions = group("localization", LocalizationOptions)
@@ -641,6 +658,10 @@ def _check_together(options: Options) -> None:
             raise InputError(f"--average_tious {span}: no threshold of --tious {options.evaluation.tious} lies there")
     if options.data.recipe != AUTO:  # which has no numbers yet
         _check_topk(options)
+    if options.losses.w_self > 0 and options.data.short_videos == "keep":
+        raise InputError(
+            "--w_self: proposals teach videos that are resampled to T; give --short_videos stretch with it"
+        )
 
 
 def _check_topk(options: Options) -> None:

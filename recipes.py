@@ -75,13 +75,16 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "pseudo_band": 1.0,
                 "teacher_decay": 0.99,
                 "no_mask": True,
+                "no_propagation": True,
                 "mil_rank": "cas",
                 "w_bg": 1.0,
+                "w_so": 1.0,
+                "w_self": 1.0,
                 "fuse_cas": 0.6,
                 "fuse_rgb": 0.2,
                 "fuse_flow": 0.2,
                 "lr_schedule": "cosine",
-                "class_th": 0.15,
+                "short_videos": "stretch",
             }
         ),
     }

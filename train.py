@@ -76,6 +76,7 @@ from run.training_state import (
     plain_count,
     plain_dict,
 )
+from self_training import ProposalLessons
 from utils.errors import InputError, TrainingError
 from utils.memory import is_out_of_memory
 from utils.printable import one_line
@@ -114,6 +115,7 @@ class Objective:
         self,
         features: Tensor | Snippets,
         labels: Tensor,
+        taught: Tensor | None = None,
         *,
         partner: Tensor | Snippets | None = None,
         company: Company = ALONE,
@@ -127,7 +129,15 @@ class Objective:
             ablation=self.ablation,
             company=company,
         )
-        losses = sal_losses(output, labels, targets, losses=self.losses, fusion=self.fusion, ablation=self.ablation)
+        losses = sal_losses(
+            output,
+            labels,
+            targets,
+            losses=self.losses,
+            fusion=self.fusion,
+            ablation=self.ablation,
+            taught=taught,
+        )
         losses["total"] = weighted_total(losses, self.losses.weights)
         return StepResult(names=tuple(losses), losses=torch.stack(list(losses.values())), targets=targets)
 
@@ -157,7 +167,8 @@ def build_training(model: SAL, options: Options, device: torch.device) -> tuple[
     return objective, WideAdam(model.parameters(), lr=adam.lr, betas=betas, weight_decay=adam.weight_decay)
 
 
-ComputeStep = Callable[[Tensor | Snippets, Tensor], StepResult]  # an Objective, possibly compiled
+# An Objective, possibly compiled: of features, labels and what snippets are taught.
+ComputeStep = Callable[[Tensor | Snippets, Tensor, Tensor | None], StepResult]
 
 
 def train_step(
@@ -168,7 +179,7 @@ def train_step(
     Nothing here asks the device for a value, so that the host can run ahead of it.
     """
     optimizer.zero_grad()
-    result = forward_backward(compute, batch.features, batch.labels)
+    result = forward_backward(compute, batch.features, batch.labels, batch.taught)
     optimizer.found_inf = (~torch.isfinite(result.losses[-1].detach())).float()
     optimizer.step()
     if teacher:
@@ -183,9 +194,11 @@ def schedule_lr(optimizer: WideAdam, options: OptimisationOptions, *, step: int,
         optimizer.schedule_lr(options.lr_at(step, total_steps))
 
 
-def forward_backward(compute: ComputeStep, features: Tensor | Snippets, labels: Tensor) -> StepResult:
+def forward_backward(
+    compute: ComputeStep, features: Tensor | Snippets, labels: Tensor, taught: Tensor | None
+) -> StepResult:
     """Losses and gradients. The whole result is held until `backward` is done: CUDA graphs allow no less of it in a replay."""
-    result = compute(features, labels)
+    result = compute(features, labels, taught)
     result.losses[-1].backward()
     return result
 
@@ -200,7 +213,8 @@ def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segm
     def run(compute: ComputeStep, features: Tensor) -> StepResult:
         model.zero_grad()
         labels = torch.ones(len(features), model.num_classes, device=features.device)
-        return forward_backward(compute, features, labels)
+        taught = labels.unsqueeze(1).repeat(1, features.shape[1], 1) if objective.losses.w_self else None
+        return forward_backward(compute, features, labels, taught)
 
     def numbers(compute: ComputeStep, features: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         with unchanged(model, objective.mask):
@@ -225,7 +239,11 @@ def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segm
 
     device = next(model.parameters()).device
     compiled = compile_or_explain(step, trial, device, what="the training step")
-    return step if compiled is step else lambda features, labels: compiled(Snippets.of(features).dense(), labels)
+    return (
+        step
+        if compiled is step
+        else (lambda features, labels, taught: compiled(Snippets.of(features).dense(), labels, taught))
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,6 +283,7 @@ class Trainer:
         run_options: RunOptions,
         saved_options: Mapping[str, Any],
         held_out_loss: Callable[[], float] | None = None,
+        lessons: ProposalLessons | None = None,
         pictures: Callable[[], Mapping[str, bytes]] | None = None,
         background_saves: bool | None = None,
         share: Share = WHOLE_BATCH,
@@ -272,13 +291,14 @@ class Trainer:
         """Prepare a run from step 0. `saved_options` go into every checkpoint as they are.
 
         `held_out_loss` is that of the model's current weights on held-out videos, which --select val needs.
+        `lessons` are what proposals teach, in self-training.
         `pictures` draws {name: PNG} of what the model says now, for TensorBoard.
         `share` is this process's part of every batch; the others' is for `take_step` to bring in (ranks/training.py).
         `background_saves`: whether training goes on while files are written; None: on a GPU, where a copy is cheap.
         """
         self.objective, self.model, self.mask = objective, objective.model, objective.mask
         self.compute: ComputeStep = objective
-        self.teacher = objective.teacher
+        self.teacher, self.lessons = objective.teacher, lessons
         self.optimizer, self.data, self.device = optimizer, data, data.train.store.device
         self.experiment, self.history, self.saved_options = experiment, history, dict(saved_options)
         self.data_options, self.run_options, self.pictures = data_options, run_options, pictures
@@ -371,6 +391,9 @@ class Trainer:
         while self.step < self.total_steps:
             with self._saved_if_data_break(context):
                 batch = next(batches)
+                if self.lessons:
+                    self.lessons.prepare(self.step, self.total_steps)
+                    batch = self.lessons.attach(batch)
                 self.model.train()
                 schedule_lr(self.optimizer, self.optimisation, step=self.step, total_steps=self.total_steps)
                 result = self.take_step(batch)
@@ -606,6 +629,8 @@ class Trainer:
             if state["optimizer"] is not None:
                 raise ValueError("the teacher's state is missing")
             self.teacher.start_over(updates=self.step)
+        if self.lessons:
+            self.lessons.load_state_dict(state["lessons"])
         self.mask.load_state_dict(check_buffers(state["mask"], self.mask, low=0.0, high=math.inf))
         random = plain_dict(state["random"], "the random state", ("cpu", "cuda"))
         torch.set_rng_state(check_random_state(random["cpu"], torch.get_rng_state()))
@@ -634,6 +659,8 @@ class Trainer:
         }
         if self.teacher:
             state["teacher"] = None if complete else self.teacher.state_dict()
+        if self.lessons:
+            state["lessons"] = self.lessons.state_dict()
         return state
 
     def _machine(self) -> dict[str, str]:

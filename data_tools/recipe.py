@@ -27,11 +27,12 @@ from recipes import AUTO, PRESETS, PUBLISHED, RECIPES, STABLE
 from utils.snippet_grid import frame_rate
 
 # The flags whose values the stable recipe takes from the data, and the numbers of its rules.
-OF_THE_DATA = frozenset({"num_segments", "lr", "num_epochs", "num_iters", "detection_inf_step"})
+OF_THE_DATA = frozenset({"num_segments", "lr", "num_epochs", "num_iters", "detection_inf_step", "class_th"})
 SHORTEST_T = 32  # snippets
 LR = 5e-4
 STEPS = 4_000  # of training in all, that many as long as they are enough epochs
 FEWEST_EPOCHS = 10
+CLASS_SHARE = 0.15  # of the class score that is a class's own where a video's classes share it alike
 MOST_EVALUATIONS = 50  # of small sets, whose epochs are many and short
 
 
@@ -184,8 +185,15 @@ def _stable_values(profile: SetProfile, flags: Mapping[str, Any]) -> tuple[dict[
     segments = min(fitting_segments(profile.lengths), DataOptions.num_segments)
     lr, epochs = training_length(epoch)
     total = flags.get("num_iters") or epoch * flags.get("num_epochs", epochs)
-    values: dict[str, Any] = {"num_segments": segments, "lr": lr}
+    values: dict[str, Any] = {
+        "num_segments": segments,
+        "lr": lr,
+        "class_th": class_threshold(profile.classes_per_video),
+    }
     reasons = {"num_segments": f"T = {segments} fits the lengths"}
+    reasons["class_th"] = (
+        f"--class_th is {CLASS_SHARE:g} of the score that each of {profile.classes_per_video:.3g} classes has"
+    )
     if flags.keys().isdisjoint({"num_iters", "num_epochs"}):
         values["num_epochs"] = epochs
         reasons["num_epochs"] = f"{epochs} epochs are {epoch * epochs:,} steps of {optimisation.batch_size} videos"
@@ -236,6 +244,11 @@ def fitting_extra(num_segments: int) -> int:
 def training_length(steps_per_epoch: int) -> tuple[float, int]:
     """Learning rate and epochs: a number of steps that learns a set whatever its size, unless epochs would be too few."""
     return LR, max(FEWEST_EPOCHS, round(STEPS / steps_per_epoch))
+
+
+def class_threshold(classes_per_video: float) -> float:
+    """--class_th: class scores sum to 1 over a video's classes, so the more it has, the less each of them scores."""
+    return round(CLASS_SHARE / classes_per_video, 3)
 
 
 def evaluation_step(steps_per_epoch: int, total_steps: int) -> int:

@@ -57,7 +57,7 @@ class SharedStep:
         self.optimizer.zero_grad()
         result = None
         if own:
-            result = self.objective(batch.features, batch.labels, partner=batch.partner, company=company)
+            result = self.objective(batch.features, batch.labels, batch.taught, partner=batch.partner, company=company)
             (result.losses[-1] * (own / videos)).backward()
         else:
             take_part_in_targets(

@@ -29,6 +29,7 @@ from ranks.shared_step import SharedStep
 from run.data_digest import data_digest
 from run.device import choose_machine
 from run.loading import load_for_training, training_network
+from self_training import ProposalLessons
 from test import Evaluator
 from train import Objective, StepResult, Trainer, build_training, schedule_lr
 from utils.errors import InputError, TrainingError
@@ -75,7 +76,7 @@ class Leader:
                 raise InputError(
                     f"rank {rank} (on {ranks.hosts[rank]}) has other data than rank 0 in {options.data.data_path}"
                 )
-        share_state(trainer.objective, trainer.optimizer, ranks, step=trainer.step)
+        share_state(trainer.objective, trainer.optimizer, ranks, step=trainer.step, lessons=trainer.lessons)
         segments = options.data.num_segments
         step = SharedStep(trainer.objective, trainer.optimizer, ranks, num_segments=segments)
 
@@ -127,7 +128,8 @@ def _follow(ranks: Ranks) -> None:
     if train["do"] == "end":
         return
     ranks.say(f"data/{ranks.rank}", in_short(data_digest(data, rows=train["rows"])))
-    share_state(objective, optimizer, ranks, step=train["step"])
+    lessons = ProposalLessons.of(model, data.train, options)
+    share_state(objective, optimizer, ranks, step=train["step"], lessons=lessons)
     shared = SharedStep(objective, optimizer, ranks, num_segments=options.data.num_segments)
     batches = train_batches(
         data.train,
@@ -144,10 +146,13 @@ def _follow(ranks: Ranks) -> None:
                 evaluator.predict_share()
             if do == "end":
                 return
+            if lessons:
+                lessons.prepare(step, train["total"])
             model.train()
             torch.manual_seed(dropout_seed(options.run.seed, ranks.rank, step))
             schedule_lr(optimizer, options.optimisation, step=step, total_steps=train["total"])
-            shared(next(batches))
+            batch = next(batches)
+            shared(lessons.attach(batch) if lessons else batch)
 
 
 def dropout_seed(seed: int, rank: int, step: int) -> int:
@@ -155,12 +160,16 @@ def dropout_seed(seed: int, rank: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0])
 
 
-def share_state(objective: Objective, optimizer: WideAdam, ranks: Ranks, *, step: int) -> None:
-    """Give all ranks rank 0's weights, mask statistics, teacher and, of a run that is resumed, moments."""
+def share_state(
+    objective: Objective, optimizer: WideAdam, ranks: Ranks, *, step: int, lessons: ProposalLessons | None
+) -> None:
+    """Give all ranks rank 0's weights, mask statistics, teacher, lessons and, of a run that is resumed, moments."""
     model = objective.model
     tensors = [*model.parameters(), *objective.mask.buffers()]
     if objective.teacher:
         tensors += objective.teacher.tensors
+    if lessons:
+        tensors.append(lessons.taught)
     optimizer.make_moments()
     if step:
         tensors += [value for p in model.parameters() for value in optimizer.state[p].values()]

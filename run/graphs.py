@@ -138,15 +138,15 @@ def _numbers(optimizer: WideAdam) -> tuple[Any, ...]:
     return tuple((group["lr"], scheduled, *group["betas"], group["eps"], group["weight_decay"]) for group in groups)
 
 
-def _tensors(batch: Batch) -> tuple[Tensor, Tensor]:
-    """What a step reads of a batch: its features laid out, as a GPU has them, and labels."""
-    return batch.features.dense(), batch.labels
+def _tensors(batch: Batch) -> tuple[Tensor, ...]:
+    """What a step reads of a batch: its features laid out, as a GPU has them, labels, and what snippets are taught."""
+    return batch.features.dense(), batch.labels, *(() if batch.taught is None else (batch.taught,))
 
 
 def _like(batch: Batch) -> Batch:
     """A batch with tensors of its own, for a graph to read from."""
-    features, labels = (value.clone() for value in _tensors(batch))
-    return batch._replace(features=Snippets.of(features), labels=labels)
+    features, labels, *taught = (value.clone() for value in _tensors(batch))
+    return batch._replace(features=Snippets.of(features), labels=labels, taught=taught[0] if taught else None)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,20 @@ ROOMS = (
         "dataset",
         "eval",
     ),
-    *("data_tools", "run", "test", "localizer", "report", "video", "train", "ranks", "main", "experiments", "sal"),
+    *(
+        "data_tools",
+        "run",
+        "test",
+        "localizer",
+        "report",
+        "video",
+        "self_training",
+        "train",
+        "ranks",
+        "main",
+        "experiments",
+        "sal",
+    ),
 )
 UTILS_LINES = 600  # ground, not an attic
 

@@ -1,0 +1,150 @@
+"""Self-training: in later rounds of training, the network's own proposals on the training videos teach its classes.
+
+    lessons = ProposalLessons(model, data.train, options)      # None with --w_self 0
+    lessons.prepare(step, total_steps)                         # before every step; at the start of a round it makes them anew
+    batch = lessons.attach(batch)                              # batch.taught [B,T,C]
+
+Only video-level labels are read: a video's proposals are those of the classes that it is labelled with. A snippet is taught a
+class where two things agree: a fused, density-filtered proposal of the class covers it, and it lies above Otsu's threshold of
+the class's sequence. The formulas are in docs/method.md, section 9.
+"""
+
+if __name__ == "__main__":  # first, since the rest may need packages that are not there
+    from command_line.console import not_a_program
+
+    not_a_program("self_training.py", run="python main.py --w_self")
+
+import itertools
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dataset import Batch, Split, inference_batches, inference_groups
+from localization.proposals import Proposals, generate_proposals
+from losses import evidence_threshold
+from model import SAL, combined_sequence
+from options import LocalizationOptions, Options, SelfTrainingOptions
+from run.training_state import plain_dict, plain_tensor
+from utils.segments import Floats, Indices, temporal_iou
+from utils.snippet_grid import SnippetGrid
+
+# Of this grid a snippet of T is a second long, so that proposals are in snippets.
+_SNIPPETS = SnippetGrid(frames=1, stride=1)
+
+
+def fuse_proposals(start: Floats, end: Floats, score: Floats, options: SelfTrainingOptions) -> tuple[Floats, Floats]:
+    """The proposals [N] of one class in one video -> starts and ends of the few that many of them agree on.
+
+    A proposal's density is its score times the sum of all scores, each times the tIoU with it; scores below 0 count as 0. The
+    densest stands for all that it meets with a tIoU of at least `self_fuse`: their edges are averaged by density. All that it
+    overlaps are gone then, and the next is the densest of the rest, as long as it has a share of `self_density` of the first's.
+    """
+    score = np.maximum(score, 0.0)
+    overlap = temporal_iou(start[:, None], end[:, None], start[None], end[None])
+    density = score * (overlap * score).sum(1)
+    left, least = density > 0, options.self_density * density.max(initial=0.0)
+    fused: list[tuple[float, float]] = []
+    while left.any():
+        best = np.flatnonzero(left)[density[left].argmax()]
+        if density[best] < least:
+            break
+        alike = left & (overlap[best] >= options.self_fuse)
+        weight = density[alike] / density[alike].sum()
+        fused.append((float(weight @ start[alike]), float(weight @ end[alike])))
+        left &= overlap[best] <= 0
+    edges = np.array(fused, np.float64).reshape(-1, 2)
+    return edges[:, 0], edges[:, 1]
+
+
+def taught_snippets(
+    sequences: NDArray[np.float32], options: SelfTrainingOptions, localization: LocalizationOptions
+) -> NDArray[np.bool_]:
+    """Sequences [R,T], each of a class that its video has -> whether a snippet is to learn that class, [R,T]."""
+    low, high = sequences.min(1, keepdims=True), sequences.max(1, keepdims=True)
+    stretched = (sequences - low) / np.maximum(
+        high - low, np.finfo(np.float32).tiny
+    )  # thresholds are shares of the range
+    rows, snippets = sequences.shape
+    proposals = generate_proposals(
+        stretched,
+        class_scores=np.zeros(rows, np.float32),
+        num_snippets=np.full(rows, snippets),
+        fps=np.ones(rows),
+        options=localization,
+        grid=_SNIPPETS,
+    )
+    threshold = evidence_threshold(torch.from_numpy(sequences))[0].numpy()
+    return _covered(proposals, sequences.shape, options) & (sequences > threshold)
+
+
+def _covered(proposals: Proposals, shape: tuple[int, ...], options: SelfTrainingOptions) -> NDArray[np.bool_]:
+    """Whether the middle of a snippet lies in a fused proposal of its row."""
+    covered = np.zeros(shape, np.bool_)
+    middle = np.arange(shape[1]) + 0.5
+    ends = np.searchsorted(proposals.row, np.arange(shape[0] + 1))
+    for row, (first, last) in enumerate(itertools.pairwise(ends)):
+        of_row = slice(first, last)
+        fused = fuse_proposals(proposals.start[of_row], proposals.end[of_row], proposals.score[of_row], options)
+        for start, end in zip(*fused, strict=True):
+            covered[row] |= (middle >= start) & (middle < end)
+    return covered
+
+
+class ProposalLessons:
+    """What each training video's snippets are taught at the moment: nothing before the first round."""
+
+    def __init__(self, model: SAL, videos: Split, options: Options) -> None:
+        self.model, self.videos, self.options = model, videos, options
+        labels = np.stack([video.labels for video in videos]) > 0
+        self.video_of_row, self.class_of_row = (np.asarray(index, np.int64) for index in np.nonzero(labels))
+        self.ends: Indices = np.searchsorted(self.video_of_row, np.arange(len(videos) + 1))
+        self.position = {name: v for v, name in enumerate(videos.names)}
+        self.num_classes = labels.shape[1]
+        rows, device = len(self.video_of_row), next(model.parameters()).device
+        self.taught = torch.zeros(rows, options.data.num_segments, device=device)  # [R,T], 0 or 1
+
+    @classmethod
+    def of(cls, model: SAL, videos: Split, options: Options) -> Self | None:
+        """None where nothing is to be taught."""
+        return cls(model, videos, options) if options.losses.w_self > 0 else None
+
+    def prepare(self, step: int, total_steps: int) -> None:
+        """Before a step, counted from 0: at the start of a round, make the lessons with the model's weights of now."""
+        if step in self.options.self_training.round_steps(total_steps):
+            self.taught.copy_(torch.from_numpy(self._make()))
+
+    def attach(self, batch: Batch) -> Batch:
+        """The batch with what its snippets are taught, [B,T,C], on its device."""
+        shape = (len(batch.video_ids), self.taught.shape[1], self.num_classes)
+        taught = torch.zeros(shape, device=self.taught.device)
+        for i, name in enumerate(batch.video_ids):
+            v = self.position[name]
+            rows = slice(self.ends[v], self.ends[v + 1])
+            taught[i, :, self.class_of_row[rows]] = self.taught[rows].T
+        return batch._replace(taught=taught)
+
+    @torch.inference_mode()
+    def _make(self) -> NDArray[np.float32]:
+        """Puts the model into evaluation mode."""
+        self.model.eval()
+        options = self.options
+        groups = inference_groups(self.videos, options.data, batch_size=options.evaluation.test_batch_size)
+        rows = np.empty(tuple(self.taught.shape), np.float32)
+        for group, batch in zip(groups, inference_batches(self.videos, groups, options.data), strict=True):
+            sequences = combined_sequence(self.model(batch.features), options.fusion.weights).cpu().numpy()
+            for v, sequence in zip(group, sequences, strict=True):
+                for row in range(self.ends[v], self.ends[v + 1]):
+                    rows[row] = sequence[:, self.class_of_row[row]]
+        return taught_snippets(rows, options.self_training, options.localization).astype(np.float32)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"taught": self.taught}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """In place. Raises ValueError when it is not of these videos and this T."""
+        saved = plain_dict(state, "the state of self-training", ("taught",))
+        self.taught.copy_(plain_tensor(saved["taught"], "what proposals teach", like=self.taught, low=0.0, high=1.0))
