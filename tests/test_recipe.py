@@ -13,6 +13,7 @@ from command_line.flags import as_words
 from data_tools.recipe import (
     KNOWN_SETS,
     SetProfile,
+    class_threshold,
     evaluation_step,
     fitting_segments,
     like_a_known_set,
@@ -30,11 +31,11 @@ from run.checkpoint import load_checkpoint
 from utils.errors import InputError
 
 
-def profile(*, videos=475, length=48, classes=9, seconds=0.64):
+def profile(*, videos=475, length=48, classes=9, classes_per_video=1.0, seconds=0.64):
     return SetProfile(
         lengths=(length,) * videos,
         num_classes=classes,
-        classes_per_video=1.0,
+        classes_per_video=classes_per_video,
         snippet_seconds=seconds,
         feature_size=1024,
         streams=("rgb", "flow"),
@@ -74,10 +75,20 @@ def test_evaluations_are_of_whole_epochs_and_not_too_many(epoch, total, step):
     assert step % epoch == 0 and total / step <= 50.0 * 1.02
 
 
+@pytest.mark.parametrize(
+    ("classes", "threshold"), [(1.0, 0.15), (1.5, 0.1), (4 / 3, 0.112), (15.0, 0.01), (200.0, 0.001)]
+)  # 0.1125 and 0.00075, of three decimals
+def test_a_class_of_many_in_a_video_needs_less_score(classes, threshold):
+    assert class_threshold(classes) == threshold
+    taken = recipe_for(profile(classes=200, classes_per_video=classes), {"recipe": "stable"})
+    assert taken.values["class_th"] == threshold
+    assert f"--class_th is 0.15 of the score that each of {classes:.3g} classes has" in taken.reasons
+
+
 def test_stable_by_hand():
     taken = recipe_for(profile(), {"recipe": "stable"})
     constant = RECIPES["stable"]
-    fitted = {"num_segments": 48, "lr": 5e-4, "num_epochs": 17, "detection_inf_step": 238}
+    fitted = {"num_segments": 48, "lr": 5e-4, "num_epochs": 17, "detection_inf_step": 238, "class_th": 0.15}
     assert taken.name == "stable" and taken.values == {**fitted, **constant} and taken.fitted == fitted
     assert "T = 48" in str(taken) and "4,046 steps of 2 videos" in str(taken)
     options = taken.options({"recipe": "auto"})
@@ -200,6 +211,7 @@ def test_what_the_data_decide_is_undecided_without_them():
         "num_epochs",
         "num_iters",
         "detection_inf_step",
+        "class_th",
     }
     auto = undecided({"recipe": "auto", "fuse_cas": 1.0, "dataset": "demo"})
     assert {"recipe", "fuse_rgb", "pseudo_source"} < auto and not {"fuse_cas", "dataset"} & auto
@@ -288,7 +300,8 @@ def assert_equal_weights(folder, other):
 
 @pytest.mark.parametrize("typed", [[], ["--recipe", "auto"], ["--recipe", "stable"]])
 def test_a_resumed_run_keeps_its_numbers_and_reasons(train, no_fit, typed):
-    flags = ("--recipe", "auto", "--keep_state", "--lr_schedule", "constant")  # a cosine is that of the length
+    # A cosine and the rounds of self-training are shares of the length.
+    flags = ("--recipe", "auto", "--keep_state", "--lr_schedule", "constant", "--w_self", "0")
     whole, _ = train(*flags, epochs=3, name="whole")
     folder, _ = train(*flags, epochs=2)
     before = results(folder)["recipe_taken"]
