@@ -82,7 +82,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
 
     experiment, options, checkpoint = begin_training(flags, locks)
     options, taken = (options, None) if checkpoint else complete(flags, options)
-    check_read(flags, options.actionness)
+    check_read(flags, options)
     if taken:
         print(taken)
     initial = None if checkpoint else starting_checkpoint(options.run)

@@ -559,13 +559,15 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         raise InputError(f"--resume with changed options: {'; '.join(changed)}; omit them, or start another --exp_name")
 
 
-def check_read(flags: Mapping[str, Any], actionness: ActionnessOptions) -> None:
+def check_read(flags: Mapping[str, Any], options: Options) -> None:
     """Raise InputError when a flag was typed that training with these options does not read."""
+    own = options.actionness.pseudo_source
     for name, source in _READ_BY_SOURCE.items():
-        if name in flags and source != actionness.pseudo_source:
-            raise InputError(
-                f"--{name} is only read with --pseudo_source {source}; here it is {actionness.pseudo_source}"
-            )
+        if name in flags and source != own:
+            raise InputError(f"--{name} is only read with --pseudo_source {source}; here it is {own}")
+    for field in fields(SelfTrainingOptions):
+        if field.name in flags and options.losses.w_self == 0:
+            raise InputError(f"--{field.name} is only read with --w_self above 0; here it is 0")
 
 
 def as_plain(options: Options) -> dict[str, Any]:
@@ -658,10 +660,10 @@ def _check_together(options: Options) -> None:
             raise InputError(f"--average_tious {span}: no threshold of --tious {options.evaluation.tious} lies there")
     if options.data.recipe != AUTO:  # which has no numbers yet
         _check_topk(options)
-    if options.losses.w_self > 0 and options.data.short_videos == "keep":
-        raise InputError(
-            "--w_self: proposals teach videos that are resampled to T; give --short_videos stretch with it"
-        )
+        if options.losses.w_self > 0 and options.data.short_videos == "keep":
+            raise InputError(
+                "--short_videos keep: proposals teach videos that are resampled to T; give --short_videos stretch, or --w_self 0"
+            )
 
 
 def _check_topk(options: Options) -> None:

@@ -14,6 +14,7 @@ if __name__ == "__main__":  # first, since the rest may need packages that are n
 
     not_a_program("self_training.py", run="python main.py --w_self")
 
+import contextlib
 import itertools
 from collections.abc import Mapping
 from typing import Any, Self
@@ -23,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from command_line.progress import progress
 from dataset import Batch, Split, inference_batches, inference_groups
 from localization.proposals import Proposals, generate_proposals
 from losses import evidence_threshold
@@ -65,9 +67,8 @@ def taught_snippets(
 ) -> NDArray[np.bool_]:
     """Sequences [R,T], each of a class that its video has -> whether a snippet is to learn that class, [R,T]."""
     low, high = sequences.min(1, keepdims=True), sequences.max(1, keepdims=True)
-    stretched = (sequences - low) / np.maximum(
-        high - low, np.finfo(np.float32).tiny
-    )  # thresholds are shares of the range
+    least = np.finfo(np.float32).tiny  # where a sequence is the same everywhere
+    stretched = (sequences - low) / np.maximum(high - low, least)  # thresholds are shares of the range
     rows, snippets = sequences.shape
     proposals = generate_proposals(
         stretched,
@@ -112,9 +113,13 @@ class ProposalLessons:
         """None where nothing is to be taught."""
         return cls(model, videos, options) if options.losses.w_self > 0 else None
 
+    def begins_round(self, step: int, total_steps: int) -> bool:
+        """Whether a round begins before this step, counted from 0."""
+        return step in self.options.self_training.round_steps(total_steps)
+
     def prepare(self, step: int, total_steps: int) -> None:
-        """Before a step, counted from 0: at the start of a round, make the lessons with the model's weights of now."""
-        if step in self.options.self_training.round_steps(total_steps):
+        """Before a step: at the start of a round, make the lessons with the model's weights of now."""
+        if self.begins_round(step, total_steps):
             self.taught.copy_(torch.from_numpy(self._make()))
 
     def attach(self, batch: Batch) -> Batch:
@@ -129,17 +134,21 @@ class ProposalLessons:
 
     @torch.inference_mode()
     def _make(self) -> NDArray[np.float32]:
-        """Puts the model into evaluation mode."""
+        """Lessons [R,T]. Puts the model into evaluation mode. They are made batch by batch, so that memory does not grow."""
         self.model.eval()
         options = self.options
         groups = inference_groups(self.videos, options.data, batch_size=options.evaluation.test_batch_size)
-        rows = np.empty(tuple(self.taught.shape), np.float32)
-        for group, batch in zip(groups, inference_batches(self.videos, groups, options.data), strict=True):
-            sequences = combined_sequence(self.model(batch.features), options.fusion.weights).cpu().numpy()
-            for v, sequence in zip(group, sequences, strict=True):
-                for row in range(self.ends[v], self.ends[v + 1]):
-                    rows[row] = sequence[:, self.class_of_row[row]]
-        return taught_snippets(rows, options.self_training, options.localization).astype(np.float32)
+        batches = inference_batches(self.videos, groups, options.data)
+        shown = progress(batches, total=len(groups), desc="proposals that teach", unit="batch", leave=False)
+        lessons = np.zeros(tuple(self.taught.shape), np.float32)
+        with contextlib.closing(batches):
+            for group, batch in zip(groups, shown, strict=True):
+                sequences = combined_sequence(self.model(batch.features), options.fusion.weights).cpu().numpy()
+                rows = np.concatenate([np.arange(self.ends[v], self.ends[v + 1]) for v in group])
+                places = np.repeat(np.arange(len(group)), [self.ends[v + 1] - self.ends[v] for v in group])
+                own = sequences[places, :, self.class_of_row[rows]]  # [rows,T]
+                lessons[rows] = taught_snippets(own, options.self_training, options.localization)
+        return lessons
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"taught": self.taught}
@@ -147,4 +156,7 @@ class ProposalLessons:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """In place. Raises ValueError when it is not of these videos and this T."""
         saved = plain_dict(state, "the state of self-training", ("taught",))
-        self.taught.copy_(plain_tensor(saved["taught"], "what proposals teach", like=self.taught, low=0.0, high=1.0))
+        taught = plain_tensor(saved["taught"], "what proposals teach", like=self.taught)
+        if not ((taught == 0) | (taught == 1)).all():
+            raise ValueError("what proposals teach holds values besides 0 and 1")
+        self.taught.copy_(taught)

@@ -392,8 +392,7 @@ class Trainer:
             with self._saved_if_data_break(context):
                 batch = next(batches)
                 if self.lessons:
-                    self.lessons.prepare(self.step, self.total_steps)
-                    batch = self.lessons.attach(batch)
+                    batch = self._taught(batch, self.lessons, context)
                 self.model.train()
                 schedule_lr(self.optimizer, self.optimisation, step=self.step, total_steps=self.total_steps)
                 result = self.take_step(batch)
@@ -439,6 +438,13 @@ class Trainer:
         self.saver.finish()
         if rows := {name: record.summary for name, record in self.history.evaluations.items()}:
             context.curves.add_options(_hyperparameters(self.saved_options), final_numbers(rows), self.step)
+
+    def _taught(self, batch: Batch, lessons: ProposalLessons, context: RunContext) -> Batch:
+        """The batch with what proposals teach, which a round that begins now makes anew."""
+        if lessons.begins_round(self.step, self.total_steps):
+            with self._saved_if_interrupted(context):
+                lessons.prepare(self.step, self.total_steps)
+        return lessons.attach(batch)
 
     def _eager_step(self, batch: Batch) -> StepResult:
         return train_step(self.compute, self.optimizer, batch, teacher=self.teacher)
@@ -530,12 +536,14 @@ class Trainer:
 
     @contextlib.contextmanager
     def _saved_if_interrupted(self, context: RunContext) -> Iterator[None]:
-        """Leave an evaluation at the first signal, saved: the run that continues this one repeats it."""
+        """Leave an evaluation, or the start of a round, at the first signal, saved: the run that goes on repeats it."""
         try:
             with context.interrupt.at_once():
                 yield
         except BaseException:
             if context.interrupt.requested:  # whatever the interrupt has turned into
+                if self.pending:
+                    self._read_losses()
                 self._count_finished(context)
                 self.save()
                 self._stop_if_asked(context.interrupt)
@@ -592,6 +600,11 @@ class Trainer:
                     f"the learning rate's {self.optimisation.lr_schedule} was that of {planned} steps, and is now that of "
                     f"{self.total_steps}: numbers differ from those of a run that was this long from the start"
                 )
+            if self.total_steps > planned and self.lessons:
+                changed.append(
+                    f"the rounds of self-training were those of {planned} steps, and are now those of {self.total_steps}: "
+                    "numbers differ from those of a run that was this long from the start"
+                )
             notes += changed
             self.history.changed += [f"from step {self.step + 1} on: {note}"[:LONGEST_NOTE] for note in changed]
         if state["optimizer"] is None and self.step < self.total_steps:
@@ -630,7 +643,7 @@ class Trainer:
                 raise ValueError("the teacher's state is missing")
             self.teacher.start_over(updates=self.step)
         if self.lessons:
-            self.lessons.load_state_dict(state["lessons"])
+            self.lessons.load_state_dict(plain_dict(state, "it", ("lessons",))["lessons"])
         self.mask.load_state_dict(check_buffers(state["mask"], self.mask, low=0.0, high=math.inf))
         random = plain_dict(state["random"], "the random state", ("cpu", "cuda"))
         torch.set_rng_state(check_random_state(random["cpu"], torch.get_rng_state()))

@@ -82,6 +82,8 @@ class Leader:
 
         def take_step(batch: Batch) -> StepResult:
             ranks.command("step")
+            if trainer.lessons:
+                share_lessons(trainer.lessons, ranks, step=trainer.step, total_steps=trainer.total_steps)
             return step(batch)
 
         trainer.take_step = take_step
@@ -147,7 +149,7 @@ def _follow(ranks: Ranks) -> None:
             if do == "end":
                 return
             if lessons:
-                lessons.prepare(step, train["total"])
+                share_lessons(lessons, ranks, step=step, total_steps=train["total"])
             model.train()
             torch.manual_seed(dropout_seed(options.run.seed, ranks.rank, step))
             schedule_lr(optimizer, options.optimisation, step=step, total_steps=train["total"])
@@ -158,6 +160,13 @@ def _follow(ranks: Ranks) -> None:
 def dropout_seed(seed: int, rank: int, step: int) -> int:
     """The seed of a rank's random numbers in a step, the same when the run is resumed; rank 0 goes on with its own."""
     return int(np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0])
+
+
+def share_lessons(lessons: ProposalLessons, ranks: Ranks, *, step: int, total_steps: int) -> None:
+    """At the start of a round, give all ranks the lessons that rank 0 has made of all videos."""
+    if lessons.begins_round(step, total_steps):
+        with ranks.pulse.waiting():
+            broadcast([lessons.taught])
 
 
 def share_state(

@@ -220,6 +220,16 @@ def masked_gce(prob, label, weight, q, eps):
     return action / (action_weight + eps) + background / (background_weight + eps)
 
 
+def proposal_loss(cas, taught):
+    """cas, and whether a snippet is taught a class, [T,C] of one video: the mean over the snippets that are taught any."""
+    terms = []
+    for logits, own in zip(cas, taught, strict=True):
+        prob, count = softmax(logits), sum(own.tolist())
+        if count:
+            terms.append(sum(-math.log(p) / count for p, label in zip(prob, own.tolist(), strict=True) if label))
+    return sum(terms) / len(terms) if terms else 0.0
+
+
 def mutual_loss(rgb, flow):
     """Two streams' actionness, [T] each, of one video -> float: the mean squared difference, so that each teaches the other"""
     return sum((float(a) - float(b)) ** 2 for a, b in zip(rgb, flow, strict=True)) / len(rgb)
@@ -294,6 +304,23 @@ def nms(segments, scores, threshold, offset, soft_alpha=None):
 
 
 # Evaluation
+
+
+def fuse_proposals(segments, scores, least_density, least_iou):
+    """Proposals of one class in one video, (start, end) and score -> the (start, end) that many agree on, densest first."""
+    scored = [(segment, max(score, 0.0)) for segment, score in zip(segments, scores, strict=True)]
+    density = [score * sum(other * iou(segment, s) for s, other in scored) for segment, score in scored]
+    left, found = [n for n, value in enumerate(density) if value > 0], []
+    densest = max(density, default=0.0)
+    while left:
+        best = max(left, key=lambda n: density[n])
+        if density[best] < least_density * densest:
+            break
+        alike = [n for n in left if iou(segments[n], segments[best]) >= least_iou]
+        total = sum(density[n] for n in alike)
+        found.append(tuple(sum(density[n] * segments[n][edge] for n in alike) / total for edge in (0, 1)))
+        left = [n for n in left if iou(segments[n], segments[best]) == 0]
+    return found
 
 
 def average_precision(truth, detections, tiou):

@@ -184,7 +184,7 @@ def trainer(tmp_path_factory):
     folder, kept = tmp_path_factory.mktemp("altered"), []
     tiny = write_tiny_set(folder / "tiny")
     flags = ["--data_path", str(tiny.path), "--output_dir", str(folder / "out"), *TINY_FLAGS, "--keep_state"]
-    flags += ["--teacher_decay", "0.9"]
+    flags += ["--teacher_decay", "0.9", "--w_self", "1"]
     torch.set_num_threads(1)
     assert main.main([*flags, "--exp_name", "x"]) == 0
     with mock.patch("train.Trainer.run", lambda self, evaluate: kept.append(self)):
@@ -252,6 +252,8 @@ ALTERED = {
     ("training", "teacher", "updates"): (3, None, NAN, torch.tensor(-1.0), torch.tensor(float("inf")), META),
     ("training", "teacher", "weights"): (None, [], {}, {"encoder.conv.weight": NAN}, NAN),
     ("training", "teacher", "weights", "video_classifier.weight"): (None, 1.0, NAN, torch.ones(2, 3), META),
+    ("training", "lessons"): (None, [], "text", {}, NAN),
+    ("training", "lessons", "taught"): (None, 1.0, NAN, torch.ones(7, 3), torch.full((7, 24), 0.5), META),
     ("training", "random"): (None, [], {}, NAN),
     ("training", "random", "cpu"): (None, "text", NAN, torch.zeros(16, dtype=torch.uint8), META),
 }

@@ -125,7 +125,7 @@ def test_targets_are_of_the_videos_own_classes(no_mask):
 def test_flags_that_are_not_read_are_refused(tiny, tmp_path, refused_with, flags, said):
     typed = parse_flags(flags)
     with pytest.raises(InputError, match=said):
-        check_read(typed, resolve(typed).actionness)
+        check_read(typed, resolve(typed))
     with pytest.raises(InputError, match=said):
         make_job("x", tmp_path, typed)
     assert said in refused_with(tiny.path, *flags)
