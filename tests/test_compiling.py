@@ -21,7 +21,15 @@ from train import build_training, compile_objective, schedule_lr, train_step
 SIZES = {"num_segments": 24, "feature_size": 6, "hidden_size": 8, "pseudo_extra": 2}
 OPTIONS = resolve({**SIZES, "lr": 0.01})
 TAUGHT = resolve(
-    {**SIZES, "lr": 0.01, "pseudo_source": "classes", "teacher_decay": 0.5, "lr_schedule": "cosine", "num_iters": 4}
+    {
+        **SIZES,
+        "lr": 0.01,
+        "pseudo_source": "classes",
+        "teacher_decay": 0.5,
+        "lr_schedule": "cosine",
+        "num_iters": 4,
+        "w_self": 1.0,
+    }
 )
 
 
@@ -32,9 +40,12 @@ def reset():
     torch.compiler.reset()
 
 
-def batch(count, seed):
+def batch(count, seed, *, taught=False):
+    """`taught`: whether snippets are taught classes, each by chance."""
     generator = torch.Generator().manual_seed(seed)
-    return build_batch(torch.rand(count, 24, 12, generator=generator), torch.eye(3)[:count])
+    made = build_batch(torch.rand(count, 24, 12, generator=generator), torch.eye(3)[:count])
+    lessons = (torch.rand(count, 24, 3, generator=generator) > 0.5).float()
+    return made._replace(taught=lessons if taught else None)
 
 
 @pytest.fixture
@@ -67,7 +78,8 @@ def test_compiled_steps_are_the_plain_ones(eager_backend, options):
         losses = []
         for seed, count in enumerate((2, 2, 1)):
             schedule_lr(optimizer, options.optimisation, step=seed, total_steps=4)
-            losses.append(train_step(step, optimizer, batch(count, seed), teacher=it.teacher).losses)
+            given = batch(count, seed, taught=options is TAUGHT)
+            losses.append(train_step(step, optimizer, given, teacher=it.teacher).losses)
         taught = it.teacher.tensors if it.teacher else []
         results.append((torch.stack(losses), [*it.model.parameters(), *taught], it.mask.mean))
     torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
@@ -80,12 +92,12 @@ def test_the_real_compiler_takes_the_step(options):
     it, _ = build_training(build_model(options, 3), options, torch.device("cpu"))
     step = compile_objective(it, [2], 24)
     assert step != it.__call__
-    features, labels, losses = torch.rand(2, 24, 12), torch.eye(3)[:2], []
+    given, losses = batch(2, 0, taught=options is TAUGHT), []
     statistics, states = {name: value.clone() for name, value in it.mask.state_dict().items()}, []
     for function in (it, step):
         it.mask.load_state_dict(statistics)
         torch.manual_seed(3)
-        losses.append(function(features, labels).losses)
+        losses.append(function(given.features.dense(), given.labels, given.taught).losses)
         states.append(torch.get_rng_state())
     assert torch.equal(*states)  # as many random numbers
     if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13):  # torch 2.11 draws them in another order

@@ -98,6 +98,18 @@ def test_a_teacher_and_a_schedule_are_part_of_the_one_graph():
     assert_equal(before, graphed.teacher.tensors)
 
 
+def test_what_is_taught_is_read_anew_by_every_replay():
+    """Lessons change from round to round, in the same memory."""
+    eager, graphed = (
+        Run(graphed=value, options=resolve({**SIZES, "pseudo_extra": 2, "w_self": 1.0})) for value in (False, True)
+    )
+    lessons = [torch.zeros(2, 24, 3), torch.ones(2, 24, 3), (torch.rand(2, 24, 3) > 0.5).float()]
+    assert_same_steps(eager, graphed, [batch(0)._replace(taught=taught) for taught in lessons])
+    assert len(graphed.step.captured) == 1 and not graphed.step.failed
+    terms = [eager.take(batch(0)._replace(taught=taught))[0][0] for taught in (lessons[0], lessons[1])]
+    assert not torch.equal(*terms)
+
+
 def test_a_capture_changes_nothing():
     """Not even halfway through a run; gradients that were there are gone, as at the start of any step."""
     run = Run(graphed=True)

@@ -44,7 +44,7 @@ FLAGS = (
     "5",
 )
 
-TAUGHT = ("--pseudo_source", "classes", "--teacher_decay", "0.99", "--lr_schedule", "cosine")
+TAUGHT = ("--pseudo_source", "classes", "--teacher_decay", "0.99", "--lr_schedule", "cosine", "--w_self", "1")
 
 
 def without_length(flags):
@@ -80,12 +80,12 @@ def losses(folder):
 
 
 def numbers(folder):
-    """Weights, a teacher's too, mask statistics and moments, means of all gradients and of their squares, by name."""
+    """Weights, a teacher's too, mask statistics, lessons and moments, means of all gradients and of their squares, by name."""
     last = load_checkpoint(folder / "last.pt")
     state = last.training["optimizer"]["state"]
     moments = {f"{i}.{name}": value for i, of in state.items() for name, value in of.items()}
     teacher = last.training.get("teacher", {"weights": {}})["weights"]
-    others = {"mask": last.training["mask"], "teacher": teacher}
+    others = {"mask": last.training["mask"], "teacher": teacher, "lessons": last.training.get("lessons", {})}
     named = {f"{part}.{name}": value for part, values in others.items() for name, value in values.items()}
     return {**last.model, **moments, **named}
 
@@ -168,6 +168,7 @@ def test_a_job_that_is_resumed_has_the_numbers_of_one_that_was_not(train, tiny, 
     ended = run_ranks([*goes_on, "cut"], tmp_path / "on")
     assert [end.code for end in ended.values()] == [0, 0], ended
     assert_same_numbers(numbers(cut), numbers(whole), tolerance=0)
+    assert not more or numbers(cut)["lessons.taught"].any()
     ended = run_ranks([*goes_on, "other"], tmp_path / "of other", count=1)
     assert ended[0].code == 0, ended
     assert "the run had 2 ranks (now 1 rank)" in ended[0].out

@@ -236,7 +236,9 @@ def test_main_reports_no_bug_as_a_mistake(tiny, run, monkeypatch):
         run(tiny.path)
 
 
-@pytest.mark.parametrize("flags", [{"pseudo_extra": 2}, {"pseudo_source": "classes", "teacher_decay": 0.9}])
+@pytest.mark.parametrize(
+    "flags", [{"pseudo_extra": 2}, {"pseudo_source": "classes", "teacher_decay": 0.9, "w_self": 1.0}]
+)
 def test_a_step_asks_the_device_for_nothing(monkeypatch, flags):
     """Fake tensors have no values: whoever reads one, or branches on one, fails."""
     monkeypatch.setattr(snippets, "_all_distinct", snippets._all_distinct.__wrapped__)  # which would keep fake tensors
@@ -250,6 +252,7 @@ def test_a_step_asks_the_device_for_nothing(monkeypatch, flags):
             num_snippets=(24, 24),
             fps=(25.0, 25.0),
             durations=(None, None),
+            taught=torch.empty(2, 24, 3) if "w_self" in flags else None,
         )
         objective, optimizer = train.build_training(build_model(options, 3), options, torch.device("cpu"))
         for _ in range(2):
