@@ -73,7 +73,6 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             {
                 "pseudo_source": "classes",
                 "pseudo_band": 1.0,
-                "teacher_decay": 0.99,
                 "no_mask": True,
                 "no_propagation": True,
                 "mil_rank": "cas",
