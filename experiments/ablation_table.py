@@ -5,16 +5,17 @@ print(made.text)
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from eval.run_tables import caption_of, check_comparable
 from eval.statistics import CONFIDENCE, SeedEstimate, over_seeds, paired_over_seeds
 from eval.table_markup import escape_latex, escape_markdown, latex_table, markdown_table
 from eval.table_runs import TableRun, read_table_run
 from experiments.job import Job
-from experiments.parts import PARTS, Variant
+from experiments.parts import PARTS, Variant, switches
 from experiments.running import Tables
 from formats.run_results import OF_A_RUN, VAL
+from recipes import RECIPES
 from utils.text_table import table
 
 NONE = "-"  # where there is no run
@@ -31,6 +32,7 @@ def ablation_tables(
         for key, by_seed in jobs.items()
     }
     every = list(tables.values())
+    recipes = {job.options.data.recipe for of in jobs.values() for job in of.values()}
     check_comparable(every, [job.folder for job in finished])
     text, markdown, latex = [], [], []
     for evaluation in [name for name in (VAL, *reversed(OF_A_RUN)) if all(name in run.measures for run in every)]:
@@ -43,9 +45,8 @@ def ablation_tables(
         shown = [[_as_latex(cell) for cell in row] for row in (header, *rows)]
         latex.append(latex_table(shown[0], shown[1:], names=1, caption=escape_latex(caption)))
     checks = "% needs \\usepackage{amssymb} for its check marks\n"
-    return Tables(
-        text="\n".join(text), markdown="\n".join(markdown), latex=checks + "".join(latex), notes=_notes(variants, runs)
-    )
+    notes = [*_notes(variants, runs), *_of_recipes(variants, recipes)]
+    return Tables(text="\n".join(text), markdown="\n".join(markdown), latex=checks + "".join(latex), notes=notes)
 
 
 def _row(variant: Variant, runs: Runs, evaluation: str, measures: Sequence[str]) -> list[str]:
@@ -105,6 +106,20 @@ def _notes(variants: Sequence[Variant], runs: Runs) -> list[str]:
         "training s: mean seconds of a run's steps, without evaluations, beside whatever else this machine did"
     )
     notes.append("best is chosen by its mAP on these very videos; compare rows by last")
+    return notes
+
+
+def _of_recipes(variants: Sequence[Variant], recipes: Iterable[str]) -> list[str]:
+    """Rows switch every part, whatever a recipe says of it: a note where none of them is what the recipe trains."""
+    notes = []
+    for recipe in sorted(recipes):
+        constants = RECIPES.get(recipe, {})
+        off = [part for part in PARTS if constants.get(f"no_{part.flag}")]
+        if off and all(variant.flags != switches(off) for variant in variants):
+            notes.append(
+                f"--recipe {recipe} leaves out {' and '.join(part.name for part in off)}, which SAL here has: no row is the "
+                "recipe as it stands; make its runs with experiments.seeds"
+            )
     return notes
 
 

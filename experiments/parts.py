@@ -39,7 +39,7 @@ class Variant:
     flags: dict[str, bool]  # every switch, on or off, whatever a recipe says of it
 
 
-def _switches(off: Iterable[Part]) -> dict[str, bool]:
+def switches(off: Iterable[Part]) -> dict[str, bool]:
     """The switches that leave out these parts and no others."""
     flags = {part.flag for part in off}
     return {f"no_{part.flag}": part.flag in flags for part in PARTS}
@@ -56,7 +56,7 @@ def upward() -> list[Variant]:
                 label=f"+ {has[-1].name}{'' if lacks else ' (SAL)'}" if has else "baseline",
                 parts=frozenset(part.flag for part in has),
                 against=variants[-1].key if variants else None,
-                flags=_switches(lacks),
+                flags=switches(lacks),
             )
         )
     return variants
@@ -70,7 +70,7 @@ def without_one() -> list[Variant]:
             label=f"SAL without {part.name}",
             parts=frozenset(other.flag for other in PARTS if part.flag not in (other.flag, other.needs)),
             against=WHOLE,
-            flags=_switches([part]),
+            flags=switches([part]),
         )
         for part in PARTS
     ]

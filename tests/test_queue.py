@@ -307,6 +307,17 @@ def test_an_ablation_is_paired_by_seed(queues, capsys):
     assert "12 runs of 26 not finished" in capsys.readouterr().out
 
 
+def test_a_table_says_that_no_row_is_the_recipe(monkeypatch, queues, capsys):
+    said = "--recipe stable leaves out propagation and adaptive mask, which SAL here has: no row is the recipe as it stands"
+    words = ["--seeds", "1", *queues.flags]
+    for recipe in ("stable", "published"):
+        assert ablation.main([*words, "--name", recipe, "--recipe", recipe]) == 0
+        assert (said in capsys.readouterr().out) == (recipe == "stable")
+    monkeypatch.setattr("experiments.ablation_table.RECIPES", {"stable": {"no_mask": True}})  # the row before the last
+    assert ablation.main([*words, "--name", "stable", "--recipe", "stable", "--table"]) == 0
+    assert "--recipe" not in capsys.readouterr().out
+
+
 def table_run(seed, value):
     measures = {"last": {"0.5": value, "avg 0.5": value}}
     return TableRun(name=f"r{seed}", seed=seed, data="set", options=None, measures=measures, classes=(), compared={})
