@@ -16,7 +16,7 @@ if __name__ == "__main__":  # first, since the rest may need packages that are n
 
 import contextlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -124,13 +124,18 @@ class ProposalLessons:
 
     def attach(self, batch: Batch) -> Batch:
         """The batch with what its snippets are taught, [B,T,C], on its device."""
+        rows, places = self._rows_of([self.position[name] for name in batch.video_ids])
         shape = (len(batch.video_ids), self.taught.shape[1], self.num_classes)
         taught = torch.zeros(shape, device=self.taught.device)
-        for i, name in enumerate(batch.video_ids):
-            v = self.position[name]
-            rows = slice(self.ends[v], self.ends[v + 1])
-            taught[i, :, self.class_of_row[rows]] = self.taught[rows].T
+        taught[places, :, self.class_of_row[rows]] = self.taught[rows]
         return batch._replace(taught=taught)
+
+    def _rows_of(self, videos: Sequence[int]) -> tuple[Indices, Indices]:
+        """The rows of these videos [N], and of which of them each is, as its place among them [N]."""
+        rows = [np.arange(self.ends[v], self.ends[v + 1]) for v in videos]
+        places = [np.full(len(own), place) for place, own in enumerate(rows)]
+        nothing = np.zeros(0, np.int64)
+        return np.concatenate([nothing, *rows]), np.concatenate([nothing, *places])
 
     @torch.inference_mode()
     def _make(self) -> NDArray[np.float32]:
@@ -144,8 +149,7 @@ class ProposalLessons:
         with contextlib.closing(batches):
             for group, batch in zip(groups, shown, strict=True):
                 sequences = combined_sequence(self.model(batch.features), options.fusion.weights).cpu().numpy()
-                rows = np.concatenate([np.arange(self.ends[v], self.ends[v + 1]) for v in group])
-                places = np.repeat(np.arange(len(group)), [self.ends[v + 1] - self.ends[v] for v in group])
+                rows, places = self._rows_of(group)
                 own = sequences[places, :, self.class_of_row[rows]]  # [rows,T]
                 lessons[rows] = taught_snippets(own, options.self_training, options.localization)
         return lessons

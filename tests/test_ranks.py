@@ -106,7 +106,7 @@ def assert_same_numbers(found, expected, *, tolerance=1e-5):
         ("3", 3, []),
         ("4", 2, ["--no_actionness", "--no_propagation"]),
         ("4", 2, TAUGHT),
-        ("3", 3, ["--pseudo_source", "classes", "--teacher_decay", "0.99", "--no_mask"]),
+        ("3", 3, ["--pseudo_source", "classes", "--teacher_decay", "0.99", "--no_mask", "--w_self", "1"]),
     ],
 )
 def test_ranks_compute_what_one_process_does(train, size, count, flags):
