@@ -106,7 +106,8 @@ def evidence_labels(evidence: Tensor, *, band: float) -> tuple[Tensor, Tensor]:
     """Pseudo labels h and weights, [B,T] each, of evidence [B,T]: h is 1 above Otsu's threshold, however many those are.
 
     A snippet near the threshold hardly counts: its weight is its distance from there as a share of `band` times that of the
-    mean of its side, at most 1. Evidence that is the same everywhere teaches nothing: all weigh 0.
+    mean of its side, at most 1. Evidence that is the same everywhere, or differs by less than the means' FIXED_POINT, teaches
+    nothing: all weigh 0.
     """
     threshold, below, above = evidence_threshold(evidence)
     exact = evidence.double()
@@ -114,7 +115,7 @@ def evidence_labels(evidence: Tensor, *, band: float) -> tuple[Tensor, Tensor]:
     if band > 0:
         reach = band * torch.where(label, above - threshold, threshold - below)
         weight = ((exact - threshold).abs() / reach).clamp_max(1)
-    varied = exact.amin(1, keepdim=True) < exact.amax(1, keepdim=True)
+    varied = (below < threshold) & (threshold < above)
     weight = torch.where(varied, weight, 0.0)
     return label.to(evidence.dtype), weight.to(evidence.dtype)
 

@@ -85,6 +85,17 @@ def test_evidence_that_is_the_same_everywhere_teaches_nothing(t, value, band):
     assert not labels.any() and not weights.any()
 
 
+@pytest.mark.parametrize("band", [0.0, 1.0])
+def test_evidence_that_differs_by_less_than_the_fixed_points_unit_teaches_nothing(band):
+    """Its means don't lie on both sides of the threshold: distances from it would be negative, or nothing."""
+    rows = [[1e-13, 1e-13, 2e-13], [0, 0, 1e-13], [0, 0, 4e-13], [5e-13, 5e-13, 9e-13], [0, 1e-12, 1.3e-12]]
+    for row in [*rows, [0, 0, 1]]:
+        _, weights = evidence_labels(torch.tensor([row, [0.0, 0.0, 1.0]], dtype=torch.float64), band=band)
+        assert ((weights >= 0) & (weights <= 1)).all() and weights[1].tolist() == [1, 1, 1]
+        if max(row) < 4.5e-13:  # half a unit: all sums are 0
+            assert not weights[0].any()
+
+
 def test_neighbouring_floats_are_told_apart():
     value = torch.tensor(0.3)
     labels, weights = evidence_labels(torch.stack([value, value.nextafter(torch.tensor(1.0))])[None], band=1.0)
