@@ -316,7 +316,9 @@ def fuse_proposals(segments, scores, least_density, least_iou):
         best = max(left, key=lambda n: density[n])
         if density[best] < least_density * densest:
             break
-        alike = [n for n in left if iou(segments[n], segments[best]) >= least_iou]
+        alike = [
+            n for n in left if iou(segments[n], segments[best]) >= least_iou and iou(segments[n], segments[best]) > 0
+        ]
         total = sum(density[n] for n in alike)
         found.append(tuple(sum(density[n] * segments[n][edge] for n in alike) / total for edge in (0, 1)))
         left = [n for n in left if iou(segments[n], segments[best]) == 0]

@@ -46,6 +46,12 @@ def test_what_the_densest_touches_is_gone():
     assert fused([(0, 10, 1), (0, 10, 1), (8, 18, 1), (10, 20, 1)]) == [(0, 10), (10, 20)]
 
 
+def test_only_what_overlaps_is_fused():
+    """Even where any tIoU is enough, 0 too: not what is far away, nor what begins where the other ends."""
+    assert fused([(0, 10, 1), (10, 16, 0.9), (50, 60, 0.9)], self_fuse=0.0) == [(0, 10), (10, 16), (50, 60)]
+    assert fused([(0, 10, 1), (8, 18, 1)], self_fuse=0.0) == [(4, 14)]
+
+
 @pytest.mark.parametrize("rows", [[], [(0, 5, 0.0)], [(0, 5, -1.0), (1, 4, -0.5)], [(3, 3, 1.0)]])
 def test_nothing_is_fused_of_nothing(rows):
     assert fused(rows) == []
