@@ -409,10 +409,6 @@ def random_indices(
 # Batches
 
 
-def steps_per_epoch(num_videos: int, options: OptimisationOptions) -> int:
-    return num_videos // options.batch_size if options.drop_last else -(-num_videos // options.batch_size)
-
-
 def train_batch_sizes(split: Split, optimisation: OptimisationOptions) -> list[int]:
     """The batch sizes that occur in training."""
     sizes = _batch_sizes(len(split), optimisation.batch_size)
@@ -553,7 +549,7 @@ def _train_keys(
     num_videos: int, *, optimisation: OptimisationOptions, seed: int, first_step: int, last_step: int
 ) -> Iterator[list[_SampleKey]]:
     """The keys of every step's batch."""
-    steps, batch_size = steps_per_epoch(num_videos, optimisation), optimisation.batch_size
+    steps, batch_size = optimisation.steps_per_epoch(num_videos), optimisation.batch_size
     order_epoch, order = -1, np.zeros(0, np.int64)
     for step in range(first_step, last_step):
         epoch, index = divmod(step, steps)

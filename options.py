@@ -245,9 +245,8 @@ class OptimisationOptions:
     num_iters: int | None = option(None, "total steps, instead of --num_epochs", range="[1,1000000000]")
 
     def steps_per_epoch(self, num_videos: int) -> int:
-        """Of training on so many videos; at least one, though --drop_last leaves out a batch that is not full."""
-        batches = num_videos / self.batch_size
-        return max(1, math.floor(batches) if self.drop_last else math.ceil(batches))
+        """Of training on so many videos; 0 where --drop_last leaves out the only batch, which is not full."""
+        return num_videos // self.batch_size if self.drop_last else -(-num_videos // self.batch_size)
 
     def total_steps(self, steps_per_epoch: int) -> int:
         return self.num_iters or (self.num_epochs or 0) * steps_per_epoch

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from command_line.progress import Progress
-from dataset import WHOLE_BATCH, Batch, Dataset, Share, steps_per_epoch, train_batch_sizes, train_batches
+from dataset import WHOLE_BATCH, Batch, Dataset, Share, train_batch_sizes, train_batches
 from formats.names import amount
 from layers.rank_adam import unusable
 from layers.snippets import Snippets
@@ -304,7 +304,7 @@ class Trainer:
         self.data_options, self.run_options, self.pictures = data_options, run_options, pictures
         self.optimisation, self.evaluation, self.held_out_loss = optimisation, evaluation, held_out_loss
         self.share = share
-        self.steps_per_epoch = steps_per_epoch(len(data.train), optimisation)
+        self.steps_per_epoch = optimisation.steps_per_epoch(len(data.train))
         if self.steps_per_epoch == 0:
             raise InputError(
                 f"--batch_size {optimisation.batch_size}: --drop_last leaves none of {len(data.train)} videos"

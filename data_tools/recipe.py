@@ -181,7 +181,8 @@ def _stable_values(profile: SetProfile, flags: Mapping[str, Any]) -> tuple[dict[
     others = {name: value for name, value in flags.items() if name not in OF_THE_DATA}
     options = resolve({**others, "recipe": STABLE})
     optimisation = options.optimisation
-    epoch = optimisation.steps_per_epoch(_trained(profile.num_videos, options.evaluation))
+    # Where --drop_last leaves none, training says so.
+    epoch = max(1, optimisation.steps_per_epoch(_trained(profile.num_videos, options.evaluation)))
     segments = min(fitting_segments(profile.lengths), DataOptions.num_segments)
     lr, epochs = training_length(epoch)
     total = flags.get("num_iters") or epoch * flags.get("num_epochs", epochs)
@@ -190,10 +191,10 @@ def _stable_values(profile: SetProfile, flags: Mapping[str, Any]) -> tuple[dict[
         "lr": lr,
         "class_th": class_threshold(profile.classes_per_video),
     }
-    reasons = {"num_segments": f"T = {segments} fits the lengths"}
-    reasons["class_th"] = (
-        f"--class_th is {CLASS_SHARE:g} of the score that each of {profile.classes_per_video:.3g} classes has"
-    )
+    reasons = {"num_segments": f"T = {segments} fits the lengths", "class_th": f"--class_th is {values['class_th']:g}"}
+    classes = f"{profile.classes_per_video:.3g}"
+    if classes != "1":
+        reasons["class_th"] += f": {CLASS_SHARE:g}, shared among the {classes} classes of a video"
     if flags.keys().isdisjoint({"num_iters", "num_epochs"}):
         values["num_epochs"] = epochs
         reasons["num_epochs"] = f"{epochs} epochs are {epoch * epochs:,} steps of {optimisation.batch_size} videos"
@@ -248,7 +249,7 @@ def training_length(steps_per_epoch: int) -> tuple[float, int]:
 
 def class_threshold(classes_per_video: float) -> float:
     """--class_th: class scores sum to 1 over a video's classes, so the more it has, the less each of them scores."""
-    return round(CLASS_SHARE / classes_per_video, 3)
+    return float(f"{CLASS_SHARE / classes_per_video:.3g}")
 
 
 def evaluation_step(steps_per_epoch: int, total_steps: int) -> int:

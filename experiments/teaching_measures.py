@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from command_line.progress import progress
-from dataset import Batch, Dataset, Split, inference_batches, inference_groups, inference_indices, steps_per_epoch
+from dataset import Batch, Dataset, Split, inference_batches, inference_groups, inference_indices
 from eval.judging import Evaluation
 from formats.annotations import ground_truth_segments
 from localization.instances import Prediction
@@ -120,7 +120,7 @@ class TeachingWatch:
 
     def __call__(self, evaluator: Predictor, objective: Objective, data: Dataset, options: Options) -> Predictor:
         """The evaluator that the run is to call."""
-        self.steps_per_epoch = steps_per_epoch(len(data.train), options.optimisation)
+        self.steps_per_epoch = options.optimisation.steps_per_epoch(len(data.train))
         return LookingEvaluator(evaluator, objective, data, options, looks=self.looks)
 
 

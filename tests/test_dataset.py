@@ -9,7 +9,7 @@ import torch
 from support.networks import host_split
 from support.tiny import CLASSES, FEATURE_SIZE
 
-from dataset import inference_batches, inference_groups, load_dataset, steps_per_epoch, train_batches, uniform_indices
+from dataset import inference_batches, inference_groups, load_dataset, train_batches, uniform_indices
 from formats.annotations import ground_truth_segments
 from formats.feature_files import FeatureFiles
 from options import OptimisationOptions, resolve
@@ -138,8 +138,8 @@ def test_an_epoch_has_every_video_once(tiny):
 @pytest.mark.parametrize(("drop_last", "steps"), [(False, 4), (True, 3)])
 def test_steps_per_epoch(drop_last, steps):
     options = OptimisationOptions(batch_size=2, drop_last=drop_last)
-    assert steps_per_epoch(7, options) == steps
-    assert steps_per_epoch(200, options) == 100
+    assert options.steps_per_epoch(7) == steps
+    assert options.steps_per_epoch(200) == 100
 
 
 def test_snippets_are_drawn_anew_every_epoch(tiny):

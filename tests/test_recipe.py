@@ -55,7 +55,7 @@ def test_t_is_the_length_of_the_longer_videos(lengths, segments):
 
 @pytest.mark.parametrize(
     ("videos", "batch", "drop_last", "steps"),
-    [(475, 2, False, 238), (475, 2, True, 237), (1, 2, True, 1), (6, 3, True, 2)],
+    [(475, 2, False, 238), (475, 2, True, 237), (1, 2, True, 0), (1, 2, False, 1), (6, 3, True, 2)],
 )
 def test_steps_of_an_epoch(videos, batch, drop_last, steps):
     assert OptimisationOptions(batch_size=batch, drop_last=drop_last).steps_per_epoch(videos) == steps
@@ -76,13 +76,32 @@ def test_evaluations_are_of_whole_epochs_and_not_too_many(epoch, total, step):
 
 
 @pytest.mark.parametrize(
-    ("classes", "threshold"), [(1.0, 0.15), (1.5, 0.1), (1.2, 0.125), (15.0, 0.01), (200.0, 0.001)]
-)  # the last is 0.00075, of three decimals
+    ("classes", "threshold"), [(1.0, 0.15), (1.5, 0.1), (1.2, 0.125), (7.0, 0.0214), (15.0, 0.01), (300.0, 0.0005)]
+)
 def test_a_class_of_many_in_a_video_needs_less_score(classes, threshold):
     assert class_threshold(classes) == threshold
-    taken = recipe_for(profile(classes=200, classes_per_video=classes), {"recipe": "stable"})
+    taken = recipe_for(profile(classes=300, classes_per_video=classes), {"recipe": "stable"})
     assert taken.values["class_th"] == threshold
-    assert f"--class_th is 0.15 of the score that each of {classes:.3g} classes has" in taken.reasons
+    assert taken.options({"recipe": "stable"}).localization.class_th == threshold
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (1.0, "--class_th is 0.15"),
+        (1.0004, "--class_th is 0.15"),
+        (1.5, "--class_th is 0.1: 0.15, shared among the 1.5 classes of a video"),
+        (300.0, "--class_th is 0.0005: 0.15, shared among the 300 classes of a video"),
+    ],
+)
+def test_a_threshold_says_where_it_is_from(classes, said):
+    assert said in recipe_for(profile(classes=300, classes_per_video=classes), {"recipe": "stable"}).reasons
+
+
+def test_a_set_smaller_than_a_batch_has_numbers_too():
+    """Of videos that --drop_last leaves none of; training then says so."""
+    taken = recipe_for(profile(videos=3), {"recipe": "stable", "dataset": "activitynet1.3"})
+    assert taken.values["detection_inf_step"] == 80 and taken.values["num_epochs"] == 4000
 
 
 def test_stable_by_hand():
