@@ -42,8 +42,9 @@ def fuse_proposals(start: Floats, end: Floats, score: Floats, options: SelfTrain
     """The proposals [N] of one class in one video -> starts and ends of the few that many of them agree on.
 
     A proposal's density is its score times the sum of all scores, each times the tIoU with it; scores below 0 count as 0. The
-    densest stands for all that it overlaps with a tIoU of at least `self_fuse`: their edges are averaged by density. All that it
-    overlaps are gone then, and the next is the densest of the rest, as long as it has a share of `self_density` of the first's.
+    densest stands for those that it overlaps with a tIoU of at least `self_fuse`: their edges are averaged by density. All that
+    it overlaps are gone then, and the next is the densest of the rest, as long as it has a share of `self_density` of the
+    first's.
     """
     score = np.maximum(score, 0.0)
     overlap = temporal_iou(start[:, None], end[:, None], start[None], end[None])
