@@ -146,28 +146,45 @@ def recipe_for(profile: SetProfile, flags: Mapping[str, Any]) -> TakenRecipe:
         return TakenRecipe(name=PUBLISHED, values={}, reasons=())
     reasons = [str(profile)]
     if recipe == AUTO:
-        known = like_a_known_set(profile)
+        dataset = flags.get("dataset")
+        known = like_a_known_set(profile, dataset=dataset)
         if known:
             values = {} if known.dataset == DataOptions.dataset else {"dataset": known.dataset}
             reasons.append(
                 f"lengths, videos and classes are like those of {known.name}, which the published numbers are for"
             )
             return TakenRecipe(name=PUBLISHED, values=_untyped(values, flags), reasons=tuple(reasons))
-        *names, last = (known.name for known in KNOWN_SETS)
-        reasons.append(f"unlike {', '.join(names)} and {last}, which the published numbers are for")
+        reasons.append(_unlike(dataset))
     values, why = _stable_values(profile, flags)
     return TakenRecipe(name=STABLE, values=values, reasons=(*reasons, *why))
 
 
-def like_a_known_set(profile: SetProfile) -> KnownSet | None:
-    """The set that this one is like in every number; of several the one whose number of classes is nearest."""
+def sets_of(dataset: str | None) -> list[KnownSet]:
+    """The sets that the numbers of a preset are for, and without one all."""
+    return [known for known in KNOWN_SETS if dataset is None or PRESETS[known.dataset] == PRESETS[dataset]]
+
+
+def _unlike(dataset: str | None) -> str:
+    """Why published numbers are not taken."""
+    *names, last = [known.name for known in sets_of(dataset)] or [""]
+    if not last:
+        return f"--dataset {dataset} has no published numbers"
+    numbers = "published numbers" if dataset is None else f"numbers of --dataset {dataset}"
+    return f"unlike {' and '.join([', '.join(names), last] if names else [last])}, which the {numbers} are for"
+
+
+def like_a_known_set(profile: SetProfile, *, dataset: str | None = None) -> KnownSet | None:
+    """The set that this one is like in every number; of several the one whose number of classes is nearest.
+
+    With `dataset`, which stays as it was typed, only sets that its numbers are for.
+    """
 
     def near(own: float, other: float) -> bool:
         return max(own, other) <= LIKE * min(own, other)
 
     alike = [
         known
-        for known in KNOWN_SETS
+        for known in sets_of(dataset)
         if near(profile.num_videos, known.videos)
         and near(profile.num_classes, known.classes)
         and near(usual_length(profile.lengths), known.usual_length)
