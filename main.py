@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from command_line.console import run_tool
-from options import Options, as_plain, check_read, parse_flags, resolve
+from options import Options, as_plain, check_training, parse_flags, resolve
 from ranks.place import Place, check_alone
 from utils.errors import InputError
 from utils.processors import settle_in
@@ -82,7 +82,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
 
     experiment, options, checkpoint = begin_training(flags, locks)
     options, taken = (options, None) if checkpoint else complete(flags, options)
-    check_read(flags, options)
+    check_training(flags, options)
     if taken:
         print(taken)
     initial = None if checkpoint else starting_checkpoint(options.run)

@@ -494,6 +494,9 @@ def resolve(flags: Mapping[str, Any], saved: Mapping[str, Any] | None = None) ->
     options = FLAGS.build(merged)
     FLAGS.check(options)
     _check_together(options)
+    t_is_known = recipe == PUBLISHED or bool(saved) or "num_segments" in flags
+    if t_is_known and recipe != AUTO:  # of which not even the source of pseudo labels is known
+        _check_topk(options)
     return options
 
 
@@ -558,8 +561,12 @@ def check_unchanged(flags: Mapping[str, Any], saved: Mapping[str, Any]) -> None:
         raise InputError(f"--resume with changed options: {'; '.join(changed)}; omit them, or start another --exp_name")
 
 
-def check_read(flags: Mapping[str, Any], options: Options) -> None:
-    """Raise InputError when a flag was typed that training with these options does not read."""
+def check_training(flags: Mapping[str, Any], options: Options) -> None:
+    """Check what matters in training alone: these options, and that it reads the flags that were typed. Raises InputError."""
+    if options.losses.w_self > 0 and options.data.short_videos == "keep":
+        raise InputError(
+            "--short_videos keep: proposals teach videos that are resampled to T; give --short_videos stretch, or --w_self 0"
+        )
     own = options.actionness.pseudo_source
     for name, source in _READ_BY_SOURCE.items():
         if name in flags and source != own:
@@ -657,12 +664,6 @@ def _check_together(options: Options) -> None:
     for span in options.evaluation.average_tious:
         if not any(in_span(tiou, parse_span(span)) for tiou in options.evaluation.tiou_grid):
             raise InputError(f"--average_tious {span}: no threshold of --tious {options.evaluation.tious} lies there")
-    if options.data.recipe != AUTO:  # which has no numbers yet
-        _check_topk(options)
-        if options.losses.w_self > 0 and options.data.short_videos == "keep":
-            raise InputError(
-                "--short_videos keep: proposals teach videos that are resampled to T; give --short_videos stretch, or --w_self 0"
-            )
 
 
 def _check_topk(options: Options) -> None:

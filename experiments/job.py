@@ -24,7 +24,7 @@ from options import (
     NEUTRAL_FLAGS,
     Options,
     as_plain,
-    check_read,
+    check_training,
     parse_flags,
     resolve,
 )
@@ -79,7 +79,7 @@ def make_job(name: str, output_dir: pathlib.Path, flags: Mapping[str, Any]) -> J
     typed = parse_flags([f"--exp_name={name}", f"--output_dir={output_dir}", *as_words(flags)])
     options = resolve(typed)
     if options.data.recipe != AUTO:  # whose pseudo labels the data decide on
-        check_read(typed, options)
+        check_training(typed, options)
     return Job(name=name, output_dir=output_dir, flags=dict(flags), options=options, program=MAIN)
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from support.disk import complaint
 from support.ranks import run_ranks
 from support.tiny import FEATURE_SIZE
 
@@ -192,10 +193,40 @@ def test_auto_knows_the_published_sets(known):
     assert known.name in str(taken) and f"{known.videos:,}".replace(",", "") in str(taken)
 
 
-def test_a_typed_preset_stays():
-    anet = profile(videos=10_000, length=344, classes=200)
-    flags = {"recipe": "auto", "dataset": "demo"}
-    assert recipe_for(anet, flags).options(flags) == resolve({"dataset": "demo"})
+LIKE_THUMOS = {"videos": 200, "length": 696, "classes": 20}
+LIKE_ANET = {"videos": 10_024, "length": 344, "classes": 200}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "like", "said"),
+    [
+        ("thumos14", LIKE_THUMOS, "are like those of THUMOS'14, which"),
+        ("thumos14", LIKE_ANET, "unlike THUMOS'14, which the numbers of --dataset thumos14 are for"),
+        ("activitynet1.3", LIKE_ANET, "are like those of ActivityNet-1.3, which"),
+        ("activitynet1.2", LIKE_ANET, "are like those of ActivityNet-1.3, which"),  # whose numbers are the same
+        (
+            "activitynet1.3",
+            LIKE_THUMOS,
+            "unlike ActivityNet-1.2 and ActivityNet-1.3, which the numbers of --dataset activitynet1.3 are for",
+        ),
+        ("demo", LIKE_ANET, "--dataset demo has no published numbers"),
+        (None, {}, "unlike THUMOS'14, ActivityNet-1.2 and ActivityNet-1.3, which the published numbers are for"),
+    ],
+)
+def test_a_typed_preset_stays_and_its_numbers_are_for_its_own_set(dataset, like, said):
+    flags = {"recipe": "auto"} | ({"dataset": dataset} if dataset else {})
+    taken = recipe_for(profile(**like), flags)
+    assert any(said in reason for reason in taken.reasons) and "dataset" not in taken.values
+    assert taken.name == ("published" if said.startswith("are like") else "stable")
+    options = taken.options(flags)
+    assert options.data.dataset == (dataset or "thumos14")
+    if taken.name == "published":
+        assert options == resolve({"dataset": dataset})
+    else:
+        assert (
+            options.data.num_segments == min(like.get("length", 48), 750)
+            and options.actionness.pseudo_source == "classes"
+        )
 
 
 @pytest.mark.parametrize(
@@ -382,6 +413,38 @@ def test_numbers_that_do_not_fit_each_other_are_refused(tiny, refused_with):
         tiny.path, "--recipe", "auto", "--num_segments", "16", "--pseudo_source", "actionness", "--pseudo_extra", "15"
     )
     assert "--num_segments 16" in line and "--pseudo_extra" in line
+
+
+def test_t_is_judged_when_the_data_have_given_it(train):
+    """Of the preset's 50 snippets a ratio of 0.019 would be none; of the set's 54 it is one."""
+    flags = ("--dataset", "activitynet1.3", "--mil_ratio", "0.019", "--bg_ratio", "0.2", "--batch_size", "2")
+    for recipe in ("stable", "auto"):
+        folder, _ = train(*flags, "--recipe", recipe, epochs=1, name=recipe)
+        assert saved_options(folder)["num_segments"] == 54
+
+
+@pytest.mark.parametrize("typed", [[], ["--num_segments", "50"]])
+@pytest.mark.parametrize("recipe", ["stable", "auto"])
+def test_a_ratio_that_is_too_small_for_the_sets_t_is_refused(tiny, tmp_path, capsys, recipe, typed):
+    flags = ["--recipe", recipe, "--mil_ratio", "0.018", *typed, "--output_dir", str(tmp_path / "out")]
+    assert main.main(["--data_path", str(tiny.path), *SMALL, *flags]) == 2
+    t = typed[-1] if typed else "54"
+    assert f"--num_segments {t}: too small for --mil_ratio 0.018" in complaint(2, capsys.readouterr().err)
+
+
+def test_a_typed_t_is_judged_without_the_data():
+    with pytest.raises(InputError, match="--num_segments 16: too small for --mil_ratio"):
+        resolve({"recipe": "stable", "num_segments": 16, "mil_ratio": 0.02})
+    assert resolve({"recipe": "stable", "mil_ratio": 0.001}).fusion.mil_ratio == 0.001
+
+
+def test_auto_is_judged_by_what_it_takes(train):
+    """The published pseudo labels would be more than 16 snippets, and its network keeps ActivityNet's short videos."""
+    folder, _ = train("--recipe", "auto", "--num_segments", "16", epochs=1)
+    assert saved_options(folder)["num_segments"] == 16
+    flags = {"recipe": "auto", "dataset": "activitynet1.3", "w_self": 1.0}
+    assert recipe_for(profile(), flags).options(flags).data.short_videos == "stretch"
+    assert make_job("x", folder, {**flags, "num_segments": 16, "mil_ratio": 0.1}).options.losses.w_self == 1.0
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,10 @@ from support.networks import build_batch, build_model, build_objective, host_spl
 from support.runs import assert_same, interrupt_at, load
 from support.tiny import FEATURE_SIZE, load_tiny_set
 
+import main
+from experiments.job import make_job
 from losses import proposal_loss
-from options import LocalizationOptions, SelfTrainingOptions, check_read, parse_flags, resolve
+from options import LocalizationOptions, SelfTrainingOptions, check_training, parse_flags, resolve
 from reference import loops
 from self_training import ProposalLessons, fuse_proposals, taught_snippets
 from train import build_training, train_step
@@ -281,13 +283,27 @@ def test_videos_that_keep_their_length_are_refused(tiny, refused_with, flags):
     assert "--short_videos keep: " in refused_with(tiny.path, *flags)
 
 
+def test_a_model_that_learnt_by_proposals_may_keep_lengths_in_test(tiny, run, refused_with, tmp_path):
+    """Nothing is taught there; a run of a queue is training."""
+    assert run(tiny.path, "--exp_name", "x", *FLAGS).code == 0
+    keep = ("--short_videos", "keep")
+    assert run(tiny.path, "--exp_name", "x", "--inference_only", *keep).code == 0
+    stated = json.loads((tmp_path / "out" / "x" / "inference" / "results.json").read_text())["options"]
+    assert (stated["short_videos"], stated["w_self"]) == ("keep", 1.0)
+    model = str(tmp_path / "out" / "x" / "best.pt")
+    predict = ("--predict", str(tiny.path), "--model_file", model, "--out", str(tmp_path / "p"))
+    assert main.main([*predict, *keep, "--device", "cpu", "--no-write_report"]) == 0
+    with pytest.raises(InputError, match="--short_videos keep"):
+        make_job("y", tmp_path, {"short_videos": "keep", "w_self": 1.0})
+
+
 @pytest.mark.parametrize("name", ["self_from", "self_rounds", "self_density", "self_fuse"])
 def test_numbers_of_rounds_are_refused_where_there_are_none(tiny, refused_with, name):
     said = f"--{name} is only read with --w_self above 0"
     typed = parse_flags([f"--{name}", "1" if name == "self_rounds" else "0.5"])
     with pytest.raises(InputError, match=said):
-        check_read(typed, resolve(typed))
-    check_read(typed, resolve({**typed, "recipe": "stable"}))
+        check_training(typed, resolve(typed))
+    check_training(typed, resolve({**typed, "recipe": "stable"}))
     assert said in refused_with(tiny.path, *(f"--{n}={v}" for n, v in typed.items()))
 
 

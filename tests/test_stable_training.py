@@ -13,7 +13,7 @@ from experiments.job import make_job
 from layers.weight_average import WeightAverage
 from layers.wide_adam import WideAdam
 from losses import AdaptiveMask, actionness_targets, class_evidence, evidence_labels, evidence_threshold
-from options import ActionnessOptions, OptimisationOptions, check_read, parse_flags, resolve
+from options import ActionnessOptions, OptimisationOptions, check_training, parse_flags, resolve
 from reference import loops
 from train import build_training, train_step
 from utils.errors import InputError
@@ -136,7 +136,7 @@ def test_targets_are_of_the_videos_own_classes(no_mask):
 def test_flags_that_are_not_read_are_refused(tiny, tmp_path, refused_with, flags, said):
     typed = parse_flags(flags)
     with pytest.raises(InputError, match=said):
-        check_read(typed, resolve(typed))
+        check_training(typed, resolve(typed))
     with pytest.raises(InputError, match=said):
         make_job("x", tmp_path, typed)
     assert said in refused_with(tiny.path, *flags)
