@@ -84,15 +84,15 @@ def taught_snippets(
 
 
 def _covered(proposals: Proposals, shape: tuple[int, ...], options: SelfTrainingOptions) -> NDArray[np.bool_]:
-    """Whether the middle of a snippet lies in a fused proposal of its row."""
+    """Whether a snippet lies in a fused proposal of its row, at the point where upsampling has the snippet's own value."""
     covered = np.zeros(shape, np.bool_)
-    middle = np.arange(shape[1]) + 0.5
+    point = np.arange(shape[1])
     ends = np.searchsorted(proposals.row, np.arange(shape[0] + 1))
     for row, (first, last) in enumerate(itertools.pairwise(ends)):
         of_row = slice(first, last)
         fused = fuse_proposals(proposals.start[of_row], proposals.end[of_row], proposals.score[of_row], options)
         for start, end in zip(*fused, strict=True):
-            covered[row] |= (middle >= start) & (middle < end)
+            covered[row] |= (point >= start) & (point < end)
     return covered
 
 
