@@ -110,6 +110,17 @@ def test_what_is_taught_is_read_anew_by_every_replay():
     assert not torch.equal(*terms)
 
 
+def test_a_schedule_that_begins_later_is_captured_anew():
+    """A graph reads the group's rate as a number, the schedule's from memory."""
+    eager, graphed = Run(graphed=False), Run(graphed=True)
+    assert_same_steps(eager, graphed, [batch(0)])
+    for rate in (0.5, 0.25):
+        for each in (eager, graphed):
+            each.optimizer.schedule_lr(rate)
+        assert_same_steps(eager, graphed, [batch(1)])
+        assert len(graphed.step.captured) == 2 and not graphed.step.failed
+
+
 def test_a_capture_changes_nothing():
     """Not even halfway through a run; gradients that were there are gone, as at the start of any step."""
     run = Run(graphed=True)

@@ -26,9 +26,11 @@ from ranks import pulse
 from ranks.evaluation import dealt_out, fingerprint, shared_evaluator
 from ranks.exchange import goes_as_rows
 from ranks.meeting import check_same
-from ranks.training import dropout_seed, in_short
+from ranks.training import dropout_seed, in_short, share_state
 from run.checkpoint import load_checkpoint
 from run.data_digest import data_digest
+from self_training import ProposalLessons
+from train import build_training
 from utils.errors import InputError, TrainingError
 
 # Dropout is drawn by each rank; log_steps 1: a point of the curves for every step.
@@ -284,6 +286,40 @@ def test_a_signal_to_another_rank_than_0_changes_nothing(train, tiny, tmp_path):
     )
     ends = run_ranks([*without_length(()), *fixed], tmp_path / "ends", own_hook={1: Hook(2, number=signal.SIGTERM)})
     assert [end.code for end in ends.values()] == [0, 0], ends
+
+
+@pytest.mark.parametrize("step", [0, 5])
+def test_the_state_that_all_begin_with(tiny, monkeypatch, step):
+    """Teacher and lessons too, which a rank that joins a resumed run can't know; moments where there are any."""
+    flags = {"num_segments": 24, "feature_size": FEATURE_SIZE, "hidden_size": 8, "pseudo_source": "classes"}
+    options = resolve({**flags, "teacher_decay": 0.9, "w_self": 1.0})
+    videos, sent = load_tiny_set(tiny.path).train, []
+    for rank in (0, 1):
+        torch.manual_seed(rank)
+        objective, optimizer = build_training(build_model(options, 3, seed=rank), options, torch.device("cpu"))
+        lessons = ProposalLessons.of(objective.model, videos, options)
+        optimizer.make_moments()
+        moments = [value for p in objective.model.parameters() for value in optimizer.state[p].values()]
+        state = [*objective.teacher.tensors, *objective.mask.buffers(), *objective.model.parameters(), lessons.taught]
+        with torch.no_grad():
+            for value in (*state, *moments):
+                value.fill_(rank + 1)
+
+        def exchange(tensors, rank=rank):
+            if rank:
+                for own, value in zip(tensors, sent, strict=True):
+                    own.copy_(value)
+            else:
+                sent.extend(value.clone() for value in tensors)
+
+        monkeypatch.setattr("ranks.training.broadcast", exchange)
+        share_state(objective, optimizer, waiting_for_none(), step=step, lessons=lessons)
+    assert all((value == 1).all() for value in state)
+    assert all((value == (1 if step else 2)).all() for value in moments)
+
+
+def waiting_for_none():
+    return SimpleNamespace(pulse=SimpleNamespace(waiting=contextlib.nullcontext))
 
 
 def test_what_other_data_are(tiny):

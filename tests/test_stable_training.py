@@ -9,12 +9,25 @@ from support.networks import build_batch, build_model, build_objective
 from support.runs import assert_same, interrupt_at, load
 from torch import nn
 
+import train
 from experiments.job import make_job
 from layers.weight_average import WeightAverage
 from layers.wide_adam import WideAdam
-from losses import AdaptiveMask, actionness_targets, class_evidence, evidence_labels, evidence_threshold
+from losses import (
+    AdaptiveMask,
+    Company,
+    actionness_targets,
+    class_evidence,
+    evidence_labels,
+    evidence_threshold,
+    take_part_in_targets,
+)
 from options import ActionnessOptions, OptimisationOptions, check_training, parse_flags, resolve
 from reference import loops
+from run import saving
+from run.checkpoint import Checkpoint
+from run.state_dicts import MOST_WEIGHT
+from run.training_state import check_average
 from train import build_training, train_step
 from utils.errors import InputError
 
@@ -185,10 +198,11 @@ def test_what_a_teacher_says_is_what_the_network_says_in_test():
                 assert said.actionness is None
 
 
+@pytest.mark.parametrize("no_propagation", [False, True])  # without it nothing but pseudo labels may read actionness
 @pytest.mark.parametrize("source", ["actionness", "classes"])
-def test_targets_are_the_teachers_and_the_step_moves_it(source):
+def test_targets_are_the_teachers_and_the_step_moves_it(source, no_propagation):
     extra = {"pseudo_extra": 2} if source == "actionness" else {}
-    options = resolve({**SMALL, **ON, **extra, "pseudo_source": source})
+    options = resolve({**SMALL, **ON, **extra, "pseudo_source": source, "no_propagation": no_propagation})
     torch.manual_seed(0)
     objective, optimizer = build_training(build_model(options, 3), options, torch.device("cpu"))
     teacher, model = objective.teacher, objective.model.train()
@@ -261,6 +275,28 @@ def test_the_curve_shows_the_schedule(tiny, run, tmp_path):
     assert shown == pytest.approx(expected)
 
 
+def test_every_step_of_a_run_has_the_rate_of_its_place(tiny, run, tmp_path, monkeypatch):
+    """From the full rate on; the last step's is that of one step before 0. So it is across an interrupt."""
+    original, rates = train.train_step, []
+
+    def noted(objective, optimizer, batch, **more):
+        rates.append(optimizer.scheduled_lr.item())
+        return original(objective, optimizer, batch, **more)
+
+    flags = [*FLAGS, "--lr", "0.01", "--keep_state"]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", noted)
+        interrupt_at(patch, 5)
+        assert run(tiny.path, "--exp_name", "x", *flags).code == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", noted)
+        assert run(tiny.path, "--exp_name", "x", "--resume", *flags).code == 0
+    # 0.01 * (1 + cos(k * 15 degrees)) / 2
+    cosines = [1, 0.9659258, 0.8660254, 0.7071068, 0.5, 0.2588190]
+    expected = [0.005 * (1 + c) for c in cosines] + [0.005] + [0.005 * (1 - c) for c in reversed(cosines[1:])]
+    assert rates == pytest.approx(expected, rel=1e-5)
+
+
 # Runs
 
 
@@ -289,6 +325,71 @@ def test_a_run_that_is_lengthened_says_what_its_schedule_becomes(tiny, run, tmp_
     assert said in outcome.out and "the teacher with the network's own weights" in outcome.out
     results = json.loads((tmp_path / "out" / "x" / "results.json").read_text())
     assert any(said in note and note.startswith("from step 13 on") for note in results["changed"])
+
+
+def test_the_teacher_of_a_run_that_is_lengthened_begins_with_its_weights(tiny, run, tmp_path, monkeypatch):
+    """And with its number of updates: so it does not move as far as a new one would."""
+    assert run(tiny.path, "--exp_name", "x", *FLAGS).code == 0
+    weights = load(tmp_path, "x").model
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1)
+        assert run(tiny.path, "--exp_name", "x", "--resume", "--num_epochs", "4", *FLAGS).code == 1
+    after = load(tmp_path, "x")
+    teacher, kept = after.training["teacher"], 13 / 22
+    assert after.training["step"] == teacher["updates"] == 13
+    for name, weight in teacher["weights"].items():
+        torch.testing.assert_close(weight, kept * weights[name] + (1 - kept) * after.model[name])
+
+
+class Crowd(Company):
+    """Of the videos of a step one process has all; what is gathered of it is what another, which has none, is given."""
+
+    def __init__(self, gathered=None):
+        self.gathered, self.shape = gathered, None
+
+    def everyone(self, values):
+        self.shape = tuple(values.shape)
+        self.gathered = values if self.gathered is None else self.gathered
+        return self.gathered
+
+
+@pytest.mark.parametrize("no_mask", [False, True])
+@pytest.mark.parametrize("source", ["actionness", "classes"])
+def test_a_process_without_videos_takes_part_in_targets(source, no_mask):
+    """It gathers as many values of a snippet as the others do, and its mask sees the same confidences."""
+    options = resolve({**SMALL, "pseudo_extra": 2, "pseudo_source": source, "no_mask": no_mask})
+    with torch.no_grad():
+        output = build_model(options, 3)(torch.rand(3, 24, 12))
+    with_videos, without = (AdaptiveMask(options.actionness, num_classes=3) for _ in range(2))
+    rest, of_all = {"ablation": options.ablation}, Crowd()
+    actionness_targets(output, with_videos, options.actionness, labels=torch.eye(3), company=of_all, **rest)
+    company = Crowd(of_all.gathered)
+    take_part_in_targets(without, 24, options.actionness, company=company, device=torch.device("cpu"), **rest)
+    assert company.shape == (0, *of_all.shape[1:])
+    assert torch.equal(without.mean, with_videos.mean) and torch.equal(without.var, with_videos.var)
+    assert no_mask == torch.equal(without.mean, AdaptiveMask(options.actionness, num_classes=3).mean)
+
+
+def test_a_teacher_beyond_what_weights_may_be_is_refused():
+    average = WeightAverage(nn.Linear(1, 2), decay=0.9)
+    assert check_average(average.state_dict(), average)["updates"] == 0
+    for value in (2 * MOST_WEIGHT, -2 * MOST_WEIGHT):
+        weights = {"weight": torch.tensor([[0.0], [value]]), "bias": torch.zeros(2)}
+        with pytest.raises(ValueError, match="weight of the teacher"):
+            check_average({"weights": weights, "updates": torch.tensor(1.0)}, average)
+
+
+def test_a_copy_for_the_background_has_room_for_the_teacher(monkeypatch):
+    """Of 100 numbers each: weights, two moments and the teacher, which may be half of the free memory."""
+    hundred = torch.zeros(100)
+    moments = {"state": {0: {"exp_avg": hundred, "exp_avg_sq": hundred}}}
+    training = {"optimizer": moments, "teacher": {"weights": {"w": hundred}, "updates": torch.zeros(())}}
+    checkpoint = Checkpoint(model={"w": hundred}, training=training)
+    for free, room in ((2 * 1600 - 1, False), (2 * 1600 + 2, True)):
+        monkeypatch.setattr(saving, "free_bytes", lambda device, free=free: free)
+        assert saving._has_room(checkpoint) == room
+    monkeypatch.setattr(saving, "free_bytes", lambda device: 2 * 1200 + 2)
+    assert saving._has_room(Checkpoint(model={"w": hundred}, training={**training, "teacher": None}))
 
 
 def test_the_whole_stable_recipe_trains(tiny, run, tmp_path):
