@@ -208,7 +208,10 @@ def _stable_values(profile: SetProfile, flags: Mapping[str, Any]) -> tuple[dict[
         "lr": lr,
         "class_th": class_threshold(profile.classes_per_video),
     }
-    reasons = {"num_segments": f"T = {segments} fits the lengths", "class_th": f"--class_th is {values['class_th']:g}"}
+    reasons = {
+        "num_segments": segments_reason(segments, profile.lengths),
+        "class_th": f"--class_th is {values['class_th']:g}",
+    }
     classes = f"{profile.classes_per_video:.3g}"
     if classes != "1":
         reasons["class_th"] += f": {CLASS_SHARE:g}, shared among the {classes} classes of a video"
@@ -257,6 +260,13 @@ def fitting_segments(lengths: Sequence[int]) -> int:
 def fitting_extra(num_segments: int) -> int:
     """--pseudo_extra of the published recipe for this T: the same share of it, since the same number would be too many."""
     return round(ActionnessOptions.pseudo_extra * num_segments / DataOptions.num_segments)
+
+
+def segments_reason(segments: int, lengths: Sequence[int]) -> str:
+    """Why T is what `fitting_segments`, and the published T as the most, make it."""
+    if segments < usual_length(lengths):
+        return f"T = {segments}, the most that is taken"
+    return f"T = {segments}, the least that is taken" if segments > max(lengths) else f"T = {segments} fits the lengths"
 
 
 def training_length(steps_per_epoch: int) -> tuple[float, int]:

@@ -212,3 +212,11 @@ def test_a_set_that_training_refuses_has_no_command(tiny, run):
     tiny.feature("train", "rgb", "train_1").write_bytes(b"no array")
     outcome = run(tiny.path, "--check_data")
     assert outcome.code == 2 and "next: " not in outcome.out
+
+
+@pytest.mark.parametrize("flags", [["--pseudo_extra", "4"], ["--recipe", "stable", "--pseudo_ratio", "0.2"]])
+def test_no_command_that_training_would_refuse(tiny, flags, capsys):
+    """Of flags that the recipe which fits does not read."""
+    main.main(["--check_data", "--data_path", str(tiny.path), "--feature_size", str(FEATURE_SIZE), *flags])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("next:"))
+    assert line.startswith(f"next: --recipe stable can't train with these flags: {flags[-2]} is only read with")

@@ -32,8 +32,9 @@ from formats.inspection import inspect_features
 from formats.names import SPLITS
 from formats.opening import open_feature_set
 from formats.problems import DataError, Kind, Problem
-from options import DataOptions, resolve
+from options import DataOptions, check_training, resolve
 from recipes import AUTO
+from utils.errors import InputError
 from utils.prefetch import prefetch
 from utils.snippet_grid import SnippetGrid, frame_rate
 from utils.text_table import table
@@ -100,6 +101,10 @@ def _command(profile: SetProfile, flags: Mapping[str, Any]) -> str:
     """The command to train with, by the recipe that was typed, or the one that fits, and why."""
     taken = recipe_for(profile, {"recipe": AUTO, **flags})
     given = {name: value for name, value in flags.items() if name not in OF_THE_CHECK}
+    try:
+        check_training(given, taken.options(given))
+    except InputError as error:
+        return f"next: --recipe {taken.name} can't train with these flags: {error}; omit it"
     return "\n".join([training_command(given, taken), "; ".join(taken.reasons)]).rstrip()
 
 
