@@ -12,7 +12,7 @@ the class's sequence. The formulas are in docs/method.md, section 9.
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
     from command_line.console import not_a_program
 
-    not_a_program("self_training.py", run="python main.py --w_self")
+    not_a_program("self_training.py", run="python main.py --recipe stable")
 
 import contextlib
 import itertools
