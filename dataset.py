@@ -25,7 +25,7 @@ from torch import Tensor
 from command_line.progress import progress
 from formats.annotations import VideoAnnotation, labels_of
 from formats.feature_files import FeatureFiles
-from formats.inspection import inspect_set
+from formats.inspection import InspectedSet, inspect_set
 from formats.left_out import Cause, Reason
 from formats.names import SPLITS
 from layers.snippets import Part, Placement, Snippets
@@ -249,17 +249,19 @@ def load_dataset(
     device: torch.device,
     splits: tuple[str, ...] = SPLITS,
     classes: tuple[str, ...] | None = None,
+    inspected: InspectedSet | None = None,
 ) -> Dataset:
     """Read and check everything. The classes are the labels of all videos in a split, sorted. Other splits stay empty.
 
     A trained model's `classes` come first, in its order; of the labels, only those of `splits` that it does not know follow.
+    `inspected`: what inspect_set has found of these `splits` before, with options that are `inspected_alike`.
 
     `options.fps` is the frame rate of all features; None takes each video's own from the ground truth, DEFAULT_FPS where it
     has none. `options.skip_unusable` leaves out what would otherwise be refused: videos without features, empty segments.
     Values are checked as they are read: now, or with cache "mmap" when they are first needed. Raises InputError naming the
     file, the video and what to do, or the bytes that a cache needs and those that are free.
     """
-    inspected = inspect_set(path, options, splits=splits)
+    inspected = inspected or inspect_set(path, options, splits=splits)
     feature_set, left_out = inspected.feature_set, dict(inspected.left_out)
     if classes is None:
         classes = feature_set.classes

@@ -81,7 +81,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
     from train import Trainer, build_training
 
     experiment, options, checkpoint = begin_training(flags, locks)
-    options, taken = (options, None) if checkpoint else complete(flags, options)
+    options, taken, inspected = (options, None, None) if checkpoint else complete(flags, options)
     check_training(flags, options)
     if taken:
         print(taken)
@@ -89,7 +89,8 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
     machine = choose_machine(options.run, **ranks.of_machine) if ranks else choose_machine(options.run)
     plain = {**as_plain(options), "threads": machine.threads, "products": machine.products}
     leader = Leader(ranks, options, plain) if ranks else None
-    data = load_for_training(options, machine)
+    data = load_for_training(options, machine, inspected=inspected)
+    inspected = None  # of a large set many megabytes
     make_model = training_network(options, machine, data)
     torch.manual_seed(options.run.seed)
     model = make_model()

@@ -11,16 +11,26 @@ from data_tools.check.times import TimedVideo, grid_warning
 from data_tools.demo_set import data_folder
 from dataset import Dataset, load_dataset
 from formats.annotations import labels_of
+from formats.inspection import InspectedSet
 from formats.names import shown
 from formats.spelling import similar_to, spelling_warnings
 from options import DataOptions
 
 
 def open_dataset(
-    options: DataOptions, *, device: torch.device, splits: tuple[str, ...], classes: tuple[str, ...] | None = None
+    options: DataOptions,
+    *,
+    device: torch.device,
+    splits: tuple[str, ...],
+    classes: tuple[str, ...] | None = None,
+    inspected: InspectedSet | None = None,
 ) -> Dataset:
-    """Load the set, print what is left out and whether times look wrong. `classes`: see load_dataset. Raises InputError."""
-    data = load_dataset(data_folder(options), options, device=device, splits=splits, classes=classes)
+    """Load the set, print what is left out and whether times look wrong. Raises InputError.
+
+    `classes` and `inspected`: see load_dataset.
+    """
+    path = data_folder(options)
+    data = load_dataset(path, options, device=device, splits=splits, classes=classes, inspected=inspected)
     for reason, count in data.left_out.items():
         print(f"left out, {reason}: {count}")
     for note in data.notes:

@@ -1,6 +1,6 @@
 """The numbers that --recipe stable and auto take from the data, and why.
 
-    options, taken = complete(flags, resolve(flags))            # reads a set's headers and labels; None: nothing to take
+    options, taken, inspected = complete(flags, resolve(flags))     # reads headers and labels; None: nothing to take
 
     profile = profile_of(lengths, annotations, options.data, feature_size=1024)     # of a set that is read already
     taken = recipe_for(profile, {"recipe": "auto"})             # TakenRecipe(name, values, reasons)
@@ -20,7 +20,7 @@ import numpy as np
 from command_line.flags import as_words
 from data_tools.demo_set import data_folder
 from formats.annotations import VideoAnnotation
-from formats.inspection import InspectedSet, inspect_set
+from formats.inspection import InspectedSet, inspect_set, inspected_alike
 from formats.names import amount
 from options import ActionnessOptions, DataOptions, EvaluationOptions, Options, resolve
 from recipes import AUTO, PRESETS, PUBLISHED, RECIPES, STABLE
@@ -106,16 +106,19 @@ class TakenRecipe:
         return f"{' '.join([f'recipe {self.name}:', *shown])}\nwhy: {'; '.join(self.reasons)}"
 
 
-def complete(flags: Mapping[str, Any], options: Options) -> tuple[Options, TakenRecipe | None]:
+def complete(flags: Mapping[str, Any], options: Options) -> tuple[Options, TakenRecipe | None, InspectedSet | None]:
     """The options with what the recipe takes from the data, and the recipe; the same and None for the published one.
+
+    The set is returned, too, if with these options it can be loaded as it was inspected.
 
     Raises InputError for a set that can't be trained on.
     """
     if options.data.recipe == PUBLISHED:
-        return options, None
+        return options, None, None
     inspected = inspect_set(data_folder(options.data), options.data)
     taken = recipe_for(profile_of_set(inspected, options.data), flags)
-    return taken.options(flags), taken
+    completed = taken.options(flags)
+    return completed, taken, inspected if inspected_alike(options.data, completed.data) else None
 
 
 def profile_of_set(inspected: InspectedSet, data: DataOptions) -> SetProfile:

@@ -22,6 +22,8 @@ from options import DataOptions
 from utils.errors import InputError
 
 COMPARED = 8  # videos whose shapes are compared with that of one that does not fit
+# Options that come in after inspection alone. One that is not named here is taken to matter.
+LATER = frozenset({"dataset", "recipe", "num_segments", "short_videos"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +48,12 @@ def inspect_set(path: pathlib.Path, options: DataOptions, *, splits: tuple[str, 
             raise InputError(f"{path}: no {split} video is left; none of them has usable features")
     left_out |= {str(reason): count for reason, count in unused.items() if count}
     return InspectedSet(feature_set=feature_set, files=found, left_out=left_out)
+
+
+def inspected_alike(one: DataOptions, other: DataOptions) -> bool:
+    """Whether a set that was inspected with the one need not be inspected again for the other."""
+    fields = vars(one).keys() - LATER
+    return all(getattr(one, name) == getattr(other, name) for name in fields)
 
 
 def inspect_features(feature_set: FeatureSet, split: str, video: str, options: DataOptions) -> FeatureFiles:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from data_tools.opening import open_dataset
 from dataset import Dataset, hold_out
 from formats.annotations import labels_of
+from formats.inspection import InspectedSet
 from losses import AdaptiveMask
 from model import SAL
 from options import Options
@@ -67,9 +68,12 @@ def load_for_test(experiment: Experiment, path: pathlib.Path, options: Options, 
     )
 
 
-def load_for_training(options: Options, machine: Machine) -> Dataset:
-    """Both splits, and of the training videos those that --select val holds out. Raises InputError."""
-    data = open_dataset(options.data, device=machine.device, splits=("train", "test"))
+def load_for_training(options: Options, machine: Machine, *, inspected: InspectedSet | None = None) -> Dataset:
+    """Both splits, and of the training videos those that --select val holds out. `inspected`: see load_dataset.
+
+    Raises InputError.
+    """
+    data = open_dataset(options.data, device=machine.device, splits=("train", "test"), inspected=inspected)
     if options.evaluation.select == "val":
         data = hold_out(data, share=options.evaluation.val_share, seed=options.run.seed)
     return data

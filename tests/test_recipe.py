@@ -13,6 +13,7 @@ import main
 from command_line.flags import as_words
 from data_tools.recipe import (
     KNOWN_SETS,
+    KnownSet,
     SetProfile,
     class_threshold,
     evaluation_step,
@@ -24,10 +25,11 @@ from data_tools.recipe import (
     undecided,
 )
 from experiments.job import State, make_job, state_of
+from formats import inspection
 from formats.annotations import Instance, VideoAnnotation
 from localizer import Localizer
 from options import OptimisationOptions, parse_flags, resolve
-from recipes import RECIPES
+from recipes import PRESETS, RECIPES
 from run.checkpoint import load_checkpoint
 from utils.errors import InputError
 
@@ -335,6 +337,42 @@ def test_the_published_recipe_takes_nothing_and_looks_at_nothing(train, no_fit):
     folder, out = train("--num_segments", "54", "--pseudo_extra", "0")
     assert "recipe published" not in out and "recipe_taken" not in results(folder)
     assert saved_options(folder)["recipe"] == "published"
+
+
+@pytest.fixture
+def inspected_with(monkeypatch):
+    """The options of every inspection of a set's headers, in a list that grows."""
+    seen = []
+    inspect_set = inspection.inspect_set
+
+    def counted(path, options, **more):
+        seen.append(options)
+        return inspect_set(path, options, **more)
+
+    for module in ("data_tools.recipe", "dataset"):
+        monkeypatch.setattr(f"{module}.inspect_set", counted)
+    return seen
+
+
+@pytest.mark.parametrize("recipe", ["published", "stable", "auto"])
+def test_headers_are_inspected_once(train, inspected_with, recipe):
+    train("--recipe", recipe, "--num_segments", "54", "--no_actionness", epochs=1)
+    assert len(inspected_with) == 1
+
+
+@pytest.mark.parametrize(
+    ("preset", "modals"), [({"short_videos": "keep", "num_segments": 50}, ["all"]), ({"modal": "rgb"}, ["all", "rgb"])]
+)
+def test_headers_are_inspected_again_where_auto_changes_what_is_read(
+    train, inspected_with, monkeypatch, preset, modals
+):
+    known = KnownSet(name="Tiny", dataset="activitynet1.3", videos=7, classes=3, usual_length=54)
+    monkeypatch.setattr("data_tools.recipe.KNOWN_SETS", (known,))
+    monkeypatch.setattr("options.PRESETS", {**PRESETS, "activitynet1.3": preset})
+    folder, _ = train("--recipe", "auto", "--no_actionness", epochs=1)
+    options = saved_options(folder)
+    assert {name: options[name] for name in preset} == preset and options["dataset"] == "activitynet1.3"
+    assert [options.modal for options in inspected_with] == modals
 
 
 def test_the_same_numbers_typed_train_the_same_model(train):
