@@ -26,7 +26,7 @@ PNG_SCALE = 2  # pixels of the file to one of the picture
 FONT = "Helvetica, Arial, Liberation Sans, sans-serif"
 
 
-KEYED = ("color", "strokeDash")  # what the legend explains
+KEYED = ("color", "fill", "strokeDash")  # what the legend explains
 SOLID, DASHED = [1, 0], [4, 3]
 
 
@@ -109,7 +109,11 @@ def picture_spec(rows: Sequence[Row]) -> Spec:
         for i, name in enumerate(names):
             points = _points(panel, [row for row in rows if row["name"] == name], last_epoch=last_epoch)
             axes = _axes(panel, rows, last_epoch=last_epoch, left=i == 0)
-            layer = [_lines(panel), *([_heading(f"name{i}", width)] if panel is PANELS[0] else [])]
+            layer = [
+                _lines(panel),
+                *_dots(panel, points),
+                *([_heading(f"name{i}", width)] if panel is PANELS[0] else []),
+            ]
             columns.append(
                 {"width": width, "height": HEIGHT, "data": {"values": points}, "encoding": axes, "layer": layer}
             )
@@ -187,6 +191,29 @@ def _lines(panel: Panel) -> Spec:
             "strokeDash": {**key, "scale": {"domain": names, "range": dashes}},
         },
     }
+
+
+def _dots(panel: Panel, points: Sequence[Mapping[str, Any]]) -> list[Spec]:
+    """A layer with the points that no line goes through, since their neighbours are unknown or there are none."""
+    lines = dict[tuple[Any, ...], list[Mapping[str, Any]]]()
+    for point in points:
+        lines.setdefault((point["called"], point["kind"], point["seed"]), []).append(point)
+    low, high = panel.domain or (-math.inf, math.inf)
+    lone = [
+        point
+        for line in lines.values()
+        for before, point, after in zip([None, *line], line, [*line[1:], None], strict=False)
+        if _known(point) and not _known(before) and not _known(after) and low <= point["value"] <= high
+    ]
+    size = {"condition": {"test": "datum.kind === 'mean'", "value": 60}, "value": 25}
+    of_lines = _lines(panel)["encoding"]
+    fill = {**of_lines["color"], "legend": None}  # that of the lines, whose keys would else look like neither
+    encoding = {"fill": fill, "opacity": of_lines["opacity"], "size": size}
+    return [{"data": {"values": lone}, "mark": {"type": "point", "stroke": None}, "encoding": encoding}] if lone else []
+
+
+def _known(point: Mapping[str, Any] | None) -> bool:
+    return point is not None and point["value"] is not None
 
 
 def _heading(param: str, width: int) -> Spec:

@@ -351,6 +351,48 @@ def test_thick_lines_are_means_over_all_seeds():
     ]
 
 
+def dots_of(rows, panel=0):
+    """[(kind, seed, epoch, what)] of a panel's points that are drawn as such."""
+    layers = picture_spec(rows)["vconcat"][panel]["hconcat"][0]["layer"]
+    points = [p for layer in layers if layer["mark"]["type"] == "point" for p in layer["data"]["values"]]
+    return sorted((point["kind"], point["seed"], point["epoch"], point["called"]) for point in points)
+
+
+def test_a_single_evaluation_is_drawn_as_a_point():
+    assert dots_of(made_rows(seeds=(1,), steps=(20,))) == [("mean", -1, 2, "mAP")]
+    assert dots_of(made_rows(seeds=(1, 2), steps=(20,))) == [
+        ("mean", -1, 2, "mAP"),
+        ("seed", 1, 2, "mAP"),
+        ("seed", 2, 2, "mAP"),
+    ]
+    assert dots_of(made_rows(seeds=(1, 2), steps=(10, 20))[:-1]) == [("mean", -1, 1, "mAP"), ("seed", 2, 1, "mAP")]
+    assert dots_of(made_rows()) == []
+
+
+def test_a_value_between_unknown_ones_is_drawn_as_a_point():
+    rows = made_rows(seeds=(1,), steps=(10, 20, 30, 40))
+    rows[1]["loss"] = rows[3]["loss"] = math.nan
+    assert dots_of(rows, panel=1) == [("mean", -1, 1, "loss"), ("mean", -1, 3, "loss")]
+    rows[0]["loss"] = math.nan
+    assert dots_of(rows, panel=1) == [("mean", -1, 3, "loss")]
+
+
+def test_points_stay_within_their_panel():
+    """Lines are cut at its edge; a point there would lose half of itself."""
+    (row,) = made_rows(seeds=(1,), steps=(20,))
+    row |= {"auc_fused": 0.3, "auc_rgb": 0.29, "auc_flow": math.nan, "auc_class": 1.0}
+    assert dots_of([row], panel=3) == [("mean", -1, 2, "actionness"), ("mean", -1, 2, "class probability")]
+
+
+def test_points_are_in_the_picture_of_a_single_evaluation(tmp_path):
+    pytest.importorskip("vl_convert")
+    rows = made_rows(seeds=(1,), steps=(20,))
+    write_rows(tmp_path / FILE, rows)
+    assert teaching.main(["--plot", str(tmp_path), "--out", str(tmp_path / "a.svg")]) == 0
+    expected = sum(len(dots_of(rows, panel)) for panel in range(len(PANELS)))
+    assert (tmp_path / "a.svg").read_text().count('aria-roledescription="point"') == expected > len(PANELS)
+
+
 def test_dashed_lines_stand_at_the_share_of_action_and_at_chance():
     specs = [panel["hconcat"][0] for panel in picture_spec(made_rows())["vconcat"]]
     points = [point for spec in specs for point in spec["data"]["values"]]
