@@ -25,7 +25,7 @@ def provenance(
     """The origin that every result file states besides its numbers; `options` are flat, {flag name: value}."""
     return {
         "data": {"name": pathlib.Path(options["data_path"]).name, "path": options["data_path"]},
-        "recipe": options["dataset"],
+        "preset": options["dataset"],
         "seed": options["seed"],
         "device": str(machine.device),
         "processor": processor(machine.device),

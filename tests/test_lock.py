@@ -376,7 +376,8 @@ def test_an_experiment_is_named_after_its_data(folder, name):
     assert default_name(f"/data/{folder}/").startswith(f"{name}_2")
 
 
-def test_results_name_the_data_and_the_recipe(tiny, run, tmp_path):
+def test_results_name_the_data_and_the_preset(tiny, run, tmp_path):
     run(tiny.path, "--exp_name", "x", "--num_epochs", "1")
     results = json.loads((tmp_path / "out" / "x" / "results.json").read_text())
-    assert results["data"] == {"name": "tiny", "path": str(tiny.path)} and results["recipe"] == "thumos14"
+    assert results["data"] == {"name": "tiny", "path": str(tiny.path)} and results["preset"] == "thumos14"
+    assert "recipe" not in results and "recipe_taken" not in results
