@@ -12,6 +12,9 @@ def closest(word: str, names: Iterable[str], aliases: Mapping[str, str] | None =
     typed = _plain(word[:LONGEST_SHOWN])
     if typed in plain:
         return plain[typed]
+    again = typed.removeprefix("no_no_")  # two no's are none
+    if again != typed and again in plain:
+        return plain[again]
     habit = _plain((aliases or {}).get(typed, ""))
     if habit in plain:
         return plain[habit]

@@ -32,6 +32,9 @@ MEANT = {
     "--num_segmnets": "--num_segments",
     "--no_soft_nms": "--no-soft_nms",
     "--n-threads": "--threads",
+    "--no-no_mask": "--mask",
+    "--no_no_mixup": "--mixup",
+    "--no-no_propagation": "--propagation",
 }
 
 
