@@ -42,6 +42,7 @@ def experiment_parser(command: str, about: str, *, runs: str, without: Collectio
     `runs` says in the help where the default of --name comes from.
     """
     parser = Parser(command, "", FLAGS, opening=lambda: about)
+    parser.aliases = {**FLAGS.aliases, "exp_name": "name"}  # which names a run each
     parser.add_argument("--name", metavar="TEXT", help=f"folder of the runs in --output_dir (default: {runs})")
     parser.add_argument(
         "--jobs",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from data_tools.recipe import complete
 from eval.run_tables import as_latex, as_markdown, as_text, tabulate
 from experiments.arguments import Settings
 from experiments.job import Job, State, state_of
@@ -16,6 +17,7 @@ from experiments.slurm import read_slurm_settings, submit
 from experiments.workers import make_slots, work_off
 from formats.names import amount, shown
 from formats.run_results import OF_A_RUN, VAL
+from options import check_training
 from utils.atomic import write_text
 from utils.printable import one_line
 
@@ -48,6 +50,8 @@ def run_all(
     if not settings.table_only:
         check_before(jobs)
     waiting = unfinished(jobs)
+    if waiting and not settings.table_only:
+        _say_recipe(jobs)
     if slurm is not None:
         return _submit(waiting, settings, slurm)
     if not settings.table_only:
@@ -61,6 +65,16 @@ def run_all(
         )
     done = len(missing) < len(jobs) if settings.table_only else not missing
     return 0 if done else 1
+
+
+def _say_recipe(jobs: Sequence[Job]) -> None:
+    """Print which recipe the runs that differ in their seeds alone take, and why. Raises InputError."""
+    first, *others = ({name: value for name, value in job.flags.items() if name != "seed"} for job in jobs)
+    if all(other == first for other in others) and any(state_of(job) is State.NEW for job in jobs):
+        options, taken = complete(jobs[0].flags, jobs[0].options)
+        check_training(jobs[0].flags, options)
+        if taken:
+            print(taken)
 
 
 def unfinished(jobs: Sequence[Job]) -> list[Job]:

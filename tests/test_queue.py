@@ -10,7 +10,7 @@ import pytest
 from support.disk import contents
 from support.paths import ROOT
 from support.queues import refused, wait_for
-from support.tiny import TINY_FLAGS
+from support.tiny import FEATURE_SIZE, TINY_FLAGS
 
 import main
 from command_line.flags import as_words
@@ -152,6 +152,15 @@ def test_a_run_that_another_queue_finishes_meanwhile_is_in_the_table(queues, mon
     assert "not finished" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("recipe", ["auto", "stable", "published"])
+def test_seeds_say_once_which_recipe_they_take(queues, tiny, capsys, recipe):
+    words = ["--seeds", "1", "2", *queues.flags, "--data_path", str(tiny.path), "--feature_size", str(FEATURE_SIZE)]
+    assert seeds.main([*words, "--recipe", recipe]) == 0
+    out, took = capsys.readouterr().out, recipe != "published"
+    assert out.count("recipe stable: --num_segments 54 ") == out.count("why: 7 training videos of 16 to 59 ") == took
+    assert names(queues.calls()) == ["seeds-seed1", "seeds-seed2"]
+
+
 def test_a_table_of_no_run_is_none(queues, capsys):
     assert seeds.main(["--seeds", "1", *queues.flags, "--table"]) == 1
     assert "1 run of 1 not finished" in capsys.readouterr().out
@@ -226,7 +235,7 @@ def test_the_runs_stop_saved_when_the_queue_is_killed(queues):
         (["--seeds", "-1"], "--seed -1: must lie in [0,4294967296)"),
         (["--seeds", "1", "--lr", "0"], "--lr 0.0: must lie in (0,1e+38]"),
         (["--seeds", "1", "--learning_rate", "1"], "did you mean --lr?"),
-        (["--seeds", "1", "--exp_name", "x"], "unrecognized arguments: --exp_name"),
+        (["--seeds", "1", "--exp_name", "x"], "unrecognized arguments: --exp_name; did you mean --name?"),
         (["--seeds", "1", "--seed", "3"], "unrecognized arguments: --seed; did you mean --seeds?"),
         (["--seeds", "1", "--name", "a/b"], "--name a/b: must be a plain folder name"),
         (["--seeds", "1", "--data_path", "nowhere"], "--data_path nowhere: no such folder"),
