@@ -23,7 +23,7 @@ from typing import Any
 
 from command_line.flags import Flag, FlagTable, Parser, group, option
 from command_line.shares import Share, parse_share
-from recipes import AUTO, PRESETS, PUBLISHED, RECIPES
+from recipes import AUTO, FROM_DATA, PRESETS, PUBLISHED, RECIPES, STABLE
 from utils.errors import InputError
 from utils.ranges import in_span, parse_grid, parse_span
 from utils.snippet_grid import DEFAULT_FPS, SnippetGrid, topk_count
@@ -42,7 +42,7 @@ class DataOptions:
     """The data to read, and how their snippets become T snippets and seconds."""
 
     dataset: str = option("thumos14", "preset: a frozen set of defaults that other flags override", choices=tuple(PRESETS))
-    recipe: str = option(PUBLISHED, "numbers of training, on top of --dataset's and under other flags. published: as they are; stable: for any data, and T, learning rate, epochs and evaluations are taken from the training videos' lengths and number; auto: published for a set like THUMOS'14 or ActivityNet, else stable", choices=(*RECIPES, AUTO))
+    recipe: str = option(PUBLISHED, "numbers of training, on top of --dataset's and under other flags. published: as they are; stable: for any data, and T, learning rate, epochs, evaluations and class threshold are taken from the training videos' lengths, number and classes; auto: published for a set like THUMOS'14 or ActivityNet, else stable", choices=(*RECIPES, AUTO))
     data_path: str = option("", "folder with the features and their ground truth; see the README for layouts")
     layout: str = option("auto", "how the set lies on disk, a name from docs/data.md; auto: recognised from the folder")
     ground_truth: str = option("", "JSON file with labels and segments", shown="gt.json in --data_path, or the only JSON file there")
@@ -375,7 +375,13 @@ _HABITS: Mapping[str, str] = MappingProxyType(
 )
 ALIASES: Mapping[str, str] = {alias: name for name, aliases in _HABITS.items() for alias in aliases.split()}
 
-FLAGS = FlagTable(Options, {**PRESETS, **{f"--recipe {name}": values for name, values in RECIPES.items()}}, ALIASES)
+# What --help says of each flag beside its default.
+_SET_BY: Mapping[str, Mapping[str, Any]] = {
+    **PRESETS,
+    **{f"--recipe {name}": values for name, values in RECIPES.items()},
+    f"--recipe {STABLE}": {**RECIPES[STABLE], **dict.fromkeys(FROM_DATA, "from the data")},
+}
+FLAGS = FlagTable(Options, _SET_BY, ALIASES)
 
 # Flags that concern a single call of the program: a later call does not inherit an experiment's values.
 CALL_FLAGS = frozenset(
@@ -570,7 +576,11 @@ def check_training(flags: Mapping[str, Any], options: Options) -> None:
     own = options.actionness.pseudo_source
     for name, source in _READ_BY_SOURCE.items():
         if name in flags and source != own:
-            raise InputError(f"--{name} is only read with --pseudo_source {source}; here it is {own}")
+            of_recipe = (
+                "pseudo_source" not in flags and RECIPES.get(options.data.recipe, {}).get("pseudo_source") == own
+            )
+            by = f", by --recipe {options.data.recipe}" if of_recipe else ""
+            raise InputError(f"--{name} is only read with --pseudo_source {source}; here it is {own}{by}")
     for field in fields(SelfTrainingOptions):
         if field.name in flags and options.losses.w_self == 0:
             raise InputError(f"--{field.name} is only read with --w_self above 0; here it is 0")

@@ -23,11 +23,11 @@ from formats.annotations import VideoAnnotation
 from formats.inspection import InspectedSet, inspect_set, inspected_alike
 from formats.names import amount
 from options import ActionnessOptions, DataOptions, EvaluationOptions, Options, resolve
-from recipes import AUTO, PRESETS, PUBLISHED, RECIPES, STABLE
+from recipes import AUTO, FROM_DATA, PRESETS, PUBLISHED, RECIPES, STABLE
 from utils.snippet_grid import frame_rate
 
-# The flags whose values the stable recipe takes from the data, and the numbers of its rules.
-OF_THE_DATA = frozenset({"num_segments", "lr", "num_epochs", "num_iters", "detection_inf_step", "class_th"})
+# The flags whose values the data change with --recipe stable, and the numbers of its rules.
+OF_THE_DATA = FROM_DATA | {"num_iters"}  # in whose place it sets --num_epochs
 SHORTEST_T = 32  # snippets
 LR = 5e-4
 STEPS = 4_000  # of training in all, that many as long as they are enough epochs
@@ -72,10 +72,9 @@ class SetProfile:
         return len(self.lengths)
 
     def __str__(self) -> str:
-        span = f"{min(self.lengths):,} to {max(self.lengths):,} snippets of {self.snippet_seconds:.3g} s"
         return (
-            f"{amount(self.num_videos, 'training video')} of {span}, 90 % of them at most {usual_length(self.lengths):,}, "
-            f"{self.num_classes} classes, {self.classes_per_video:.3g} a video"
+            f"{amount(self.num_videos, 'training video')} of {lengths_in_words(self.lengths, self.snippet_seconds)}, "
+            f"{amount(self.num_classes, 'class')}, {self.classes_per_video:.3g} a video"
         )
 
 
@@ -103,7 +102,8 @@ class TakenRecipe:
 
     def __str__(self) -> str:
         shown = as_words(self.values)
-        return f"{' '.join([f'recipe {self.name}:', *shown])}\nwhy: {'; '.join(self.reasons)}"
+        values = f": {' '.join(shown)}" if shown else ""
+        return f"recipe {self.name}{values}\nwhy: {'; '.join(self.reasons)}"
 
 
 def complete(flags: Mapping[str, Any], options: Options) -> tuple[Options, TakenRecipe | None, InspectedSet | None]:
@@ -202,7 +202,8 @@ def _stable_values(profile: SetProfile, flags: Mapping[str, Any]) -> tuple[dict[
     options = resolve({**others, "recipe": STABLE})
     optimisation = options.optimisation
     # Where --drop_last leaves none, training says so.
-    epoch = max(1, optimisation.steps_per_epoch(_trained(profile.num_videos, options.evaluation)))
+    trained = _trained(profile.num_videos, options.evaluation)
+    epoch = max(1, optimisation.steps_per_epoch(trained))
     segments = min(fitting_segments(profile.lengths), DataOptions.num_segments)
     lr, epochs = training_length(epoch)
     total = flags.get("num_iters") or epoch * flags.get("num_epochs", epochs)
@@ -220,11 +221,13 @@ def _stable_values(profile: SetProfile, flags: Mapping[str, Any]) -> tuple[dict[
         reasons["class_th"] += f": {CLASS_SHARE:g}, shared among the {classes} classes of a video"
     if flags.keys().isdisjoint({"num_iters", "num_epochs"}):
         values["num_epochs"] = epochs
-        reasons["num_epochs"] = f"{epochs} epochs are {epoch * epochs:,} steps of {optimisation.batch_size} videos"
+        of = amount(min(optimisation.batch_size, trained), "video")
+        reasons["num_epochs"] = f"{epochs} epochs are {epoch * epochs:,} steps of {of}"
         if optimisation.num_iters:  # of the preset, which would come first
             values["num_iters"] = None
     values["detection_inf_step"] = evaluation_step(epoch, total)
-    reasons["detection_inf_step"] = "evaluations at the ends of epochs"
+    every = values["detection_inf_step"] // epoch
+    reasons["detection_inf_step"] = f"evaluations {'at the ends of epochs' if every == 1 else f'every {every} epochs'}"
     values = _untyped({**values, **RECIPES[STABLE]}, flags)
     return values, [reason for name, reason in reasons.items() if name in values]
 
@@ -253,6 +256,15 @@ def _untyped(values: Mapping[str, Any], flags: Mapping[str, Any]) -> dict[str, A
 def usual_length(lengths: Sequence[int]) -> int:
     """The snippets that nine tenths of the videos do not exceed."""
     return int(np.quantile(lengths, 0.9))
+
+
+def lengths_in_words(lengths: Sequence[int], seconds: float | None = None) -> str:
+    """Shortest and longest, once where they are the same, and the usual one; `seconds` are those of a snippet."""
+    shortest, longest = min(lengths), max(lengths)
+    of = f" of {seconds:.3g} s" if seconds else ""
+    if shortest == longest:
+        return f"{longest:,} snippet{'s' * (longest > 1)}{of}"
+    return f"{shortest:,} to {longest:,} snippets{of}, 90 % of them at most {usual_length(lengths):,}"
 
 
 def fitting_segments(lengths: Sequence[int]) -> int:

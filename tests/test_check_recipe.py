@@ -12,11 +12,11 @@ from data_tools.check.annotations import annotation_findings
 from data_tools.check.recipe import recipe_findings
 from data_tools.check.statistics import MeasuredVideo, measure
 from data_tools.check.times import TimedVideo, duration_findings, grid_warning
-from data_tools.recipe import evaluation_step, training_length
+from data_tools.recipe import evaluation_step, fitting_segments, training_length
 from formats.annotations import Instance, VideoAnnotation
 from formats.thumos14_quirks import LEFT_OUT
 from formats.wtalc import _annotation, _read_columns
-from options import ActionnessOptions, DataOptions, parse_flags
+from options import ActionnessOptions, DataOptions, Options, parse_flags
 from utils.snippet_grid import SnippetGrid
 
 GRID = SnippetGrid(frames=16, stride=16)
@@ -115,7 +115,8 @@ def measured(lengths):
 
 
 def titles(lengths, actionness=None, **data):
-    found = recipe_findings(measured(lengths), DataOptions(**data), actionness or ActionnessOptions())
+    options = Options(data=DataOptions(**data), actionness=actionness or ActionnessOptions())
+    found = recipe_findings(measured(lengths), options, advised=None)
     return [finding.title for finding in found]
 
 
@@ -129,12 +130,36 @@ def test_t_against_the_lengths():
     assert titles([], few) == []
 
 
+@pytest.mark.parametrize("length", [1, 6, 15])
+def test_t_that_the_recipe_takes_is_not_far_from_short_videos(length):
+    few = ActionnessOptions(pseudo_extra=0)
+    assert titles([1, length], few, num_segments=fitting_segments([1, length])) == []
+    assert titles([1, length], few, num_segments=64) == ["--num_segments 64 is far more than any video has"]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [
+        ([25], "the video has 25 snippets"),
+        ([25, 25], "the videos have 25 snippets"),
+        ([1], "the video has 1 snippet"),
+        ([20, 30], "the videos have 20 to 30 snippets, 90 % of them at most 29"),
+    ],
+)
+def test_lengths_in_words(lengths, said):
+    (far, *_) = recipe_findings(measured(lengths), Options(), advised=None)
+    assert far.examples == (said,)
+
+
 @pytest.mark.parametrize(("segments", "extra", "share"), [(64, 17, "39 %"), (32, 17, "66 %"), (80, 17, "34 %")])
 def test_the_share_of_pseudo_labels(segments, extra, share):
-    options = DataOptions(num_segments=segments)
-    (finding,) = recipe_findings(measured([segments]), options, ActionnessOptions(pseudo_extra=extra))
+    def found(extra):
+        options = Options(data=DataOptions(num_segments=segments), actionness=ActionnessOptions(pseudo_extra=extra))
+        return list(recipe_findings(measured([segments]), options, advised=None))
+
+    (finding,) = found(extra)
     assert share in finding.examples[0] and "--pseudo_extra " in finding.advice
-    assert not list(recipe_findings(measured([segments]), options, ActionnessOptions(pseudo_extra=2)))
+    assert not found(2)
 
 
 def test_published_recipes_are_fine():
@@ -189,7 +214,9 @@ def test_the_command_to_train_with_and_why(tiny, capsys):
     assert command_of(out) == expected
     assert (
         "7 training videos of 16 to 59 snippets of 0.64 s" in out
-        and "--num_segments 54 fits, as --recipe stable takes it" in out
+        and "--recipe stable takes --num_segments 54 for these lengths; this is of training with what was typed, the "
+        "command above avoids it"
+        in out
     )
     for typed in ([], ["--recipe", "auto"], ["--recipe", "stable"]):
         words = [word for name, value in command_of(out).items() for word in (f"--{name}", str(value))]
@@ -205,7 +232,24 @@ def test_the_numbers_that_the_recipe_takes_are_judged(tiny, capsys, recipe):
     assert main.main([*small, "--num_segments", "750", "--pseudo_source", "actionness", "--pseudo_extra", "200"]) == 1
     out = capsys.readouterr().out
     assert "--num_segments 750 is far more" in out and "200 of them are --pseudo_extra" in out
-    assert command_of(out)["num_segments"] == 750
+    assert command_of(out)["num_segments"] == 750 and "avoids it" not in out  # the command has what was typed
+
+
+@pytest.mark.parametrize(
+    ("flags", "avoided"),
+    [
+        (["--num_segments", "32"], True),  # its pseudo labels, 66 % of it, are not made with stable
+        (["--recipe", "published"], False),
+        (["--num_segments", "750"], False),
+        (["--num_segments", "32", "--pseudo_extra", "17"], False),  # which the recipe that fits refuses
+    ],
+)
+def test_a_warning_says_whether_the_command_avoids_it(tiny, capsys, flags, avoided):
+    small = ["--check_data", "--data_path", str(tiny.path), "--feature_size", str(FEATURE_SIZE)]
+    assert main.main([*small, *flags]) == 1
+    warned = [block for block in capsys.readouterr().out.split("\n\n") if block.startswith("warning: ")]
+    about_t = [block for block in warned if "far more" in block or "pseudo label" in block]
+    assert ("the command above avoids it" in about_t[0]) == avoided
 
 
 def test_a_set_that_training_refuses_has_no_command(tiny, run):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -22,7 +23,7 @@ from options import (
     parse_flags,
     resolve,
 )
-from recipes import PRESETS, RECIPES
+from recipes import FROM_DATA, PRESETS, RECIPES
 from utils.errors import InputError
 from utils.ranges import parse_grid, parse_span
 from utils.snippet_grid import SnippetGrid
@@ -223,6 +224,15 @@ def test_presets_are_valid(preset):
 def test_recipes_are_valid(recipe):
     for preset in PRESETS:
         assert resolve({"dataset": preset, "recipe": recipe}).data.recipe == recipe
+
+
+@pytest.mark.parametrize("name", sorted(FROM_DATA))
+def test_help_says_what_the_data_give(capsys, name):
+    with pytest.raises(SystemExit):
+        parse_flags(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    (of_flag,) = re.findall(rf" --{name} [NX] (.*?\)) --", text)
+    assert of_flag.endswith("--recipe stable: from the data)")
 
 
 def test_help_says_what_a_recipe_sets(capsys):

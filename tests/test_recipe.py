@@ -117,6 +117,35 @@ def test_stable_by_hand():
     assert options.data.recipe == "stable" and options.optimisation.total_steps(238) == 4046
 
 
+@pytest.mark.parametrize(
+    ("videos", "typed", "said"),
+    [
+        (475, {}, "evaluations at the ends of epochs"),
+        (8, {}, "evaluations every 20 epochs"),  # of 1,000
+        (475, {"batch_size": 1}, "10 epochs are 4,750 steps of 1 video"),
+        (1, {}, "4000 epochs are 4,000 steps of 1 video"),
+        (3, {"batch_size": 2, "select": "val"}, "4000 epochs are 4,000 steps of 2 videos"),
+    ],
+)
+def test_reasons_hold_for_small_sets(videos, typed, said):
+    assert said in recipe_for(profile(videos=videos), {"recipe": "stable", **typed}).reasons
+
+
+def test_what_there_is_one_of_is_no_plural():
+    assert (
+        str(profile(videos=1, length=25, classes=1)) == "1 training video of 25 snippets of 0.64 s, 1 class, 1 a video"
+    )
+    assert "5 training videos of 1 snippet of 0.64 s, 9 classes" in str(profile(videos=5, length=1))
+
+
+def test_no_colon_before_nothing():
+    shown = str(recipe_for(profile(**LIKE_THUMOS), {"recipe": "auto"}))
+    assert shown.startswith("recipe published\nwhy: 200 training videos")
+    assert str(recipe_for(profile(**LIKE_ANET), {"recipe": "auto"})).startswith(
+        "recipe published: --dataset activitynet1.3\n"
+    )
+
+
 def test_t_is_at_most_the_published_one():
     assert recipe_for(profile(length=5000), {"recipe": "stable"}).values["num_segments"] == 750
 

@@ -140,7 +140,7 @@ def test_targets_are_of_the_videos_own_classes(no_mask):
         (["--pseudo_extra", "0", *FLAGS], "--pseudo_extra is only read with --pseudo_source actionness"),
         (
             ["--pseudo_ratio", "0.1", "--recipe", "stable"],
-            "--pseudo_ratio is only read with --pseudo_source actionness",
+            "--pseudo_ratio is only read with --pseudo_source actionness; here it is classes, by --recipe stable",
         ),
         (["--confidence_ratio", "0.1", *FLAGS], "--confidence_ratio is only read with --pseudo_source actionness"),
         (["--pseudo_band", "1"], "--pseudo_band is only read with --pseudo_source classes; here it is actionness"),
@@ -153,6 +153,12 @@ def test_flags_that_are_not_read_are_refused(tiny, tmp_path, refused_with, flags
     with pytest.raises(InputError, match=said):
         make_job("x", tmp_path, typed)
     assert said in refused_with(tiny.path, *flags)
+
+
+def test_a_source_that_was_typed_is_not_the_recipes():
+    typed = {"pseudo_ratio": 0.1, "recipe": "stable", "pseudo_source": "classes"}
+    with pytest.raises(InputError, match=r"here it is classes$"):
+        check_training(typed, resolve(typed))
 
 
 def test_what_is_not_read_need_not_fit_t():

@@ -29,10 +29,10 @@ from data_tools.next_command import training_command
 from data_tools.recipe import SetProfile, profile_of, recipe_for
 from formats.feature_set import FeatureSet
 from formats.inspection import inspect_features
-from formats.names import SPLITS
+from formats.names import SPLITS, amount
 from formats.opening import open_feature_set
 from formats.problems import DataError, Kind, Problem
-from options import DataOptions, check_training, resolve
+from options import DataOptions, Options, check_training, resolve
 from recipes import AUTO
 from utils.errors import InputError
 from utils.prefetch import prefetch
@@ -77,17 +77,18 @@ def check_data(
         *feature_findings(videos),
         *duration_findings(list(timed.values()), grid=grid),
         *annotation_findings(list(timed.values()), grid=grid),
-        *recipe_findings(videos, judged.data, judged.actionness),
     )
-    where = f"{path}: layout {feature_set.layout}, {len(feature_set.classes)} classes, ground truth {feature_set.ground_truth}"
+    refused = exit_code(findings) == 2
+    command, advised = (None, None) if refused or not profile else _command(profile, flags)
+    findings = (*findings, *recipe_findings(videos, judged, advised=advised))
+    classes = amount(len(feature_set.classes), "class")
+    where = f"{path}: layout {feature_set.layout}, {classes}, ground truth {feature_set.ground_truth}"
     tables = (
         _splits_table(feature_set, videos, timed=timed, grid=grid),
         _streams_table(videos, options.streams),
         _class_table(feature_set),
     )
-    refused = exit_code(findings) == 2
-    command = () if refused or not profile else (_command(profile, flags),)
-    return DataReport(findings=findings, tables=(where, *tables, *command))
+    return DataReport(findings=findings, tables=(where, *tables, *([command] if command else [])))
 
 
 def _profile(feature_set: FeatureSet, videos: Sequence[MeasuredVideo], options: DataOptions) -> SetProfile | None:
@@ -97,15 +98,16 @@ def _profile(feature_set: FeatureSet, videos: Sequence[MeasuredVideo], options: 
     return profile_of(lengths, known, options, feature_size=options.feature_size) if lengths else None
 
 
-def _command(profile: SetProfile, flags: Mapping[str, Any]) -> str:
-    """The command to train with, by the recipe that was typed, or the one that fits, and why."""
+def _command(profile: SetProfile, flags: Mapping[str, Any]) -> tuple[str, Options | None]:
+    """The command to train with, by the recipe that was typed or the one that fits, and why; its options, if it can."""
     taken = recipe_for(profile, {"recipe": AUTO, **flags})
     given = {name: value for name, value in flags.items() if name not in OF_THE_CHECK}
     try:
-        check_training(given, taken.options(given))
+        options = taken.options(given)
+        check_training(given, options)
     except InputError as error:
-        return f"next: --recipe {taken.name} can't train with these flags: {error}; omit it"
-    return "\n".join([training_command(given, taken), "; ".join(taken.reasons)]).rstrip()
+        return f"next: --recipe {taken.name} can't train with these flags: {error}; omit it", None
+    return "\n".join([training_command(given, taken), "; ".join(taken.reasons)]).rstrip(), options
 
 
 def _measure(feature_set: FeatureSet, options: DataOptions) -> tuple[list[MeasuredVideo], list[Problem]]:
