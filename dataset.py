@@ -27,7 +27,7 @@ from formats.annotations import VideoAnnotation, labels_of
 from formats.feature_files import FeatureFiles
 from formats.inspection import InspectedSet, inspect_set
 from formats.left_out import Cause, Reason
-from formats.names import SPLITS
+from formats.names import SPLITS, amount
 from layers.snippets import Part, Placement, Snippets
 from options import DataOptions, OptimisationOptions
 from utils.errors import InputError
@@ -369,8 +369,8 @@ def held_out_positions(labels: NDArray[np.bool_], *, share: float, seed: int) ->
     if len(held) < wanted:
         advice = "lower it, or give --select last" if held else "give --select last"
         raise InputError(
-            f"--val_share {share:g}: of {len(labels)} training videos {wanted} would be held out, but {len(held)} can be, if "
-            f"every class is to keep one; {advice}"
+            f"--val_share {share:g}: of {amount(len(labels), 'training video')} {wanted} would be held out, but "
+            f"{len(held)} can be, if every class is to keep one; {advice}"
         )
     return sorted(held)
 

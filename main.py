@@ -65,6 +65,7 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
     from dataset import WHOLE_BATCH
     from eval.summary import evaluation_report
     from eval.tables import per_class_table
+    from formats.names import amount
     from formats.run_results import selection_of
     from ranks.training import Leader
     from report.making import report_training
@@ -132,8 +133,9 @@ def _train(flags: Mapping[str, Any], locks: contextlib.ExitStack, ranks: "Ranks 
     experiment.write_options(plain)
     held_out = f", {len(data.held_out)} held-out" if data.held_out else ""
     print(
-        f"{experiment.folder}: {len(data.train)} training{held_out} and {len(data.test)} test videos, "
-        f"{len(data.classes)} classes, steps {trainer.step} to {trainer.total_steps} on {machine}, features: {data.cache}"
+        f"{experiment.folder}: {len(data.train)} training{held_out} and {amount(len(data.test), 'test video')}, "
+        f"{amount(len(data.classes), 'class')}, steps {trainer.step} to {trainer.total_steps} on {machine}, "
+        f"features: {data.cache}"
     )
     if machine.busy:
         print(machine.busy)

@@ -47,6 +47,8 @@ def test_the_share_is_rounded_and_is_one_video_at_least(share, count):
 def test_too_large_a_share_is_refused():
     with pytest.raises(InputError, match=r"--val_share 0.9: of 4 training videos 4 .* 2 can be, .* lower it, or give"):
         held_out_positions(np.repeat(np.eye(2, dtype=bool), 2, 0), share=0.9, seed=1)
+    with pytest.raises(InputError, match=r"of 1 training video 1 would be held out"):
+        held_out_positions(np.ones((1, 1), bool), seed=1, share=0.2)
     with pytest.raises(InputError, match=r"of 3 training videos 1 .* 0 can be, .* keep one; give --select last"):
         held_out_positions(np.eye(3, dtype=bool), share=0.2, seed=1)
 
