@@ -71,7 +71,7 @@ def _say_recipe(jobs: Sequence[Job]) -> None:
     """Print which recipe the runs that differ in their seeds alone take, and why. Raises InputError."""
     first, *others = ({name: value for name, value in job.flags.items() if name != "seed"} for job in jobs)
     if all(other == first for other in others) and any(state_of(job) is State.NEW for job in jobs):
-        options, taken = complete(jobs[0].flags, jobs[0].options)
+        options, taken, _ = complete(jobs[0].flags, jobs[0].options)
         check_training(jobs[0].flags, options)
         if taken:
             print(taken)
