@@ -147,7 +147,7 @@ class LossOptions:
     w_mutual: float = option(5.0, "weight of the mutual loss between the streams' actionness", range="[0,1000000]")
     w_self: float = option(0.0, "weight of the classes that the network's own proposals teach snippets, in rounds; 0: no self-training", range="[0,1000000]")
     w_so: float = option(3.0, "weight of the second-order video classification", range="[0,1000000]")
-    mil_rank: str = option("combined", "rank snippets for MIL by the combined sequence, or by the cas itself", choices=("combined", "cas"))
+    mil_rank: str = option("combined", "rank snippets for MIL by the combined sequence, by the cas itself, or by the cas with the classes of a video competing for its snippets", choices=("combined", "cas", "competing"))
     bg_ratio: float = option(0.125, "share of T in the top-k mean of the background loss", range="(0,1]")
     q_val: float = option(0.5, "q of the generalized cross entropy", range="[0.001,1]")
     gce_eps: float = option(1e-7, "e of the generalized cross entropy", range="[1e-30,1]")

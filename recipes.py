@@ -78,7 +78,7 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "pseudo_band": 1.0,
                 "no_mask": True,
                 "no_propagation": True,
-                "mil_rank": "cas",
+                "mil_rank": "competing",
                 "w_bg": 1.0,
                 "w_so": 1.0,
                 "w_self": 1.0,

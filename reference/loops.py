@@ -123,6 +123,16 @@ def cross_entropy(logits, labels):
     return -sum((float(y) / total + 1e-10) * (float(z) - log_sum) for z, y in zip(logits, labels, strict=True))
 
 
+def competing_evidence(cas, labels):
+    """cas [T,C] and labels [C] of one video -> [T,C]: the classes that it shows compete for its snippets."""
+    out = cas.clone()
+    own = [c for c, label in enumerate(labels) if label > 0]
+    for row, logits in zip(out, cas, strict=True):
+        for c, probability in zip(own, softmax(logits[own]), strict=True):
+            row[c] += math.log(probability)
+    return out
+
+
 def background_loss(cas_bg, k):
     """cas_bg [T,C] of one video, its classes' activation where there is no action -> float, in nats
 
