@@ -25,6 +25,7 @@ TAUGHT = resolve(
         **SIZES,
         "lr": 0.01,
         "pseudo_source": "classes",
+        "mil_rank": "competing",
         "teacher_decay": 0.5,
         "lr_schedule": "cosine",
         "num_iters": 4,

@@ -94,7 +94,7 @@ def test_adam_from_factors(shape, rows):
         torch.testing.assert_close((w, m, v, step), expected, rtol=1e-5, atol=1e-5)
 
 
-TAUGHT = {"pseudo_source": "classes", "teacher_decay": 0.9, "lr_schedule": "cosine"}
+TAUGHT = {"pseudo_source": "classes", "mil_rank": "competing", "teacher_decay": 0.9, "lr_schedule": "cosine"}
 
 
 def graphed_or_not(*, graphed, flags):
@@ -127,7 +127,7 @@ def test_a_graph_computes_what_eager_steps_do(flags):
 
 
 @pytest.mark.parametrize(
-    "how", [[], [f"--{name}={value}" for name, value in TAUGHT.items()]], ids=["published", "taught"]
+    "how", [[], [f"--{name}={value}" for name, value in (TAUGHT | {"w_self": 1}).items()]], ids=["published", "taught"]
 )
 def test_a_run_is_the_same_with_and_without_graphs(tiny, run, tmp_path, how):
     for name, flags in (("graphed", []), ("eager", ["--no-cuda_graph"])):

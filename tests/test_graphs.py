@@ -21,7 +21,15 @@ OPTIONS = resolve({**SIZES, "lr": 1e-2, "pseudo_extra": 2})
 
 
 TAUGHT = resolve(
-    {**SIZES, "lr": 1e-2, "pseudo_source": "classes", "teacher_decay": 0.5, "lr_schedule": "cosine", "num_iters": 9}
+    {
+        **SIZES,
+        "lr": 1e-2,
+        "pseudo_source": "classes",
+        "mil_rank": "competing",
+        "teacher_decay": 0.5,
+        "lr_schedule": "cosine",
+        "num_iters": 9,
+    }
 )
 
 
