@@ -237,27 +237,26 @@ def video_cross_entropy(logits: Tensor, labels: Tensor, *, eps: float) -> Tensor
 
 
 @torch.no_grad()
-def competing_evidence(cas: Tensor, labels: Tensor) -> Tensor:
+def competing_evidence(cas: Tensor, labels: Tensor, *, weight: float) -> Tensor:
     """The cas, its video's classes competing for snippets: cas [B,T,C], labels [B,C] multi-hot -> [B,T,C], without gradient.
 
-    To each class that the video shows, the logarithm of its probability among these classes is added. Else classes that mostly
-    occur together may share the snippets of one of them, while the other's are learned as background. A video of one class has
-    the cas itself.
+    To each class that the video shows, the logarithm of its probability among these classes is added, times `weight`. Else
+    classes that mostly occur together may share the snippets of one of them, while the other's are learned as background. A
+    video of one class has the cas itself.
     """
     own = (labels > 0).unsqueeze(1)
     share = cas.masked_fill(~own, -math.inf).log_softmax(2)
-    return cas + share.masked_fill(~own, 0.0)
+    return cas + weight * share.masked_fill(~own, 0.0)
 
 
 def mil_loss(output: SalOutput, labels: Tensor, *, losses: LossOptions, fusion: FusionOptions) -> Tensor:
     """Top-k multiple instance learning: the video's class logits are those of its most salient snippets."""
-    match losses.mil_rank:
-        case "cas":
-            rank = output.cas
-        case "competing":
-            rank = competing_evidence(output.cas, labels)
-        case _:
-            rank = combined_sequence(output, fusion.weights)
+    if losses.mil_rank == "combined":
+        rank = combined_sequence(output, fusion.weights)
+    elif losses.mil_competition > 0:
+        rank = competing_evidence(output.cas, labels, weight=losses.mil_competition)
+    else:
+        rank = output.cas
     logits = topk_mean(output.cas, rank, topk_count(fusion.mil_ratio, output.cas.shape[1]))
     return video_cross_entropy(logits, labels, eps=losses.label_eps)
 

@@ -147,7 +147,8 @@ class LossOptions:
     w_mutual: float = option(5.0, "weight of the mutual loss between the streams' actionness", range="[0,1000000]")
     w_self: float = option(0.0, "weight of the classes that the network's own proposals teach snippets, in rounds; 0: no self-training", range="[0,1000000]")
     w_so: float = option(3.0, "weight of the second-order video classification", range="[0,1000000]")
-    mil_rank: str = option("combined", "rank snippets for MIL by the combined sequence, by the cas itself, or by the cas with the classes of a video competing for its snippets", choices=("combined", "cas", "competing"))
+    mil_rank: str = option("combined", "rank snippets for MIL by the combined sequence, or by the cas itself", choices=("combined", "cas"))
+    mil_competition: float = option(0.0, "with --mil_rank cas, how much the classes of a training video compete for its snippets: weight of the log probability among them; 0: not", range="[0,1000000]")
     bg_ratio: float = option(0.125, "share of T in the top-k mean of the background loss", range="(0,1]")
     q_val: float = option(0.5, "q of the generalized cross entropy", range="[0.001,1]")
     gce_eps: float = option(1e-7, "e of the generalized cross entropy", range="[1e-30,1]")
@@ -581,6 +582,8 @@ def check_training(flags: Mapping[str, Any], options: Options) -> None:
             )
             by = f", by --recipe {options.data.recipe}" if of_recipe else ""
             raise InputError(f"--{name} is only read with --pseudo_source {source}; here it is {own}{by}")
+    if "mil_competition" in flags and options.losses.mil_rank != "cas":
+        raise InputError(f"--mil_competition is only read with --mil_rank cas; here it is {options.losses.mil_rank}")
     for field in fields(SelfTrainingOptions):
         if field.name in flags and options.losses.w_self == 0:
             raise InputError(f"--{field.name} is only read with --w_self above 0; here it is 0")

@@ -123,13 +123,13 @@ def cross_entropy(logits, labels):
     return -sum((float(y) / total + 1e-10) * (float(z) - log_sum) for z, y in zip(logits, labels, strict=True))
 
 
-def competing_evidence(cas, labels):
+def competing_evidence(cas, labels, weight):
     """cas [T,C] and labels [C] of one video -> [T,C]: the classes that it shows compete for its snippets."""
     out = cas.clone()
     own = [c for c, label in enumerate(labels) if label > 0]
     for row, logits in zip(out, cas, strict=True):
         for c, probability in zip(own, softmax(logits[own]), strict=True):
-            row[c] += math.log(probability)
+            row[c] += weight * math.log(probability)
     return out
 
 

@@ -94,7 +94,10 @@ def test_adam_from_factors(shape, rows):
         torch.testing.assert_close((w, m, v, step), expected, rtol=1e-5, atol=1e-5)
 
 
-TAUGHT = {"pseudo_source": "classes", "mil_rank": "competing", "teacher_decay": 0.9, "lr_schedule": "cosine"}
+TAUGHT = {
+    **{"pseudo_source": "classes", "mil_rank": "cas", "mil_competition": 0.5},
+    **{"teacher_decay": 0.9, "lr_schedule": "cosine"},
+}
 
 
 def graphed_or_not(*, graphed, flags):

@@ -39,21 +39,20 @@ def test_video_cross_entropy():
     assert video_cross_entropy(logits, labels, eps=1e-10).item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("rank", ["combined", "cas", "competing"])
-def test_mil_loss(rank):
+@pytest.mark.parametrize(("rank", "competition"), [("combined", 0.0), ("cas", 0.0), ("cas", 0.5), ("cas", 2.0)])
+def test_mil_loss(rank, competition):
     output, labels = random_output(), torch.tensor([[1.0, 0, 0], [0, 1, 1]])
-    ranks = {
-        "combined": lambda cas, actionness, video: loops.combined_sequence(cas, actionness, THIRDS),
-        "cas": lambda cas, actionness, video: cas,
-        "competing": lambda cas, actionness, video: loops.competing_evidence(cas, video),
-    }
     expected = 0.0
     for b, cas in enumerate(output.cas):
         actionness = {stream: values[b] for stream, values in output.stream_actionness.items()}
-        by = ranks[rank](cas, actionness, labels[b])
+        if rank == "combined":
+            by = loops.combined_sequence(cas, actionness, THIRDS)
+        else:
+            by = loops.competing_evidence(cas, labels[b], competition)
         logits = [loops.topk_mean(cas[:, c], by[:, c], 2) for c in range(3)]
         expected += loops.cross_entropy(logits, labels[b]) / 2
-    loss = mil_loss(output, labels, losses=LossOptions(mil_rank=rank), fusion=FusionOptions()).item()
+    options = LossOptions(mil_rank=rank, mil_competition=competition)
+    loss = mil_loss(output, labels, losses=options, fusion=FusionOptions()).item()
     assert loss == pytest.approx(expected, rel=1e-6)
 
 
@@ -62,9 +61,9 @@ def test_competing_evidence_gives_each_class_of_a_video_snippets_of_its_own():
     cas = torch.tensor([[[5.0, 6.0, 0.0], [4.0, 2.0, 9.0]]])
     both, one = torch.tensor([[1.0, 1.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
     assert cas.argmax(1).tolist() == [[0, 0, 1]]
-    assert competing_evidence(cas, both).argmax(1).tolist() == [[1, 0, 1]]
-    assert torch.equal(competing_evidence(cas, one), cas)
-    assert torch.equal(competing_evidence(cas, both)[..., 2], cas[..., 2])  # which the video does not show
+    assert competing_evidence(cas, both, weight=1.0).argmax(1).tolist() == [[1, 0, 1]]
+    assert torch.equal(competing_evidence(cas, one, weight=1.0), cas)
+    assert torch.equal(competing_evidence(cas, both, weight=1.0)[..., 2], cas[..., 2])  # which the video does not show
 
 
 def test_background_loss():

@@ -143,6 +143,7 @@ def test_targets_are_of_the_videos_own_classes(no_mask):
             "--pseudo_ratio is only read with --pseudo_source actionness; here it is classes, by --recipe stable",
         ),
         (["--confidence_ratio", "0.1", *FLAGS], "--confidence_ratio is only read with --pseudo_source actionness"),
+        (["--mil_competition", "0.5"], "--mil_competition is only read with --mil_rank cas; here it is combined"),
         (["--pseudo_band", "1"], "--pseudo_band is only read with --pseudo_source classes; here it is actionness"),
     ],
 )
