@@ -75,8 +75,9 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         STABLE: MappingProxyType(
             {
                 "pseudo_source": "classes",
-                "pseudo_band": 1.0,
+                "pseudo_band": 0.0,
                 "no_mask": True,
+                "no_mixup": True,
                 "no_propagation": True,
                 "mil_rank": "cas",
                 "mil_competition": 0.5,
