@@ -583,7 +583,9 @@ def check_training(flags: Mapping[str, Any], options: Options) -> None:
             by = f", by --recipe {options.data.recipe}" if of_recipe else ""
             raise InputError(f"--{name} is only read with --pseudo_source {source}; here it is {own}{by}")
     if "mil_competition" in flags and options.losses.mil_rank != "cas":
-        raise InputError(f"--mil_competition is only read with --mil_rank cas; here it is {options.losses.mil_rank}")
+        raise InputError(
+            f"--mil_competition is only read with --mil_rank cas; here it is {options.losses.mil_rank}: give both"
+        )
     for field in fields(SelfTrainingOptions):
         if field.name in flags and options.losses.w_self == 0:
             raise InputError(f"--{field.name} is only read with --w_self above 0; here it is 0")

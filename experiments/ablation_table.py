@@ -117,7 +117,7 @@ def _of_recipes(variants: Sequence[Variant], recipes: Iterable[str]) -> list[str
         off = [part for part in PARTS if constants.get(f"no_{part.flag}")]
         if off and all(variant.flags != switches(off) for variant in variants):
             notes.append(
-                f"--recipe {recipe} leaves out {' and '.join(part.name for part in off)}, which SAL here has: no row is the "
+                f"--recipe {recipe} leaves out {', '.join(part.name for part in off)}, which SAL here has: no row is the "
                 "recipe as it stands; make its runs with experiments.seeds"
             )
     return notes

@@ -159,6 +159,15 @@ def test_seeds_say_once_which_recipe_they_take(queues, tiny, capsys, recipe):
     out, took = capsys.readouterr().out, recipe != "published"
     assert out.count("recipe stable: --num_segments 54 ") == out.count("why: 7 training videos of 16 to 59 ") == took
     assert names(queues.calls()) == ["seeds-seed1", "seeds-seed2"]
+    assert seeds.main([*words, "--recipe", recipe]) == 0  # nothing is left to train
+    assert "recipe stable:" not in capsys.readouterr().out
+
+
+def test_seeds_refuse_what_the_recipe_that_is_taken_does_not_read(queues, tiny, capsys):
+    words = ["--seeds", "1", "2", *queues.flags, "--data_path", str(tiny.path), "--feature_size", str(FEATURE_SIZE)]
+    assert seeds.main([*words, "--recipe", "auto", "--pseudo_extra", "3"]) == 2
+    assert "--pseudo_extra is only read with --pseudo_source actionness" in capsys.readouterr().err
+    assert queues.calls() == []
 
 
 def test_a_table_of_no_run_is_none(queues, capsys):
@@ -317,7 +326,7 @@ def test_an_ablation_is_paired_by_seed(queues, capsys):
 
 
 def test_a_table_says_that_no_row_is_the_recipe(monkeypatch, queues, capsys):
-    said = "--recipe stable leaves out propagation and adaptive mask, which SAL here has: no row is the recipe as it stands"
+    said = "--recipe stable leaves out propagation, mix-up, adaptive mask, which SAL here has: no row is the recipe"
     words = ["--seeds", "1", *queues.flags]
     for recipe in ("stable", "published"):
         assert ablation.main([*words, "--name", recipe, "--recipe", recipe]) == 0

@@ -2,10 +2,11 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from support.networks import build_batch, build_model, build_objective
+from support.networks import build_batch, build_model, build_objective, random_output
 from support.runs import assert_same, interrupt_at, load
 from torch import nn
 
@@ -20,9 +21,10 @@ from losses import (
     class_evidence,
     evidence_labels,
     evidence_threshold,
+    mil_loss,
     take_part_in_targets,
 )
-from options import ActionnessOptions, OptimisationOptions, check_training, parse_flags, resolve
+from options import ActionnessOptions, FusionOptions, OptimisationOptions, check_training, parse_flags, resolve
 from reference import loops
 from run import saving
 from run.checkpoint import Checkpoint
@@ -143,7 +145,10 @@ def test_targets_are_of_the_videos_own_classes(no_mask):
             "--pseudo_ratio is only read with --pseudo_source actionness; here it is classes, by --recipe stable",
         ),
         (["--confidence_ratio", "0.1", *FLAGS], "--confidence_ratio is only read with --pseudo_source actionness"),
-        (["--mil_competition", "0.5"], "--mil_competition is only read with --mil_rank cas; here it is combined"),
+        (
+            ["--mil_competition", "0.5"],
+            "--mil_competition is only read with --mil_rank cas; here it is combined: give both",
+        ),
         (["--pseudo_band", "1"], "--pseudo_band is only read with --pseudo_source classes; here it is actionness"),
     ],
 )
@@ -160,6 +165,16 @@ def test_a_source_that_was_typed_is_not_the_recipes():
     typed = {"pseudo_ratio": 0.1, "recipe": "stable", "pseudo_source": "classes"}
     with pytest.raises(InputError, match=r"here it is classes$"):
         check_training(typed, resolve(typed))
+
+
+def test_a_rank_that_was_typed_leaves_the_recipes_competition_unread():
+    typed = {"recipe": "stable", "mil_rank": "combined", "num_segments": 16}
+    check_training(typed, resolve(typed))
+    losses = resolve(typed).losses
+    output, labels = random_output(t=64), torch.tensor([[1.0, 0, 0], [0, 1, 1]])
+    unread = replace(losses, mil_competition=0.0)
+    alike = [mil_loss(output, labels, losses=each, fusion=FusionOptions()) for each in (losses, unread)]
+    assert losses.mil_competition > 0 and torch.equal(*alike)
 
 
 def test_what_is_not_read_need_not_fit_t():
