@@ -326,7 +326,10 @@ def test_an_ablation_is_paired_by_seed(queues, capsys):
 
 
 def test_a_table_says_that_no_row_is_the_recipe(monkeypatch, queues, capsys):
-    said = "--recipe stable leaves out propagation, mix-up, adaptive mask, which SAL here has: no row is the recipe"
+    said = (
+        "--recipe stable leaves out propagation, mix-up, adaptive mask, which SAL here has: no row is the recipe as it "
+        "stands"
+    )
     words = ["--seeds", "1", *queues.flags]
     for recipe in ("stable", "published"):
         assert ablation.main([*words, "--name", recipe, "--recipe", recipe]) == 0
