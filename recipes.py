@@ -66,7 +66,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 PUBLISHED, STABLE, AUTO = "published", "stable", "auto"
 
 # Flags whose values the stable recipe takes from the data.
-FROM_DATA = frozenset({"num_segments", "lr", "num_epochs", "detection_inf_step", "class_th"})
+FROM_DATA = frozenset({"num_segments", "hidden_size", "lr", "num_epochs", "detection_inf_step", "class_th"})
 
 # Values that a recipe sets, by --recipe, on top of the preset. Saved options and flags override them. "auto" is one of these.
 RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(

@@ -22,13 +22,14 @@ from data_tools.demo_set import data_folder
 from formats.annotations import VideoAnnotation
 from formats.inspection import InspectedSet, inspect_set, inspected_alike
 from formats.names import amount
-from options import ActionnessOptions, DataOptions, EvaluationOptions, Options, resolve
+from options import ActionnessOptions, DataOptions, EvaluationOptions, ModelOptions, Options, resolve
 from recipes import AUTO, FROM_DATA, PRESETS, PUBLISHED, RECIPES, STABLE
 from utils.snippet_grid import frame_rate
 
 # The flags whose values the data change with --recipe stable, and the numbers of its rules.
 OF_THE_DATA = FROM_DATA | {"num_iters"}  # in whose place it sets --num_epochs
 SHORTEST_T = 32  # snippets
+FEWEST_CHANNELS, FEW_VIDEOS = 64, 1_000  # H, and the most training videos that it is for
 LR = 5e-4
 STEPS = 4_000  # of training in all, that many as long as they are enough epochs
 FEWEST_EPOCHS = 10
@@ -209,11 +210,13 @@ def _stable_values(profile: SetProfile, flags: Mapping[str, Any]) -> tuple[dict[
     total = flags.get("num_iters") or epoch * flags.get("num_epochs", epochs)
     values: dict[str, Any] = {
         "num_segments": segments,
+        "hidden_size": fitting_hidden_size(profile.num_videos),
         "lr": lr,
         "class_th": class_threshold(profile.classes_per_video),
     }
     reasons = {
         "num_segments": segments_reason(segments, profile.lengths),
+        "hidden_size": f"H = {values['hidden_size']} is enough for so many videos",
         "class_th": f"--class_th is {values['class_th']:g}",
     }
     classes = f"{profile.classes_per_video:.3g}"
@@ -282,6 +285,17 @@ def segments_reason(segments: int, lengths: Sequence[int]) -> str:
     if segments < usual_length(lengths):
         return f"T = {segments}, the most that is taken"
     return f"T = {segments}, the least that is taken" if segments > max(lengths) else f"T = {segments} fits the lengths"
+
+
+def fitting_hidden_size(num_videos: int) -> int:
+    """H: few channels for few videos, and twice as many for four times the videos, up to the published H.
+
+    With many, a small set has many ways to explain its labels, and seeds end apart.
+    """
+    channels, enough_for = FEWEST_CHANNELS, FEW_VIDEOS
+    while num_videos > enough_for and channels < ModelOptions.hidden_size:
+        channels, enough_for = 2 * channels, 4 * enough_for
+    return channels
 
 
 def training_length(steps_per_epoch: int) -> tuple[float, int]:

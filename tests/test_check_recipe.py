@@ -209,7 +209,8 @@ def test_the_command_to_train_with_and_why(tiny, capsys):
     out = capsys.readouterr().out
     lr, epochs = training_length(4)  # steps of an epoch of 7 videos
     every = evaluation_step(4, 4 * epochs)
-    fitted = {"num_segments": 54, "lr": lr, "num_epochs": epochs, "detection_inf_step": every, "class_th": 0.15}
+    fitted = {"num_segments": 54, "hidden_size": 64, "lr": lr}
+    fitted |= {"num_epochs": epochs, "detection_inf_step": every, "class_th": 0.15}
     expected = {"data_path": str(tiny.path), "feature_size": FEATURE_SIZE, "recipe": "stable", **fitted}
     assert command_of(out) == expected
     assert (

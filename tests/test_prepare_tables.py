@@ -327,7 +327,7 @@ def test_the_next_command_says_which_recipe_and_why():
     line, why, seconds = text.splitlines()
     lr, epochs = training_length(238)
     expected = {"recipe": "stable", "num_segments": 48, "lr": lr, "num_epochs": epochs, "detection_inf_step": 238}
-    expected["class_th"] = 0.15
+    expected |= {"hidden_size": 64, "class_th": 0.15}
     assert parse_flags(flags_of(line)) == {"data_path": str(ROOT), "modal": "rgb", "skip_unusable": True, **expected}
     assert "475 training videos" in why and "T = 48" in why and "--fps" in seconds
 

@@ -17,6 +17,7 @@ from data_tools.recipe import (
     SetProfile,
     class_threshold,
     evaluation_step,
+    fitting_hidden_size,
     fitting_segments,
     like_a_known_set,
     profile_of,
@@ -54,6 +55,18 @@ def profile(*, videos=475, length=48, classes=9, classes_per_video=1.0, seconds=
 )  # of ten, the 0.9 quantile lies 0.1 of the way from the ninth to the tenth
 def test_t_is_the_length_of_the_longer_videos(lengths, segments):
     assert fitting_segments(list(lengths)) == segments
+
+
+@pytest.mark.parametrize(
+    ("videos", "channels"),
+    [(1, 64), (475, 64), (1000, 64), (1001, 128), (4000, 128), (4001, 256), (16_000, 256), (16_001, 512), (10**6, 512)],
+)
+def test_more_videos_have_more_channels_up_to_the_published_ones(videos, channels):
+    assert fitting_hidden_size(videos) == channels
+    taken = recipe_for(profile(videos=videos), {"recipe": "stable"})
+    assert taken.options({"recipe": "stable"}).model.hidden_size == channels
+    assert f"H = {channels} is enough for so many videos" in taken.reasons
+    assert "hidden_size" not in recipe_for(profile(videos=videos), {"recipe": "stable", "hidden_size": 96}).values
 
 
 @pytest.mark.parametrize(
@@ -110,7 +123,8 @@ def test_a_set_smaller_than_a_batch_has_numbers_too():
 def test_stable_by_hand():
     taken = recipe_for(profile(), {"recipe": "stable"})
     constant = RECIPES["stable"]
-    fitted = {"num_segments": 48, "lr": 5e-4, "num_epochs": 17, "detection_inf_step": 238, "class_th": 0.15}
+    fitted = {"num_segments": 48, "hidden_size": 64, "lr": 5e-4}
+    fitted |= {"num_epochs": 17, "detection_inf_step": 238, "class_th": 0.15}
     assert taken.name == "stable" and taken.values == {**fitted, **constant} and taken.fitted == fitted
     assert "T = 48" in str(taken) and "4,046 steps of 2 videos" in str(taken)
     options = taken.options({"recipe": "auto"})
@@ -289,6 +303,7 @@ def test_what_the_data_decide_is_undecided_without_them():
     assert undecided({}) == undecided({"recipe": "published", "lr": 1}) == frozenset()
     assert undecided({"recipe": "stable", "lr": 1.0}) == {
         "num_segments",
+        "hidden_size",
         "num_epochs",
         "num_iters",
         "detection_inf_step",
