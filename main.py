@@ -188,6 +188,7 @@ def _infer(flags: Mapping[str, Any], locks: contextlib.ExitStack) -> None:
 
 
 def run_prediction(flags: Mapping[str, Any]) -> None:
+    from formats.names import amount
     from formats.unlabelled import find_videos
     from localizer import Localizer
     from report.predicting import predict_into
@@ -222,7 +223,7 @@ def run_prediction(flags: Mapping[str, Any]) -> None:
         print(f"{folder}: share {share} is there already; the same command without --shard joins all shares")
         return
     model = Localizer(checkpoint, path, options)
-    print(f"{path}: {len(model.classes)} classes, on {model.machine.device} ({model.machine.precision})")
+    print(f"{path}: {amount(len(model.classes), 'class')}, on {model.machine.device} ({model.machine.precision})")
     for line in assumed_lines(checkpoint, options.data, path):
         print(line)
     predict_into(folder, model, checkpoint, found, skipped, typed=flags, share=share, work=work)

@@ -27,7 +27,7 @@ from data_tools.set_writer import write_set
 from formats.feature_files import FeatureFiles
 from formats.inspection import usable_features
 from formats.left_out import Reason
-from formats.names import SPLITS
+from formats.names import SPLITS, amount
 from formats.opening import open_usable_set
 from options import FLAGS, resolve
 from utils.errors import InputError
@@ -67,8 +67,9 @@ def convert(arguments: Sequence[str]) -> None:
     origin = f"converted from {source.resolve()} ({feature_set.layout}, {options.modal})"
     earlier = write_set(target, videos, feature_set.annotations, streams=options.streams, origin=origin)
     arrays = sum(map(len, videos.values())) * len(options.streams)
+    classes = amount(len(feature_set.classes), "class")
     print(
-        f"{target}: {len(videos['train'])} training and {len(videos['test'])} test videos, {len(feature_set.classes)} classes, "
+        f"{target}: {len(videos['train'])} training and {len(videos['test'])} test videos, {classes}, "
         f"from {feature_set.layout}; {arrays} arrays compared with their source, {earlier} of them written by an earlier run"
     )
     for reason, count in (left_out | {str(reason): count for reason, count in unused.items() if count}).items():

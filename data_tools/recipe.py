@@ -29,7 +29,7 @@ from utils.snippet_grid import frame_rate
 # The flags whose values the data change with --recipe stable, and the numbers of its rules.
 OF_THE_DATA = FROM_DATA | {"num_iters"}  # in whose place it sets --num_epochs
 SHORTEST_T = 32  # snippets
-FEWEST_CHANNELS, FEW_VIDEOS = 64, 1_000  # H, and the most training videos that it is for
+FEWEST_CHANNELS, CHANNELS_PER_CLASS = 64, 4  # H
 LR = 5e-4
 STEPS = 4_000  # of training in all, that many as long as they are enough epochs
 FEWEST_EPOCHS = 10
@@ -210,13 +210,13 @@ def _stable_values(profile: SetProfile, flags: Mapping[str, Any]) -> tuple[dict[
     total = flags.get("num_iters") or epoch * flags.get("num_epochs", epochs)
     values: dict[str, Any] = {
         "num_segments": segments,
-        "hidden_size": fitting_hidden_size(profile.num_videos),
+        "hidden_size": fitting_hidden_size(profile.num_classes),
         "lr": lr,
         "class_th": class_threshold(profile.classes_per_video),
     }
     reasons = {
         "num_segments": segments_reason(segments, profile.lengths),
-        "hidden_size": f"H = {values['hidden_size']} is enough for so many videos",
+        "hidden_size": f"H = {values['hidden_size']} fits the number of classes",
         "class_th": f"--class_th is {values['class_th']:g}",
     }
     classes = f"{profile.classes_per_video:.3g}"
@@ -266,7 +266,7 @@ def lengths_in_words(lengths: Sequence[int], seconds: float | None = None) -> st
     shortest, longest = min(lengths), max(lengths)
     of = f" of {seconds:.3g} s" if seconds else ""
     if shortest == longest:
-        return f"{longest:,} snippet{'s' * (longest > 1)}{of}"
+        return f"{amount(longest, 'snippet')}{of}"
     return f"{shortest:,} to {longest:,} snippets{of}, 90 % of them at most {usual_length(lengths):,}"
 
 
@@ -287,14 +287,14 @@ def segments_reason(segments: int, lengths: Sequence[int]) -> str:
     return f"T = {segments}, the least that is taken" if segments > max(lengths) else f"T = {segments} fits the lengths"
 
 
-def fitting_hidden_size(num_videos: int) -> int:
-    """H: few channels for few videos, and twice as many for four times the videos, up to the published H.
+def fitting_hidden_size(num_classes: int) -> int:
+    """H: a power of two that has a few channels for each class, up to the published H.
 
-    With many, a small set has many ways to explain its labels, and seeds end apart.
+    With many for each, there are many ways to explain the labels, and seeds end apart.
     """
-    channels, enough_for = FEWEST_CHANNELS, FEW_VIDEOS
-    while num_videos > enough_for and channels < ModelOptions.hidden_size:
-        channels, enough_for = 2 * channels, 4 * enough_for
+    channels = FEWEST_CHANNELS
+    while channels < min(CHANNELS_PER_CLASS * num_classes, ModelOptions.hidden_size):
+        channels *= 2
     return channels
 
 

@@ -25,7 +25,7 @@ from formats.annotations import Instance, VideoAnnotation, labels_of
 from formats.array_files import STREAMS, StoredArray, plain_shape
 from formats.feature_files import FeatureFiles, Located, open_streams
 from formats.inspection import cut_lines
-from formats.names import SPLITS, fold_video, known_name, shown, splits_of, unlabelled_group
+from formats.names import SPLITS, amount, fold_video, known_name, shown, splits_of, unlabelled_group
 from formats.problems import DataError, Problem
 from formats.spelling import similar_to, spelling_warnings
 from options import DataOptions
@@ -395,7 +395,7 @@ def _summary(
     if not names["train"]:
         counts = f"{len(names['test'])} videos for inference alone"
     span = f"{min(lengths.values())} to {max(lengths.values())} snippets"
-    lines = [f"{out}: {counts}, {len(classes)} classes, {span}"]
+    lines = [f"{out}: {counts}, {amount(len(classes), 'class')}, {span}"]
     marked = [video for video in names["test"] if video in segments]
     if not marked:
         lines.append("no test video has segments: mAP will not be computed, everything else works")

@@ -98,8 +98,8 @@ def shown(names: Iterable[str], *, most: int | None = 3) -> str:
 
 
 def amount(count: int, what: str) -> str:
-    """ "1 class", "2 classes" """
-    return f"{count} {what if count == 1 else plural(what)}"
+    """ "1 class", "2,000 classes" """
+    return f"{count:,} {what if count == 1 else plural(what)}"
 
 
 def plural(what: str) -> str:

@@ -68,7 +68,7 @@ def localize_videos(found: FoundSources, flags: Mapping[str, Any]) -> tuple[str,
     trained_on = settings_of((checkpoint.options or {}).get("data_path") or "")
     video_options = model_sampling(options, path, typed, trained_on)
     model = Localizer(checkpoint, path, options)
-    print(f"{path}: {len(model.classes)} classes, on {model.machine.device} ({model.machine.precision})")
+    print(f"{path}: {amount(len(model.classes), 'class')}, on {model.machine.device} ({model.machine.precision})")
     for line in assumed_lines(checkpoint, options.data, path):
         print(line)
     extraction = _extract(found, features, video_options)
