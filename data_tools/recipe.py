@@ -29,7 +29,7 @@ from utils.snippet_grid import frame_rate
 # The flags whose values the data change with --recipe stable, and the numbers of its rules.
 OF_THE_DATA = FROM_DATA | {"num_iters"}  # in whose place it sets --num_epochs
 SHORTEST_T = 32  # snippets
-FEWEST_CHANNELS, CHANNELS_PER_CLASS = 64, 4  # H
+CHANNELS_PER_CLASS, FEWEST_CHANNELS = 8, 64  # H
 LR = 5e-4
 STEPS = 4_000  # of training in all, that many as long as they are enough epochs
 FEWEST_EPOCHS = 10
@@ -288,14 +288,12 @@ def segments_reason(segments: int, lengths: Sequence[int]) -> str:
 
 
 def fitting_hidden_size(num_classes: int) -> int:
-    """H: a power of two that has a few channels for each class, up to the published H.
+    """H: a few channels for each class, in all the nearest power of two, up to the published H.
 
-    With many for each, there are many ways to explain the labels, and seeds end apart.
+    With many for each, there are many ways to explain the labels, and seeds end apart; with fewer, classes are lost, too.
     """
-    channels = FEWEST_CHANNELS
-    while channels < min(CHANNELS_PER_CLASS * num_classes, ModelOptions.hidden_size):
-        channels *= 2
-    return channels
+    channels: int = 2 ** round(math.log2(CHANNELS_PER_CLASS * num_classes))
+    return min(max(channels, FEWEST_CHANNELS), ModelOptions.hidden_size)
 
 
 def training_length(steps_per_epoch: int) -> tuple[float, int]:

@@ -58,7 +58,7 @@ def test_t_is_the_length_of_the_longer_videos(lengths, segments):
 
 
 @pytest.mark.parametrize(
-    ("classes", "channels"), [(1, 64), (16, 64), (17, 128), (32, 128), (33, 256), (64, 256), (65, 512), (5_000, 512)]
+    ("classes", "channels"), [(1, 64), (11, 64), (12, 128), (22, 128), (23, 256), (45, 256), (46, 512), (5_000, 512)]
 )
 def test_more_classes_have_more_channels_up_to_the_published_ones(classes, channels):
     assert fitting_hidden_size(classes) == channels
