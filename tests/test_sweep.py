@@ -3,6 +3,7 @@
 import pytest
 from support.disk import contents
 from support.queues import refused
+from support.tiny import FEATURE_SIZE
 
 from experiments import sweep
 from experiments.arguments import shared_flags
@@ -78,6 +79,14 @@ def test_values_are_those_of_the_command_line(tmp_path):
 def test_without_values_or_seeds_it_is_one_run(queues):
     assert sweep.main([str(written(queues.path, "flags: {lr: 0.001}")), *queues.flags]) == 0
     assert [call["name"] for call in queues.calls()] == ["s-seed1"]  # the recipe's seed
+
+
+@pytest.mark.parametrize(("other", "said"), [("", 1), ("values: {num_segments: [40, 50]}", 0)])
+def test_a_recipe_is_said_for_all_runs_only_if_it_is_that_of_all(queues, tiny, capsys, other, said):
+    path = written(queues.path, f"flags: {{recipe: stable, feature_size: {FEATURE_SIZE}}}\nseeds: [1, 2]\n{other}")
+    assert sweep.main([str(path), *queues.flags, "--data_path", str(tiny.path)]) == 0
+    assert capsys.readouterr().out.count("recipe stable: ") == said
+    assert len(queues.calls()) == 4 - 2 * said
 
 
 def test_texts_that_are_no_names_of_folders_have_one(tmp_path):
