@@ -42,7 +42,7 @@ class DataOptions:
     """The data to read, and how their snippets become T snippets and seconds."""
 
     dataset: str = option("thumos14", "preset: a frozen set of defaults that other flags override", choices=tuple(PRESETS))
-    recipe: str = option(PUBLISHED, "numbers of training, on top of --dataset's and under other flags. published: as they are; stable: for any data, and T, learning rate, epochs, evaluations and class threshold are taken from the training videos' lengths, number and classes; auto: published for a set like THUMOS'14 or ActivityNet, else stable", choices=(*RECIPES, AUTO))
+    recipe: str = option(PUBLISHED, "numbers of training, on top of --dataset's and under other flags. published: as they are; stable: for any data, and T, H, learning rate, epochs, evaluations and class threshold are taken from the training videos' lengths, number and classes; auto: published for a set like THUMOS'14 or ActivityNet, else stable", choices=(*RECIPES, AUTO))
     data_path: str = option("", "folder with the features and their ground truth; see the README for layouts")
     layout: str = option("auto", "how the set lies on disk, a name from docs/data.md; auto: recognised from the folder")
     ground_truth: str = option("", "JSON file with labels and segments", shown="gt.json in --data_path, or the only JSON file there")

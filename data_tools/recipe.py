@@ -216,7 +216,7 @@ def _stable_values(profile: SetProfile, flags: Mapping[str, Any]) -> tuple[dict[
     }
     reasons = {
         "num_segments": segments_reason(segments, profile.lengths),
-        "hidden_size": f"H = {values['hidden_size']} fits the number of classes",
+        "hidden_size": _hidden_size_reason(values["hidden_size"], profile.num_classes),
         "class_th": f"--class_th is {values['class_th']:g}",
     }
     classes = f"{profile.classes_per_video:.3g}"
@@ -288,12 +288,21 @@ def segments_reason(segments: int, lengths: Sequence[int]) -> str:
 
 
 def fitting_hidden_size(num_classes: int) -> int:
-    """H: a few channels for each class, in all the nearest power of two, up to the published H.
+    """H: some channels per class, in all the power of two that is nearest by ratio, from the least to the published H.
 
-    With many for each, there are many ways to explain the labels, and seeds end apart; with fewer, classes are lost, too.
+    With too many for each, there are many ways to explain the labels, and seeds end apart; with too few, classes are lost, too.
     """
     channels: int = 2 ** round(math.log2(CHANNELS_PER_CLASS * num_classes))
     return min(max(channels, FEWEST_CHANNELS), ModelOptions.hidden_size)
+
+
+def _hidden_size_reason(hidden_size: int, num_classes: int) -> str:
+    wanted = CHANNELS_PER_CLASS * num_classes
+    if hidden_size == FEWEST_CHANNELS and wanted < hidden_size:
+        return f"H = {hidden_size}, the least that is taken"
+    if hidden_size == ModelOptions.hidden_size and wanted > hidden_size:
+        return f"H = {hidden_size}, the most that is taken"
+    return f"H = {hidden_size} fits the number of classes"
 
 
 def training_length(steps_per_epoch: int) -> tuple[float, int]:

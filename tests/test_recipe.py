@@ -58,14 +58,23 @@ def test_t_is_the_length_of_the_longer_videos(lengths, segments):
 
 
 @pytest.mark.parametrize(
-    ("classes", "channels"), [(1, 64), (11, 64), (12, 128), (22, 128), (23, 256), (45, 256), (46, 512), (5_000, 512)]
+    ("classes", "channels", "why"),
+    [
+        *((1, 64, "H = 64, the least that is taken"), (7, 64, "H = 64, the least that is taken")),
+        *((8, 64, "H = 64 fits the number of classes"), (11, 64, "H = 64 fits the number of classes")),
+        *((12, 128, "H = 128 fits the number of classes"), (22, 128, "H = 128 fits the number of classes")),
+        *((23, 256, "H = 256 fits the number of classes"), (45, 256, "H = 256 fits the number of classes")),
+        *((46, 512, "H = 512 fits the number of classes"), (64, 512, "H = 512 fits the number of classes")),
+        *((65, 512, "H = 512, the most that is taken"), (5_000, 512, "H = 512, the most that is taken")),
+    ],
 )
-def test_more_classes_have_more_channels_up_to_the_published_ones(classes, channels):
+def test_more_classes_have_more_channels_up_to_the_published_ones(classes, channels, why):
     assert fitting_hidden_size(classes) == channels
-    taken = recipe_for(profile(classes=classes), {"recipe": "stable"})
+    taken = recipe_for(profile(classes=classes, classes_per_video=min(classes, 2)), {"recipe": "stable"})
     assert taken.options({"recipe": "stable"}).model.hidden_size == channels
-    assert f"H = {channels} fits the number of classes" in taken.reasons
-    assert "hidden_size" not in recipe_for(profile(classes=classes), {"recipe": "stable", "hidden_size": 96}).values
+    assert why in taken.reasons
+    typed = recipe_for(profile(classes=classes), {"recipe": "stable", "hidden_size": 96})
+    assert "hidden_size" not in typed.values and not any("H = " in reason for reason in typed.reasons)
 
 
 @pytest.mark.parametrize(
