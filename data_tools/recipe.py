@@ -266,7 +266,7 @@ def lengths_in_words(lengths: Sequence[int], seconds: float | None = None) -> st
     shortest, longest = min(lengths), max(lengths)
     of = f" of {seconds:.3g} s" if seconds else ""
     if shortest == longest:
-        return f"{amount(longest, 'snippet')}{of}"
+        return amount(longest, "snippet") + of
     return f"{shortest:,} to {longest:,} snippets{of}, 90 % of them at most {usual_length(lengths):,}"
 
 
