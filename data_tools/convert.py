@@ -69,8 +69,8 @@ def convert(arguments: Sequence[str]) -> None:
     arrays = sum(map(len, videos.values())) * len(options.streams)
     classes = amount(len(feature_set.classes), "class")
     print(
-        f"{target}: {len(videos['train'])} training and {len(videos['test'])} test videos, {classes}, "
-        f"from {feature_set.layout}; {arrays} arrays compared with their source, {earlier} of them written by an earlier run"
+        f"{target}: {len(videos['train']):,} training and {amount(len(videos['test']), 'test video')}, {classes}, "
+        f"from {feature_set.layout}; {amount(arrays, 'array')} compared with their source, {earlier:,} of them written by an earlier run"
     )
     for reason, count in (left_out | {str(reason): count for reason, count in unused.items() if count}).items():
         print(f"left out, {reason}: {count}")

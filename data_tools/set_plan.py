@@ -285,11 +285,11 @@ def _left_out(
 ) -> Iterator[str]:
     unused = sorted(labels.keys() - set(used))
     if unused:
-        yield f"left out: {len(unused)} videos of subset {labels[unused[0]].subset}, which has no labels"
+        yield f"left out: {amount(len(unused), 'video')} of subset {labels[unused[0]].subset}, which has no labels"
     places = {str(place) for of_video in located.values() for place in of_video.values()}
     unnamed = sorted(v for v, of_video in stored.items() if not places & set(map(str, of_video.values())))
     if unnamed:
-        yield f"left out: {len(unnamed)} videos with features that {table} does not name, such as {shown(unnamed[:1])}"
+        yield f"left out: {amount(len(unnamed), 'video')} with features that {table} does not name, such as {shown(unnamed[:1])}"
 
 
 def _warnings(
@@ -391,9 +391,9 @@ def _summary(
     lengths: Mapping[str, int],
 ) -> str:
     classes = {label for video in lengths for label in labels[video].labels}
-    counts = f"{len(names['train'])} training and {len(names['test'])} test videos"
+    counts = f"{len(names['train']):,} training and {amount(len(names['test']), 'test video')}"
     if not names["train"]:
-        counts = f"{len(names['test'])} videos for inference alone"
+        counts = f"{amount(len(names['test']), 'video')} for inference alone"
     span = f"{min(lengths.values())} to {max(lengths.values())} snippets"
     lines = [f"{out}: {counts}, {amount(len(classes), 'class')}, {span}"]
     marked = [video for video in names["test"] if video in segments]
@@ -401,11 +401,10 @@ def _summary(
         lines.append("no test video has segments: mAP will not be computed, everything else works")
     else:
         bare = [v for v in names["test"] if v not in segments and labels[v].labels]
-        lines.append(
-            f"{sum(len(segments[v]) for v in marked)} segments in {len(marked)} test videos to measure mAP with"
-        )
+        count = amount(sum(len(segments[v]) for v in marked), "segment")
+        lines.append(f"{count} in {amount(len(marked), 'test video')} to measure mAP with")
         if bare:
             lines.append(
-                f"{len(bare)} test videos have labels but no segments, such as '{bare[0]}': they are not evaluated"
+                f"not evaluated: {amount(len(bare), 'test video')} with labels but no segments, such as '{bare[0]}'"
             )
     return "\n".join(lines)

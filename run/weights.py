@@ -16,7 +16,7 @@ from formats.annotations import class_names
 from formats.array_files import STREAMS
 from formats.ground_truth import read_annotations, read_json
 from formats.name_lists import read_names
-from formats.names import shown
+from formats.names import amount, shown
 from options import DataOptions
 from run.checkpoint import Checkpoint
 from utils.errors import InputError
@@ -57,7 +57,7 @@ def name_classes(checkpoint: Checkpoint, names_file: str, path: pathlib.Path) ->
         return checkpoint
     names, count = read_class_names(pathlib.Path(names_file)), num_classes(checkpoint, path)
     if len(names) != count:
-        raise InputError(f"--classes {names_file}: names {len(names)} classes, {path} has {count}")
+        raise InputError(f"--classes {names_file}: names {amount(len(names), 'class')}, {path} has {count}")
     if checkpoint.classes and checkpoint.classes != names:
         raise InputError(f"--classes {names_file}: other names than {path} states; omit --classes")
     return replace(checkpoint, classes=names)

@@ -122,9 +122,8 @@ def test_labelled_test_videos_without_segments_are_named(prepared, own):
     )
     write_csv(own / "segments.csv", "video,label,start,end", "train_5,Dive,1,2")
     out = prepared("--annotations", str(own / "segments.csv"))[1]
-    assert (
-        "1 segments in 1 test videos" in out and "1 test videos have labels but no segments, such as 'train_6'" in out
-    )
+    assert "1 segment in 1 test video to" in out
+    assert "not evaluated: 1 test video with labels but no segments, such as 'train_6'" in out
     assert [video.video_id for video in load_tiny_set(own / "data").test] == ["train_5"]
 
 

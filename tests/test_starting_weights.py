@@ -82,6 +82,6 @@ def test_mistakes(tiny, refused_with, tmp_path):
     assert "--resume and --init_from contradict" in refused_with(tiny.path, "--init_from", str(model), "--resume")
     bare = write_bare_model(tmp_path / "bare.pt")
     (tmp_path / "names.txt").write_text("Dive\n")
-    assert "names 1 classes" in refused_with(
+    assert "names 1 class, " in refused_with(
         tiny.path, "--init_from", str(bare), "--classes", str(tmp_path / "names.txt")
     )
