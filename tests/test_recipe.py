@@ -1,6 +1,8 @@
 """What --recipe takes from the data: worked by hand, and in runs of the program."""
 
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ from formats import inspection
 from formats.annotations import Instance, VideoAnnotation
 from localizer import Localizer
 from options import OptimisationOptions, parse_flags, resolve
-from recipes import PRESETS, RECIPES
+from recipes import FROM_DATA, PRESETS, RECIPES
 from run.checkpoint import load_checkpoint
 from utils.errors import InputError
 
@@ -137,6 +139,15 @@ def test_stable_by_hand():
     assert "T = 48" in str(taken) and "4,046 steps of 2 videos" in str(taken)
     options = taken.options({"recipe": "auto"})
     assert options.data.recipe == "stable" and options.optimisation.total_steps(238) == 4046
+
+
+def test_the_page_says_every_number_of_stable():
+    """And every flag whose value the data give."""
+    page = (pathlib.Path(main.__file__).parent / "docs" / "recipe.md").read_text()
+    _, table, _ = re.split(r"^## What `stable` changes$|^## What the parts are worth$", page, flags=re.MULTILINE)
+    said = {name: f"{value:g}" if isinstance(value, float) else value for name, value in RECIPES["stable"].items()}
+    wanted = [" ".join(as_words({name: value})) for name, value in said.items()] + [f"--{name}" for name in FROM_DATA]
+    assert [words for words in wanted if not re.search(rf"{words}\b", table)] == []
 
 
 @pytest.mark.parametrize(
