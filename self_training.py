@@ -5,8 +5,8 @@
     batch = lessons.attach(batch)                              # batch.taught [B,T,C]
 
 Only video-level labels are read: a video's proposals are those of the classes that it is labelled with. A snippet is taught a
-class where two things agree: a fused, density-filtered proposal of the class covers it, and it lies above Otsu's threshold of
-the class's sequence. The formulas are in docs/method.md, section 9.
+class where two things agree: one of the class's dense proposals covers it, and it lies above Otsu's threshold of the class's
+sequence. The formulas are in docs/method.md, section 9.
 """
 
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
@@ -38,28 +38,27 @@ from utils.snippet_grid import SnippetGrid
 _SNIPPETS = SnippetGrid(frames=1, stride=1)
 
 
-def fuse_proposals(start: Floats, end: Floats, score: Floats, options: SelfTrainingOptions) -> tuple[Floats, Floats]:
+def dense_proposals(start: Floats, end: Floats, score: Floats, options: SelfTrainingOptions) -> tuple[Floats, Floats]:
     """The proposals [N] of one class in one video -> starts and ends of the few that many of them agree on.
 
     A proposal's density is its score times the sum of all scores, each times the tIoU with it; scores below 0 count as 0. The
-    densest stands for those that it overlaps with a tIoU of at least `self_fuse`: their edges are averaged by density. All that
-    it overlaps are gone then, and the next is the densest of the rest, as long as it has a share of `self_density` of the
-    first's.
+    densest stands for all that it overlaps. Where `self_fuse` is below 1, its edges are averaged, by density, with those of
+    at least that tIoU with it. The next is the densest of the rest, as long as it has a share of `self_density` of the first's.
     """
     score = np.maximum(score, 0.0)
     overlap = temporal_iou(start[:, None], end[:, None], start[None], end[None])
     density = score * (overlap * score).sum(1)
     left, least = density > 0, options.self_density * density.max(initial=0.0)
-    fused: list[tuple[float, float]] = []
+    found: list[tuple[float, float]] = []
     while left.any():
         best = np.flatnonzero(left)[density[left].argmax()]
         if density[best] < least:
             break
         alike = left & (overlap[best] > 0) & (overlap[best] >= options.self_fuse)
         weight = density[alike] / density[alike].sum()
-        fused.append((float(weight @ start[alike]), float(weight @ end[alike])))
+        found.append((float(weight @ start[alike]), float(weight @ end[alike])))
         left &= overlap[best] <= 0
-    edges = np.array(fused, np.float64).reshape(-1, 2)
+    edges = np.array(found, np.float64).reshape(-1, 2)
     return edges[:, 0], edges[:, 1]
 
 
@@ -79,19 +78,21 @@ def taught_snippets(
         options=localization,
         grid=_SNIPPETS,
     )
-    threshold = evidence_threshold(torch.from_numpy(sequences))[0].numpy()
-    return _covered(proposals, sequences.shape, options) & (sequences > threshold)
+    covered = _covered(proposals, sequences.shape, options)
+    if options.self_whole:
+        return covered
+    return covered & (sequences > evidence_threshold(torch.from_numpy(sequences))[0].numpy())
 
 
 def _covered(proposals: Proposals, shape: tuple[int, ...], options: SelfTrainingOptions) -> NDArray[np.bool_]:
-    """Whether a snippet lies in a fused proposal of its row, at the point where upsampling has the snippet's own value."""
+    """Whether a snippet lies in a dense proposal of its row, at the point where upsampling has the snippet's own value."""
     covered = np.zeros(shape, np.bool_)
     point = np.arange(shape[1])
     ends = np.searchsorted(proposals.row, np.arange(shape[0] + 1))
     for row, (first, last) in enumerate(itertools.pairwise(ends)):
         of_row = slice(first, last)
-        fused = fuse_proposals(proposals.start[of_row], proposals.end[of_row], proposals.score[of_row], options)
-        for start, end in zip(*fused, strict=True):
+        dense = dense_proposals(proposals.start[of_row], proposals.end[of_row], proposals.score[of_row], options)
+        for start, end in zip(*dense, strict=True):
             covered[row] |= (point >= start) & (point < end)
     return covered
 

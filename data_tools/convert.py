@@ -70,7 +70,8 @@ def convert(arguments: Sequence[str]) -> None:
     classes = amount(len(feature_set.classes), "class")
     print(
         f"{target}: {len(videos['train']):,} training and {amount(len(videos['test']), 'test video')}, {classes}, "
-        f"from {feature_set.layout}; {amount(arrays, 'array')} compared with their source, {earlier:,} of them written by an earlier run"
+        f"from {feature_set.layout}; {amount(arrays, 'array')} compared with their source, {earlier:,} of them written by an "
+        "earlier run"
     )
     for reason, count in (left_out | {str(reason): count for reason, count in unused.items() if count}).items():
         print(f"left out, {reason}: {count}")

@@ -289,7 +289,8 @@ def _left_out(
     places = {str(place) for of_video in located.values() for place in of_video.values()}
     unnamed = sorted(v for v, of_video in stored.items() if not places & set(map(str, of_video.values())))
     if unnamed:
-        yield f"left out: {amount(len(unnamed), 'video')} with features that {table} does not name, such as {shown(unnamed[:1])}"
+        count, such = amount(len(unnamed), "video"), shown(unnamed[:1])
+        yield f"left out: {count} with features that {table} does not name, such as {such}"
 
 
 def _warnings(

@@ -316,7 +316,7 @@ def nms(segments, scores, threshold, offset, soft_alpha=None):
 # Evaluation
 
 
-def fuse_proposals(segments, scores, least_density, least_iou):
+def dense_proposals(segments, scores, least_density, least_iou):
     """Proposals of one class in one video, (start, end) and score -> the (start, end) that many agree on, densest first."""
     scored = [(segment, max(score, 0.0)) for segment, score in zip(segments, scores, strict=True)]
     density = [score * sum(other * iou(segment, s) for s, other in scored) for segment, score in scored]

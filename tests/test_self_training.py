@@ -13,11 +13,12 @@ from support.runs import assert_same, interrupt_at, load
 from support.tiny import FEATURE_SIZE, load_tiny_set
 
 import main
+from command_line.flags import as_words
 from experiments.job import make_job
 from losses import proposal_loss
 from options import LocalizationOptions, SelfTrainingOptions, check_training, parse_flags, resolve
 from reference import loops
-from self_training import ProposalLessons, fuse_proposals, taught_snippets
+from self_training import ProposalLessons, dense_proposals, taught_snippets
 from train import build_training, train_step
 from utils.errors import InputError
 
@@ -26,9 +27,9 @@ SMALL = {"num_segments": 24, "feature_size": FEATURE_SIZE, "hidden_size": 8, "ps
 FLAGS = ["--pseudo_source=classes", "--w_self", "1"]  # of 12 steps: rounds begin before steps 5, 7 and 10
 
 
-def fused(rows, **options):
+def dense(rows, **options):
     start, end, score = np.array(rows, np.float64).reshape(-1, 3).T
-    return list(zip(*fuse_proposals(start, end, score, SelfTrainingOptions(**options)), strict=True))
+    return list(zip(*dense_proposals(start, end, score, SelfTrainingOptions(**options)), strict=True))
 
 
 # Proposals
@@ -38,40 +39,40 @@ def test_two_bursts_by_hand():
     """Densities: 1 + 1 + 0.8 twice and 0.8 + 0.8 + 1 of the first burst, 1.5 * 1.5 = 2.25 of the second."""
     rows = [(0, 10, 1), (0, 10, 1), (0, 8, 1), (20, 30, 1.5)]
     end = (2.8 * 10 * 2 + 2.6 * 8) / 8.2
-    assert fused(rows) == [pytest.approx((0, end)), pytest.approx((20, 30))]
-    assert fused(rows, self_density=0.8) == [pytest.approx((0, end)), pytest.approx((20, 30))]  # 2.24
-    assert fused(rows, self_density=0.81) == [pytest.approx((0, end))]  # 2.268
-    assert fused(rows, self_fuse=0.81)[0] == (0, 10)
+    assert dense(rows, self_fuse=0.5) == [pytest.approx((0, end)), pytest.approx((20, 30))]
+    assert dense(rows, self_density=0.8) == [(0, 10), (20, 30)]  # 2.24
+    assert dense(rows, self_density=0.81) == [(0, 10)]  # 2.268
+    assert dense(rows, self_fuse=0.81)[0] == (0, 10)
 
 
 def test_what_the_densest_touches_is_gone():
-    assert fused([(0, 10, 1), (0, 10, 1), (8, 18, 1), (10, 20, 1)]) == [(0, 10), (10, 20)]
+    assert dense([(0, 10, 1), (0, 10, 1), (8, 18, 1), (10, 20, 1)]) == [(0, 10), (10, 20)]
 
 
 def test_only_what_overlaps_is_fused():
     """Even where any tIoU is enough, 0 too: not what is far away, nor what begins where the other ends."""
-    assert fused([(0, 10, 1), (10, 16, 0.9), (50, 60, 0.9)], self_fuse=0.0) == [(0, 10), (10, 16), (50, 60)]
-    assert fused([(0, 10, 1), (8, 18, 1)], self_fuse=0.0) == [(4, 14)]
+    assert dense([(0, 10, 1), (10, 16, 0.9), (50, 60, 0.9)], self_fuse=0.0) == [(0, 10), (10, 16), (50, 60)]
+    assert dense([(0, 10, 1), (8, 18, 1)], self_fuse=0.0) == [(4, 14)]
 
 
 @pytest.mark.parametrize("rows", [[], [(0, 5, 0.0)], [(0, 5, -1.0), (1, 4, -0.5)], [(3, 3, 1.0)]])
-def test_nothing_is_fused_of_nothing(rows):
-    assert fused(rows) == []
+def test_nothing_is_dense_of_nothing(rows):
+    assert dense(rows) == []
 
 
 def test_proposals_below_zero_count_as_none():
-    assert fused([(0, 10, 1), (0, 9, -5)]) == [(0, 10)]
+    assert dense([(0, 10, 1), (0, 9, -5)], self_fuse=0.5) == [(0, 10)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 40])
 @pytest.mark.parametrize(("density", "iou"), [(0.3, 0.5), (0.0, 0.0), (1.0, 1.0), (0.1, 0.9)])
-def test_fusing_is_the_loop(count, density, iou):
+def test_dense_proposals_are_the_loops(count, density, iou):
     generator = np.random.default_rng(count)
     for _ in range(20):
         start, length = generator.uniform(0, 30, count), generator.uniform(0.1, 12, count)
         rows = np.stack([start, start + length, generator.uniform(-0.2, 1, count)], 1)
-        expected = loops.fuse_proposals(list(map(tuple, rows[:, :2].tolist())), rows[:, 2].tolist(), density, iou)
-        assert fused(rows, self_density=density, self_fuse=iou) == [pytest.approx(pair) for pair in expected]
+        expected = loops.dense_proposals(list(map(tuple, rows[:, :2].tolist())), rows[:, 2].tolist(), density, iou)
+        assert dense(rows, self_density=density, self_fuse=iou) == [pytest.approx(pair) for pair in expected]
 
 
 # Snippets
@@ -99,6 +100,19 @@ def test_a_weak_burst_is_left_out_by_density():
     row = np.array([[0, 0, 1, 1, 1, 1, 0, 0, 0.55, 0, 0]], np.float32)
     assert taught_snippets(row, SelfTrainingOptions(self_density=0.0), LOCALIZATION)[0, 8]
     assert not taught_snippets(row, RULES, LOCALIZATION)[0, 8]
+
+
+@pytest.mark.parametrize(
+    ("row", "whole"),
+    [
+        ([0, 0, 1, 0.4, 1, 0.4, 1, 0, 0], "001111100"),
+        ([0, 0, 1, 1, 1, 0, 0, 0.2, 0, 0], "0011100000"),  # density leaves it out, too
+        ([0, 0.3, 1, 0.9, 1, 0.7, 0, 0], "01111100"),
+    ],
+)
+def test_whole_proposals_teach_below_the_threshold_too(row, whole):
+    lessons = taught_snippets(np.array([row], np.float32), SelfTrainingOptions(self_whole=True), LOCALIZATION)
+    assert "".join(map(str, lessons[0].astype(int).tolist())) == whole
 
 
 @pytest.mark.parametrize(
@@ -306,14 +320,14 @@ def test_a_model_that_learnt_by_proposals_may_keep_lengths_in_test(tiny, run, re
         make_job("y", tmp_path, {"short_videos": "keep", "w_self": 1.0})
 
 
-@pytest.mark.parametrize("name", ["self_from", "self_rounds", "self_density", "self_fuse"])
-def test_numbers_of_rounds_are_refused_where_there_are_none(tiny, refused_with, name):
+@pytest.mark.parametrize("name", ["self_from", "self_rounds", "self_density", "self_fuse", "self_whole"])
+def test_what_rounds_read_is_refused_where_there_are_none(tiny, refused_with, name):
     said = f"--{name} is only read with --w_self above 0"
-    typed = parse_flags([f"--{name}", "1" if name == "self_rounds" else "0.5"])
+    typed = parse_flags([f"--{name}", *{"self_rounds": ["1"], "self_whole": []}.get(name, ["0.5"])])
     with pytest.raises(InputError, match=said):
         check_training(typed, resolve(typed))
     check_training(typed, resolve({**typed, "recipe": "stable"}))
-    assert said in refused_with(tiny.path, *(f"--{n}={v}" for n, v in typed.items()))
+    assert said in refused_with(tiny.path, *map(str, as_words(typed)))
 
 
 # Runs
