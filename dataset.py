@@ -238,7 +238,7 @@ class Batch(NamedTuple):
     fps: tuple[float, ...]
     durations: tuple[float | None, ...]  # seconds, as the ground truth states them
     partner: Snippets | None = None  # [1,T,D] what the first video is mixed up with, where that is another rank's
-    taught: Tensor | None = None  # [B,T,C] classes that snippets are to learn (self_training.py)
+    taught: Tensor | None = None  # [B,T,C] what snippets are to learn of classes (self_training.py)
     step_videos: tuple[str, ...] = ()  # of the step, of all ranks; none in test
 
 

@@ -280,6 +280,27 @@ def proposal_loss(cas: Tensor, taught: Tensor) -> Tensor:
     return (of_snippets.sum(1) / (count > 0).sum(1).clamp_min(1)).mean()
 
 
+def border_loss(cas: Tensor, border: Tensor) -> Tensor:
+    """Cross entropy of the snippets that are taught not to be of a class; cas and border, which is 0 or 1, [B,T,C].
+
+    The mean over a video's pairs of snippet and class, then over videos; 0 without any.
+    """
+    of_pairs = (log_of_others(cas) * border).sum((1, 2))
+    return -(of_pairs / border.sum((1, 2)).clamp_min(1)).mean()
+
+
+def log_of_others(cas: Tensor) -> Tensor:
+    """log(1 - softmax(cas)), [...,C], exact where a class has nearly all probability, too; 0 of the only class."""
+    classes = cas.shape[-1]
+    log_prob = F.log_softmax(cas, dim=-1)
+    if classes == 1:
+        return torch.zeros_like(log_prob)
+    largest = torch.arange(classes, device=cas.device) == log_prob.argmax(-1, keepdim=True)
+    but_largest = log_prob.masked_fill(largest, -math.inf).logsumexp(-1, keepdim=True)
+    prob = log_prob.exp().clamp(max=0.5)  # only the largest has more
+    return torch.where(largest, but_largest, torch.log1p(-prob))
+
+
 def masked_gce(prob: Tensor, label: Tensor, weight: Tensor, *, q: float, eps: float) -> Tensor:
     """Masked generalized cross entropy of probabilities against labels under weights, all [...,B,T]: [...].
 
@@ -310,7 +331,7 @@ def sal_losses(
 ) -> dict[str, Tensor]:
     """Every term that there is, unweighted. labels [B,C] multi-hot, at least one class per video.
 
-    `taught` [B,T,C] are the classes that proposals teach snippets (self_training.py).
+    `taught` [B,T,C] is what proposals teach snippets: 1 a class, -1 that they are not of it, 0 nothing (self_training.py).
 
     What has the same formula is computed at once: on a GPU a step costs what its operations cost to start.
     """
@@ -324,7 +345,7 @@ def sal_losses(
         video_logits = torch.stack([output.video_logits, *output.stream_video_logits.values()])
         terms["so"] = video_cross_entropy(video_logits, labels, eps=losses.label_eps).sum()
     if taught is not None:
-        terms["self"] = proposal_loss(output.cas, taught)
+        terms["self"] = proposal_loss(output.cas, taught.clamp_min(0)) + border_loss(output.cas, -taught.clamp_max(0))
     return terms
 
 

@@ -2,11 +2,12 @@
 
     lessons = ProposalLessons(model, data.train, options)      # None with --w_self 0
     lessons.prepare(step, total_steps)                         # before every step; at the start of a round it makes them anew
-    batch = lessons.attach(batch)                              # batch.taught [B,T,C]
+    batch = lessons.attach(batch)                              # batch.taught [B,T,C]: 1 of the class, -1 not of it, 0 nothing
 
 Only video-level labels are read: a video's proposals are those of the classes that it is labelled with. A snippet is taught a
 class where two things agree: one of the class's dense proposals covers it, and it lies above Otsu's threshold of the class's
-sequence. The formulas are in docs/method.md, section 9.
+sequence. That it is not of the class is taught just beside these proposals, where it lies below the threshold. The formulas are
+in docs/method.md, section 9.
 """
 
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
@@ -64,8 +65,11 @@ def dense_proposals(start: Floats, end: Floats, score: Floats, options: SelfTrai
 
 def taught_snippets(
     sequences: NDArray[np.float32], options: SelfTrainingOptions, localization: LocalizationOptions
-) -> NDArray[np.bool_]:
-    """Sequences [R,T], each of a class that its video has -> whether a snippet is to learn that class, [R,T]."""
+) -> NDArray[np.float32]:
+    """Sequences [R,T], each of a class that its video has -> 1 where a snippet is to learn that class, [R,T].
+
+    It is -1 where the snippet is to learn that it is not of the class, and 0 where it is taught nothing.
+    """
     low, high = sequences.min(1, keepdims=True), sequences.max(1, keepdims=True)
     least = np.finfo(np.float32).tiny  # where a sequence is the same everywhere
     stretched = (sequences - low) / np.maximum(high - low, least)  # thresholds are shares of the range
@@ -78,15 +82,20 @@ def taught_snippets(
         options=localization,
         grid=_SNIPPETS,
     )
-    covered = _covered(proposals, sequences.shape, options)
-    if options.self_whole:
-        return covered
-    return covered & (sequences > evidence_threshold(torch.from_numpy(sequences))[0].numpy())
+    covered, beside = _covered(proposals, sequences.shape, options)
+    above = sequences > evidence_threshold(torch.from_numpy(sequences))[0].numpy()
+    taught = covered if options.self_whole else covered & above
+    return taught.astype(np.float32) - (beside & ~above)
 
 
-def _covered(proposals: Proposals, shape: tuple[int, ...], options: SelfTrainingOptions) -> NDArray[np.bool_]:
-    """Whether a snippet lies in a dense proposal of its row, at the point where upsampling has the snippet's own value."""
-    covered = np.zeros(shape, np.bool_)
+def _covered(
+    proposals: Proposals, shape: tuple[int, ...], options: SelfTrainingOptions
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Whether a snippet lies in a dense proposal of its row, and whether beside one, in none, [R,T] each.
+
+    It lies where the point is at which upsampling has the snippet's own value.
+    """
+    covered, near = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     point = np.arange(shape[1])
     ends = np.searchsorted(proposals.row, np.arange(shape[0] + 1))
     for row, (first, last) in enumerate(itertools.pairwise(ends)):
@@ -94,7 +103,9 @@ def _covered(proposals: Proposals, shape: tuple[int, ...], options: SelfTraining
         dense = dense_proposals(proposals.start[of_row], proposals.end[of_row], proposals.score[of_row], options)
         for start, end in zip(*dense, strict=True):
             covered[row] |= (point >= start) & (point < end)
-    return covered
+            border = max(1.0, options.self_border * (end - start)) if options.self_border > 0 else 0.0
+            near[row] |= (point >= start - border) & (point < end + border)
+    return covered, near & ~covered
 
 
 class ProposalLessons:
@@ -108,7 +119,7 @@ class ProposalLessons:
         self.position = {name: v for v, name in enumerate(videos.names)}
         self.num_classes = labels.shape[1]
         rows, device = len(self.video_of_row), next(model.parameters()).device
-        self.taught = torch.zeros(rows, options.data.num_segments, device=device)  # [R,T], 0 or 1
+        self.taught = torch.zeros(rows, options.data.num_segments, device=device)  # [R,T]: 1, -1 or 0
 
     @classmethod
     def of(cls, model: SAL, videos: Split, options: Options) -> Self | None:
@@ -163,6 +174,6 @@ class ProposalLessons:
         """In place. Raises ValueError when it is not of these videos and this T."""
         saved = plain_dict(state, "the state of self-training", ("taught",))
         taught = plain_tensor(saved["taught"], "what proposals teach", like=self.taught)
-        if not ((taught == 0) | (taught == 1)).all():
-            raise ValueError("what proposals teach holds values besides 0 and 1")
+        if not ((taught == 0) | (taught.abs() == 1)).all():
+            raise ValueError("what proposals teach holds values besides -1, 0 and 1")
         self.taught.copy_(taught)

@@ -214,6 +214,8 @@ def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segm
         model.zero_grad()
         labels = torch.ones(len(features), model.num_classes, device=features.device)
         taught = labels.unsqueeze(1).repeat(1, features.shape[1], 1) if objective.losses.w_self else None
+        if taught is not None:
+            taught[:, 1::2] = -1  # as lessons may be
         return forward_backward(compute, features, labels, taught)
 
     def numbers(compute: ComputeStep, features: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

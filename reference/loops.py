@@ -240,6 +240,16 @@ def proposal_loss(cas, taught):
     return sum(terms) / len(terms) if terms else 0.0
 
 
+def border_loss(cas, border):
+    """cas, and whether a snippet is taught not to be of a class, [T,C] of one video: the mean over the pairs that are."""
+    terms = []
+    for logits, own in zip(cas, border, strict=True):
+        prob = softmax(logits)
+        others = [sum(p for k, p in enumerate(prob) if k != c) for c in range(len(prob))]
+        terms += [-math.log(share) for share, taught in zip(others, own.tolist(), strict=True) if taught]
+    return sum(terms) / len(terms) if terms else 0.0
+
+
 def mutual_loss(rgb, flow):
     """Two streams' actionness, [T] each, of one video -> float: the mean squared difference, so that each teaches the other"""
     return sum((float(a) - float(b)) ** 2 for a, b in zip(rgb, flow, strict=True)) / len(rgb)

@@ -15,14 +15,14 @@ from support.tiny import FEATURE_SIZE, load_tiny_set
 import main
 from command_line.flags import as_words
 from experiments.job import make_job
-from losses import proposal_loss
+from losses import border_loss, log_of_others, proposal_loss
 from options import LocalizationOptions, SelfTrainingOptions, check_training, parse_flags, resolve
 from reference import loops
 from self_training import ProposalLessons, dense_proposals, taught_snippets
 from train import build_training, train_step
 from utils.errors import InputError
 
-RULES, LOCALIZATION = SelfTrainingOptions(), LocalizationOptions()
+RULES, LOCALIZATION = SelfTrainingOptions(self_border=0.0), LocalizationOptions()
 SMALL = {"num_segments": 24, "feature_size": FEATURE_SIZE, "hidden_size": 8, "pseudo_source": "classes", "w_self": 1.0}
 FLAGS = ["--pseudo_source=classes", "--w_self", "1"]  # of 12 steps: rounds begin before steps 5, 7 and 10
 
@@ -98,7 +98,7 @@ def test_bursts_are_taught(row, taught):
 def test_a_weak_burst_is_left_out_by_density():
     """Above Otsu's threshold, and found by half as many proposals of half the height: less than a tenth as dense."""
     row = np.array([[0, 0, 1, 1, 1, 1, 0, 0, 0.55, 0, 0]], np.float32)
-    assert taught_snippets(row, SelfTrainingOptions(self_density=0.0), LOCALIZATION)[0, 8]
+    assert taught_snippets(row, SelfTrainingOptions(self_density=0.0), LOCALIZATION)[0, 8] > 0
     assert not taught_snippets(row, RULES, LOCALIZATION)[0, 8]
 
 
@@ -111,7 +111,8 @@ def test_a_weak_burst_is_left_out_by_density():
     ],
 )
 def test_whole_proposals_teach_below_the_threshold_too(row, whole):
-    lessons = taught_snippets(np.array([row], np.float32), SelfTrainingOptions(self_whole=True), LOCALIZATION)
+    options = SelfTrainingOptions(self_whole=True, self_border=0.0)
+    lessons = taught_snippets(np.array([row], np.float32), options, LOCALIZATION)
     assert "".join(map(str, lessons[0].astype(int).tolist())) == whole
 
 
@@ -121,6 +122,26 @@ def test_whole_proposals_teach_below_the_threshold_too(row, whole):
 def test_lessons_lean_to_neither_side(row, taught):
     both = taught_snippets(np.array([row, row[::-1]], np.float32), RULES, LOCALIZATION).astype(int)
     assert ["".join(map(str, lessons)) for lessons in both.tolist()] == [taught, taught[::-1]]
+
+
+@pytest.mark.parametrize(
+    ("row", "border", "taught"),
+    [
+        ([0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0], 0.5, "..--++++--.."),
+        ([0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0], 0.25, "...-++++-..."),
+        ([0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0], 0.0, "....++++...."),
+        ([0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0], 9.0, "----++++----"),
+        ([0, 0, 0, 0, 0, 1, 0, 0, 0, 0], 0.01, "....-+-..."),  # at least a snippet
+        ([1, 1, 1, 1, 0, 0, 0, 0], 0.45, "++++--.."),  # nothing is beside the video
+        ([0, 0, 1, 1, 0, 1, 1, 1, 1, 0, 0, 0], 0.5, ".-++-++++--."),  # of two
+        ([0, 0, 1, 1, 0, 0.6, 0.6, 0, 0, 0], 0.5, ".-++-....."),  # what is not dense teaches nothing, beside it neither
+    ],
+)
+def test_what_is_beside_a_proposal_is_taught_not_to_be_of_the_class(row, border, taught):
+    options = SelfTrainingOptions(self_border=border)
+    lessons = taught_snippets(np.array([row, row[::-1]], np.float32), options, LOCALIZATION)
+    words = ["".join(".+-"[int(value)] for value in of_row) for of_row in lessons]
+    assert words == [taught, taught[::-1]]
 
 
 @pytest.mark.filterwarnings("error")
@@ -184,13 +205,41 @@ def test_the_loss_by_hand():
     assert both.item() == pytest.approx((np.log(2) + np.log(4)) / 4)
 
 
+@pytest.mark.parametrize("loss", [proposal_loss, border_loss])
 @pytest.mark.parametrize("scale", [1.0, 1e4])
-def test_gradients_are_finite_and_none_without_lessons(scale):
+def test_gradients_are_finite_and_none_without_lessons(loss, scale):
     cas = (torch.randn(2, 5, 3) * scale).requires_grad_()
-    proposal_loss(cas, torch.zeros(2, 5, 3)).backward()
+    loss(cas, torch.zeros(2, 5, 3)).backward()
     assert not cas.grad.any()
-    proposal_loss(cas, (torch.rand(2, 5, 3) > 0.5).float()).backward()
+    loss(cas, (torch.rand(2, 5, 3) > 0.5).float()).backward()
     assert cas.grad.isfinite().all() and cas.grad.any()
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5])
+def test_the_loss_of_borders_is_the_loop(classes):
+    cas, border = torch.randn(4, 9, classes), (torch.rand(4, 9, classes) > 0.8).float()
+    border[0] = 0
+    expected = 0.0
+    if classes > 1:  # one that is alone has no other to give its probability to
+        expected = sum(loops.border_loss(*pair) for pair in zip(cas, border, strict=True)) / 4
+    assert border_loss(cas, border).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_of_borders_by_hand():
+    """Of a class with 1/2, and of one with 1/4; the other video has none."""
+    cas = torch.log(torch.tensor([[[0.5, 0.25, 0.25]] * 2] * 2))
+    border = torch.zeros(2, 2, 3)
+    border[0, 0, 0] = border[0, 1, 2] = 1
+    assert border_loss(cas, border).item() == pytest.approx((np.log(2) + np.log(4 / 3)) / 2 / 2)
+
+
+def test_a_class_that_has_all_is_still_told_how_far_it_is():
+    cas = torch.tensor([[1000.0, 0, 0], [0, 0, 1000], [3, 3, 3], [80, 80, 0]], requires_grad=True)
+    log = log_of_others(cas)
+    expected = [[np.log(2) - 1000, 0, 0], [0, 0, np.log(2) - 1000], [np.log(2 / 3)] * 3, [np.log(0.5)] * 2 + [0]]
+    assert log.tolist() == [pytest.approx(row, rel=1e-6) for row in expected]
+    (gradient,) = torch.autograd.grad(log[0, 0], cas)
+    assert gradient[0].tolist() == pytest.approx([-1, 0.5, 0.5], rel=1e-4)
 
 
 @pytest.mark.parametrize("flags", [{}, {"no_actionness": True}, {"modal": "rgb"}, {"no_second_order": True}])
@@ -198,10 +247,12 @@ def test_the_term_is_weighed(flags):
     options = resolve({**SMALL, "w_self": 2.5, "dropout": 0.0, **flags})
     objective = build_objective(options, 3)
     features = torch.rand(2, 24, objective.model.channels)
-    labels, taught = torch.eye(3)[:2], (torch.rand(2, 24, 3) > 0.5).float()
+    labels, taught = torch.eye(3)[:2], torch.randint(-1, 2, (2, 24, 3)).float()
     result = objective(features, labels, taught)
     losses = dict(zip(result.names, result.losses.tolist(), strict=True))
-    assert losses["self"] == pytest.approx(proposal_loss(objective.model(features).cas, taught).item())
+    cas = objective.model(features).cas
+    expected = proposal_loss(cas, (taught == 1).float()) + border_loss(cas, (taught == -1).float())
+    assert losses["self"] == pytest.approx(expected.item())
     without = objective(features, labels)
     assert "self" not in without.names  # which its total lacks
     # The mask's statistics move from one call to the next: only what does not depend on them is compared.
@@ -320,7 +371,7 @@ def test_a_model_that_learnt_by_proposals_may_keep_lengths_in_test(tiny, run, re
         make_job("y", tmp_path, {"short_videos": "keep", "w_self": 1.0})
 
 
-@pytest.mark.parametrize("name", ["self_from", "self_rounds", "self_density", "self_fuse", "self_whole"])
+@pytest.mark.parametrize("name", ["self_from", "self_rounds", "self_density", "self_fuse", "self_border", "self_whole"])
 def test_what_rounds_read_is_refused_where_there_are_none(tiny, refused_with, name):
     said = f"--{name} is only read with --w_self above 0"
     typed = parse_flags([f"--{name}", *{"self_rounds": ["1"], "self_whole": []}.get(name, ["0.5"])])
@@ -414,7 +465,7 @@ def test_a_run_goes_on_as_it_began(tiny, run, refused_with):
         (lambda state: state.pop("lessons"), "has no lessons"),
         (lambda state: state["lessons"].pop("taught"), "self-training has no taught"),
         (lambda state: state["lessons"].update(taught=torch.ones(3, 24)), "[3, 24], expected float32 [7, 24]"),
-        (lambda state: state["lessons"]["taught"].fill_(0.5), "values besides 0 and 1"),
+        (lambda state: state["lessons"]["taught"].fill_(0.5), "values besides -1, 0 and 1"),
     ],
     ids=["missing", "empty", "of others", "no lessons"],
 )
