@@ -22,9 +22,16 @@ from self_training import ProposalLessons, dense_proposals, taught_snippets
 from train import build_training, train_step
 from utils.errors import InputError
 
-RULES, LOCALIZATION = SelfTrainingOptions(self_border=0.0), LocalizationOptions()
-SMALL = {"num_segments": 24, "feature_size": FEATURE_SIZE, "hidden_size": 8, "pseudo_source": "classes", "w_self": 1.0}
-FLAGS = ["--pseudo_source=classes", "--w_self", "1"]  # of 12 steps: rounds begin before steps 5, 7 and 10
+RULES, LOCALIZATION = SelfTrainingOptions(), LocalizationOptions()
+SMALL = {"num_segments": 24, "feature_size": FEATURE_SIZE, "hidden_size": 8, "pseudo_source": "classes"}
+SMALL |= {"w_self": 1.0, "self_border": 0.5}
+FLAGS = [
+    "--pseudo_source=classes",
+    "--w_self",
+    "1",
+    "--self_border",
+    "0.5",
+]  # of 12 steps: rounds begin before steps 5, 7 and 10
 
 
 def dense(rows, **options):
@@ -111,8 +118,7 @@ def test_a_weak_burst_is_left_out_by_density():
     ],
 )
 def test_whole_proposals_teach_below_the_threshold_too(row, whole):
-    options = SelfTrainingOptions(self_whole=True, self_border=0.0)
-    lessons = taught_snippets(np.array([row], np.float32), options, LOCALIZATION)
+    lessons = taught_snippets(np.array([row], np.float32), SelfTrainingOptions(self_whole=True), LOCALIZATION)
     assert "".join(map(str, lessons[0].astype(int).tolist())) == whole
 
 
