@@ -17,6 +17,7 @@ from command_line.flags import as_words
 from experiments.job import make_job
 from losses import border_loss, log_of_others, proposal_loss
 from options import LocalizationOptions, SelfTrainingOptions, check_training, parse_flags, resolve
+from recipes import RECIPES
 from reference import loops
 from self_training import ProposalLessons, dense_proposals, taught_snippets
 from train import build_training, train_step
@@ -25,13 +26,8 @@ from utils.errors import InputError
 RULES, LOCALIZATION = SelfTrainingOptions(), LocalizationOptions()
 SMALL = {"num_segments": 24, "feature_size": FEATURE_SIZE, "hidden_size": 8, "pseudo_source": "classes"}
 SMALL |= {"w_self": 1.0, "self_border": 0.5}
-FLAGS = [
-    "--pseudo_source=classes",
-    "--w_self",
-    "1",
-    "--self_border",
-    "0.5",
-]  # of 12 steps: rounds begin before steps 5, 7 and 10
+# Of 12 steps: rounds begin before steps 5, 7 and 10.
+FLAGS = ["--pseudo_source=classes", "--w_self", "1", "--self_border", "0.5"]
 
 
 def dense(rows, **options):
@@ -298,7 +294,7 @@ def test_nothing_is_taught_before_the_first_round(tiny):
         taught = lessons.attach(batch_of(videos)).taught
         assert taught.shape == (7, 24, 3) and not taught.any()
     lessons.prepare(4, 12)
-    assert lessons.attach(batch_of(videos)).taught.any()
+    assert lessons.attach(batch_of(videos)).taught.unique().tolist() == [-1, 0, 1]
 
 
 @pytest.mark.parametrize("size", ["1", "3", "20"])
@@ -463,6 +459,13 @@ def test_a_run_goes_on_as_it_began(tiny, run, refused_with):
     assert run(tiny.path, "--exp_name", "x", *FLAGS).code == 0
     line = refused_with(tiny.path, "--exp_name", "x", "--resume", "--num_epochs", "4", FLAGS[0], "--w_self", "0")
     assert "--w_self is 0.0, the experiment has 1.0" in line
+
+
+def test_an_older_run_of_stable_knows_no_borders():
+    """Its options lack them, and it goes on as it was."""
+    older = {name: value for name, value in RECIPES["stable"].items() if name != "self_border"}
+    assert resolve({}, {**older, "recipe": "stable", "num_segments": 24}).self_training.self_border == 0
+    assert resolve({"recipe": "stable"}).self_training.self_border == 0.5
 
 
 @pytest.mark.parametrize(
