@@ -187,9 +187,9 @@ class SelfTrainingOptions:
     self_from: float = option(1 / 3, "share of the steps before the first round", range="[0,1)")
     self_rounds: int = option(3, "rounds, equally long; each begins with new proposals", range="[1,1000]")
     self_density: float = option(0.3, "least density of a proposal that teaches, as a share of the densest's of its class in the video", range="[0,1]")
-    self_fuse: float = option(1.0, "tIoU with the densest from which on proposals are fused with it, their edges averaged by density; at 1 its own edges stay", range="[0,1]")
-    self_border: float = option(0.0, "share of its length to each side of such a proposal, and at least a snippet, within which what lies below Otsu's threshold of the class's sequence is taught not to be of the class; 0: nothing is", range="[0,1000]")
-    self_whole: bool = option(False, "teach all snippets that such a proposal covers, those below Otsu's threshold of the class's sequence too")
+    self_fuse: float = option(1.0, "tIoU with the densest from which on proposals are fused with it, their edges averaged by density; 1: none are, its own edges stay", range="[0,1]")
+    self_border: float = option(0.0, "share of its length on each side of a teaching proposal, at least a snippet, where snippets below Otsu's threshold of the class's sequence are taught that they are not of the class; 0: none are", range="[0,1000]")
+    self_whole: bool = option(False, "teach every snippet inside a teaching proposal its class, also those below Otsu's threshold of the class's sequence")
 
     def round_steps(self, total_steps: int) -> list[int]:
         """The steps, counted from 0, before which a round begins."""

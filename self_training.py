@@ -50,14 +50,15 @@ def dense_proposals(start: Floats, end: Floats, score: Floats, options: SelfTrai
     overlap = temporal_iou(start[:, None], end[:, None], start[None], end[None])
     density = score * (overlap * score).sum(1)
     left, least = density > 0, options.self_density * density.max(initial=0.0)
-    found: list[tuple[float, float]] = []
+    found: list[tuple[float, ...]] = []
     while left.any():
         best = np.flatnonzero(left)[density[left].argmax()]
         if density[best] < least:
             break
         alike = left & (overlap[best] > 0) & (overlap[best] >= options.self_fuse)
         weight = density[alike] / density[alike].sum()
-        found.append((float(weight @ start[alike]), float(weight @ end[alike])))
+        # Of differences, so that edges of proposals that are the same stay to the last digit.
+        found.append(tuple(float(edge[best] + weight @ (edge[alike] - edge[best])) for edge in (start, end)))
         left &= overlap[best] <= 0
     edges = np.array(found, np.float64).reshape(-1, 2)
     return edges[:, 0], edges[:, 1]

@@ -43,10 +43,10 @@ def reset():
 
 
 def batch(count, seed, *, taught=False):
-    """`taught`: whether snippets are taught classes, each by chance."""
+    """`taught`: whether snippets are taught of classes, each by chance."""
     generator = torch.Generator().manual_seed(seed)
     made = build_batch(torch.rand(count, 24, 12, generator=generator), torch.eye(3)[:count])
-    lessons = (torch.rand(count, 24, 3, generator=generator) > 0.5).float()
+    lessons = torch.randint(-1, 2, (count, 24, 3), generator=generator).float()
     return made._replace(taught=lessons if taught else None)
 
 

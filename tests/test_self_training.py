@@ -52,6 +52,11 @@ def test_what_the_densest_touches_is_gone():
     assert dense([(0, 10, 1), (0, 10, 1), (8, 18, 1), (10, 20, 1)]) == [(0, 10), (10, 20)]
 
 
+def test_the_same_proposals_keep_their_edges():
+    rows = [(3.0, 7.1, 0.1), (3.0, 7.1, 0.7), (3.0, 7.1, 0.3)]
+    assert dense(rows) == dense(rows, self_fuse=0.5) == [(3.0, 7.1)]
+
+
 def test_only_what_overlaps_is_fused():
     """Even where any tIoU is enough, 0 too: not what is far away, nor what begins where the other ends."""
     assert dense([(0, 10, 1), (10, 16, 0.9), (50, 60, 0.9)], self_fuse=0.0) == [(0, 10), (10, 16), (50, 60)]
@@ -137,6 +142,7 @@ def test_lessons_lean_to_neither_side(row, taught):
         ([1, 1, 1, 1, 0, 0, 0, 0], 0.45, "++++--.."),  # nothing is beside the video
         ([0, 0, 1, 1, 0, 1, 1, 1, 1, 0, 0, 0], 0.5, ".-++-++++--."),  # of two
         ([0, 0, 1, 1, 0, 0.6, 0.6, 0, 0, 0], 0.5, ".-++-....."),  # what is not dense teaches nothing, beside it neither
+        ([0, 0, 1, 1, 0, 0.6, 0.6, 0, 0, 0], 2.0, "--++-..--."),  # nor where it lies beside a dense one
     ],
 )
 def test_what_is_beside_a_proposal_is_taught_not_to_be_of_the_class(row, border, taught):
