@@ -84,7 +84,6 @@ RECIPES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
                 "w_bg": 1.0,
                 "w_so": 1.0,
                 "w_self": 1.0,
-                "self_border": 0.5,
                 "fuse_cas": 0.6,
                 "fuse_rgb": 0.2,
                 "fuse_flow": 0.2,

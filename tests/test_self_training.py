@@ -467,11 +467,12 @@ def test_a_run_goes_on_as_it_began(tiny, run, refused_with):
     assert "--w_self is 0.0, the experiment has 1.0" in line
 
 
-def test_an_older_run_of_stable_knows_no_borders():
-    """Its options lack them, and it goes on as it was."""
-    older = {name: value for name, value in RECIPES["stable"].items() if name != "self_border"}
-    assert resolve({}, {**older, "recipe": "stable", "num_segments": 24}).self_training.self_border == 0
-    assert resolve({"recipe": "stable"}).self_training.self_border == 0.5
+def test_an_older_run_of_stable_goes_on_as_it_was():
+    """It fused proposals, and its options know no borders."""
+    older = {**RECIPES["stable"], "recipe": "stable", "num_segments": 24, "self_fuse": 0.5}
+    rules = resolve({}, older).self_training
+    assert (rules.self_fuse, rules.self_border, rules.self_whole) == (0.5, 0, False)
+    assert resolve({"recipe": "stable"}).self_training.self_fuse == 1
 
 
 @pytest.mark.parametrize(
