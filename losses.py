@@ -328,10 +328,12 @@ def sal_losses(
     fusion: FusionOptions,
     ablation: AblationOptions = WHOLE,
     taught: Tensor | None = None,
+    borders: bool = False,
 ) -> dict[str, Tensor]:
     """Every term that there is, unweighted. labels [B,C] multi-hot, at least one class per video.
 
-    `taught` [B,T,C] is what proposals teach snippets: 1 a class, -1 that they are not of it, 0 nothing (self_training.py).
+    `taught` [B,T,C] is what proposals teach snippets: 1 a class, -1, with `borders`, that they are not of it, 0 nothing
+    (self_training.py).
 
     What has the same formula is computed at once: on a GPU a step costs what its operations cost to start.
     """
@@ -345,7 +347,9 @@ def sal_losses(
         video_logits = torch.stack([output.video_logits, *output.stream_video_logits.values()])
         terms["so"] = video_cross_entropy(video_logits, labels, eps=losses.label_eps).sum()
     if taught is not None:
-        terms["self"] = proposal_loss(output.cas, taught.clamp_min(0)) + border_loss(output.cas, -taught.clamp_max(0))
+        terms["self"] = proposal_loss(output.cas, taught.clamp_min(0))
+        if borders:
+            terms["self"] = terms["self"] + border_loss(output.cas, -taught.clamp_max(0))
     return terms
 
 

@@ -106,10 +106,14 @@ class Objective:
         actionness: ActionnessOptions,
         fusion: FusionOptions,
         teacher: WeightAverage[SAL] | None = None,
+        borders: bool = False,
     ) -> None:
-        """`teacher`, which the caller keeps up to date, is what targets are made of; None: the model itself."""
+        """`teacher`, which the caller keeps up to date, is what targets are made of; None: the model itself.
+
+        `borders`: whether snippets may be taught not to be of a class, too.
+        """
         self.model, self.mask, self.ablation, self.teacher = model, mask, model.ablation, teacher
-        self.losses, self.actionness, self.fusion = losses, actionness, fusion
+        self.losses, self.actionness, self.fusion, self.borders = losses, actionness, fusion, borders
 
     def __call__(
         self,
@@ -137,6 +141,7 @@ class Objective:
             fusion=self.fusion,
             ablation=self.ablation,
             taught=taught,
+            borders=self.borders,
         )
         losses["total"] = weighted_total(losses, self.losses.weights)
         return StepResult(names=tuple(losses), losses=torch.stack(list(losses.values())), targets=targets)
@@ -162,6 +167,7 @@ def build_training(model: SAL, options: Options, device: torch.device) -> tuple[
         actionness=options.actionness,
         fusion=options.fusion,
         teacher=teacher,
+        borders=options.self_training.self_border > 0,
     )
     betas = (adam.beta1, adam.beta2)
     return objective, WideAdam(model.parameters(), lr=adam.lr, betas=betas, weight_decay=adam.weight_decay)
@@ -214,8 +220,8 @@ def compile_objective(objective: Objective, batch_sizes: Sequence[int], num_segm
         model.zero_grad()
         labels = torch.ones(len(features), model.num_classes, device=features.device)
         taught = labels.unsqueeze(1).repeat(1, features.shape[1], 1) if objective.losses.w_self else None
-        if taught is not None:
-            taught[:, 1::2] = -1  # as lessons may be
+        if taught is not None and objective.borders:
+            taught[:, 1::2] = -1
         return forward_backward(compute, features, labels, taught)
 
     def numbers(compute: ComputeStep, features: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -27,6 +27,7 @@ TAUGHT = resolve(
         "pseudo_source": "classes",
         "mil_rank": "cas",
         "mil_competition": 0.5,
+        "self_border": 0.5,
         "teacher_decay": 0.5,
         "lr_schedule": "cosine",
         "num_iters": 4,

@@ -261,6 +261,10 @@ def test_the_term_is_weighed(flags):
     cas = objective.model(features).cas
     expected = proposal_loss(cas, (taught == 1).float()) + border_loss(cas, (taught == -1).float())
     assert losses["self"] == pytest.approx(expected.item())
+    objective.borders = False
+    assert objective(features, labels, taught).losses[result.names.index("self")].item() == pytest.approx(
+        proposal_loss(cas, (taught == 1).float()).item()
+    )
     without = objective(features, labels)
     assert "self" not in without.names  # which its total lacks
     # The mask's statistics move from one call to the next: only what does not depend on them is compared.

@@ -29,7 +29,8 @@ def build_objective(options: Options, classes: int) -> Objective:
     """Such a network and what it is trained with."""
     mask = AdaptiveMask(options.actionness, num_classes=classes)
     parts = {"losses": options.losses, "actionness": options.actionness, "fusion": options.fusion}
-    return Objective(build_model(options, classes), mask, **parts)
+    borders = options.self_training.self_border > 0
+    return Objective(build_model(options, classes), mask, **parts, borders=borders)
 
 
 def build_batch(features: torch.Tensor, labels: torch.Tensor) -> Batch:
