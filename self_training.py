@@ -6,8 +6,8 @@
 
 Only video-level labels are read: a video's proposals are those of the classes that it is labelled with. A snippet is taught a
 class where two things agree: one of the class's dense proposals covers it, and it lies above Otsu's threshold of the class's
-sequence. That it is not of the class is taught just beside these proposals, where it lies below the threshold. The formulas are
-in docs/method.md, section 9.
+sequence. With --self_border a snippet just beside these proposals, and below the threshold, is taught that it is not of the
+class. The formulas are in docs/method.md, section 9.
 """
 
 if __name__ == "__main__":  # first, since the rest may need packages that are not there
