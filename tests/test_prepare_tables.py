@@ -219,7 +219,7 @@ def test_a_third_subset_without_labels_is_left_out_and_said(prepared, own, unlab
     rows += [f"v5,{'' if unlabelled == 'val' else 'Dive'},val", f"v6,{'' if unlabelled == 'test' else 'Dive'},test"]
     tested = {"val": "v6", "test": "v5"}[unlabelled]
     code, out, _ = prepared(["video,label,subset", *rows])
-    assert code == 0 and any(line.startswith("left out: 1 videos of subset ") for line in out)
+    assert code == 0 and any(line.startswith("left out: 1 video of subset ") for line in out)
     assert [video.video_id for video in load_tiny_set(own / "my data").test] == [tested]
 
 
